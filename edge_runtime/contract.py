@@ -1,0 +1,335 @@
+"""The contract that a .tflite carries: everything a device must know to answer as the desktop did. stdlib only.
+
+Read `ModelContract` first. JSON in and out is strict both ways: no field has a default, an unknown or missing field is
+refused, and all problems are reported together. Scale and zero point are not here: they are read from the tensors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from edge_runtime.errors import ContractInvalid, ContractTooNew
+
+SCHEMA_VERSION = 1
+CONTRACT_ENTRY = "edge_contract.json"
+LABELS_ENTRY = "labels.txt"
+
+# What this runtime implements. A contract that asks for anything else is refused, never approximated.
+COLOR_SPACES = ("RGB",)
+ALPHA_RULES = ("over_white",)
+DECODE_SCALINGS = ("none", "jpeg_dct")
+EXIF_RULES = ("transpose",)
+CROPS = ("center_square", "stretch")
+FILTERS = ("bilinear",)
+ACTIVATIONS = ("softmax",)
+CALIBRATIONS = ("none", "temperature")
+MEASURES = ("top_score", "normalized_entropy")
+MAX_SIDE_PX = 4096
+MAX_LABELS = 10_000
+
+
+@dataclass(frozen=True)
+class Label:
+    """One output of the model, in output order."""
+
+    code: str
+    """Short unique key, as in the data set: `mel`."""
+    name: str
+    """For people: `Melanoma`."""
+    group: str
+    """Parent in the taxonomy: `malignant`. A group's score is the sum of its labels'."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What the input tensor holds: [1, height_px, width_px, 3]."""
+
+    height_px: int
+    width_px: int
+    color_space: str
+    """`RGB`."""
+    alpha: str
+    """`over_white`: transparent pixels are blended over white."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a photo of any size becomes height_px x width_px pixels."""
+
+    decode_scaling: str
+    """`none`; or `jpeg_dct`: a JPEG is decoded at the smallest scale n/8 (1, 1/2, 1/4, 1/8) that keeps the
+    cropped region at least `decode_oversampling` times as large as the input on both sides."""
+    decode_oversampling: int
+    """At least 1. Has no effect when decode_scaling is `none`."""
+    exif: str
+    """`transpose`: EXIF orientation 1 to 8 is applied before the crop."""
+    crop: str
+    """`center_square`: the central square whose side is round(crop_fraction * shorter side).
+    `stretch`: the central crop_fraction of both sides, its aspect ratio not kept."""
+    crop_fraction: float
+    """In (0, 1]."""
+    filter: str
+    """`bilinear`: Pillow's BILINEAR, antialiased when shrinking, 8-bit fixed point."""
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """real_value = (pixel - mean) / std, pixel in 0..255, the same for the three channels."""
+
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What the output tensor [1, labels] holds."""
+
+    activation: str
+    """`softmax`: probabilities, applied inside the model."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How scores were calibrated; already folded into the model's weights, the runtime applies nothing."""
+
+    method: str
+    """`none` or `temperature`."""
+    temperature: float
+    """Logits were divided by this; 1.0 for `none`."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A threshold on one number of the prediction."""
+
+    measure: str
+    """`top_score`: fires below the threshold. `normalized_entropy` (0 certain, 1 uniform): fires above it."""
+    threshold: float
+    """In [0, 1]."""
+    source: str
+    """Which photos chose the threshold, and how."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """When the model should not answer. None says that the model has no such rule."""
+
+    refer: Rule | None
+    not_a_lesion: Rule | None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the model comes from."""
+
+    run_id: str
+    recipe: str
+    """`float32`, `int8_ptq`, `int8_qat`, ...; `none` for a run directory that is not converted yet."""
+    data_name: str
+    data_manifest_sha256: str
+    data_licence: str
+    model_licence: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class GoldenVector:
+    """A picture inside the model file and the answer that it must get: the self check."""
+
+    image: str
+    """Name of a stored zip entry, a PNG."""
+    image_sha256: str
+    pixels_sha256: str
+    """Of the height_px * width_px * 3 bytes after crop and resize."""
+    output: tuple[float, ...]
+    """Raw output tensor: integers for a quantized model, probabilities for a float one."""
+    tolerance: float
+    """Largest accepted difference of any output, in the unit of `output`. 0 is owed only on the runtime below."""
+    runtime: str
+    """Library and version, kernel set, machine that made `output`."""
+
+
+@dataclass(frozen=True)
+class ModelContract:
+    """All that a device needs beside the tensors of the file."""
+
+    schema_version: int
+    model_id: str
+    labels: tuple[Label, ...]
+    input: InputSpec
+    geometry: Geometry
+    normalization: Normalization
+    output: OutputSpec
+    calibration: Calibration
+    decision: Decision
+    provenance: Provenance
+    intended_use: str
+    golden: tuple[GoldenVector, ...]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The labels' groups, each once, in order of first appearance."""
+        return tuple(dict.fromkeys(label.group for label in self.labels))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts and lists, ready for JSON."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+    def to_json(self) -> str:
+        """Indented JSON with a final newline; equal contracts give equal bytes."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, where: str = "contract") -> ModelContract:
+        """Reads and validates a contract.
+
+        Args:
+            text: The JSON document, UTF-8 if bytes.
+            where: Named in errors: a path, or a path and an entry.
+
+        Raises:
+            ContractInvalid: Not JSON, or it breaks the schema; all problems are listed.
+            ContractTooNew: Written for a later schema.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ContractInvalid(
+                f"{where}: not JSON",
+                found=str(error),
+                expected="a JSON object",
+                fix="convert the model again",
+            ) from error
+        return cls.from_dict(data, where=where)
+
+    @classmethod
+    def from_dict(cls, data: object, *, where: str = "contract") -> ModelContract:
+        """Like `from_json`, from parsed JSON."""
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA_VERSION:
+            raise ContractTooNew(
+                f"{where}: the contract is newer than this runtime",
+                found=f"schema_version {version}",
+                expected=f"at most {SCHEMA_VERSION}",
+                fix="upgrade dermedge (pip install --upgrade dermedge)",
+            )
+        problems: list[str] = []
+        contract = _decode(cls, data, "", problems)
+        if not problems:
+            problems = _semantic_problems(contract)
+        if problems:
+            raise ContractInvalid(
+                f"{where}: the contract breaks its schema",
+                found="; ".join(problems),
+                expected=f"a contract of schema {SCHEMA_VERSION}, every field present",
+                fix="convert the model again with `python -m convert`",
+            )
+        return typing.cast(ModelContract, contract)
+
+
+def _decode(expected: Any, data: object, path: str, problems: list[str]) -> Any:
+    """Builds `expected` (a dataclass, tuple[X, ...], X | None or a scalar type) from parsed JSON."""
+    origin = typing.get_origin(expected)
+    if origin is types.UnionType:
+        inner = next(arm for arm in typing.get_args(expected) if arm is not type(None))
+        return None if data is None else _decode(inner, data, path, problems)
+    if origin is tuple:
+        if not isinstance(data, list):
+            problems.append(f"{path} is {_kind(data)}, not a list")
+            return ()
+        item_type = typing.get_args(expected)[0]
+        return tuple(_decode(item_type, item, f"{path}[{i}]", problems) for i, item in enumerate(data))
+    if dataclasses.is_dataclass(expected) and isinstance(expected, type):
+        return _decode_object(expected, data, path, problems)
+    return _decode_scalar(expected, data, path, problems)
+
+
+def _decode_object(expected: type, data: object, path: str, problems: list[str]) -> Any:
+    if not isinstance(data, dict):
+        problems.append(f"{path or 'the document'} is {_kind(data)}, not an object")
+        return None
+    prefix = f"{path}." if path else ""
+    hints = typing.get_type_hints(expected)
+    problems.extend(f"{prefix}{key} is unknown" for key in data if key not in hints)
+    problems.extend(f"{prefix}{key} is missing" for key in hints if key not in data)
+    values = {
+        key: _decode(hint, data[key], prefix + key, problems) for key, hint in hints.items() if key in data
+    }
+    return expected(**values) if len(values) == len(hints) else None
+
+
+def _decode_scalar(expected: Any, data: object, path: str, problems: list[str]) -> Any:
+    if expected is float and isinstance(data, int) and not isinstance(data, bool):
+        data = float(data)
+    if not isinstance(data, expected) or (isinstance(data, bool) and expected is not bool):
+        problems.append(f"{path} is {_kind(data)}, not {expected.__name__}")
+    elif isinstance(data, float) and not math.isfinite(data):
+        problems.append(f"{path} is {data}, not a finite number")
+    return data
+
+
+def _kind(data: object) -> str:
+    return "null" if data is None else type(data).__name__
+
+
+def _semantic_problems(contract: ModelContract) -> list[str]:
+    """What types alone cannot say."""
+    problems: list[str] = []
+
+    def require(holds: bool, problem: str) -> None:
+        if not holds:
+            problems.append(problem)
+
+    def one_of(value: str, allowed: tuple[str, ...], field: str) -> None:
+        require(value in allowed, f"{field} is {value!r}, not one of {', '.join(allowed)}")
+
+    codes = [label.code for label in contract.labels]
+    require(contract.schema_version >= 1, f"schema_version is {contract.schema_version}")
+    require(bool(contract.model_id), "model_id is empty")
+    require(2 <= len(codes) <= MAX_LABELS, f"labels has {len(codes)} entries, not 2 to {MAX_LABELS}")
+    require(len(set(codes)) == len(codes), "labels has a code twice")
+    require(
+        all(label.code and label.name and label.group for label in contract.labels),
+        "labels has an empty text",
+    )
+    require(not any("\n" in code or "\r" in code for code in codes), "labels has a code with a line break")
+
+    for field in ("height_px", "width_px"):
+        side_px = getattr(contract.input, field)
+        require(1 <= side_px <= MAX_SIDE_PX, f"input.{field} is {side_px}, not 1 to {MAX_SIDE_PX}")
+    one_of(contract.input.color_space, COLOR_SPACES, "input.color_space")
+    one_of(contract.input.alpha, ALPHA_RULES, "input.alpha")
+
+    geometry = contract.geometry
+    one_of(geometry.decode_scaling, DECODE_SCALINGS, "geometry.decode_scaling")
+    require(geometry.decode_oversampling >= 1, "geometry.decode_oversampling is below 1")
+    one_of(geometry.exif, EXIF_RULES, "geometry.exif")
+    one_of(geometry.crop, CROPS, "geometry.crop")
+    require(
+        0 < geometry.crop_fraction <= 1, f"geometry.crop_fraction is {geometry.crop_fraction}, not in (0, 1]"
+    )
+    one_of(geometry.filter, FILTERS, "geometry.filter")
+
+    require(
+        contract.normalization.std > 0, f"normalization.std is {contract.normalization.std}, not positive"
+    )
+    one_of(contract.output.activation, ACTIVATIONS, "output.activation")
+    one_of(contract.calibration.method, CALIBRATIONS, "calibration.method")
+    require(contract.calibration.temperature > 0, "calibration.temperature is not positive")
+    for name in ("refer", "not_a_lesion"):
+        rule = getattr(contract.decision, name)
+        if rule is not None:
+            one_of(rule.measure, MEASURES, f"decision.{name}.measure")
+            require(0 <= rule.threshold <= 1, f"decision.{name}.threshold is {rule.threshold}, not in [0, 1]")
+    for i, golden in enumerate(contract.golden):
+        width = len(golden.output)
+        require(width == len(codes), f"golden[{i}].output has {width} values for {len(codes)} labels")
+        require(golden.tolerance >= 0, f"golden[{i}].tolerance is negative")
+    return problems
