@@ -1,0 +1,313 @@
+"""Three ways in which photos lie on a disk, one manifest out; every photo is decoded before training starts.
+
+`ham10000`  HAM10000 as distributed: HAM10000_metadata.csv and two image folders, a photo in either.
+`folders`   A folder per class, named by the label's code.
+`csv`       A CSV file with the columns photo_id, path, label, and perhaps lesion_id, sex, age, site, dx_type.
+
+Problems are collected over the whole data set and reported together.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from edge_runtime.errors import ConfigInvalid, DataInvalid
+from edge_runtime.preprocess import ACCEPTED_FORMATS, MAX_PIXELS
+from train.manifest import LabelSet, Manifest, Photo, read_rows
+from train.near_duplicates import phash
+
+HAM10000_METADATA = ("HAM10000_metadata.csv", "HAM10000_metadata")
+HAM10000_FOLDERS = ("HAM10000_images_part_1", "HAM10000_images_part_2")
+HAM10000_COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
+CSV_NAME = "manifest.csv"
+CSV_COLUMNS = ("photo_id", "path", "label")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+ON_PROBLEM = ("refuse", "skip")
+NAMES_SHOWN = 5
+# The hash needs 32 px a side; a JPEG is decoded at the smallest scale of at least twice that. All of its data is
+# still read, so a truncated file fails.
+HASH_DECODE_PX = 64
+
+MISSING = "missing file"
+OUTSIDE = "path outside the data folder"
+UNREADABLE = "unreadable or truncated image"
+UNKNOWN_LABEL = "unknown label"
+DUPLICATE = "duplicate id"
+EMPTY_CLASS = "class without photos"
+
+
+class ProblemReport:
+    """Problems by kind, with counts and first names. Drops nothing by itself."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, list[str]] = defaultdict(list)
+
+    def add(self, kind: str, name: str) -> None:
+        """Notes one problem of a kind."""
+        self.names[kind].append(name)
+
+    def __bool__(self) -> bool:
+        return bool(self.names)
+
+    def text(self) -> str:
+        """One part a kind: `3 x unknown label: a, b, c`."""
+        parts = []
+        for kind, names in self.names.items():
+            more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+            parts.append(f"{len(names)} x {kind}: {', '.join(names[:NAMES_SHOWN])}{more}")
+        return "; ".join(parts)
+
+
+def read_photos(
+    reader: str, root: Path, labels: LabelSet, *, name: str, on_problem: str, progress: bool = True
+) -> Manifest:
+    """Reads a data set and checks every photo of it.
+
+    Args:
+        reader: `ham10000`, `folders` or `csv`.
+        root: The data folder; for `csv` a folder with a manifest.csv, or the CSV file itself (paths in it are
+            relative to its folder).
+        labels: What may occur.
+        name: Of the data set, for the manifest.
+        on_problem: `refuse` raises on any problem; `skip` reports to stderr and goes on without those photos.
+            A class without photos is always refused.
+        progress: Whether to draw a progress bar on stderr.
+
+    Returns:
+        The manifest, photos sorted by id, each with its perceptual hash.
+
+    Raises:
+        DataInvalid: No such folder, not the expected contents, or problems; all kinds are reported together.
+        ConfigInvalid: An unknown reader or on_problem.
+    """
+    for value, allowed, field in ((reader, tuple(READERS), "reader"), (on_problem, ON_PROBLEM, "on_problem")):
+        if value not in allowed:
+            raise ConfigInvalid(f"unknown {field}", found=repr(value), expected=", ".join(allowed))
+    if not root.exists():
+        raise DataInvalid(
+            f"{root}: no such data folder",
+            found=f"nothing; its nearest existing parent is {_existing_parent(root)}",
+            expected=EXPECTED[reader],
+            fix="correct the data folder in the config, or put the photos there",
+        )
+    problems = ProblemReport()
+    folder, photos = READERS[reader](root, labels, problems)
+    photos = _decodable(
+        folder, _unique(_known(photos, labels, problems), problems), problems, progress=progress
+    )
+    counts = Counter(photo.label for photo in photos)
+    empty = [code for code in labels.codes if not counts[code]]
+    for code in empty:
+        problems.add(EMPTY_CLASS, code)
+    if problems and (on_problem == "refuse" or empty):
+        raise DataInvalid(
+            f"{root}: the data set has problems",
+            found=problems.text(),
+            expected=f"readable photos of every class ({', '.join(labels.codes)}), each id once",
+            fix="correct the data"
+            + ("" if empty else ', or set on_problem = "skip" to leave these photos out'),
+        )
+    if problems:
+        print(f"{root}: photos left out: {problems.text()}", file=sys.stderr)
+    return Manifest(name, folder, labels, tuple(sorted(photos, key=lambda photo: photo.photo_id)))
+
+
+def _read_ham10000(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Path, list[Photo]]:
+    metadata = next((root / name for name in HAM10000_METADATA if (root / name).is_file()), None)
+    folders = [folder for folder in HAM10000_FOLDERS if (root / folder).is_dir()]
+    if metadata is None or not folders:
+        raise DataInvalid(
+            f"{root}: not HAM10000 as distributed: "
+            + ("the metadata CSV is missing" if metadata is None else "the image folders are missing"),
+            found=_contents(root),
+            expected=EXPECTED["ham10000"],
+            fix="unpack the distribution there, or name another reader in the config",
+        )
+    rows = read_rows(metadata, HAM10000_COLUMNS)
+    path_of: dict[str, str] = {}
+    for folder in reversed(folders):
+        for entry in os.scandir(root / folder):
+            if entry.name.lower().endswith((".jpg", ".jpeg")):
+                path_of[PurePosixPath(entry.name).stem] = f"{folder}/{entry.name}"
+    photos = []
+    for row in rows:
+        path = path_of.get(row["image_id"])
+        if path is None:
+            problems.add(MISSING, f"{row['image_id']}.jpg")
+            continue
+        photos.append(
+            Photo(
+                photo_id=row["image_id"],
+                path=path,
+                label=row["dx"],
+                lesion_id=row["lesion_id"] or row["image_id"],
+                sex=_known_text(row["sex"]),
+                age=_known_text(row["age"]),
+                site=_known_text(row["localization"]),
+                dx_type=_known_text(row["dx_type"]),
+            )
+        )
+    return root, photos
+
+
+def _read_folders(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Path, list[Photo]]:
+    """A folder below a class's folder is taken as one lesion: its photos are never divided."""
+    if not any((root / code).is_dir() for code in labels.codes):
+        raise DataInvalid(
+            f"{root}: no folder is named after a class",
+            found=_contents(root),
+            expected=EXPECTED["folders"] + f" ({', '.join(labels.codes)})",
+            fix="rename the folders, or name another reader or label set in the config",
+        )
+    photos = []
+    for file in sorted(root.rglob("*")):
+        place = file.relative_to(root)
+        if file.suffix.lower() not in PHOTO_SUFFIXES or any(part.startswith(".") for part in place.parts):
+            continue
+        if len(place.parts) < 2:
+            problems.add(UNKNOWN_LABEL, f"{place} (in no class's folder)")
+            continue
+        photo_id = place.with_suffix("").as_posix()
+        lesion_id = place.parent.as_posix() if len(place.parts) > 2 else photo_id
+        photos.append(Photo(photo_id, place.as_posix(), place.parts[0], lesion_id))
+    return root, photos
+
+
+def _read_csv(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Path, list[Photo]]:
+    table = root if root.is_file() else root / CSV_NAME
+    folder = table.parent
+    if not table.is_file():
+        raise DataInvalid(
+            f"{root}: no {CSV_NAME}",
+            found=_contents(root),
+            expected=EXPECTED["csv"],
+            fix="write one, or name another reader in the config",
+        )
+    photos = []
+    for row in read_rows(table, CSV_COLUMNS):
+        photo_id, path = row["photo_id"], PurePosixPath(row["path"].replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts:
+            problems.add(OUTSIDE, f"{photo_id} ({path})")
+        elif not (folder / path).is_file():
+            problems.add(MISSING, str(path))
+        else:
+            optional = {key: _known_text(row.get(key, "")) for key in ("sex", "age", "site", "dx_type")}
+            lesion_id = row.get("lesion_id") or photo_id
+            photos.append(Photo(photo_id, path.as_posix(), row["label"], lesion_id, **optional))
+    return folder, photos
+
+
+READERS: dict[str, Callable[[Path, LabelSet, ProblemReport], tuple[Path, list[Photo]]]] = {
+    "ham10000": _read_ham10000,
+    "folders": _read_folders,
+    "csv": _read_csv,
+}
+EXPECTED = {
+    "ham10000": f"{HAM10000_METADATA[0]} and {' and '.join(HAM10000_FOLDERS)} with <image_id>.jpg in either",
+    "folders": "a folder per class, named by the label's code, with photos in it",
+    "csv": f"a CSV file ({CSV_NAME}) with the columns {', '.join(CSV_COLUMNS)}",
+}
+
+
+def _known(photos: list[Photo], labels: LabelSet, problems: ProblemReport) -> list[Photo]:
+    codes = set(labels.codes)
+    for photo in photos:
+        if photo.label not in codes:
+            problems.add(UNKNOWN_LABEL, f"{photo.label!r} of {photo.photo_id}")
+    return [photo for photo in photos if photo.label in codes]
+
+
+def _unique(photos: list[Photo], problems: ProblemReport) -> list[Photo]:
+    """Of rows that repeat an id the first stays if all agree; if they contradict, none can be trusted."""
+    rows_of: dict[str, list[Photo]] = defaultdict(list)
+    for photo in photos:
+        rows_of[photo.photo_id].append(photo)
+    kept = []
+    for photo_id, rows in rows_of.items():
+        contradiction = len(set(rows)) > 1
+        if len(rows) > 1:
+            problems.add(
+                DUPLICATE, f"{photo_id} ({len(rows)} rows{', contradictory' if contradiction else ''})"
+            )
+        if not contradiction:
+            kept.append(rows[0])
+    return kept
+
+
+def _decodable(root: Path, photos: list[Photo], problems: ProblemReport, *, progress: bool) -> list[Photo]:
+    """Decodes every photo, adds its hash, notes and drops those that cannot be decoded."""
+
+    def look(photo: Photo) -> tuple[Photo, str]:
+        try:
+            return replace(photo, phash=f"{_decoded_hash(root / photo.path):016x}"), ""
+        except FileNotFoundError:
+            return photo, MISSING
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            struct.error,
+            EOFError,
+            IndexError,
+            KeyError,
+            MemoryError,
+        ) as error:
+            return photo, f"{photo.path} ({str(error) or type(error).__name__})"
+
+    kept = []
+    # Threads, not processes: Pillow decodes outside the GIL, and forking a process that runs TensorFlow is not
+    # safe.
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")
+        looked = tqdm(
+            pool.map(look, photos),
+            total=len(photos),
+            desc="checking photos",
+            unit="photo",
+            disable=not progress,
+        )
+        for photo, problem in looked:
+            if not problem:
+                kept.append(photo)
+            elif problem == MISSING:
+                problems.add(MISSING, photo.path)
+            else:
+                problems.add(UNREADABLE, problem)
+    return kept
+
+
+def _decoded_hash(path: Path) -> int:
+    with Image.open(path, formats=ACCEPTED_FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
+        image.draft("L", (HASH_DECODE_PX, HASH_DECODE_PX))
+        image.load()
+        return phash(ImageOps.exif_transpose(image))
+
+
+def _known_text(text: str) -> str:
+    return "" if text.lower() in ("unknown", "nan", "na", "none") else text
+
+
+def _existing_parent(path: Path) -> Path:
+    return next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
+
+
+def _contents(root: Path) -> str:
+    """What a folder holds, for an error: its first names."""
+    if not root.is_dir():
+        return "a file, not a folder"
+    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in os.scandir(root))
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return (", ".join(names[:NAMES_SHOWN]) + more) or "an empty folder"
