@@ -1,0 +1,137 @@
+# Everything that a person or CI runs here. `make` alone prints this list of targets.
+# Works with GNU make 3.81 (macOS) and later, and a POSIX shell.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+# Python 3.11 or later. `make test PYTHON=/path/to/python3.11` chooses another one.
+PYTHON ?=
+PHOTO ?= build/sample.jpg
+# More arguments for pytest: make test PYTEST_ARGS="-m 'not tf' -x"
+PYTEST_ARGS ?=
+# make lock LOCK_ARGS=--upgrade takes the newest versions; without it only what pyproject.toml asks for is changed.
+LOCK_ARGS ?=
+
+DEMO := .venv-demo
+DEV := .venv
+WHEEL_VENV := build/venv-wheel
+PIPELINE := build/pipeline
+
+demo_ready := $(DEMO)/ready
+dev_ready := $(DEV)/ready
+PY := $(DEV)/bin/python
+
+# The raw text reaches the shell by the environment, so spaces, quotes and dollars in a path are safe.
+export DERMEDGE_PHOTO := $(value PHOTO)
+
+.PHONY: help demo setup test check pipeline wheel bench lock clean
+
+help: ## This list
+	@echo "usage: make TARGET"
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+
+demo: $(demo_ready) build/sample.jpg ## Install the runtime alone (under 160 MB) and classify a photo: make demo PHOTO=mole.jpg
+	@echo "$(DEMO)/bin/edge-classify $$DERMEDGE_PHOTO"
+	@$(DEMO)/bin/edge-classify -- "$$DERMEDGE_PHOTO"
+
+setup: $(dev_ready) ## Install everything (TensorFlow too) into .venv, from the lock
+
+test: $(dev_ready) ## All tests; PYTEST_ARGS="-m 'not tf and not slow'" for the quick ones
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+check: $(dev_ready) ## Linter, formatter, types, architecture
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m pytest -q -m "not slow" tests/architecture
+
+pipeline: $(dev_ready) ## The whole road on generated photos: draw, train, convert, classify (minutes)
+	rm -rf $(PIPELINE)
+	mkdir -p $(PIPELINE)
+	$(PY) -m train.phantom --out $(PIPELINE)/photos
+	$(PY) -m train train/configs/phantom.toml --workdir $(PIPELINE)/run --data $(PIPELINE)/photos
+	$(PY) -m convert $(PIPELINE)/run --recipe int8_qat --out $(PIPELINE)/phantom.tflite
+	$(PY) -m train.phantom --sample $(PIPELINE)/sample.jpg
+	$(DEV)/bin/edge-classify --model $(PIPELINE)/phantom.tflite --json $(PIPELINE)/sample.jpg
+
+wheel: $(dev_ready) $(demo_ready) build/sample.jpg ## Build the wheel, check it, install it bare, classify a photo with it
+	rm -rf dist
+	$(PY) -m build --no-isolation --wheel --outdir dist
+	DERMEDGE_WHEEL="$$(ls dist/*.whl)" $(PY) -m pytest -q tests/architecture/test_wheel.py
+	$(call fresh_environment,$(WHEEL_VENV),locks/runtime.txt)
+	@$(call pip_into,$(WHEEL_VENV)) --no-deps --no-index dist/*.whl
+	cd dist && ../$(WHEEL_VENV)/bin/edge-classify --json ../build/sample.jpg
+
+bench: $(dev_ready) build/sample.jpg ## Cold start against a ten-line script; cost of the training input pipeline
+	$(PY) -m tests.benchmarks.cold_start
+	$(PY) -m train.pipeline_cost
+
+lock: ## Resolve pyproject.toml into locks/ again (needs uv)
+	@command -v uv >/dev/null || { echo "error: make lock needs uv; what to do: pip install uv" >&2; exit 1; }
+	$(call resolve,runtime,)
+	$(call resolve,dev,--all-extras)
+
+clean: ## Remove what the targets made: environments, build, dist, caches (not runs/)
+	rm -rf $(DEMO) $(DEV) build dist .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last: an interrupted installation is begun again, a finished one is taken until its lock changes.
+$(demo_ready): locks/runtime.txt
+	@echo "installing the runtime into $(DEMO) ..."
+	$(call fresh_environment,$(DEMO),locks/runtime.txt)
+	$(call link_checkout,$(DEMO))
+	@touch $@
+
+$(dev_ready): locks/dev.txt
+	@echo "installing TensorFlow and all tools into $(DEV) (about 600 MB to download, 2.4 GB on disk) ..."
+	$(call fresh_environment,$(DEV),locks/dev.txt)
+	$(call link_checkout,$(DEV))
+	@touch $@
+
+build/sample.jpg: train/phantom.py | $(demo_ready)
+	@mkdir -p build
+	@PYTHONDONTWRITEBYTECODE=1 $(DEMO)/bin/python -m train.phantom --sample $@
+
+# find_python: prints the first command that is a Python 3.11 or later, or says what is missing.
+find_python = for python in $(or $(PYTHON),python3.11 python3 python3.12 python3.13); do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi; python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "error: no Python 3.11 or later; found: none of $(or $(PYTHON),python3.11 python3 python3.12 python3.13)," \
+	    "what to do: install Python 3.11 or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; \
+	fi
+
+# pip_into FOLDER: pip install into that environment, from wheels only. A pip outside does it (--python, pip 22.3 and
+# later), because a copy of pip inside would cost 15 MB; where Python has none, one is put aside in build/.
+pip_into = { $(find_python); pip="$$python -m pip"; \
+	if ! $$pip --help 2>/dev/null | grep -q -e --python; then \
+	  pip="build/venv-pip/bin/python -m pip"; \
+	  if ! $$pip --version >/dev/null 2>&1; then $$python -m venv --clear build/venv-pip; fi || { \
+	    echo "error: $$python has neither pip 22.3 nor ensurepip," \
+	      "what to do: install its pip or venv package (Debian: python3-pip or python3-venv)" >&2; exit 1; }; \
+	fi; \
+	set -- $$pip --disable-pip-version-check --python $(1)/bin/python install --quiet --no-compile --only-binary :all:; \
+	} && "$$@"
+
+# fresh_environment FOLDER,LOCK: an environment that holds what the lock says and nothing else.
+define fresh_environment
+@$(find_python); rm -rf $(1) && mkdir -p build && $$python -m venv --without-pip $(1)
+@$(call pip_into,$(1)) --require-hashes -r $(2)
+endef
+
+# link_checkout FOLDER: the rooms of this checkout importable, and edge-classify as a command. Both by relative
+# paths: the checkout may be moved. -P keeps a photo folder's own files from being imported.
+define link_checkout
+@for site in $(1)/lib/python3*/site-packages; do echo ../../../.. > $$site/dermedge-checkout.pth; done
+@printf '%s\n' '#!/bin/sh' \
+	  'exec "$$(dirname -- "$$0")/python" -P -c "import sys; from edge_runtime.cli import main; sys.exit(main())" "$$@"' \
+	  > $(1)/bin/edge-classify
+@chmod +x $(1)/bin/edge-classify
+endef
+
+# resolve NAME,EXTRAS: one lock for every supported Python and platform, hash by hash. No index address goes in.
+define resolve
+uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet $(LOCK_ARGS) \
+	  --custom-compile-command "make lock" $(2) --output-file locks/$(1).txt >/dev/null
+endef
