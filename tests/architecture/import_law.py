@@ -1,0 +1,192 @@
+"""Who may import whom, read from the sources: the one statement of that law, and its checker. stdlib only.
+
+The checker parses files and executes none. It sees `import`, `from ... import` (absolute and relative, at any depth,
+under `if TYPE_CHECKING` too) and `importlib.import_module` or `__import__` with a literal name. A dynamic import whose
+name cannot be read is itself a violation, unless DYNAMIC says why a file may have it.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+EVERYTHING = frozenset({"*"})
+TENSORFLOW = frozenset({"keras", "tensorboard", "tensorflow", "tensorflow_model_optimization", "tf_keras"})
+WORKSHOP = frozenset({"PIL", "numpy", "scipy", "sklearn", "tqdm"})
+
+
+@dataclass(frozen=True)
+class Law:
+    """What the files below one path may import."""
+
+    first_party: Mapping[str, frozenset[str]]
+    """Room to the modules of it that may be imported; EVERYTHING for all of it."""
+    third_party: frozenset[str]
+    """Top-level names outside the standard library."""
+    lazily: frozenset[str] = field(default_factory=frozenset)
+    """Those that may be imported inside functions only: importing the module must stay cheap and safe."""
+
+
+_EDGE_PARTS_FOR_TRAIN = frozenset({"contract", "errors", "preprocess"})
+_EDGE_PARTS_FOR_CONVERT = frozenset({"contract", "engines", "errors", "model_file", "parity", "preprocess"})
+_EDGE = {"edge_runtime": EVERYTHING}
+
+# The longest matching path rules. ARCHITECTURE's table, plus what single files promise in their first line.
+LAWS: Mapping[str, Law] = {
+    "edge_runtime": Law(_EDGE, frozenset({"PIL"})),
+    "edge_runtime/contract.py": Law(_EDGE, frozenset()),
+    "edge_runtime/errors.py": Law(_EDGE, frozenset()),
+    "edge_runtime/model_file.py": Law(_EDGE, frozenset()),
+    "edge_runtime/engines": Law(
+        _EDGE,
+        frozenset({"PIL", "ai_edge_litert", "numpy", "tflite_runtime"}),
+        lazily=frozenset({"ai_edge_litert", "numpy", "tflite_runtime"}),
+    ),
+    "convert": Law(
+        {
+            "convert": EVERYTHING,
+            "edge_runtime": _EDGE_PARTS_FOR_CONVERT,
+            "train": frozenset({"metrics"}),
+        },
+        TENSORFLOW | WORKSHOP | {"flatbuffers"},
+    ),
+    "train": Law(
+        {"train": EVERYTHING, "edge_runtime": _EDGE_PARTS_FOR_TRAIN},
+        TENSORFLOW | WORKSHOP | {"matplotlib", "pandas"},
+    ),
+    "train/metrics.py": Law({}, frozenset({"numpy", "sklearn"})),
+    # The sample photo of `make demo` is drawn with what the runtime's lock installs.
+    "train/phantom.py": Law(
+        {"train": EVERYTHING, "edge_runtime": _EDGE_PARTS_FOR_TRAIN}, frozenset({"numpy", "PIL"})
+    ),
+    "tests": Law(
+        {
+            "tests": EVERYTHING,
+            "edge_runtime": EVERYTHING,
+            "convert": EVERYTHING,
+            "train": EVERYTHING,
+        },
+        TENSORFLOW
+        | WORKSHOP
+        | {"_pytest", "ai_edge_litert", "flatbuffers", "matplotlib", "pandas", "pytest", "tflite_runtime"},
+    ),
+}
+
+ROOMS = ("edge_runtime", "convert", "train", "tests")
+
+# Files whose dynamic imports have names that only run time knows, and why.
+DYNAMIC: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported name, as written at one place."""
+
+    module: str
+    """Dotted and absolute: `edge_runtime.contract`; "" when a dynamic import's name cannot be read."""
+    line: int
+    at_import: bool
+    """Runs when the file is imported, not later in a function."""
+
+
+def imports_of(source: str, module_path: PurePosixPath) -> Iterator[Import]:
+    """Every import of one file.
+
+    Args:
+        source: Its text.
+        module_path: Relative to the repository, to resolve relative imports: `train/split.py`.
+
+    Yields:
+        For `from a import b` the module `a.b`: whether b is a submodule or a name inside a, the law is about a's parts.
+    """
+    yield from _walk(ast.parse(source), module_path, at_import=True)
+
+
+def _walk(node: ast.AST, module_path: PurePosixPath, *, at_import: bool) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield Import(alias.name, node.lineno, at_import)
+    elif isinstance(node, ast.ImportFrom):
+        base = _absolute(node, module_path)
+        for alias in node.names:
+            yield Import(f"{base}.{alias.name}" if base else alias.name, node.lineno, at_import)
+    elif isinstance(node, ast.Call) and _is_dynamic_import(node.func):
+        name = node.args[0] if node.args else None
+        literal = isinstance(name, ast.Constant) and isinstance(name.value, str)
+        yield Import(name.value if literal else "", node.lineno, at_import)
+    inner_at_import = at_import and not _runs_later(node)
+    for child in ast.iter_child_nodes(node):
+        yield from _walk(child, module_path, at_import=inner_at_import)
+
+
+def _runs_later(node: ast.AST) -> bool:
+    """A function's body, or a block that only type checkers see."""
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+
+
+def _absolute(node: ast.ImportFrom, module_path: PurePosixPath) -> str:
+    if not node.level:
+        return node.module or ""
+    # One dot is the file's own package, each further dot its parent.
+    package = module_path.parts[: len(module_path.parts) - node.level]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def _is_dynamic_import(function: ast.expr) -> bool:
+    if isinstance(function, ast.Name):
+        return function.id in ("__import__", "import_module")
+    return isinstance(function, ast.Attribute) and function.attr in ("import_module", "__import__")
+
+
+def law_of(module_path: PurePosixPath) -> Law:
+    """The law of the longest matching path."""
+    candidates = [str(module_path), *map(str, module_path.parents)]
+    return next(LAWS[path] for path in candidates if path in LAWS)
+
+
+def violations_in(source: str, module_path: PurePosixPath) -> list[str]:
+    """One line for each import that the law forbids: `path:line: what`."""
+    law = law_of(module_path)
+    found = []
+    for one in imports_of(source, module_path):
+        problem = _problem(one, law, module_path)
+        if problem:
+            found.append(f"{module_path}:{one.line}: {problem}")
+    return found
+
+
+def _problem(one: Import, law: Law, module_path: PurePosixPath) -> str | None:
+    top, _, rest = one.module.partition(".")
+    if not one.module:
+        return None if str(module_path) in DYNAMIC else "a dynamic import whose name cannot be read"
+    if top in ROOMS or top == "android_sample":
+        allowed = law.first_party.get(top, frozenset())
+        if allowed == EVERYTHING:
+            return None
+        if rest.partition(".")[0] in allowed:
+            return None
+        return f"may not import {one.module}" + (
+            f" (of {top} only {', '.join(sorted(allowed))})" if allowed else ""
+        )
+    if top in sys.stdlib_module_names:
+        return None
+    if top not in law.third_party:
+        return f"may not import {one.module}"
+    if one.at_import and top in law.lazily:
+        return f"may import {one.module} inside functions only"
+    return None
+
+
+def violations(repository: Path, rooms: tuple[str, ...] = ROOMS) -> list[str]:
+    """All violations of all rooms, in order of path."""
+    found = []
+    for room in rooms:
+        for path in sorted((repository / room).rglob("*.py")):
+            relative = PurePosixPath(path.relative_to(repository).as_posix())
+            found += violations_in(path.read_text(encoding="utf-8"), relative)
+    return found

@@ -1,0 +1,149 @@
+"""The import table holds; the checker itself sees every form of import that could break it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from tests.architecture.import_law import DYNAMIC, LAWS, ROOMS, imports_of, violations, violations_in
+
+# Import names whose distribution is called otherwise.
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "_pytest": "pytest",
+    "ai_edge_litert": "ai-edge-litert",
+    "sklearn": "scikit-learn",
+    "tensorflow_model_optimization": "tensorflow-model-optimization",
+    "tf_keras": "tf-keras",
+    "tflite_runtime": "tflite-runtime",
+}
+RUNTIME = "edge_runtime/classifier.py"
+ENGINE = "edge_runtime/engines/interpreter.py"
+CONVERT = "convert/check.py"
+TRAIN = "train/loop.py"
+EXTRAS = {
+    "edge_runtime": ["tflite-runtime"],
+    "convert": ["convert"],
+    "train": ["train"],
+    "tests": ["tflite-runtime", "convert", "train", "dev"],
+}
+
+
+def test_the_law_holds(repository: Path) -> None:
+    for room in ("edge_runtime", "convert", "train", "tests"):
+        assert list((repository / room).rglob("*.py")), (
+            f"{room} has no sources: the law was checked on nothing"
+        )
+    assert violations(repository) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        (RUNTIME, "import tensorflow as tf"),
+        (RUNTIME, "import numpy"),
+        (RUNTIME, "def f():\n    import numpy.linalg"),
+        (RUNTIME, "from train import metrics"),
+        (RUNTIME, "from convert.recipes import RECIPES"),
+        (RUNTIME, "from tests.fixtures import make_models"),
+        (RUNTIME, "import importlib\nimportlib.import_module('tensorflow')"),
+        (RUNTIME, "from importlib import import_module\nimport_module('train.metrics')"),
+        (RUNTIME, "__import__('numpy')"),
+        (RUNTIME, "import importlib\nimportlib.import_module('ten' + 'sorflow')"),
+        (RUNTIME, "from ..train import metrics"),
+        (ENGINE, "import numpy as np"),
+        (ENGINE, "try:\n    from ai_edge_litert import interpreter\nexcept ImportError: ..."),
+        (ENGINE, "class A:\n    import tflite_runtime.interpreter"),
+        (ENGINE, "def f():\n    import tensorflow.lite"),
+        ("edge_runtime/contract.py", "from PIL import Image"),
+        (CONVERT, "from edge_runtime import Classifier"),
+        (CONVERT, "import edge_runtime"),
+        (CONVERT, "from edge_runtime.classifier import Classifier"),
+        (CONVERT, "from train.split import make_split"),
+        (CONVERT, "from train import metrics, split"),
+        (CONVERT, "import pandas"),
+        (TRAIN, "from edge_runtime.engines import open_engine"),
+        (TRAIN, "from edge_runtime import model_file"),
+        (TRAIN, "from convert import metadata"),
+        (TRAIN, "if TYPE_CHECKING:\n    from convert import metadata"),
+        ("train/metrics.py", "import tensorflow as tf"),
+        ("train/metrics.py", "from train.config import Config"),
+        ("train/phantom.py", "from tqdm import tqdm"),
+        ("tests/train/test_loop.py", "import requests"),
+    ],
+)
+def test_the_checker_sees_a_violation(path: str, source: str) -> None:
+    found = violations_in(source, PurePosixPath(path))
+    assert len(found) == 1, f"one planted, found: {found}"
+    assert found[0].startswith(f"{path}:")
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        (RUNTIME, "from edge_runtime.engines import open_engine\nfrom PIL import Image\nimport json"),
+        (RUNTIME, "from . import errors\nfrom .engines.quantized import dequantize"),
+        (ENGINE, "def f():\n    import numpy\n    from tflite_runtime import interpreter"),
+        (ENGINE, "if TYPE_CHECKING:\n    import numpy"),
+        ("edge_runtime/engines/__init__.py", "from .interpreter import open_interpreter"),
+        (CONVERT, "from train import metrics\nfrom train.metrics import summarize\nimport tensorflow"),
+        (
+            CONVERT,
+            "from edge_runtime import contract, errors, parity\nfrom edge_runtime.engines.quantized import x",
+        ),
+        (
+            TRAIN,
+            "from edge_runtime.preprocess import fit_pixels\nfrom train.split import make_split\nimport pandas",
+        ),
+    ],
+)
+def test_the_checker_lets_the_lawful_pass(path: str, source: str) -> None:
+    assert list(imports_of(source, PurePosixPath(path)))
+    assert violations_in(source, PurePosixPath(path)) == []
+
+
+def test_every_law_and_exception_names_something_that_exists(repository: Path) -> None:
+    gone = [path for path in [*LAWS, *DYNAMIC] if not (repository / path).exists()]
+    assert gone == []
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=!~;\[ ]", line, maxsplit=1)[0].lower().replace("_", "-") for line in requirements}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_what_a_room_may_import_is_what_its_extra_installs(repository: Path, room: str) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = _names(project["dependencies"])
+    for extra in EXTRAS[room]:
+        declared |= _names(project["optional-dependencies"][extra])
+    # Keras 3 comes with TensorFlow; nothing imports it but to be refused.
+    imported = {
+        one.module.partition(".")[0]
+        for path in (repository / room).rglob("*.py")
+        for one in imports_of(
+            path.read_text(encoding="utf-8"), PurePosixPath(path.relative_to(repository).as_posix())
+        )
+    }
+    third_party = {
+        name for name in imported if name not in sys.stdlib_module_names and name not in ROOMS and name
+    }
+    undeclared = {name for name in third_party if DISTRIBUTIONS.get(name, name.lower()) not in declared}
+    assert undeclared == set()
+
+
+def test_metrics_import_without_tensorflow(repository: Path) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('tensorflow', 'tf_keras', 'keras'): sys.modules[name] = None\n"
+        "import train.metrics\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
