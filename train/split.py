@@ -57,11 +57,11 @@ class LeakReport:
         of_class = ", ".join(f"{code} {share:.1%}" for code, share in self.random_leak_of_class.items())
         codes = list(self.random_leak_of_class)
         lines = [
-            f"{self.photos} photos of {self.lesions} lesions; {len(self.near_duplicates_across_lesions)} near-duplicate "
-            f"pairs (at most {self.near_duplicate_bits} bits) across lesions; {self.merged_groups} groups of several "
-            f"lesions, {self.groups} groups in all",
-            f"a random split of the same size would have leaked the lesion of {self.random_leak:.1%} of the test photos "
-            f"into training ({of_class}); this split: none",
+            f"{self.photos} photos of {self.lesions} lesions; {len(self.near_duplicates_across_lesions)} "
+            f"near-duplicate pairs (at most {self.near_duplicate_bits} bits) across lesions; "
+            f"{self.merged_groups} groups of several lesions, {self.groups} groups in all",
+            f"a random split of the same size would have leaked the lesion of {self.random_leak:.1%} of the "
+            f"test photos into training ({of_class}); this split: none",
         ]
         for part, counts in self.sizes.items():
             by_class = ", ".join(f"{code} {counts[code]}" for code in codes)

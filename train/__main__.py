@@ -1,0 +1,45 @@
+"""`python -m train CONFIG.toml --workdir RUN [--data DIR]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from edge_runtime.errors import EdgeError
+from train.experiment import run_experiment
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train",
+        description="Train an image classifier. The same command resumes an interrupted run.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="an experiment, see train/configs")
+    parser.add_argument("--workdir", type=Path, required=True, metavar="RUN", help="the run directory")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the data set's own folder")
+    arguments = parser.parse_args(argv)
+    try:
+        metrics = run_experiment(arguments.config, arguments.workdir, arguments.data)
+    except EdgeError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        print(
+            f"error: {error}; what to do: check that {arguments.workdir} can be written to", file=sys.stderr
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
+        return 130
+    test = metrics["test"]
+    low, high = test["balanced_accuracy_interval"]
+    print(f"test: balanced accuracy {test['balanced_accuracy']:.4f} ({low:.4f} to {high:.4f}), ", end="")
+    print(f"accuracy {test['accuracy']:.4f}, {test['photos']} photos of {test['lesions']} lesions")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,293 @@
+"""One TOML file per experiment, read into frozen dataclasses. stdlib only.
+
+Every default stands in this file; `RUN/config.json` holds every value that a run really used. An unknown key fails
+and names the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.contract import CROPS, DECODE_SCALINGS
+from edge_runtime.errors import ConfigInvalid
+
+READERS = ("ham10000", "folders", "csv")
+TRAINS = ("head", "all")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which photos."""
+
+    reader: str
+    """`ham10000`, `folders` or `csv`."""
+    folder: str
+    """The data set's folder inside the data root (`--data` names the folder itself)."""
+    labels: str
+    """A file of train/labels without its ending, or a path to such a TOML."""
+    on_problem: str = "refuse"
+    """`refuse`: any unusable photo stops the run before training. `skip`: it is reported and left out."""
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Grouped by lesion and near-duplicate, stratified by class."""
+
+    folds: int = 5
+    test_fold: int = 0
+    val_share: float = 0.1
+    """Of all photos, taken from those that are not in the test fold."""
+    near_duplicate_bits: int = 4
+    """Photos whose perceptual hashes differ in at most so many of 64 bits belong together."""
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """Goes into the contract as it stands."""
+
+    size_px: int = 224
+    crop: str = "center_square"
+    crop_fraction: float = 1.0
+    decode_scaling: str = "jpeg_dct"
+    decode_oversampling: int = 2
+    mean: float = 128.0
+    std: float = 128.0
+    """Mean 128 and std 128 let a uint8 input tensor (scale 1/128, zero point 128) hold pixels unchanged."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network, and from where its first weights come."""
+
+    backbone: str = "mobilenet_v2"
+    alpha: float = 1.0
+    weights: str = "imagenet"
+    """`imagenet`, `none`, or the path of a weights file."""
+
+
+@dataclass(frozen=True)
+class ImbalanceConfig:
+    """Rare classes are drawn more often, or weigh more in the loss."""
+
+    sampling_exponent: float = -0.5
+    """A photo is drawn with weight (photos of its class) ** exponent: 0 as the data are, -1 all classes alike."""
+    lesion_exponent: float = 0.0
+    """... times (photos of its lesion) ** exponent: -1 draws lesions alike, however often photographed."""
+    loss_exponent: float = 0.0
+    """Loss weight (photos of its class) ** exponent, scaled to mean 1 over the drawn photos."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of training photos; see train/augment.py for each."""
+
+    flip: bool = True
+    rotation_deg: float = 180.0
+    zoom: tuple[float, float] = (0.75, 1.05)
+    """Side of the region seen, relative to the whole square."""
+    aspect: float = 0.1
+    shift: float = 0.08
+    brightness: float = 0.15
+    contrast: float = 0.2
+    saturation: float = 0.2
+    white_balance: float = 0.06
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """A stretch of training with one size and one set of trained layers."""
+
+    name: str
+    trains: str
+    """`head`: the backbone keeps its weights. `all`: the whole network learns."""
+    epochs: int
+    size_px: int
+    learning_rate: float
+    """Peak of the cosine schedule."""
+    final_learning_rate: float = 0.0
+    batch: int = 32
+    warmup_share: float = 0.05
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW."""
+
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.05
+
+
+@dataclass(frozen=True)
+class StopConfig:
+    """Early stopping on the validation photos' balanced accuracy."""
+
+    patience: int = 0
+    """A stage ends after so many epochs without a new best; 0 never."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What an interruption can cost."""
+
+    every_steps: int = 50
+
+
+@dataclass(frozen=True)
+class DecisionConfig:
+    """Rules of the contract, with thresholds chosen on the validation photos."""
+
+    refer_share: float = 0.1
+    """The least certain share of photos that the model should refer to a person; 0 for no rule."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole experiment."""
+
+    name: str
+    data: DataConfig
+    stage: tuple[StageConfig, ...]
+    seed: int = 20181
+    split: SplitConfig = field(default_factory=SplitConfig)
+    input: InputConfig = field(default_factory=InputConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    imbalance: ImbalanceConfig = field(default_factory=ImbalanceConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    stop: StopConfig = field(default_factory=StopConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Reads and checks an experiment.
+
+    Raises:
+        ConfigInvalid: No such file, not TOML, or it breaks the schema; all problems are listed.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = tomllib.load(stream)
+    except OSError as error:
+        raise ConfigInvalid(
+            f"{path}: the config cannot be read",
+            found=error.strerror or str(error),
+            expected="a TOML file",
+            fix="see train/configs for examples",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"{path}: not TOML", found=str(error), expected="a TOML file") from error
+    problems: list[str] = []
+    config = _decode(TrainConfig, data, "", problems)
+    if not problems:
+        problems = _semantic_problems(config)
+    if problems:
+        raise ConfigInvalid(
+            f"{path}: the config breaks its schema",
+            found="; ".join(problems),
+            expected="the keys of train/config.py",
+            fix="correct the file",
+        )
+    return typing.cast(TrainConfig, config)
+
+
+def _decode(expected: Any, data: object, path: str, problems: list[str]) -> Any:
+    """Builds `expected` (a dataclass, tuple or scalar type) from parsed TOML."""
+    if dataclasses.is_dataclass(expected) and isinstance(expected, type):
+        return _decode_table(expected, data, path, problems)
+    if typing.get_origin(expected) is tuple:
+        return _decode_array(typing.get_args(expected), data, path, problems)
+    if expected is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if not isinstance(data, expected) or (isinstance(data, bool) and expected is not bool):
+        problems.append(f"{path} is {data!r}, not of type {expected.__name__}")
+    return data
+
+
+def _decode_table(expected: type, data: object, path: str, problems: list[str]) -> Any:
+    if not isinstance(data, Mapping):
+        problems.append(f"{path} is {data!r}, not a table")
+        return None
+    prefix = f"{path}." if path else ""
+    hints = typing.get_type_hints(expected)
+    for key in data:
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1, cutoff=0.0)
+            problems.append(f"{prefix}{key} is unknown; did you mean {prefix}{near[0]}?")
+    required = {
+        item.name
+        for item in dataclasses.fields(expected)
+        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+    }
+    problems.extend(f"{prefix}{key} is missing" for key in hints if key in required and key not in data)
+    values = {
+        key: _decode(hint, data[key], prefix + key, problems) for key, hint in hints.items() if key in data
+    }
+    return expected(**values) if required <= set(values) else None
+
+
+def _decode_array(items: tuple[Any, ...], data: object, path: str, problems: list[str]) -> Any:
+    if not isinstance(data, list):
+        problems.append(f"{path} is {data!r}, not an array")
+        return ()
+    if items[-1] is not types.EllipsisType and items[-1] is not Ellipsis:
+        if len(data) != len(items):
+            problems.append(f"{path} has {len(data)} values, not {len(items)}")
+            return ()
+        return tuple(_decode(kind, item, path, problems) for kind, item in zip(items, data, strict=True))
+    return tuple(_decode(items[0], item, f"{path}[{i}]", problems) for i, item in enumerate(data))
+
+
+def _semantic_problems(config: TrainConfig) -> list[str]:
+    """What types alone cannot say."""
+    problems: list[str] = []
+
+    def require(holds: bool, problem: str) -> None:
+        if not holds:
+            problems.append(problem)
+
+    def one_of(value: str, allowed: tuple[str, ...], name: str) -> None:
+        require(value in allowed, f"{name} is {value!r}, not one of {', '.join(allowed)}")
+
+    one_of(config.data.reader, READERS, "data.reader")
+    one_of(config.data.on_problem, ("refuse", "skip"), "data.on_problem")
+    one_of(config.input.crop, CROPS, "input.crop")
+    one_of(config.input.decode_scaling, DECODE_SCALINGS, "input.decode_scaling")
+    split = config.split
+    require(split.folds >= 2, f"split.folds is {split.folds}, not at least 2")
+    require(
+        0 <= split.test_fold < split.folds, f"split.test_fold is {split.test_fold}, not below split.folds"
+    )
+    require(0 < split.val_share < 0.5, f"split.val_share is {split.val_share}, not in (0, 0.5)")
+    require(32 <= config.input.size_px <= 1024, f"input.size_px is {config.input.size_px}, not 32 to 1024")
+    require(config.input.std > 0, "input.std is not positive")
+    require(0 < config.input.crop_fraction <= 1, "input.crop_fraction is not in (0, 1]")
+    require(
+        0 < config.augment.zoom[0] <= config.augment.zoom[1], "augment.zoom is not an increasing pair above 0"
+    )
+    require(0 <= config.decision.refer_share < 1, "decision.refer_share is not in [0, 1)")
+    require(config.checkpoint.every_steps >= 1, "checkpoint.every_steps is below 1")
+    require(bool(config.stage), "there is no [[stage]]")
+    for i, stage in enumerate(config.stage):
+        one_of(stage.trains, TRAINS, f"stage[{i}].trains")
+        require(stage.epochs >= 1, f"stage[{i}].epochs is below 1")
+        require(stage.batch >= 1, f"stage[{i}].batch is below 1")
+        require(
+            32 <= stage.size_px <= 1024 and stage.size_px % 32 == 0,
+            f"stage[{i}].size_px is {stage.size_px}, not a multiple of 32 up to 1024",
+        )
+        require(stage.learning_rate > 0, f"stage[{i}].learning_rate is not positive")
+        require(0 <= stage.warmup_share < 1, f"stage[{i}].warmup_share is not in [0, 1)")
+    return problems

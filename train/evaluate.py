@@ -1,0 +1,61 @@
+"""From a trained network to figures: logits, temperature, thresholds, metrics.json content. TensorFlow.
+
+The temperature and the refer threshold are chosen on the validation photos; the test photos are only counted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+
+from edge_runtime.contract import Calibration, Normalization, Rule
+from train.metrics import FloatArray, IntArray, softmax
+from train.pixels import PixelArray
+
+# Outside this range a fit says that the validation photos cannot tell.
+TEMPERATURES = (0.2, 5.0)
+
+
+def predict_logits(
+    model: Any, pixels_u8: PixelArray, normalization: Normalization, *, batch: int = 64
+) -> npt.NDArray[np.float32]:
+    """Logits of cached photos.
+
+    Args:
+        model: [n, s, s, 3] normalized -> [n, classes].
+        pixels_u8: [n, s, s, 3] uint8.
+        normalization: The contract's.
+        batch: Photos a call.
+
+    Returns:
+        [n, classes].
+    """
+    parts = []
+    for start in range(0, len(pixels_u8), batch):
+        pixels = pixels_u8[start : start + batch].astype(np.float32)
+        parts.append(np.asarray(model((pixels - normalization.mean) / normalization.std, training=False)))
+    return np.concatenate(parts)
+
+
+def fit_temperature(y_true: IntArray, logits: FloatArray) -> Calibration:
+    """The temperature that minimizes the negative log likelihood (Guo et al. 2017)."""
+    rows = np.arange(len(y_true))
+
+    def loss(log_temperature: float) -> float:
+        probs = softmax(logits, float(np.exp(log_temperature)))
+        return float(-np.log(np.maximum(probs[rows, y_true], 1e-12)).mean())
+
+    fitted = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
+    return Calibration(method="temperature", temperature=round(float(np.exp(fitted.x)), 4))
+
+
+def refer_rule(probs: FloatArray, share: float) -> Rule | None:
+    """Refers the least certain `share` of photos such as these; None for a share of 0."""
+    if share == 0:
+        return None
+    threshold = round(float(np.quantile(probs.max(axis=1), share)), 4)
+    source = f"{share:.0%} quantile of the top score of the {len(probs)} validation photos"
+    return Rule(measure="top_score", threshold=threshold, source=source)

@@ -1,0 +1,265 @@
+"""Training itself: stages, steps, checkpoints, resume. Read downwards. TensorFlow.
+
+Resume, in order:
+1. the newest checkpoint gives weights, optimizer, stage, epoch, step and the sums of the running epoch;
+2. history.csv is cut back to the epochs that were complete at that checkpoint;
+3. the best epoch so far is read from the history, never from what a later, lost step may have left behind;
+4. the running epoch goes on at its next step: its photos, order and augmentation depend on seeds alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+import tf_keras
+from tqdm import tqdm
+
+from edge_runtime.contract import Normalization
+from train.config import StageConfig, TrainConfig
+from train.evaluate import predict_logits
+from train.metrics import balanced_accuracy, recall_per_class, softmax
+from train.pipeline import training_batches
+from train.pixels import PixelArray
+from train.run_dir import whole_file, write_rows
+from train.sampling import draw_epoch
+
+# What a row of history.csv holds, in order.
+Row = dict[str, Any]
+
+
+@dataclass
+class TrainingData:
+    """Cached photos of the two splits that training may see."""
+
+    labels: npt.NDArray[np.int64]
+    val_labels: npt.NDArray[np.int64]
+    drawn: npt.NDArray[np.float64]
+    """[n] relative chance of each training photo."""
+    loss_weights: npt.NDArray[np.float64]
+    """[classes]."""
+    pixels_by_stage: Sequence[tuple[PixelArray, PixelArray]]
+    """For each stage: training squares with a margin, validation squares of the stage's size."""
+
+
+@dataclass
+class Progress:
+    """Where training stands; everything here is in the checkpoint or in history.csv."""
+
+    stage: tf.Variable = field(default_factory=lambda: tf.Variable(0, dtype=tf.int64))
+    epoch: tf.Variable = field(default_factory=lambda: tf.Variable(0, dtype=tf.int64))
+    step: tf.Variable = field(default_factory=lambda: tf.Variable(0, dtype=tf.int64))
+    loss_sum: tf.Variable = field(default_factory=lambda: tf.Variable(0.0, dtype=tf.float64))
+
+
+class Trainer:
+    """Trains one model in one run directory."""
+
+    def __init__(
+        self, model: Any, config: TrainConfig, data: TrainingData, normalization: Normalization, run: Path
+    ) -> None:
+        classes = len(data.loss_weights)
+        self.model = model
+        self.config = config
+        self.data = data
+        self.normalization = normalization
+        self.history_path = run / "history.csv"
+        self.best_path = run / "checkpoints" / "best.h5"
+        self.progress = Progress()
+        self.confusion = tf.Variable(tf.zeros([classes, classes], tf.int64))
+        self.class_weights = tf.constant(data.loss_weights, tf.float32)
+        self.optimizer = tf_keras.optimizers.AdamW(weight_decay=config.optimizer.weight_decay)
+        self.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+        self.optimizer.build(model.trainable_variables)
+        self.checkpoints = tf.train.CheckpointManager(
+            tf.train.Checkpoint(
+                model=model,
+                optimizer=self.optimizer,
+                confusion=self.confusion,
+                stage=self.progress.stage,
+                epoch=self.progress.epoch,
+                step=self.progress.step,
+                loss_sum=self.progress.loss_sum,
+            ),
+            str(run / "checkpoints"),
+            max_to_keep=2,
+        )
+        self.board = tf.summary.create_file_writer(str(run / "tensorboard"))
+        self.history: list[Row] = []
+
+    # ---------------------------------------------------------------- the whole training
+
+    def train(self) -> list[Row]:
+        """Trains from the newest checkpoint, or from the start, to the end; the model then holds its best weights.
+
+        Returns:
+            The rows of history.csv.
+        """
+        self._resume()
+        for index in range(int(self.progress.stage.numpy()), len(self.config.stage)):
+            self._train_stage(index)
+        if self.best_path.exists():
+            self.model.load_weights(str(self.best_path))
+        return self.history
+
+    def _resume(self) -> None:
+        newest = self.checkpoints.restore_or_initialize()
+        if newest is None:
+            return
+        done = (int(self.progress.stage.numpy()), int(self.progress.epoch.numpy()))
+        self.history = [row for row in read_history(self.history_path) if (row["stage"], row["epoch"]) < done]
+        print(f"resuming at stage {done[0]}, epoch {done[1]}, step {int(self.progress.step.numpy())}")
+
+    # ---------------------------------------------------------------- a stage
+
+    def _train_stage(self, index: int) -> None:
+        stage = self.config.stage[index]
+        learn = self._compile_step(stage)
+        while int(self.progress.epoch.numpy()) < stage.epochs and not self._should_stop(index):
+            self._train_epoch(index, learn)
+        self.progress.stage.assign(index + 1)
+        self.progress.epoch.assign(0)
+        self.checkpoints.save()
+
+    def _should_stop(self, index: int) -> bool:
+        """No new best for `patience` epochs of this stage."""
+        patience = self.config.stop.patience
+        scores = [row["val_balanced_accuracy"] for row in self.history if row["stage"] == index]
+        return patience > 0 and len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
+
+    # ---------------------------------------------------------------- an epoch
+
+    def _train_epoch(self, index: int, learn: Any) -> None:
+        stage, epoch = self.config.stage[index], int(self.progress.epoch.numpy())
+        pixels_u8, _ = self.data.pixels_by_stage[index]
+        steps = len(self.data.labels) // stage.batch
+        first_step = int(self.progress.step.numpy())
+        batches = training_batches(
+            pixels_u8,
+            self.data.labels,
+            draw_epoch(self.data.drawn, (self.config.seed, index, epoch)),
+            first_step=first_step,
+            batch=stage.batch,
+            size_px=stage.size_px,
+            augmentation=self.config.augment,
+            normalization=self.normalization,
+            seed=(self.config.seed, index * 1000 + epoch),
+        )
+        title = f"{stage.name} {epoch + 1}/{stage.epochs}"
+        with tqdm(batches, total=steps, initial=first_step, desc=title, unit="step", mininterval=1.0) as bar:
+            for step, (pixels, truth) in enumerate(bar, start=first_step):
+                self.optimizer.learning_rate.assign(learning_rate(stage, epoch * steps + step, steps))
+                learn(pixels, truth)
+                self.progress.step.assign(step + 1)
+                if (step + 1) % self.config.checkpoint.every_steps == 0:
+                    bar.set_postfix(loss=f"{float(self.progress.loss_sum.numpy()) / (step + 1):.3f}")
+                    if step + 1 < steps:
+                        self.checkpoints.save()
+        self._finish_epoch(index, epoch, steps)
+
+    def _finish_epoch(self, index: int, epoch: int, steps: int) -> None:
+        """Measures on the validation photos, writes the history, keeps the best weights, saves a checkpoint."""
+        stage = self.config.stage[index]
+        val_labels, (_, val_pixels) = self.data.val_labels, self.data.pixels_by_stage[index]
+        probs = softmax(predict_logits(self.model, val_pixels, self.normalization))
+        seen = self.confusion.numpy()
+        recalls = np.diag(seen) / np.maximum(seen.sum(axis=1), 1)
+        row: Row = {
+            "stage": index,
+            "epoch": epoch,
+            "name": stage.name,
+            "size_px": stage.size_px,
+            "learning_rate": float(self.optimizer.learning_rate.numpy()),
+            "train_loss": round(float(self.progress.loss_sum.numpy()) / max(steps, 1), 6),
+            "train_balanced_accuracy": round(float(recalls[seen.sum(axis=1) > 0].mean()), 6),
+            "val_loss": round(
+                float(-np.log(probs[np.arange(len(val_labels)), val_labels] + 1e-12).mean()), 6
+            ),
+            "val_balanced_accuracy": round(balanced_accuracy(val_labels, probs.argmax(1), probs.shape[1]), 6),
+            "val_accuracy": round(float((probs.argmax(1) == val_labels).mean()), 6),
+        }
+        best_before = max(
+            (r["val_balanced_accuracy"] for r in self.history if r["stage"] == index), default=-1.0
+        )
+        if row["val_balanced_accuracy"] > best_before:
+            with whole_file(self.best_path) as temporary:
+                self.model.save_weights(str(temporary), save_format="h5")
+        self.history.append(row)
+        write_rows(self.history_path, self.history)
+        self._write_board(row, recall_per_class(val_labels, probs.argmax(1), probs.shape[1]))
+        print(" ".join(f"{key}={row[key]}" for key in row if key not in ("stage", "epoch", "size_px")))
+        self.progress.epoch.assign(epoch + 1)
+        self.progress.step.assign(0)
+        self.progress.loss_sum.assign(0.0)
+        self.confusion.assign(tf.zeros_like(self.confusion))
+        self.checkpoints.save()
+
+    def _write_board(self, row: Row, recalls: npt.NDArray[np.float64]) -> None:
+        with self.board.as_default(step=len(self.history)):
+            for key, value in row.items():
+                if isinstance(value, float):
+                    tf.summary.scalar(key, value)
+            for i, recall in enumerate(recalls):
+                tf.summary.scalar(f"val_recall/{i}", recall)
+        self.board.flush()
+
+    # ---------------------------------------------------------------- a step
+
+    def _compile_step(self, stage: StageConfig) -> Any:
+        """The update of one batch, compiled for the stage's trained layers."""
+        whole = stage.trains == "all"
+        variables = self.model.trainable_variables if whole else self.model.layers[-1].trainable_variables
+        cross_entropy = tf_keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=self.config.optimizer.label_smoothing, reduction="none"
+        )
+        classes = len(self.data.loss_weights)
+
+        @tf.function(reduce_retracing=True)
+        def learn(pixels: tf.Tensor, truth: tf.Tensor) -> None:
+            with tf.GradientTape() as tape:
+                # A frozen backbone also keeps its batch-norm statistics.
+                logits = self.model(pixels, training=whole)
+                losses = cross_entropy(tf.one_hot(truth, classes), logits)
+                loss = tf.reduce_mean(losses * tf.gather(self.class_weights, truth))
+            gradients = tape.gradient(loss, variables)
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            self.progress.loss_sum.assign_add(tf.cast(loss, tf.float64))
+            answers = tf.argmax(logits, axis=1)
+            self.confusion.assign_add(tf.math.confusion_matrix(truth, answers, classes, dtype=tf.int64))
+
+        return learn
+
+
+def learning_rate(stage: StageConfig, step: int, steps_per_epoch: int) -> float:
+    """Linear warm-up, then a cosine from learning_rate to final_learning_rate over the whole stage."""
+    total = max(stage.epochs * steps_per_epoch, 1)
+    warmup = stage.warmup_share * total
+    if step < warmup:
+        return stage.learning_rate * (step + 1) / warmup
+    share = (step - warmup) / max(total - warmup, 1)
+    span = stage.learning_rate - stage.final_learning_rate
+    return stage.final_learning_rate + span * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def read_history(path: Path) -> list[Row]:
+    """The rows of a history.csv with numbers as numbers; none if there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [{key: _parse(text) for key, text in row.items()} for row in csv.DictReader(stream)]
+
+
+def _parse(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

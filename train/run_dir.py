@@ -1,0 +1,77 @@
+"""The run directory: which files it holds, and how they are written (whole or not at all). stdlib only.
+
+RUN/
+  config.toml        the config as given          config.json       every value, resolved
+  run.json           id, seed, versions, commit, data, status
+  manifest.csv       photos, groups, split        split.json        what a random split would have leaked
+  contract.json      what devices will be told    model.keras       float weights, logits out
+  history.csv        a row per epoch              tensorboard/      the same for TensorBoard
+  metrics.json       figures per split            predictions_*.csv curves.png confusion_*.png
+  checkpoints/       to resume from               pixels/           cached pixels, can be deleted
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("tensorflow", "tf_keras", "numpy", "pillow", "scikit-learn")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` that replaces it when the block ends well, and vanishes otherwise."""
+    temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 text file whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes indented JSON whole or not at all."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a CSV whole or not at all; the first row's keys are the header."""
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that can change a run's figures."""
+    return {name: metadata.version(name) for name in PACKAGES}
+
+
+def git_commit() -> str:
+    """The checkout's commit, with `-dirty` when code that shapes a run differs; `unknown` outside a checkout."""
+    checkout = Path(__file__).parents[1]
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "train", "edge_runtime")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return f"{commit}-dirty" if changed else commit

@@ -1,0 +1,59 @@
+"""Which photos an epoch shows, and how much each counts: the handling of imbalance. numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from train.config import ImbalanceConfig
+
+
+def photo_weights(
+    labels: npt.NDArray[np.int64], lesions: Sequence[str], config: ImbalanceConfig
+) -> npt.NDArray:
+    """Relative chance of each photo to be drawn.
+
+    Args:
+        labels: [n] class indices.
+        lesions: [n] lesion ids.
+        config: Exponents; -0.5 on the class count is the square-root sampling of Mahajan et al. 2018.
+
+    Returns:
+        [n], sums to 1.
+    """
+    _, lesion_index, lesion_counts = np.unique(np.asarray(lesions), return_inverse=True, return_counts=True)
+    class_counts = np.bincount(labels)
+    weights = class_counts[labels].astype(np.float64) ** config.sampling_exponent
+    weights *= lesion_counts[lesion_index].astype(np.float64) ** config.lesion_exponent
+    return weights / weights.sum()
+
+
+def loss_weights(labels: npt.NDArray[np.int64], drawn: npt.NDArray, config: ImbalanceConfig) -> npt.NDArray:
+    """Loss weight of each class, [classes], with mean 1 over the photos as they are drawn."""
+    counts = np.maximum(np.bincount(labels), 1).astype(np.float64)
+    weights = counts**config.loss_exponent
+    return weights / (weights[labels] * drawn).sum()
+
+
+def draw_epoch(weights: npt.NDArray, seed: Sequence[int]) -> npt.NDArray[np.int64]:
+    """The photos of one epoch, as many as there are, in the order in which they are shown.
+
+    Systematic sampling: each photo appears floor or ceil of its expected count, so epochs differ less than under
+    independent draws. A pure function of its arguments, so an interrupted epoch can be continued.
+
+    Args:
+        weights: [n], sums to 1.
+        seed: Of this epoch.
+
+    Returns:
+        [n] indices.
+    """
+    rng = np.random.default_rng(seed)
+    count = len(weights)
+    order = rng.permutation(count)
+    edges = np.cumsum(weights[order])
+    points = (np.arange(count) + rng.random()) / count * edges[-1]
+    drawn = order[np.minimum(np.searchsorted(edges, points, side="right"), count - 1)]
+    return rng.permutation(drawn)
