@@ -2,6 +2,8 @@
 
 EdgeError                      code               edge-classify exit status
 ├── ModelFileError                                3  the .tflite cannot be trusted or used
+│   ├── ModelNotFound          model-not-found
+│   ├── ModelTooLarge          model-too-large
 │   ├── NotATfliteFile         not-a-tflite
 │   ├── ContractMissing        contract-missing
 │   ├── ContractInvalid        contract-invalid
@@ -73,6 +75,18 @@ class ModelFileError(EdgeError):
 
     code = "model-file"
     exit_status = EXIT_MODEL_UNUSABLE
+
+
+class ModelNotFound(ModelFileError):
+    """No such model file, or it cannot be read."""
+
+    code = "model-not-found"
+
+
+class ModelTooLarge(ModelFileError):
+    """A model file with more bytes than the cap."""
+
+    code = "model-too-large"
 
 
 class NotATfliteFile(ModelFileError):

@@ -1,0 +1,57 @@
+"""DermEdge's runtime: a photo and a .tflite with its contract inside give a prediction.
+
+    from edge_runtime import Classifier
+    print(Classifier.open("model.tflite").classify("photo.jpg").to_text())
+
+Names are loaded when they are first used: importing the package imports neither Pillow nor an inference library.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_runtime.classifier import Classifier
+    from edge_runtime.contract import ModelContract
+    from edge_runtime.errors import EdgeError, ImageError, InterpreterError, ModelFileError
+    from edge_runtime.model_file import bundled_model_path
+    from edge_runtime.result import Prediction, ScoredLabel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Classifier",
+    "EdgeError",
+    "ImageError",
+    "InterpreterError",
+    "ModelContract",
+    "ModelFileError",
+    "Prediction",
+    "ScoredLabel",
+    "__version__",
+    "bundled_model_path",
+]
+
+_HOMES = {
+    "Classifier": "classifier",
+    "EdgeError": "errors",
+    "ImageError": "errors",
+    "InterpreterError": "errors",
+    "ModelContract": "contract",
+    "ModelFileError": "errors",
+    "Prediction": "result",
+    "ScoredLabel": "result",
+    "bundled_model_path": "model_file",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

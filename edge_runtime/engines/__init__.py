@@ -1,0 +1,159 @@
+"""The only place that touches an inference library, and where its failures become ours.
+
+    litert_c.py                    LiteRT by its C API through ctypes: no numpy, the fast road
+    litert_interpreter.py          LiteRT by `ai_edge_litert.interpreter`: numpy
+    tflite_runtime_interpreter.py  its predecessor, Python 3.11 at most, numpy below 2
+
+`open_engine` chooses and says what it passed over. Importing this package imports no inference library.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from edge_runtime.errors import EdgeError, InterpreterBroken, InterpreterError, NoInterpreter, UsageError
+from edge_runtime.tensors import TensorSpec, check_tensors, dequantize, raw_values
+
+__all__ = [
+    "ACCELERATORS",
+    "ENGINES",
+    "Engine",
+    "TensorSpec",
+    "check_tensors",
+    "dequantize",
+    "open_engine",
+    "raw_values",
+]
+
+ENGINES = ("auto", "litert-c", "litert", "tflite-runtime")
+ACCELERATORS = ("auto", "cpu", "xnnpack")
+MAX_THREADS = 64
+
+
+class Engine(Protocol):
+    """One model, loaded and ready to run. Not thread-safe: one engine a thread."""
+
+    name: str
+    """Library road and version: `litert-c 2.3.0`."""
+    accelerator: str
+    """What runs the operators, as far as it is proven: `cpu`, `xnnpack (7 of 7 nodes)`, a delegate's file name."""
+    threads: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    skipped: tuple[str, ...]
+    """What `open_engine` tried before, and why it was passed over."""
+
+    @property
+    def input(self) -> TensorSpec:
+        """The first input tensor."""
+
+    @property
+    def output(self) -> TensorSpec:
+        """The first output tensor."""
+
+    def run(self, input_tensor: bytes) -> bytes:
+        """One inference.
+
+        Args:
+            input_tensor: Exactly input.nbytes bytes, little-endian.
+
+        Returns:
+            output.nbytes bytes.
+
+        Raises:
+            InterpreterBroken: Wrong length, or the library failed.
+        """
+
+    def close(self) -> None:
+        """Frees the native memory; a second call does nothing."""
+
+
+def open_engine(
+    model_bytes: bytes,
+    *,
+    engine: str = "auto",
+    threads: int = 1,
+    accelerator: str = "auto",
+    delegate: str | None = None,
+) -> Engine:
+    """Loads a model into an inference library.
+
+    Args:
+        model_bytes: A .tflite that `model_file` has checked.
+        engine: A name of ENGINES; `auto` takes the first of the others that works.
+        threads: CPU threads, 1 to MAX_THREADS.
+        accelerator: `auto` and `cpu` take the library's default kernels. `xnnpack` demands proof that XNNPACK took
+            nodes of the graph, which only an Interpreter gives.
+        delegate: Path of an external delegate library; only an Interpreter can load one.
+
+    Raises:
+        UsageError: An unknown name, or options that cannot be meant together.
+        NoInterpreter: Nothing that could run the model is installed.
+        InterpreterBroken: Something is installed, but nothing works; every attempt is named.
+        DelegateUnusable: The requested accelerator or delegate cannot be used. Never replaced by another.
+    """
+    _check_options(engine, threads, accelerator, delegate)
+    if engine != "auto":
+        return _open_one(engine, model_bytes, threads, accelerator, delegate)
+    needs_interpreter = delegate is not None or accelerator == "xnnpack"
+    errors: list[tuple[str, InterpreterError]] = []
+    for name in ENGINES[2:] if needs_interpreter else ENGINES[1:]:
+        try:
+            opened = _open_one(name, model_bytes, threads, accelerator, delegate)
+        except (NoInterpreter, InterpreterBroken) as error:
+            errors.append((name, error))
+            continue
+        opened.skipped = tuple(f"{tried}: {error.what}" for tried, error in errors)
+        return opened
+    raise _nothing_works(errors)
+
+
+def _check_options(engine: str, threads: int, accelerator: str, delegate: str | None) -> None:
+    for what, value, known in (("engine", engine, ENGINES), ("accelerator", accelerator, ACCELERATORS)):
+        if value not in known:
+            raise UsageError(f"unknown {what}", found=value, expected=f"one of {', '.join(known)}")
+    if not 1 <= threads <= MAX_THREADS:
+        raise UsageError("the number of threads", found=str(threads), expected=f"1 to {MAX_THREADS}")
+    if delegate is not None and accelerator != "auto":
+        raise UsageError(
+            "a delegate and an accelerator exclude each other",
+            found=f"accelerator {accelerator}, delegate {delegate}",
+            expected="one of them",
+        )
+    if engine == "litert-c" and (delegate is not None or accelerator == "xnnpack"):
+        raise UsageError(
+            "litert-c cannot prove what ran and loads no delegates",
+            found=f"accelerator {accelerator}, delegate {delegate or 'none'}",
+            expected="engine litert or tflite-runtime",
+        )
+
+
+def _open_one(name: str, model_bytes: bytes, threads: int, accelerator: str, delegate: str | None) -> Engine:
+    if name == "litert-c":
+        from edge_runtime.engines.litert_c import LiteRtC
+
+        return LiteRtC(model_bytes, threads=threads)
+    if name == "litert":
+        from edge_runtime.engines import litert_interpreter
+
+        return litert_interpreter.open_interpreter(model_bytes, threads, accelerator, delegate)
+    from edge_runtime.engines import tflite_runtime_interpreter
+
+    return tflite_runtime_interpreter.open_interpreter(model_bytes, threads, accelerator, delegate)
+
+
+def _nothing_works(errors: list[tuple[str, InterpreterError]]) -> EdgeError:
+    if all(isinstance(error, NoInterpreter) for _, error in errors):
+        return NoInterpreter(
+            "no inference library is installed",
+            found="; ".join(f"{name}: {error.what}" for name, error in errors),
+            expected="ai-edge-litert, or tflite-runtime on Python 3.11 and below",
+            fix="pip install ai-edge-litert",
+        )
+    broken = [(name, error) for name, error in errors if not isinstance(error, NoInterpreter)]
+    return InterpreterBroken(
+        "no installed inference library can run the model",
+        found="; ".join(f"{name}: {error.what} ({error.found})" for name, error in broken),
+        expected="one that works",
+        fix=next((error.fix for _, error in broken if error.fix), "pip install --upgrade ai-edge-litert"),
+    )

@@ -1,0 +1,168 @@
+"""What the two Interpreter classes (LiteRT's and tflite-runtime's) have in common. numpy, imported on first use."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from edge_runtime.errors import DelegateUnusable, InterpreterBroken, InterpreterError
+from edge_runtime.tensors import TensorSpec
+
+# What either library raises when a model, a delegate or numpy does not suit it. SystemError: tflite-runtime with numpy 2.
+LIBRARY_ERRORS = (RuntimeError, ValueError, TypeError, SystemError, OSError, AttributeError, MemoryError)
+PLUGIN_SYMBOLS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
+
+
+class InterpreterEngine:
+    """An `Engine` over an Interpreter; see there for the public members.
+
+    Args:
+        interpreter: A constructed Interpreter whose tensors are allocated.
+        name: Library and version.
+        accelerator: What is proven to run the operators.
+        threads: As given to the Interpreter.
+    """
+
+    def __init__(self, interpreter: Any, *, name: str, accelerator: str, threads: int) -> None:
+        self.name = name
+        self.accelerator = accelerator
+        self.threads = threads
+        self.skipped: tuple[str, ...] = ()
+        self._interpreter = interpreter
+        sources, sinks = interpreter.get_input_details(), interpreter.get_output_details()
+        self.inputs = tuple(map(_spec, sources))
+        self.outputs = tuple(map(_spec, sinks))
+        self._source = sources[0]["index"] if sources else -1
+        self._sink = sinks[0]["index"] if sinks else -1
+
+    @property
+    def input(self) -> TensorSpec:
+        """The first input tensor."""
+        return self.inputs[0]
+
+    @property
+    def output(self) -> TensorSpec:
+        """The first output tensor."""
+        return self.outputs[0]
+
+    def run(self, input_tensor: bytes) -> bytes:
+        """One inference; see `Engine.run`."""
+        import numpy as np
+
+        if self._interpreter is None:
+            raise InterpreterBroken("the engine is closed", expected="an open engine")
+        if len(input_tensor) != self.input.nbytes:
+            raise InterpreterBroken(
+                "the input tensor cannot be filled",
+                found=f"{len(input_tensor)} bytes",
+                expected=f"{self.input.nbytes} bytes: {self.input}",
+            )
+        try:
+            values = np.frombuffer(input_tensor, self.input.dtype).reshape(self.input.shape)
+            self._interpreter.set_tensor(self._source, values)
+            self._interpreter.invoke()
+            return bytes(self._interpreter.get_tensor(self._sink).tobytes())
+        except LIBRARY_ERRORS as error:
+            raise broken(self.name, "fails to run the model", error) from error
+
+    def close(self) -> None:
+        """Lets the Interpreter go; a second call does nothing."""
+        self._interpreter = None
+
+
+def construct(
+    module: ModuleType,
+    model_bytes: bytes,
+    *,
+    name: str,
+    threads: int,
+    accelerator: str,
+    delegate: str | None,
+    explain: Callable[[BaseException], InterpreterError],
+) -> InterpreterEngine:
+    """Builds an engine from a library's `interpreter` module.
+
+    Args:
+        module: Has Interpreter, OpResolverType and load_delegate.
+        model_bytes: A checked .tflite.
+        name: Library and version.
+        threads: CPU threads.
+        accelerator: `auto`, `cpu` or `xnnpack`.
+        delegate: Path of a delegate library, or None.
+        explain: Turns a failure of the library's constructor into ours.
+
+    Raises:
+        InterpreterError: What `explain` makes of a failure.
+        DelegateUnusable: The delegate does not load or takes nothing; or XNNPACK took nothing though it was demanded.
+    """
+    options: dict[str, Any] = {"model_content": model_bytes, "num_threads": threads}
+    if delegate is not None:
+        options["experimental_delegates"] = [_load_delegate(module, delegate)]
+        # Else XNNPACK takes what the delegate leaves, and nobody could tell whose nodes the DELEGATE nodes are.
+        options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    try:
+        interpreter = module.Interpreter(**options)
+        interpreter.allocate_tensors()
+    except LIBRARY_ERRORS as error:
+        if delegate is not None:
+            raise _unusable(f"the delegate {delegate} fails on this model", str(error)) from error
+        raise explain(error) from error
+    used = accelerator if accelerator == "xnnpack" else "cpu"
+    if delegate is not None or accelerator == "xnnpack":
+        what = Path(delegate).name if delegate is not None else "xnnpack"
+        used = f"{what} ({_delegate_nodes(interpreter, what, name)} delegate nodes)"
+    return InterpreterEngine(interpreter, name=name, accelerator=used, threads=threads)
+
+
+def broken(name: str, what: str, error: BaseException) -> InterpreterBroken:
+    """The library's failure in our words."""
+    return InterpreterBroken(
+        f"{name} {what}",
+        found=f"{type(error).__name__}: {' '.join(str(error).split())}",
+        expected="a model that this library can run",
+        fix="pip install --upgrade ai-edge-litert, or convert the model again",
+    )
+
+
+def _load_delegate(module: ModuleType, path: str) -> Any:
+    """Loads a delegate library, after looking for its entry points: the libraries' own failure leaves a noisy object."""
+    try:
+        library = ctypes.CDLL(path)
+        for symbol in PLUGIN_SYMBOLS:
+            getattr(library, symbol)
+        return module.load_delegate(path)
+    except LIBRARY_ERRORS as error:
+        raise _unusable(f"the delegate {path} cannot be loaded", str(error)) from error
+
+
+def _delegate_nodes(interpreter: Any, what: str, name: str) -> int:
+    """How many partitions of the graph a delegate took over; refuses zero, which means that all ran on plain CPU kernels."""
+    count = [node["op_name"] for node in interpreter._get_ops_details()].count("DELEGATE")
+    if count == 0:
+        raise _unusable(
+            f"{what} took no node of the model in {name}: everything would run on plain CPU kernels",
+            "0 nodes",
+        )
+    return count
+
+
+def _unusable(what: str, found: str) -> DelegateUnusable:
+    return DelegateUnusable(
+        what,
+        found=" ".join(found.split()),
+        expected="a delegate that loads and takes part of the model",
+        fix="leave out --delegate and --accelerator to run on the CPU",
+    )
+
+
+def _spec(details: dict[str, Any]) -> TensorSpec:
+    import numpy as np
+
+    scale, zero_point = details["quantization"]
+    shape = details["shape_signature"] if len(details["shape_signature"]) else details["shape"]
+    return TensorSpec(
+        tuple(int(side) for side in shape), np.dtype(details["dtype"]).name, float(scale), int(zero_point)
+    )

@@ -1,0 +1,272 @@
+"""A bounds-checked walk through the tables of a .tflite flatbuffer, before any native code sees the bytes. stdlib only.
+
+The native loaders trust offsets: an 8-byte file has crashed one (tensorflow #115308). `walk_model` follows every offset
+that they follow on their way to the operators and refuses the first one that leads outside the file or to something
+that cannot be meant. It checks structure, not whether an operator's parameters make sense.
+
+Field numbers are those of `schema.fbs`, version 3.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+
+from edge_runtime.errors import NotATfliteFile
+from edge_runtime.tensors import TensorSpec
+
+IDENTIFIER = b"TFL3"
+SCHEMA_VERSION = 3
+# Far beyond any classifier (MobileNetV2: 1 subgraph, 180 tensors, 70 operators); they bound the walk's time, because a
+# hostile file can let a million vector entries point to one table.
+MAX_ITEMS = 100_000
+MAX_RANK = 8
+MAX_NAME_BYTES = 4096
+TENSOR_TYPES = {
+    0: ("float32", 32), 1: ("float16", 16), 2: ("int32", 32), 3: ("uint8", 8), 4: ("int64", 64), 6: ("bool", 8),
+    7: ("int16", 16), 8: ("complex64", 64), 9: ("int8", 8), 10: ("float64", 64), 11: ("complex128", 128),
+    12: ("uint64", 64), 15: ("uint32", 32), 16: ("uint16", 16), 17: ("int4", 4), 18: ("bfloat16", 16),
+}  # fmt: skip
+"""dtype and bits by number; 5 string, 13 resource and 14 variant have no fixed size and no place in a classifier."""
+
+
+@dataclass(frozen=True)
+class ModelStructure:
+    """What the walk saw."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    tensor_count: int
+    operator_count: int
+
+
+class _Malformed(Exception):
+    """Carries the reason from deep inside the walk to `walk_model`."""
+
+
+class _Table:
+    """One flatbuffer table whose vtable and body lie inside the file."""
+
+    def __init__(self, data: bytes, end: int, position: int, name: str) -> None:
+        self.data, self.end, self.position, self.name = data, end, position, name
+        if not 4 <= position <= end - 4:
+            raise _Malformed(f"table {name} at {position} lies outside the file")
+        self.vtable = position - int(struct.unpack_from("<i", data, position)[0])
+        if not 0 <= self.vtable <= end - 4 or self.vtable % 2:
+            raise _Malformed(f"table {name} has its vtable at {self.vtable}")
+        self.vtable_bytes, self.body_bytes = struct.unpack_from("<HH", data, self.vtable)
+        if self.vtable_bytes < 4 or self.vtable_bytes % 2 or self.vtable + self.vtable_bytes > end:
+            raise _Malformed(f"table {name} has a vtable of {self.vtable_bytes} bytes")
+        if self.body_bytes < 4 or position + self.body_bytes > end:
+            raise _Malformed(f"table {name} has a body of {self.body_bytes} bytes")
+
+    def field(self, number: int, width: int) -> int | None:
+        """Position of a field of `width` bytes, None when absent."""
+        entry = 4 + 2 * number
+        if entry + 2 > self.vtable_bytes:
+            return None
+        offset = int(struct.unpack_from("<H", self.data, self.vtable + entry)[0])
+        if offset == 0:
+            return None
+        if offset < 4 or offset + width > self.body_bytes:
+            raise _Malformed(f"field {number} of table {self.name} lies outside its table")
+        return self.position + offset
+
+    def scalar(self, number: int, code: str, default: int = 0) -> int:
+        """An integer field, by its struct code."""
+        position = self.field(number, struct.calcsize(code))
+        return default if position is None else int(struct.unpack_from("<" + code, self.data, position)[0])
+
+    def target(self, number: int) -> int | None:
+        """Where an offset field points to, None when absent."""
+        position = self.field(number, 4)
+        if position is None:
+            return None
+        return position + int(struct.unpack_from("<I", self.data, position)[0])
+
+    def child(self, number: int, name: str) -> _Table | None:
+        """The table in an offset field."""
+        position = self.target(number)
+        return None if position is None else _Table(self.data, self.end, position, name)
+
+    def vector(self, number: int, item_bytes: int) -> tuple[int, int]:
+        """First position and count of a vector field; (0, 0) when absent."""
+        position = self.target(number)
+        if position is None:
+            return 0, 0
+        if position > self.end - 4:
+            raise _Malformed(f"vector {number} of table {self.name} lies outside the file")
+        count = int(struct.unpack_from("<I", self.data, position)[0])
+        if position + 4 + count * item_bytes > self.end:
+            raise _Malformed(
+                f"vector {number} of table {self.name} has {count} items, more than the file holds"
+            )
+        return position + 4, count
+
+    def numbers(self, number: int, code: str) -> tuple[int, ...]:
+        """A vector of scalars."""
+        start, count = self.vector(number, struct.calcsize(code))
+        if count > MAX_ITEMS:
+            raise _Malformed(f"vector {number} of table {self.name} has {count} items")
+        return struct.unpack_from(f"<{count}{code}", self.data, start)
+
+    def children(self, number: int, name: str) -> list[_Table]:
+        """A vector of tables."""
+        start, count = self.vector(number, 4)
+        if count > MAX_ITEMS:
+            raise _Malformed(f"{count} items in the vector of {name}")
+        offsets = struct.unpack_from(f"<{count}I", self.data, start)
+        return [
+            _Table(self.data, self.end, start + 4 * i + offset, f"{name} {i}")
+            for i, offset in enumerate(offsets)
+        ]
+
+    def text(self, number: int) -> bytes:
+        """A string field."""
+        start, count = self.vector(number, 1)
+        if count > MAX_NAME_BYTES or (start and (start + count >= self.end or self.data[start + count] != 0)):
+            raise _Malformed(f"string {number} of table {self.name} is too long or does not end")
+        return self.data[start : start + count]
+
+
+def walk_model(data: bytes, *, where: str, end: int | None = None) -> ModelStructure:
+    """Checks the structure of a .tflite.
+
+    Args:
+        data: The whole file.
+        where: Named in errors.
+        end: Where the flatbuffer must have ended: the start of the zip tail, or the end of the file.
+
+    Raises:
+        NotATfliteFile: No TFL3 identifier, an offset that leads outside, an index without its object, constant data
+            of the wrong size.
+    """
+    end = len(data) if end is None else end
+    if len(data) < 8 or data[4:8] != IDENTIFIER:
+        raise NotATfliteFile(
+            f"{where}: not a .tflite file",
+            found=f"{len(data)} bytes, identifier {data[4:8]!r}",
+            expected=f"the identifier {IDENTIFIER!r} at byte 4",
+            fix="give a .tflite file made by `python -m convert`",
+        )
+    try:
+        root = _Table(data, end, int(struct.unpack_from("<I", data, 0)[0]), "Model")
+        return _walk_root(root)
+    except _Malformed as problem:
+        raise NotATfliteFile(
+            f"{where}: the .tflite file is damaged or incomplete",
+            found=str(problem),
+            expected="a well-formed TensorFlow Lite flatbuffer",
+            fix="copy the file again, or convert the model again",
+        ) from problem
+
+
+def _walk_root(root: _Table) -> ModelStructure:
+    version = root.scalar(0, "I")
+    if version != SCHEMA_VERSION:
+        raise _Malformed(f"flatbuffer schema version {version}, not {SCHEMA_VERSION}")
+    codes = root.children(1, "OperatorCode")
+    for code in codes:
+        code.text(1)
+    buffer_sizes = [_buffer_bytes(table) for table in root.children(4, "Buffer")]
+    for metadata in root.children(6, "Metadata"):
+        metadata.text(0)
+        _require_index(metadata.scalar(1, "I"), len(buffer_sizes), metadata.name, "buffer")
+    subgraphs = root.children(2, "SubGraph")
+    if not subgraphs:
+        raise _Malformed("the model has no subgraph")
+    walked = [_walk_subgraph(subgraph, buffer_sizes, len(codes)) for subgraph in subgraphs]
+    for signature in root.children(7, "SignatureDef"):
+        index = signature.scalar(4, "I")
+        _require_index(index, len(subgraphs), signature.name, "subgraph")
+        for number in (0, 1):
+            for entry in signature.children(number, "TensorMap"):
+                entry.text(0)
+                _require_index(entry.scalar(1, "I"), walked[index].tensor_count, entry.name, "tensor")
+        signature.text(2)
+    return walked[0]
+
+
+def _buffer_bytes(table: _Table) -> int:
+    if table.scalar(1, "Q") > 1:
+        raise _Malformed(
+            f"{table.name} keeps its data outside the flatbuffer, which only models above 2 GB do"
+        )
+    return table.vector(0, 1)[1]
+
+
+def _walk_subgraph(subgraph: _Table, buffer_sizes: list[int], code_count: int) -> ModelStructure:
+    tensors = [_walk_tensor(table, buffer_sizes) for table in subgraph.children(0, "Tensor")]
+    ends: list[tuple[TensorSpec, ...]] = []
+    for number, role in ((1, "input"), (2, "output")):
+        indices = subgraph.numbers(number, "i")
+        for index in indices:
+            _require_index(index, len(tensors), subgraph.name, role)
+        ends.append(tuple(tensors[index] for index in indices))
+    operators = subgraph.children(3, "Operator")
+    for operator in operators:
+        _walk_operator(operator, len(tensors), code_count)
+    return ModelStructure(ends[0], ends[1], len(tensors), len(operators))
+
+
+def _walk_operator(operator: _Table, tensor_count: int, code_count: int) -> None:
+    _require_index(operator.scalar(0, "I"), code_count, operator.name, "operator code")
+    for number in (1, 2, 8):
+        for index in operator.numbers(number, "i"):
+            # -1 stands for an optional input that is left out.
+            if not (index == -1 and number == 1):
+                _require_index(index, tensor_count, operator.name, "tensor")
+    operator.child(4, f"{operator.name} options")
+    operator.vector(5, 1)
+    operator.vector(7, 1)
+    operator.child(12, f"{operator.name} options 2")
+
+
+def _walk_tensor(table: _Table, buffer_sizes: list[int]) -> TensorSpec:
+    shape = table.numbers(0, "i")
+    if len(shape) > MAX_RANK or any(side < 0 for side in shape):
+        raise _Malformed(f"{table.name} has the shape {list(shape[: MAX_RANK + 1])}")
+    signature = table.numbers(7, "i")
+    if signature and (len(signature) != len(shape) or any(side < -1 for side in signature)):
+        raise _Malformed(f"{table.name} has the shape signature {list(signature[: MAX_RANK + 1])}")
+    type_number = table.scalar(1, "b")
+    if type_number not in TENSOR_TYPES:
+        raise _Malformed(f"{table.name} has the type number {type_number}")
+    dtype, bits = TENSOR_TYPES[type_number]
+    table.text(3)
+    buffer_index = table.scalar(2, "I")
+    _require_index(buffer_index, len(buffer_sizes), table.name, "buffer")
+    stored_bytes = buffer_sizes[buffer_index]
+    wanted_bytes = (math.prod(shape) * bits + 7) // 8
+    sparse = table.child(6, f"{table.name} sparsity") is not None
+    if stored_bytes and not sparse and stored_bytes != wanted_bytes:
+        raise _Malformed(f"{table.name} {dtype} {list(shape)} has {stored_bytes} bytes, not {wanted_bytes}")
+    scale, zero_point = _quantization(table, shape)
+    return TensorSpec(signature or shape, dtype, scale, zero_point)
+
+
+def _quantization(table: _Table, shape: tuple[int, ...]) -> tuple[float, int]:
+    """Scale and zero point of a tensor with one of each; (0.0, 0) when it has none or one per channel."""
+    quantization = table.child(4, f"{table.name} quantization")
+    if quantization is None:
+        return 0.0, 0
+    quantization.numbers(0, "f")
+    quantization.numbers(1, "f")
+    scales, zero_points = quantization.numbers(2, "f"), quantization.numbers(3, "q")
+    quantization.child(5, f"{table.name} quantization details")
+    if len(zero_points) not in (0, 1, len(scales)):
+        raise _Malformed(f"{table.name} has {len(scales)} scales and {len(zero_points)} zero points")
+    if any(not math.isfinite(scale) or scale < 0 for scale in scales):
+        raise _Malformed(f"{table.name} has a scale that is negative or not finite")
+    if len(scales) > 1:
+        axis = quantization.scalar(6, "i")
+        if not 0 <= axis < len(shape) or shape[axis] != len(scales):
+            raise _Malformed(f"{table.name} has {len(scales)} scales for axis {axis} of {list(shape)}")
+        return 0.0, 0
+    return (float(scales[0]), int(zero_points[0]) if zero_points else 0) if scales else (0.0, 0)
+
+
+def _require_index(index: int, count: int, name: str, what: str) -> None:
+    if not 0 <= index < count:
+        raise _Malformed(f"{name} names {what} {index} of {count}")

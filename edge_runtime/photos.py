@@ -1,0 +1,92 @@
+"""From what stands on the command line to the bytes of photos. stdlib only."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+from edge_runtime.errors import ImageNotFound, ImageTooLarge, ImageUnreadable
+
+STDIN = "-"
+# Only to pick photos out of a folder; what a file is, its content decides.
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+MAX_PHOTO_BYTES = 256 * 1024 * 1024
+"""More than MAX_PIXELS of any accepted format needs, and less than /dev/zero gives."""
+
+
+def list_photos(argument: str) -> list[str]:
+    """The photos that one argument names.
+
+    Args:
+        argument: A photo, `-` for stdin, or a folder: its photos by suffix, sorted by name, hidden files and
+            subfolders left out.
+
+    Raises:
+        ImageNotFound: A folder without photos, or one that cannot be listed.
+    """
+    if argument == STDIN or not Path(argument).is_dir():
+        return [argument]
+    try:
+        found = sorted(path for path in Path(argument).iterdir() if _is_photo(path))
+    except OSError as error:
+        raise ImageNotFound(
+            f"{argument}: the folder cannot be listed",
+            found=error.strerror or str(error),
+            expected="a readable folder",
+            fix="check its permissions",
+        ) from error
+    if not found:
+        raise ImageNotFound(
+            f"{argument}: a folder without photos",
+            found="no file with the suffix of a photo",
+            expected=", ".join(sorted(PHOTO_SUFFIXES)),
+            fix="name the photos themselves, or another folder (subfolders are not searched)",
+        )
+    return [str(path) for path in found]
+
+
+def read_photo(photo: str | os.PathLike[str]) -> bytes:
+    """The bytes of a photo; `-` reads stdin.
+
+    Raises:
+        ImageNotFound: No such file, or it cannot be read.
+        ImageUnreadable: Empty, or a device.
+        ImageTooLarge: More than MAX_PHOTO_BYTES.
+    """
+    name = os.fspath(photo)
+    try:
+        if name == STDIN:
+            data = sys.stdin.buffer.read(MAX_PHOTO_BYTES + 1)
+        else:
+            with Path(name).open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+                    raise ImageUnreadable(
+                        f"{name}: not a file", expected="a photo", fix="name a regular file, or - for stdin"
+                    )
+                data = file.read(MAX_PHOTO_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ImageNotFound(
+            f"{name}: the photo cannot be read",
+            found=getattr(error, "strerror", None) or str(error),
+            expected="a readable file",
+            fix="check the path",
+        ) from error
+    if not data:
+        raise ImageUnreadable(
+            f"{name}: the file is empty", found="0 bytes", expected="a photo", fix="copy the photo again"
+        )
+    if len(data) > MAX_PHOTO_BYTES:
+        raise ImageTooLarge(
+            f"{name}: the file is too large",
+            found=f"more than {MAX_PHOTO_BYTES:,} bytes",
+            expected=f"at most {MAX_PHOTO_BYTES:,} bytes",
+            fix="save the photo as JPEG",
+        )
+    return data
+
+
+def _is_photo(path: Path) -> bool:
+    return path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".") and path.is_file()

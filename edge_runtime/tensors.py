@@ -1,0 +1,103 @@
+"""What a tensor looks like from outside, and how its raw bytes become numbers. stdlib only."""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+
+from edge_runtime.contract import ModelContract
+from edge_runtime.errors import ModelMismatch
+
+# struct codes of the dtypes that an input or output may have.
+STRUCT_CODES = {"uint8": "B", "int8": "b", "float32": "f"}
+INPUT_FIX = "convert the model again with `python -m convert`"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape, dtype and quantization of an input or output tensor."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    """`uint8`, `int8`, `float32`; others are named but refused by `check_tensors`."""
+    scale: float
+    """real = scale * (raw - zero_point); 0.0 when the tensor is not quantized."""
+    zero_point: int
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole tensor; only for the dtypes that are accepted."""
+        return self.size * struct.calcsize(STRUCT_CODES[self.dtype])
+
+    @property
+    def quantized(self) -> bool:
+        """Whether raw values are integers with a scale."""
+        return self.dtype != "float32"
+
+    def __str__(self) -> str:
+        text = f"{self.dtype} {list(self.shape)}"
+        return f"{text} with scale {self.scale:.9g} and zero point {self.zero_point}" if self.scale else text
+
+
+def raw_values(raw: bytes, spec: TensorSpec) -> tuple[float, ...]:
+    """The elements of a tensor as they stand: integers for a quantized tensor.
+
+    Args:
+        raw: spec.nbytes bytes, little-endian.
+        spec: The tensor's.
+    """
+    return struct.unpack(f"<{spec.size}{STRUCT_CODES[spec.dtype]}", raw)
+
+
+def dequantize(raw: bytes, spec: TensorSpec) -> list[float]:
+    """The real values of a tensor: scale * (raw - zero_point), or the floats themselves."""
+    values = raw_values(raw, spec)
+    if not spec.quantized:
+        return [float(value) for value in values]
+    return [spec.scale * (value - spec.zero_point) for value in values]
+
+
+def check_tensors(
+    contract: ModelContract, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], where: str
+) -> None:
+    """Holds the tensors of a model against its contract.
+
+    Args:
+        contract: The model's.
+        inputs: All input tensors of the model.
+        outputs: All output tensors of the model.
+        where: Named in errors.
+
+    Raises:
+        ModelMismatch: Not one input [1, height_px, width_px, 3] and one output [1, labels] of an accepted dtype, or a
+            quantized tensor without a positive scale. All problems are listed.
+    """
+    problems: list[str] = []
+    wanted = (
+        ("input", inputs, (1, contract.input.height_px, contract.input.width_px, 3)),
+        ("output", outputs, (1, len(contract.labels))),
+    )
+    for role, specs, shape in wanted:
+        if len(specs) != 1:
+            problems.append(f"{len(specs)} {role} tensors, the contract knows one")
+            continue
+        spec = specs[0]
+        if spec.shape != shape:
+            problems.append(f"{role} shape {list(spec.shape)}, the contract says {list(shape)}")
+        if spec.dtype not in STRUCT_CODES:
+            problems.append(f"{role} dtype {spec.dtype}, not one of {', '.join(STRUCT_CODES)}")
+        elif spec.quantized and not (0 < spec.scale < math.inf):
+            problems.append(f"{role} is {spec.dtype} with scale {spec.scale}")
+    if problems:
+        raise ModelMismatch(
+            f"{where}: the contract and the tensors of the model disagree",
+            found="; ".join(problems),
+            expected="tensors as the contract describes them",
+            fix=INPUT_FIX,
+        )
