@@ -125,7 +125,7 @@ endef
 define link_checkout
 @for site in $(1)/lib/python3*/site-packages; do echo ../../../.. > $$site/dermedge-checkout.pth; done
 @printf '%s\n' '#!/bin/sh' \
-	  'exec "$$(dirname -- "$$0")/python" -P -c "import sys; from edge_runtime.cli import main; sys.exit(main())" "$$@"' \
+	  'exec "$$(dirname -- "$$0")/python" -P -m edge_runtime "$$@"' \
 	  > $(1)/bin/edge-classify
 @chmod +x $(1)/bin/edge-classify
 endef
