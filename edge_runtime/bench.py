@@ -68,7 +68,7 @@ def measure(classifier: Classifier, photo: bytes, runs: int, *, name: str = "pho
         median_ms={stage: round(median(lap[stage] for lap in laps), 3) for stage in stages},
         min_ms={stage: min(lap[stage] for lap in laps) for stage in stages},
         peak_rss_mib=peak_rss_mib(),
-        runtime=classifier.runtime,
+        runtime=classifier.describe_runtime(),
     )
 
 

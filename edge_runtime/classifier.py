@@ -112,8 +112,7 @@ class Classifier:
         """Scores in output order, from height_px * width_px * 3 RGB bytes."""
         return scores_from(self.engine.run(self.input_tensor(pixels_u8)), self.engine.output)
 
-    @property
-    def runtime(self) -> dict[str, Any]:
+    def describe_runtime(self) -> dict[str, Any]:
         """What answers: versions, engine, accelerator, threads, the model's sha256, what was passed over."""
         return {
             "dermedge": __version__,
@@ -146,7 +145,7 @@ class Classifier:
             decision=decision,
             reason=reason,
             elapsed_ms=watch.result(),
-            runtime=self.runtime,
+            describe_runtime=self.describe_runtime,
         )
 
 

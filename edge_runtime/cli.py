@@ -56,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Classifies photos with a .tflite model that carries its contract inside.",
         epilog="Exit status: 0 all good, 1 some photo failed, 2 usage, 3 model or interpreter unusable.",
         allow_abbrev=False,
+        # With a width of its own: asking for the terminal's imports shutil and all its archive formats, for every run.
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100),
     )
     parser.add_argument(
         "photos", nargs="*", metavar="PHOTO", help="a photo, a folder of photos, or - for stdin"
@@ -125,7 +127,7 @@ def _self_check(classifier: Classifier, arguments: argparse.Namespace) -> None:
     if arguments.photos:
         print(checked.to_text(), file=sys.stderr)
     elif arguments.json:
-        print(json.dumps({"self_check": checked.to_dict(), "runtime": classifier.runtime}))
+        print(json.dumps({"self_check": checked.to_dict(), "runtime": classifier.describe_runtime()}))
     else:
         print(checked.to_text())
 
@@ -202,7 +204,7 @@ def _native_chatter_dropped() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.lseek(held, 0, os.SEEK_SET)
-        with open(held, "rb") as written:
+        with os.fdopen(held, "rb") as written:
             os.write(2, written.read().replace(NATIVE_CHATTER, b""))
 
 

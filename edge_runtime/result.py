@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from edge_runtime.contract import Decision, ModelContract, Rule
@@ -48,8 +48,13 @@ class Prediction:
     """Why: which measure stood on which side of which threshold."""
     elapsed_ms: dict[str, float]
     """Milliseconds by stage, and `total`."""
-    runtime: dict[str, Any]
-    """Versions, engine, accelerator, threads, sha256 of the model, what was passed over."""
+    describe_runtime: Callable[[], dict[str, Any]] = field(repr=False, compare=False)
+    """Behind `runtime`; called late, because the model's sha256 costs more than an inference."""
+
+    @property
+    def runtime(self) -> dict[str, Any]:
+        """Versions, engine, accelerator, threads, sha256 of the model, what was passed over."""
+        return self.describe_runtime()
 
     @property
     def scores(self) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Any
 from edge_runtime.errors import DelegateUnusable, InterpreterBroken, InterpreterError
 from edge_runtime.tensors import TensorSpec
 
-# What either library raises when a model, a delegate or numpy does not suit it. SystemError: tflite-runtime with numpy 2.
+# What either library raises when a model, a delegate or numpy does not suit it; SystemError: tflite-runtime, numpy 2.
 LIBRARY_ERRORS = (RuntimeError, ValueError, TypeError, SystemError, OSError, AttributeError, MemoryError)
 PLUGIN_SYMBOLS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
 
@@ -128,7 +128,7 @@ def broken(name: str, what: str, error: BaseException) -> InterpreterBroken:
 
 
 def _load_delegate(module: ModuleType, path: str) -> Any:
-    """Loads a delegate library, after looking for its entry points: the libraries' own failure leaves a noisy object."""
+    """Loads a delegate library, after looking for its entry points: the loader's own failure leaves a noisy object."""
     try:
         library = ctypes.CDLL(path)
         for symbol in PLUGIN_SYMBOLS:
@@ -139,7 +139,7 @@ def _load_delegate(module: ModuleType, path: str) -> Any:
 
 
 def _delegate_nodes(interpreter: Any, what: str, name: str) -> int:
-    """How many partitions of the graph a delegate took over; refuses zero, which means that all ran on plain CPU kernels."""
+    """How many partitions of the graph a delegate took over; refuses zero: then all would run on plain CPU kernels."""
     count = [node["op_name"] for node in interpreter._get_ops_details()].count("DELEGATE")
     if count == 0:
         raise _unusable(

@@ -1,4 +1,4 @@
-"""LiteRT by its C API: ctypes into the `libLiteRt.so` of the ai-edge-litert wheel, without importing its Python or numpy.
+"""LiteRT by its C API: ctypes into the `libLiteRt.so` of the ai-edge-litert wheel, without its Python and numpy.
 
 Measured on one photo, whole process: 0.26 of the time and 0.6 of the memory of the same work through numpy and the
 Interpreter; half of that script's time is `import numpy`. The price: the C ABI is not stable (2.2 put an environment
@@ -110,7 +110,9 @@ def find_library() -> tuple[str, str]:
         raise NoInterpreter("ai-edge-litert is not installed", fix="pip install ai-edge-litert")
     library = Path(folder) / LIBRARY
     if not library.exists():
-        raise NoInterpreter(f"this ai-edge-litert has no {LIBRARY}", found=sys.platform, expected=str(library))
+        raise NoInterpreter(
+            f"this ai-edge-litert has no {LIBRARY}", found=sys.platform, expected=str(library)
+        )
     version = _installed_version(library.parent)
     if version not in PROVEN_VERSIONS:
         raise InterpreterBroken(
@@ -319,7 +321,7 @@ class LiteRtC:
                 f"LiteRT cannot run the model: {function} failed",
                 found=f"status {status} ({STATUS_NAMES.get(status, 'see litert_common.h')})",
                 expected="status 0",
-                fix="try --engine litert, or convert the model again",
+                fix="convert the model again, or pass engine='litert' to Classifier.open",
             )
 
 
