@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -10,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import edge_runtime
 
@@ -102,6 +104,39 @@ def test_options_in_the_readme_exist(repository: Path, readme: str) -> None:
             assert re.search(rf"(?<![\w-]){option}(?![\w-])", known[key]), f"{command}: no option {option}"
             checked += 1
     assert checked >= 3
+
+
+def test_the_json_example_has_the_fields_of_a_real_answer(
+    repository: Path, readme: str, tmp_path: Path
+) -> None:
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (40, 30), (200, 120, 90)).save(photo)
+    model = repository / "tests/fixtures/tiny_uint8.tflite"
+    done = subprocess.run(
+        [sys.executable, "-m", "edge_runtime", "--model", str(model), "--json", str(photo)],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer = json.loads(done.stdout)
+    (block,) = _blocks(readme, "json")
+    example = json.loads(block)
+    assert list(example) == list(answer)
+    for part in ("elapsed_ms", "runtime"):
+        assert list(example[part]) == list(answer[part])
+    # The example adds up, as real answers do; four digits are shown.
+    assert sum(example["scores"].values()) == pytest.approx(1, abs=5e-4)
+    assert sum(example["groups"].values()) == pytest.approx(1, abs=5e-4)
+
+
+def test_ci_runs_what_the_readme_promises(repository: Path, readme: str) -> None:
+    script = (repository / ".ci/run").read_text(encoding="utf-8")
+    steps = re.findall(r"^step ([a-z-]+)", script, re.M)
+    promised = set(re.findall(r"^make ([a-z-]+)", "\n".join(_commands(readme)), re.M)) - {"setup"}
+    assert {"demo", "test"} <= promised <= set(steps)
+    assert "check" in steps
+    assert "set -euo pipefail" in script
 
 
 def test_the_readme_says_what_it_is_not(readme: str) -> None:
