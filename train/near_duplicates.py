@@ -1,4 +1,24 @@
-"""Finds photos that show the same picture under different ids, by perceptual hash. numpy and Pillow only."""
+"""Finds photos that show the same picture under different ids, by perceptual hash. numpy and Pillow only.
+
+What the hash can and cannot do, measured on HAM10000 (2026-11, 10,015 photos, 50 million pairs). Two hashes nearly
+always differ in an even number of bits, since each has its median as threshold.
+
+| at most | copies found (1) | pairs in one lesion / across | lesions merged | largest group |
+| --: | :-: | :-: | --: | --: |
+| 0 bits | 74 % / 56 % / 8 % | 14 / 1 | 2 | 2 |
+| 2 | 99 % / 91 % / 39 % | 62 / 34 | 50 | 10 |
+| **4** | 100 % / 99 % / 74 % | 108 / 328 | 250 | 68 |
+| 6 | 100 % / 100 % / 93 % | 155 / 1,521 | 721 | 473 |
+| 8 | 100 % / 100 % / 98 % | 193 / 5,600 | 1,747 | 1,378 |
+
+(1) Of 600 photos: stored at another size or JPEG quality 40 / 20 % brighter / 2 % cropped on each side.
+
+Of the 18 published pairs across lesions (Abhishek, Jain, Hamarneh, Scientific Data 12, 196, 2025; arXiv 2401.14497)
+two lie within 4 bits; the others were taken at another distance or angle and differ in 12 to 38 bits, as strangers
+do. Looked at side by side, the rest of the pairs within 4 bits are different small round lesions in the middle of
+even skin. Merging such strangers costs nothing but freedom of the split, as long as groups stay small: so 4, which
+finds practically every stored-again copy; from 6 on one group swallows the data set.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +28,8 @@ import numpy as np
 from PIL import Image
 
 HASH_BITS = 64
+# See the table above. 4 bits of 64; a pair of unrelated photos differs in about 32.
+DEFAULT_NEAR_DUPLICATE_BITS = 4
 GREY_SIDE_PX = 32
 FREQUENCIES = 8
 # Rows compared at once: 512 x 10,015 float32 products are 20 MB.
