@@ -38,6 +38,11 @@ NAMES_SHOWN = 5
 # The hash needs 32 px a side; a JPEG is decoded at the smallest scale of at least twice that. All of its data is
 # still read, so a truncated file fails.
 HASH_DECODE_PX = 64
+# What Pillow's decoders raise on damaged files, and on pictures too large to be meant.
+DECODING_ERRORS = (
+    OSError, ValueError, SyntaxError, struct.error, EOFError, IndexError, KeyError, MemoryError,
+    Image.DecompressionBombError,
+)  # fmt: skip
 
 MISSING = "missing file"
 OUTSIDE = "path outside the data folder"
@@ -253,16 +258,7 @@ def _decodable(root: Path, photos: list[Photo], problems: ProblemReport, *, prog
             return replace(photo, phash=f"{_decoded_hash(root / photo.path):016x}"), ""
         except FileNotFoundError:
             return photo, MISSING
-        except (
-            OSError,
-            ValueError,
-            SyntaxError,
-            struct.error,
-            EOFError,
-            IndexError,
-            KeyError,
-            MemoryError,
-        ) as error:
+        except DECODING_ERRORS as error:
             return photo, f"{photo.path} ({str(error) or type(error).__name__})"
 
     kept = []

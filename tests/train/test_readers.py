@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -144,6 +146,17 @@ def test_problems_are_skipped_when_asked_and_said_on_stderr(data: Path, labels: 
     assert told.out == ""
     for kind in expected:
         assert kind in told.err
+
+
+@pytest.mark.parametrize(("width_px", "height_px"), [(30_000, 30_000), (12_000, 10_001)])
+def test_a_picture_with_absurdly_many_pixels_is_a_problem_like_others(
+    data: Path, labels: LabelSet, width_px: int, height_px: int
+):
+    header = b"IHDR" + struct.pack(">IIBBBBB", width_px, height_px, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    next((data / PARTS[0]).iterdir()).write_bytes(bomb + b"\0\0\0\0IDAT")
+    with pytest.raises(DataInvalid, match="1 x unreadable or truncated image: .*pixels"):
+        _read(data, labels)
 
 
 def test_names_are_cut_but_the_count_is_not(data: Path, labels: LabelSet):
