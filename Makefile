@@ -132,6 +132,6 @@ endef
 
 # resolve NAME,EXTRAS: one lock for every supported Python and platform, hash by hash. No index address goes in.
 define resolve
-uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet $(LOCK_ARGS) \
+uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --constraint locks/constraints.txt $(LOCK_ARGS) \
 	  --custom-compile-command "make lock" $(2) --output-file locks/$(1).txt >/dev/null
 endef
