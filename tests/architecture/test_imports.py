@@ -137,12 +137,19 @@ def test_what_a_room_may_import_is_what_its_extra_installs(repository: Path, roo
     assert undeclared == set()
 
 
-def test_metrics_import_without_tensorflow(repository: Path) -> None:
-    code = (
-        "import sys\n"
-        "for name in ('tensorflow', 'tf_keras', 'keras'): sys.modules[name] = None\n"
-        "import train.metrics\n"
-    )
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("train.metrics", ["keras", "tensorflow", "tf_keras"]),
+        # `make demo` draws its sample photo with what the runtime's lock installs.
+        ("train.phantom", ["keras", "matplotlib", "pandas", "scipy", "sklearn", "tensorflow", "tf_keras"]),
+        ("edge_runtime.cli", ["convert", "keras", "numpy", "tensorflow", "tests", "tf_keras", "train"]),
+    ],
+)
+def test_a_light_module_imports_without_the_heavy_ones(
+    repository: Path, module: str, absent: list[str]
+) -> None:
+    code = f"import sys\nfor name in {absent!r}: sys.modules[name] = None\nimport {module}\n"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, timeout=60, check=False
     )
