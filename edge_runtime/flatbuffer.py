@@ -257,7 +257,8 @@ def _quantization(table: _Table, shape: tuple[int, ...]) -> tuple[float, int]:
     quantization.child(5, f"{table.name} quantization details")
     if len(zero_points) not in (0, 1, len(scales)):
         raise _Malformed(f"{table.name} has {len(scales)} scales and {len(zero_points)} zero points")
-    if any(not math.isfinite(scale) or scale < 0 for scale in scales):
+    # By sum and min, at C speed: a MobileNetV2 has 17,000 scales. A NaN or an infinity survives the sum.
+    if scales and (not math.isfinite(sum(scales)) or min(scales) < 0):
         raise _Malformed(f"{table.name} has a scale that is negative or not finite")
     if len(scales) > 1:
         axis = quantization.scalar(6, "i")

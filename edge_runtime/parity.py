@@ -1,0 +1,350 @@
+"""The parity harness: what every stage made of one photo, written down, and two such traces compared.
+
+    python -m edge_runtime.parity trace MODEL PHOTO [--engine NAME] [--out TRACE.json]
+    python -m edge_runtime.parity compare A.json B.json [--tolerance STAGE=VALUE]
+
+Stages, in order: decoded, cropped, resized, input_tensor, raw_output, scores. The first that differs is where to look:
+what follows differs because of it. Exit status of `compare`: 0 the traces agree, 1 they differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+import struct
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from edge_runtime import __version__
+from edge_runtime.classifier import Classifier
+from edge_runtime.engines import ENGINES
+from edge_runtime.errors import EXIT_OK, EXIT_USAGE, EdgeError, UsageError
+from edge_runtime.photos import read_photo
+from edge_runtime.preprocess import crop, decode_rgb, resize
+from edge_runtime.tensors import STRUCT_CODES, raw_values
+
+TRACE_VERSION = 1
+STAGES = ("decoded", "cropped", "resized", "input_tensor", "raw_output", "scores")
+EXIT_DIFFERENT = 1
+# Large pictures are kept as a hash and the means of a grid of this many cells a side.
+GRID = 8
+
+# Pixels are owed bit for bit, on every platform: the same photo decodes alike with any libjpeg-turbo, and crop, resize
+# and quantization are integer arithmetic. A phone's own JPEG decoder is the one reason to pass another value.
+DECODED_TOLERANCE = 0.0
+CROPPED_TOLERANCE = 0.0
+RESIZED_TOLERANCE = 0.0
+INPUT_TENSOR_TOLERANCE = 0.0
+# Kernel sets round differently. One int8 MobileNetV2 gave 157, 155 and 160 of 255 for its best label with XNNPACK, the
+# built-in and the reference kernels (x86-64 and arm64, 2026); that is 5 steps, and one more for other photos.
+RAW_OUTPUT_STEPS_TOLERANCE = 6.0
+# Float kernels differ in the order of their sums: 1e-6 between CPU and GPU, and room for deeper networks.
+RAW_OUTPUT_FLOAT_TOLERANCE = 1e-4
+# The same two in scores: 6 of 256 steps, and the float limit.
+SCORES_QUANTIZED_TOLERANCE = 6 / 256
+SCORES_FLOAT_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class StageComparison:
+    """What two traces say of one stage."""
+
+    stage: str
+    agrees: bool
+    difference: float
+    """Largest absolute difference, in the stage's unit; infinite when shapes or label orders differ."""
+    tolerance: float
+    note: str
+    """`identical`, `within tolerance`, or what differs."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two traces say of each other."""
+
+    stages: tuple[StageComparison, ...]
+
+    @property
+    def first_difference(self) -> StageComparison | None:
+        """The first stage that differs by more than its tolerance, None when all agree."""
+        return next((stage for stage in self.stages if not stage.agrees), None)
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+        first = self.first_difference
+        if first is None:
+            exact = sum(stage.difference == 0 for stage in self.stages)
+            return f"agree: all {len(self.stages)} stages, {exact} of them exactly"
+        return f"differ: first at stage {first.stage}: {first.note}"
+
+    def to_text(self) -> str:
+        """A line a stage, and the verdict."""
+        lines = [
+            f"  {stage.stage:<13} {'ok' if stage.agrees else 'DIFFERS':<8} {stage.note}"
+            for stage in self.stages
+        ]
+        return "\n".join([*lines, self.verdict])
+
+
+def trace(classifier: Classifier, photo: bytes, *, name: str = "photo") -> dict[str, Any]:
+    """Runs one photo and writes down every stage.
+
+    Args:
+        classifier: An open one.
+        photo: The photo's bytes.
+        name: Its name in the trace and in errors.
+
+    Returns:
+        A JSON object: what was run, and by stage its sha256 with a picture's grid of means, or the values themselves
+        (`resized` and `input_tensor` deflated, in base64).
+
+    Raises:
+        ImageError, InterpreterBroken: As `Classifier.classify`.
+    """
+    contract = classifier.contract
+    decoded = decode_rgb(photo, contract, name=name)
+    cropped = crop(decoded, contract.geometry)
+    resized = resize(cropped, contract.input)
+    pixels_u8 = resized.tobytes()
+    input_tensor = classifier.input_tensor(pixels_u8)
+    raw_output = classifier.engine.run(input_tensor)
+    source, sink = classifier.engine.input, classifier.engine.output
+    stages = {
+        "decoded": _picture(decoded),
+        "cropped": _picture(cropped),
+        "resized": {"size": _size(resized), "dtype": "uint8", "scale": 0.0, **_packed(pixels_u8)},
+        "input_tensor": {
+            "size": list(source.shape),
+            "dtype": source.dtype,
+            "scale": source.scale,
+            "zero_point": source.zero_point,
+            **_packed(input_tensor),
+        },
+        "raw_output": {
+            "size": list(sink.shape),
+            "dtype": sink.dtype,
+            "scale": sink.scale,
+            "zero_point": sink.zero_point,
+            "values": list(raw_values(raw_output, sink)),
+        },
+        "scores": {
+            "dtype": sink.dtype,
+            "codes": [label.code for label in contract.labels],
+            "values": [label.score for label in classifier.labels_from(raw_output)],
+        },
+    }
+    return {
+        "trace_version": TRACE_VERSION,
+        "photo": {"name": name, "sha256": hashlib.sha256(photo).hexdigest()},
+        "model": {"id": contract.model_id, "sha256": classifier.model.sha256},
+        "runtime": {"dermedge": __version__, "engine": classifier.engine.name},
+        "stages": stages,
+    }
+
+
+def compare(
+    first: Mapping[str, Any], second: Mapping[str, Any], tolerances: Mapping[str, float] | None = None
+) -> Comparison:
+    """Compares two traces of the same photo, stage by stage.
+
+    Args:
+        first: A trace.
+        second: Another.
+        tolerances: By stage, instead of the module's constants. Pixels in steps of 0 to 255, a quantized raw output
+            in its steps, scores in 0 to 1.
+
+    Raises:
+        UsageError: Not traces, traces of different photos, or an unknown stage in `tolerances`.
+    """
+    for one in (first, second):
+        if one.get("trace_version") != TRACE_VERSION or list(one.get("stages", ())) != list(STAGES):
+            raise UsageError(
+                "not a trace of this version",
+                found=f"trace_version {one.get('trace_version')}, stages {list(one.get('stages', ()))}",
+                expected=f"trace_version {TRACE_VERSION}, stages {list(STAGES)}",
+            )
+    if first["photo"]["sha256"] != second["photo"]["sha256"]:
+        raise UsageError(
+            "the traces are of different photos",
+            found=f"{first['photo']['name']} and {second['photo']['name']}",
+            expected="two traces of the same bytes",
+        )
+    unknown = set(tolerances or ()) - set(STAGES)
+    if unknown:
+        raise UsageError("unknown stage", found=", ".join(sorted(unknown)), expected=", ".join(STAGES))
+    stages = zip(STAGES, first["stages"].values(), second["stages"].values(), strict=True)
+    return Comparison(tuple(_compare_stage(stage, a, b, tolerances or {}) for stage, a, b in stages))
+
+
+def tolerance_of(stage: str, dtype: str) -> float:
+    """The tolerance of a stage when none is given."""
+    quantized = dtype != "float32"
+    return {
+        "decoded": DECODED_TOLERANCE,
+        "cropped": CROPPED_TOLERANCE,
+        "resized": RESIZED_TOLERANCE,
+        "input_tensor": INPUT_TENSOR_TOLERANCE,
+        "raw_output": RAW_OUTPUT_STEPS_TOLERANCE if quantized else RAW_OUTPUT_FLOAT_TOLERANCE,
+        "scores": SCORES_QUANTIZED_TOLERANCE if quantized else SCORES_FLOAT_TOLERANCE,
+    }[stage]
+
+
+def _compare_stage(
+    stage: str, one: Mapping[str, Any], other: Mapping[str, Any], tolerances: Mapping[str, float]
+) -> StageComparison:
+    tolerance = tolerances.get(stage, tolerance_of(stage, one.get("dtype", "uint8")))
+    for field in ("size", "dtype", "scale", "zero_point", "codes"):
+        if one.get(field) != other.get(field):
+            note = (
+                f"{'label order' if field == 'codes' else field} {one.get(field)} against {other.get(field)}"
+            )
+            return StageComparison(stage, False, float("inf"), tolerance, note)
+    if one.get("sha256", "") and one["sha256"] == other["sha256"]:
+        return StageComparison(stage, True, 0.0, tolerance, "identical")
+    pairs = zip(_values(one), _values(other), strict=True)
+    difference = max((abs(a - b) for a, b in pairs), default=0.0)
+    if difference == 0 and "sha256" not in one:
+        return StageComparison(stage, True, 0.0, tolerance, "identical")
+    # A grid of means can hide what a hash shows: with tolerance 0 another hash is a difference.
+    agrees = difference <= tolerance and (tolerance > 0 or "sha256" not in one)
+    relation = "within" if agrees else "beyond"
+    grid = f" in the means of a {GRID} x {GRID} grid" if "grid" in one else ""
+    note = f"largest difference {difference:.6g}{grid}, {relation} the tolerance {tolerance:g}"
+    return StageComparison(stage, agrees, difference, tolerance, note)
+
+
+def _size(image: Image.Image) -> list[int]:
+    return [image.height, image.width]
+
+
+def _picture(image: Image.Image) -> dict[str, Any]:
+    grid = image.resize((GRID, GRID), Image.Resampling.BOX)
+    return {
+        "size": _size(image),
+        "sha256": hashlib.sha256(image.tobytes()).hexdigest(),
+        "grid": list(grid.tobytes()),
+    }
+
+
+def _packed(data: bytes) -> dict[str, str]:
+    return {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "deflated": base64.b64encode(zlib.compress(data, 9)).decode(),
+    }
+
+
+def _values(stage: Mapping[str, Any]) -> Sequence[float]:
+    if "grid" in stage:
+        grid: list[float] = stage["grid"]
+        return grid
+    if "values" in stage:
+        values: list[float] = stage["values"]
+        return values
+    data = zlib.decompress(base64.b64decode(stage["deflated"]))
+    code = STRUCT_CODES[stage["dtype"]]
+    return struct.unpack(f"<{len(data) // struct.calcsize(code)}{code}", data)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the harness and returns its exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.command == "trace":
+            return _trace_command(arguments)
+        comparison = _compare_files(arguments.first, arguments.second, dict(arguments.tolerance))
+        print(comparison.to_text())
+        return EXIT_DIFFERENT if comparison.first_difference else EXIT_OK
+    except EdgeError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        # 1 says that traces differ, so a photo that cannot be traced must not give it.
+        return EXIT_USAGE if error.exit_status == EXIT_DIFFERENT else error.exit_status
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m edge_runtime.parity",
+        description="Writes down what every stage makes of a photo, and compares two such traces.",
+        epilog="Exit status: 0 done, or the traces agree; 1 they differ; 2 usage or photo; 3 model or interpreter.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    tracing = commands.add_parser("trace", help="trace one photo", allow_abbrev=False)
+    tracing.add_argument("model", help="a .tflite file")
+    tracing.add_argument("photo", help="a photo, or - for stdin")
+    tracing.add_argument("--engine", default="auto", choices=ENGINES, help="default: auto")
+    tracing.add_argument("--out", type=Path, help="file to write (default: stdout)")
+    comparing = commands.add_parser("compare", help="compare two traces", allow_abbrev=False)
+    comparing.add_argument("first", type=Path)
+    comparing.add_argument("second", type=Path)
+    comparing.add_argument(
+        "--tolerance", type=_tolerance, action="append", default=[], metavar="STAGE=VALUE", help="repeatable"
+    )
+    return parser
+
+
+def _tolerance(text: str) -> tuple[str, float]:
+    stage, _, value = text.partition("=")
+    try:
+        tolerance = float(value)
+    except ValueError:
+        tolerance = -1.0
+    if stage not in STAGES or not 0 <= tolerance < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not STAGE=VALUE with a stage of {', '.join(STAGES)}")
+    return stage, tolerance
+
+
+def _trace_command(arguments: argparse.Namespace) -> int:
+    with Classifier.open(arguments.model, engine=arguments.engine) as classifier:
+        traced = trace(classifier, read_photo(arguments.photo), name=arguments.photo)
+    text = json.dumps(traced) + "\n"
+    if arguments.out is None:
+        print(text, end="")
+        return EXIT_OK
+    temporary = arguments.out.with_name(f".{arguments.out.name}.{os.getpid()}.partial")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(arguments.out)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UsageError(f"{arguments.out}: cannot be written", found=error.strerror or str(error)) from error
+    return EXIT_OK
+
+
+def _compare_files(first: Path, second: Path, tolerances: Mapping[str, float]) -> Comparison:
+    try:
+        return compare(_read(first), _read(second), tolerances)
+    except (KeyError, TypeError, ValueError, AttributeError, struct.error, zlib.error) as error:
+        raise UsageError(
+            f"{first} or {second}: a damaged trace",
+            found=f"{type(error).__name__}: {error}",
+            expected="files as trace wrote them",
+            fix="trace again",
+        ) from error
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path}: not a trace", found=str(error), expected="a JSON file that trace wrote"
+        ) from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: not a trace", found=type(data).__name__, expected="a JSON object")
+    return data
+
+
+if __name__ == "__main__":
+    sys.exit(main())
