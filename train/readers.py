@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from edge_runtime.errors import ConfigInvalid, DataInvalid
 from edge_runtime.preprocess import ACCEPTED_FORMATS, MAX_PIXELS
@@ -266,13 +265,12 @@ def _decodable(root: Path, photos: list[Photo], problems: ProblemReport, *, prog
     # safe.
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")
-        looked = tqdm(
-            pool.map(look, photos),
-            total=len(photos),
-            desc="checking photos",
-            unit="photo",
-            disable=not progress,
-        )
+        looked = pool.map(look, photos)
+        if progress:
+            # Here, not at the top: the sample photo of the demo is drawn where only the runtime is installed.
+            from tqdm import tqdm
+
+            looked = tqdm(looked, total=len(photos), desc="checking photos", unit="photo")
         for photo, problem in looked:
             if not problem:
                 kept.append(photo)

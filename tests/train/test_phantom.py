@@ -257,6 +257,19 @@ def test_misuse_exits_with_2(arguments: list[str], capsys):
     assert "usage" in capsys.readouterr().err
 
 
+def test_a_sample_needs_only_what_the_runtime_installs(tmp_path: Path):
+    absent = ("tqdm", "pandas", "sklearn", "scipy", "matplotlib", "tensorflow", "tf_keras")
+    code = (
+        "import runpy, sys\n"
+        f"sys.modules.update(dict.fromkeys({absent}))\n"
+        f"sys.argv[1:] = ['--sample', {str(tmp_path / 'x.jpg')!r}]\n"
+        "runpy.run_module('train.phantom', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "x.jpg").is_file()
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_a_sample_is_one_photo(tmp_path: Path, suffix: str, capsys):
     paths = [tmp_path / f"{name}.{suffix}" for name in ("one", "again")]
