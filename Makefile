@@ -63,9 +63,9 @@ wheel: $(dev_ready) $(demo_ready) build/sample.jpg ## Build the wheel, check it,
 	@$(call pip_into,$(WHEEL_VENV)) --no-deps --no-index dist/*.whl
 	cd dist && ../$(WHEEL_VENV)/bin/edge-classify --json ../build/sample.jpg
 
-bench: $(dev_ready) build/sample.jpg ## Cold start against a ten-line script; cost of the training input pipeline
+bench: $(dev_ready) ## Cold start against a ten-line script; cost of the training input pipeline
 	$(PY) -m tests.benchmarks.cold_start
-	$(PY) -m train.pipeline_cost
+	$(PY) -m train.pipeline_cost train/configs/ham10000_mobilenetv2.toml
 
 lock: ## Resolve pyproject.toml into locks/ again (needs uv)
 	@command -v uv >/dev/null || { echo "error: make lock needs uv; what to do: pip install uv" >&2; exit 1; }

@@ -85,13 +85,9 @@ def test_options_in_the_readme_exist(repository: Path, readme: str) -> None:
     for command in _commands(readme):
         words = shlex.split(command)
         if words[0].endswith("edge-classify"):
-            program = [
-                sys.executable,
-                "-c",
-                "import sys; from edge_runtime.cli import main; sys.exit(main())",
-            ]
-        elif words[:3] == ["python", "-m", "train.phantom"]:
-            program = [sys.executable, "-m", "train.phantom"]
+            program = [sys.executable, "-m", "edge_runtime"]
+        elif words[:2] == ["python", "-m"]:
+            program = [sys.executable, *words[1:3]]
         else:
             continue
         key = " ".join(program)
