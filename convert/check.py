@@ -1,0 +1,227 @@
+"""The gate: the finished file, opened as a device opens it, against the Keras model, on the same pixels. numpy.
+
+The gate's photos are the validation split, filled up from the train split; the test split never decides. What the test
+split says is reported, float and converted as a pair on the same photos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from convert.golden import closing_engine
+from convert.pixels import PixelArray
+from convert.recipes import CHECK_PHOTOS, Limits, Recipe
+from convert.run_directory import Photo
+from edge_runtime.contract import ModelContract
+from edge_runtime.engines import dequantize
+from edge_runtime.errors import ConversionRefused
+from edge_runtime.model_file import open_model
+from edge_runtime.preprocess import input_bytes
+from train.metrics import balanced_accuracy, bootstrap_interval, expected_calibration_error, recall_per_class
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+# Golden answers come from the same engine, file and machine: nothing may differ.
+GOLDEN_REPEAT_TOLERANCE = 0.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models' answers to the same photos."""
+
+    photos: int
+    agreement: float
+    mean_score_difference: float
+    """Mean over photos of the largest |difference| of any score."""
+    max_score_difference: float
+    keras_balanced_accuracy: float
+    converted_balanced_accuracy: float
+
+    @property
+    def balanced_accuracy_loss(self) -> float:
+        """Keras minus converted."""
+        return self.keras_balanced_accuracy - self.converted_balanced_accuracy
+
+
+def choose_check_photos(photos: Sequence[Photo], count: int = CHECK_PHOTOS) -> tuple[Photo, ...]:
+    """All validation photos; below `count` of them, as many train photos as are missing, evenly spread."""
+    val = [photo for photo in photos if photo.split == "val"]
+    train = [photo for photo in photos if photo.split == "train"]
+    missing = min(max(0, count - len(val)), len(train))
+    filler = [train[i * len(train) // missing] for i in range(missing)] if missing else []
+    return (*val, *filler)
+
+
+def run_file(path: Path, pixels_u8: PixelArray, *, progress: str = "") -> FloatArray:
+    """Scores of a model file as `edge_runtime` gives them.
+
+    Args:
+        path: A .tflite with its contract; it is opened with all checks.
+        pixels_u8: [n, height_px, width_px, 3], the contract's pixels.
+        progress: Title of a progress bar; none if empty.
+
+    Returns:
+        [n, labels] dequantized.
+    """
+    model = open_model(path)
+    scores = np.empty((len(pixels_u8), len(model.contract.labels)))
+    with closing_engine(model.data, threads=2) as engine:
+        spec, normalization = engine.input, model.contract.normalization
+        bar = tqdm(pixels_u8, desc=progress, unit="photo", disable=not progress)
+        for i, photo in enumerate(bar):
+            filled = input_bytes(photo.tobytes(), normalization, spec.dtype, spec.scale, spec.zero_point)
+            scores[i] = dequantize(engine.run(filled), engine.output)
+    return scores
+
+
+def compare(labels: IntArray, keras: FloatArray, converted: FloatArray) -> Comparison:
+    """Compares scores [n, labels] of the same n photos."""
+    classes = keras.shape[1]
+    keras_answers, answers = keras.argmax(axis=1), converted.argmax(axis=1)
+    largest = np.abs(keras - converted).max(axis=1)
+    return Comparison(
+        photos=len(labels),
+        agreement=float((keras_answers == answers).mean()),
+        mean_score_difference=float(largest.mean()),
+        max_score_difference=float(largest.max()),
+        keras_balanced_accuracy=balanced_accuracy(labels, keras_answers, classes),
+        converted_balanced_accuracy=balanced_accuracy(labels, answers, classes),
+    )
+
+
+def require_within(comparison: Comparison, recipe: Recipe) -> None:
+    """Refuses a comparison beyond the recipe's limits; all that are broken are named.
+
+    Raises:
+        ConversionRefused: Also when a figure is not a number.
+    """
+    problems = problems_beyond(comparison, recipe.limits)
+    if problems:
+        raise ConversionRefused(
+            f"the {recipe.name} model differs too much from the Keras model on {comparison.photos} photos; "
+            "nothing was written",
+            found="; ".join(problems),
+            fix="recipe int8_qat instead of int8_ptq, more --epochs, or recipe float32",
+        )
+
+
+def problems_beyond(comparison: Comparison, limits: Limits) -> list[str]:
+    """Which limits a comparison breaks, in words."""
+    rows = (
+        ("top-1 agreement", comparison.agreement, "at least", limits.min_agreement),
+        (
+            "mean score difference",
+            comparison.mean_score_difference,
+            "at most",
+            limits.max_mean_score_difference,
+        ),
+        ("largest score difference", comparison.max_score_difference, "at most", limits.max_score_difference),
+        (
+            "balanced accuracy loss",
+            comparison.balanced_accuracy_loss,
+            "at most",
+            limits.max_balanced_accuracy_loss,
+        ),
+    )
+    # Negated, so that a NaN breaks its limit.
+    return [
+        f"{name} {value:.4f}, {bound} {limit}"
+        for name, value, bound, limit in rows
+        if not (value >= limit if bound == "at least" else value <= limit)
+    ]
+
+
+def paired_report(
+    labels: IntArray, groups: Sequence[str], keras: FloatArray, converted: FloatArray, codes: Sequence[str]
+) -> dict[str, Any]:
+    """Float against converted on the same photos, with intervals by lesion. Informational: nothing is refused.
+
+    Args:
+        labels: [n] class indices.
+        groups: [n] lesion of each photo.
+        keras: [n, labels] scores.
+        converted: [n, labels] scores.
+        codes: Label codes.
+
+    Returns:
+        Plain values for model.json; intervals are 95 %.
+    """
+    classes = len(codes)
+    answers = {"keras": keras.argmax(axis=1), "converted": converted.argmax(axis=1)}
+    right = {name: answer == labels for name, answer in answers.items()}
+    scores = {"keras": keras, "converted": converted}
+
+    def figures(name: str) -> dict[str, Any]:
+        recall = recall_per_class(labels, answers[name], classes)
+        return {
+            "balanced_accuracy": balanced_accuracy(labels, answers[name], classes),
+            "balanced_accuracy_interval": bootstrap_interval(
+                partial(balanced_accuracy, classes=classes), groups, labels, answers[name]
+            ),
+            "accuracy": float(right[name].mean()),
+            "expected_calibration_error": expected_calibration_error(labels, scores[name]),
+            "recall": {code: _number(value) for code, value in zip(codes, recall, strict=True)},
+        }
+
+    def loss(y: IntArray, before: IntArray, after: IntArray) -> float:
+        return balanced_accuracy(y, before, classes) - balanced_accuracy(y, after, classes)
+
+    return {
+        **asdict(compare(labels, keras, converted)),
+        "lesions": len(set(groups)),
+        "photos_per_class": {code: int((labels == i).sum()) for i, code in enumerate(codes)},
+        "keras": figures("keras"),
+        "converted": figures("converted"),
+        "balanced_accuracy_loss": loss(labels, answers["keras"], answers["converted"]),
+        "balanced_accuracy_loss_interval": bootstrap_interval(
+            loss, groups, labels, answers["keras"], answers["converted"]
+        ),
+        "answers_changed": int((answers["keras"] != answers["converted"]).sum()),
+        "right_to_wrong": int((right["keras"] & ~right["converted"]).sum()),
+        "wrong_to_right": int((~right["keras"] & right["converted"]).sum()),
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def labels_of(photos: Sequence[Photo]) -> IntArray:
+    """Class indices of photos, [n]."""
+    return np.array([photo.label for photo in photos], dtype=np.int64)
+
+
+Predict = Callable[[PixelArray], FloatArray]
+"""Pixels to the Keras model's scores."""
+
+
+def check_golden(path: Path) -> None:
+    """Opens the file and repeats its golden vectors.
+
+    Raises:
+        ConversionRefused: An answer differs.
+    """
+    model = open_model(path)
+    from convert.golden import run_raw
+    from edge_runtime.preprocess import fit_pixels
+
+    contract: ModelContract = model.contract
+    with closing_engine(model.data) as engine:
+        for vector in contract.golden:
+            pixels_u8 = fit_pixels(model.read_entry(vector.image), contract, name=vector.image)
+            difference = float(np.abs(np.subtract(run_raw(engine, pixels_u8, contract), vector.output)).max())
+            if not difference <= GOLDEN_REPEAT_TOLERANCE:
+                raise ConversionRefused(
+                    f"the written file does not repeat its own answer to {vector.image}; nothing was kept",
+                    found=f"a difference of {difference}",
+                    expected="the same output from the same engine",
+                    fix="convert again; if it happens again, the machine computes wrongly",
+                )

@@ -1,0 +1,245 @@
+"""The way from a run directory to a .tflite and its model.json; read `convert_run` downwards. TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert import calibration, check, export, recipes
+from convert.embed import embed_entries, embed_metadata
+from convert.files import json_text, sha256_of, whole_files
+from convert.golden import GoldenResult, make_golden
+from convert.pixels import PixelArray, cached_pixels, read_pixels
+from convert.recipes import QatSettings, Recipe
+from convert.run_directory import SPLITS, Photo, Run, require_whole_chain
+from convert.tensors import FileInfo, require_as_specified
+from edge_runtime.errors import UsageError
+
+REPORT_SCHEMA = 1
+PACKAGES = (
+    "tensorflow",
+    "tf_keras",
+    "tensorflow-model-optimization",
+    "numpy",
+    "pillow",
+    "ai-edge-litert",
+    "flatbuffers",
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+
+    recipe: Recipe
+    out: Path
+    qat: QatSettings
+    seed: int = 0
+    """Of the choice of calibration photos."""
+
+
+@dataclass(frozen=True)
+class _Converted:
+    """What the recipe made, before anything is embedded."""
+
+    tflite: bytes
+    info: FileInfo
+    calibration: dict[str, Any] | None
+    qat: dict[str, Any] | None
+
+
+def report_path(out: Path) -> Path:
+    """model.json beside model.tflite."""
+    return out.with_suffix(".json")
+
+
+def convert_run(run: Run, request: Request) -> dict[str, Any]:
+    """Converts a run; writes the .tflite and its .json, both or neither.
+
+    Returns:
+        The report that stands in the .json.
+
+    Raises:
+        ConversionRefused: The file is not as specified, or too far from the Keras model. Nothing is written.
+        RunInvalid, DataInvalid, ImageError, UsageError: As they say. Nothing is written.
+    """
+    require_out(request.out)
+    require_whole_chain(run)
+    started = time.monotonic()
+    float_model = export.load_float_model(run.model_path, run.contract)
+    converted = _apply_recipe(run, request, float_model)
+    contract = dataclasses.replace(
+        run.contract,
+        provenance=dataclasses.replace(run.contract.provenance, recipe=request.recipe.name),
+    )
+    described = embed_metadata(converted.tflite, contract, quantized=request.recipe.quantized)
+    golden = make_golden(described, contract)
+    contract = dataclasses.replace(contract, golden=golden.vectors)
+    complete = embed_entries(described, contract, golden.pictures)
+    require_as_specified(complete, request.recipe, contract)
+    with whole_files([report_path(request.out), request.out]) as (json_file, tflite_file):
+        tflite_file.write_bytes(complete)
+        check.check_golden(tflite_file)
+        keras = _keras_predict(float_model, run)
+        gate = _gate(run, request.recipe, tflite_file, keras)
+        test = _test_report(run, tflite_file, keras)
+        report = _report(run, request, converted, golden, gate, test)
+        report["model"] = {"file": request.out.name, "bytes": len(complete), "sha256": sha256_of(tflite_file)}
+        report["seconds"] = round(time.monotonic() - started, 1)
+        json_file.write_text(json_text(report), encoding="utf-8")
+    return report
+
+
+def require_out(out: Path) -> None:
+    """Refuses, before minutes are spent, an output that cannot be written.
+
+    Raises:
+        UsageError: Not a .tflite name, or its folder is missing.
+    """
+    if out.suffix != ".tflite":
+        raise UsageError("--out names no model file", found=str(out), expected="a name that ends in .tflite")
+    if not out.parent.is_dir():
+        raise UsageError("--out's folder does not exist", found=str(out.parent), fix="make the folder first")
+    for path in (out, report_path(out)):
+        if path.is_dir():
+            raise UsageError("--out is a folder", found=str(path), expected="a file to write")
+
+
+def _apply_recipe(run: Run, request: Request, float_model: Any) -> _Converted:
+    recipe, contract = request.recipe, run.contract
+    dataset, qat_report, calibration_report = None, None, None
+    model = float_model
+    if recipe.needs_calibration:
+        codes = [label.code for label in contract.labels]
+        chosen = calibration.choose_calibration_photos(
+            run.photos, len(codes), recipes.CALIBRATION_PHOTOS, request.seed
+        )
+        calibration_report = calibration.describe(chosen, codes, request.seed)
+        calibration_u8 = read_pixels(chosen, contract, progress="calibration photos")
+        if recipe.needs_qat:
+            model, qat_report = _fine_tune(run, request, float_model, calibration_u8)
+        else:
+            dataset = export.representative_dataset(calibration_u8, contract)
+    tflite = export.to_tflite(export.with_softmax(model), recipe, contract, dataset)
+    return _Converted(tflite, require_as_specified(tflite, recipe, contract), calibration_report, qat_report)
+
+
+def _fine_tune(
+    run: Run, request: Request, float_model: Any, calibration_u8: PixelArray
+) -> tuple[Any, dict[str, Any]]:
+    from convert import qat
+    from convert.training_stream import TrainingStream
+
+    train, val = run.split("train"), run.split("val")
+    settings, contract = request.qat, run.contract
+    stream = TrainingStream(
+        cached_pixels(run, train, "train"),
+        check.labels_of(train),
+        contract.normalization.mean,
+        contract.normalization.std,
+        settings.batch,
+        run.sampling_exponent,
+        settings.seed,
+    )
+    val_u8 = cached_pixels(run, val, "val")
+    float_probs = qat.predict_probs(float_model, val_u8, contract)
+    validation = qat.Validation(val_u8, check.labels_of(val), float_probs)
+    folder = run.work_folder / request.recipe.name
+    return qat.fine_tune(float_model, contract, settings, stream, calibration_u8, validation, folder)
+
+
+def _keras_predict(float_model: Any, run: Run) -> check.Predict:
+    from convert.qat import predict_probs
+
+    return lambda pixels_u8: predict_probs(float_model, pixels_u8, run.contract)
+
+
+def _gate(run: Run, recipe: Recipe, tflite: Path, keras: check.Predict) -> dict[str, Any]:
+    photos = check.choose_check_photos(run.photos)
+    pixels_u8 = _check_pixels(run, photos)
+    comparison = check.compare(
+        check.labels_of(photos), keras(pixels_u8), check.run_file(tflite, pixels_u8, progress="gate")
+    )
+    check.require_within(comparison, recipe)
+    report: dict[str, Any] = {
+        **dataclasses.asdict(comparison),
+        "balanced_accuracy_loss": comparison.balanced_accuracy_loss,
+        "limits": dataclasses.asdict(recipe.limits),
+        "photos_by_split": {name: sum(p.split == name for p in photos) for name in SPLITS},
+    }
+    if len(photos) < recipes.CHECK_PHOTOS:
+        report["note"] = (
+            f"train and val hold only {len(photos)} photos, fewer than {recipes.CHECK_PHOTOS}: all were used"
+        )
+    return report
+
+
+def _check_pixels(run: Run, photos: tuple[Photo, ...]) -> PixelArray:
+    val = tuple(photo for photo in photos if photo.split == "val")
+    rest = tuple(photo for photo in photos if photo.split != "val")
+    parts = [np.asarray(cached_pixels(run, val, "val"))] + ([read_pixels(rest, run.contract)] if rest else [])
+    return np.concatenate(parts)
+
+
+def _test_report(run: Run, tflite: Path, keras: check.Predict) -> dict[str, Any] | None:
+    """Float and converted on the test split; None if there is none. Decides nothing."""
+    photos = run.split("test")
+    if not photos:
+        return None
+    pixels_u8 = cached_pixels(run, photos, "test")
+    return check.paired_report(
+        check.labels_of(photos),
+        [photo.group_id for photo in photos],
+        keras(pixels_u8),
+        check.run_file(tflite, pixels_u8, progress="test split"),
+        [label.code for label in run.contract.labels],
+    )
+
+
+def _report(
+    run: Run,
+    request: Request,
+    converted: _Converted,
+    golden: GoldenResult,
+    gate: dict[str, Any],
+    test: dict[str, Any] | None,
+) -> dict[str, Any]:
+    return {
+        "schema_version": REPORT_SCHEMA,
+        "model": {},
+        "recipe": recipes.as_dict(request.recipe),
+        "run": {
+            "run_id": run.contract.provenance.run_id,
+            "commit": run.contract.provenance.commit,
+            "model_keras_sha256": sha256_of(run.model_path),
+            "manifest_csv_sha256": sha256_of(run.folder / "manifest.csv"),
+            "contract_json_sha256": sha256_of(run.folder / "contract.json"),
+        },
+        "versions": {name: _version(name) for name in PACKAGES},
+        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        "tensors": dataclasses.asdict(converted.info),
+        "calibration": converted.calibration,
+        "qat": converted.qat,
+        "golden": {
+            "runtime": golden.vectors[0].runtime,
+            "tolerance": golden.vectors[0].tolerance,
+            "largest_difference_by_kernel_set": golden.kernel_sets,
+            "unavailable": golden.unavailable,
+        },
+        "check": gate,
+        "test": test,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

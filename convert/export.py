@@ -1,0 +1,183 @@
+"""Keras model to .tflite bytes: temperature folded, softmax added, batch fixed to 1, tensors verified. TensorFlow.
+
+The Keras model is flat and functional: [n, height_px, width_px, 3] float32 normalized pixels -> [n, labels] logits of
+a Dense named `logits`. The file takes the contract's pixels: uint8 as they are, or float32 normalized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+import tf_keras
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from convert.pixels import PixelArray, normalize
+from convert.recipes import Recipe
+from edge_runtime.contract import ModelContract
+from edge_runtime.errors import ConversionRefused, RunInvalid
+
+LOGITS_LAYER = "logits"
+INPUT_NAME = "image"
+# Layers that tfmot cannot quantize or that would do the contract's work a second time.
+REFUSED_LAYERS = ("Rescaling", "Normalization", "Resizing", "CenterCrop", "Lambda")
+
+
+def load_float_model(path: Path, contract: ModelContract) -> Any:
+    """Loads the run's Keras model with the input size fixed and the contract's temperature folded in.
+
+    Args:
+        path: RUN/model.keras.
+        contract: Its input, labels, normalization and calibration.
+
+    Returns:
+        A flat functional tf_keras model whose softmax is the calibrated probability.
+
+    Raises:
+        RunInvalid: Not loadable, nested, with a preprocessing layer, or of other shapes than the contract's.
+    """
+    try:
+        model = tf_keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError, ImportError, AttributeError) as error:
+        raise RunInvalid(
+            f"{path}: not a tf_keras model",
+            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            expected="a flat functional model saved by tf_keras (Keras 3 files differ)",
+            fix="train again",
+        ) from error
+    _require_flat(model, path, contract)
+    model = _fix_input_size(model, contract)
+    fold_temperature(model, contract.calibration.temperature)
+    return model
+
+
+def _require_flat(model: Any, path: Path, contract: ModelContract) -> None:
+    problems = []
+    if not isinstance(model, tf_keras.Model) or not getattr(model, "_is_graph_network", False):
+        problems.append(f"a {type(model).__name__}, not a functional model")
+    layers = getattr(model, "layers", [])
+    problems += [f"nested model {x.name}" for x in layers if isinstance(x, tf_keras.Model)]
+    problems += [f"layer {x.name} ({type(x).__name__})" for x in layers if type(x).__name__ in REFUSED_LAYERS]
+    if not problems:
+        last = layers[-1]
+        if not (isinstance(last, tf_keras.layers.Dense) and last.name == LOGITS_LAYER):
+            problems.append(f"last layer {last.name} ({type(last).__name__})")
+        elif last.activation is not tf_keras.activations.linear:
+            problems.append(f"activation {last.activation.__name__} on {LOGITS_LAYER}")
+        expected = (None, contract.input.height_px, contract.input.width_px, 3)
+        if len(model.inputs) != 1 or not model.inputs[0].shape.is_compatible_with(expected):
+            problems.append(f"inputs {[tuple(x.shape) for x in model.inputs]}")
+        if tuple(model.output_shape) != (None, len(contract.labels)):
+            problems.append(f"output {model.output_shape}")
+    if problems:
+        raise RunInvalid(
+            f"{path}: the model cannot be converted",
+            found="; ".join(problems),
+            expected=f"a flat functional model from {contract.input.height_px} x {contract.input.width_px} normalized "
+            f"RGB to {len(contract.labels)} linear outputs of a Dense named {LOGITS_LAYER!r}",
+            fix="train again with one of train/configs",
+        )
+
+
+def _fix_input_size(model: Any, contract: ModelContract) -> Any:
+    """The same model with the contract's input size; a model of free size would leave reshapes in the file."""
+    shape = (contract.input.height_px, contract.input.width_px, 3)
+    if tuple(model.input_shape) == (None, *shape):
+        return model
+    config = model.get_config()
+    config["layers"][0]["config"]["batch_input_shape"] = (None, *shape)
+    fixed = tf_keras.Model.from_config(config)
+    fixed.set_weights(model.get_weights())
+    return fixed
+
+
+def fold_temperature(model: Any, temperature: float) -> None:
+    """Divides the logits by the temperature, in place, by scaling the last layer's weights.
+
+    Softmax of the result is then the calibrated probability (Guo et al. 2017) for every client, at no cost.
+    """
+    layer = model.get_layer(LOGITS_LAYER)
+    layer.set_weights([weights / np.float32(temperature) for weights in layer.get_weights()])
+
+
+def with_softmax(model: Any) -> Any:
+    """The model with a softmax after its logits, sharing its weights."""
+    # Named, since an automatic name counts up within a process and would end in the file's tensor names.
+    return tf_keras.Model(
+        model.input, tf_keras.layers.Softmax(name="scores")(model.output), name="classifier"
+    )
+
+
+def representative_dataset(
+    pixels_u8: PixelArray, contract: ModelContract
+) -> Callable[[], Iterator[list[Any]]]:
+    """The calibration photos plus one picture that holds every pixel value.
+
+    That picture fixes the input's range at (0 - mean) / std to (255 - mean) / std whatever the photos hold, so that
+    with mean and std 128 its scale is 1/128 and its zero point 128: a pixel maps to itself. It is a smooth grey ramp,
+    so that it does not widen other ranges as noise would.
+
+    Args:
+        pixels_u8: [n, height_px, width_px, 3].
+        contract: Its normalization.
+
+    Returns:
+        What TFLiteConverter.representative_dataset wants: calls give [[1, height_px, width_px, 3] float32].
+    """
+
+    def batches() -> Iterator[list[Any]]:
+        for photo in (*pixels_u8, full_range_picture(contract)):
+            yield [normalize(photo[np.newaxis], contract)]
+
+    return batches
+
+
+def full_range_picture(contract: ModelContract) -> npt.NDArray[np.uint8]:
+    """A grey ramp from 0 to 255, [height_px, width_px, 3] uint8."""
+    shape = (contract.input.height_px, contract.input.width_px, 3)
+    ramp = np.linspace(0, 255, shape[0] * shape[1]).round().astype(np.uint8)
+    return np.broadcast_to(ramp.reshape(shape[0], shape[1], 1), shape).copy()
+
+
+def to_tflite(model: Any, recipe: Recipe, contract: ModelContract, dataset: Any = None) -> bytes:
+    """Converts a Keras model that ends in softmax.
+
+    Args:
+        model: Float, or quantization-aware for a QAT recipe.
+        recipe: Says which types.
+        contract: Gives the input size.
+        dataset: For a recipe that calibrates after training: a callable, see `representative_dataset`.
+
+    Returns:
+        A .tflite with batch size 1, without contract and metadata.
+
+    Raises:
+        ConversionRefused: TensorFlow cannot convert the model.
+    """
+    shape = (1, contract.input.height_px, contract.input.width_px, 3)
+    function = tf.function(lambda image: model(image, training=False))
+    concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float32, name=INPUT_NAME))
+    # Frozen first: given the model itself, the converter saves every Keras layer as a function of its own, which
+    # took nine tenths of the time (MobileNetV2, two cores: 50 s against 5 s) and changes nothing.
+    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())
+    if recipe.quantized:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.inference_input_type = tf.uint8
+        converter.inference_output_type = tf.uint8
+        if dataset is not None:
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.representative_dataset = dataset
+    try:
+        converted: bytes = converter.convert()
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise ConversionRefused(
+            f"TensorFlow could not convert the model with recipe {recipe.name}",
+            found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            fix="use layers that TFLite can hold, or recipe float32",
+        ) from error
+    return converted

@@ -1,0 +1,222 @@
+"""Reads and checks a run directory: what training left and where its photos are. stdlib only.
+
+From RUN/ these are read: run.json, contract.json, manifest.csv, model.keras, and config.json where there is one.
+The photos' folder is, in this order: `--data DIR`; the root that run.json names; `$DERMEDGE_DATA/<data name>`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.contract import ModelContract
+from edge_runtime.errors import RunInvalid
+
+DATA_VARIABLE = "DERMEDGE_DATA"
+SPLITS = ("train", "val", "test")
+COLUMNS = ("photo_id", "path", "label", "group_id", "split")
+# Columns by which the model card breaks figures down; absent or empty values count as unknown.
+SUBGROUP_COLUMNS = ("sex", "age", "site")
+NAMED_PROBLEMS = 5
+"""So many missing photos or bad rows are named; the rest are counted."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One row of manifest.csv."""
+
+    photo_id: str
+    path: Path
+    """Absolute."""
+    label: int
+    """Index in the contract's labels."""
+    group_id: str
+    """Lesion, or lesions joined by near-duplicates: the unit of every interval."""
+    split: str
+    sex: str
+    age: str
+    site: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A checked run directory."""
+
+    folder: Path
+    run: dict[str, Any]
+    """run.json."""
+    config: dict[str, Any]
+    """config.json, empty if there is none."""
+    contract: ModelContract
+    photos: tuple[Photo, ...]
+
+    @property
+    def model_path(self) -> Path:
+        """The float Keras model."""
+        return self.folder / "model.keras"
+
+    @property
+    def work_folder(self) -> Path:
+        """Where conversion keeps pixels and QAT checkpoints; can be deleted at any time."""
+        return self.folder / "convert"
+
+    @property
+    def sampling_exponent(self) -> float:
+        """Photos are drawn with weight (photos of their class) ** this, as training did; 0 if it did not say."""
+        imbalance = self.config.get("imbalance", {})
+        return float(imbalance.get("sampling_exponent", 0.0)) if isinstance(imbalance, dict) else 0.0
+
+    def split(self, name: str) -> tuple[Photo, ...]:
+        """The photos of one split, in manifest order."""
+        return tuple(photo for photo in self.photos if photo.split == name)
+
+
+def read_run(folder: Path, data: Path | None = None) -> Run:
+    """Reads a finished run directory.
+
+    Args:
+        folder: RUN.
+        data: The data set's folder, if it is not where run.json says.
+
+    Raises:
+        RunInvalid: Something is missing, unfinished or contradictory; or photos are missing.
+        ContractInvalid, ContractTooNew: RUN/contract.json.
+    """
+    if not folder.is_dir():
+        raise RunInvalid(
+            f"{folder}: not a run directory",
+            found="a file" if folder.exists() else "nothing",
+            expected="a folder made by `python -m train`",
+        )
+    missing = [
+        name
+        for name in ("run.json", "contract.json", "manifest.csv", "model.keras")
+        if not (folder / name).is_file()
+    ]
+    if missing:
+        raise RunInvalid(
+            f"{folder}: the run directory is incomplete",
+            found=f"no {', no '.join(missing)}",
+            fix="let training finish: `python -m train CONFIG --workdir` with the same folder resumes it",
+        )
+    run = _read_object(folder / "run.json")
+    config = _read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
+    contract_path = folder / "contract.json"
+    contract = ModelContract.from_json(contract_path.read_bytes(), where=str(contract_path))
+    root = _find_root(run, data, folder)
+    photos = _read_manifest(folder / "manifest.csv", root, [label.code for label in contract.labels])
+    _require_files(photos, root)
+    return Run(folder, run, config, contract, photos)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunInvalid(f"{path}: not JSON", found=str(error), fix="train again") from error
+    if not isinstance(content, dict):
+        raise RunInvalid(f"{path}: not a JSON object", found=type(content).__name__, fix="train again")
+    return content
+
+
+def _find_root(run: dict[str, Any], data: Path | None, folder: Path) -> Path:
+    section = run.get("data")
+    if not isinstance(section, dict) or not isinstance(section.get("name"), str):
+        raise RunInvalid(
+            f"{folder / 'run.json'}: does not say which data it was trained on",
+            found=f"data = {section!r}",
+            expected='{"name": ..., "root": ...}',
+            fix="train again",
+        )
+    if data is not None:
+        candidates = [data]
+    else:
+        candidates = [Path(section["root"])] if isinstance(section.get("root"), str) else []
+        if DATA_VARIABLE in os.environ:
+            candidates.append(Path(os.environ[DATA_VARIABLE]) / section["name"])
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate.resolve()
+    raise RunInvalid(
+        f"{folder}: the photos of {section['name']} are not here",
+        found=f"no folder {' and no folder '.join(map(str, candidates)) or 'named anywhere'}",
+        fix=f"give the data set's folder with --data DIR, or its parent in ${DATA_VARIABLE}",
+    )
+
+
+def _read_manifest(path: Path, root: Path, codes: list[str]) -> tuple[Photo, ...]:
+    index_of = {code: i for i, code in enumerate(codes)}
+    photos: list[Photo] = []
+    problems: list[str] = []
+    with path.open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+        if lacking:
+            raise RunInvalid(
+                f"{path}: columns are missing", found=f"no {', no '.join(lacking)}", fix="train again"
+            )
+        for row in reader:
+            if row["label"] not in index_of:
+                problems.append(f"line {reader.line_num}: label {row['label']!r} is not in the contract")
+            elif row["split"] not in SPLITS:
+                problems.append(f"line {reader.line_num}: split {row['split']!r}")
+            else:
+                known = {column: row.get(column) or "" for column in SUBGROUP_COLUMNS}
+                photos.append(
+                    Photo(
+                        row["photo_id"],
+                        root / row["path"],
+                        index_of[row["label"]],
+                        row["group_id"] or row["photo_id"],
+                        row["split"],
+                        **known,
+                    )
+                )
+    for split in ("train", "val"):
+        if not any(photo.split == split for photo in photos):
+            problems.append(f"no photo in split {split}")
+    if problems:
+        raise RunInvalid(
+            f"{path}: {len(problems)} problems",
+            found=_some(problems),
+            expected=f"labels {', '.join(codes)}; splits {', '.join(SPLITS)}",
+            fix="train again",
+        )
+    return tuple(photos)
+
+
+def _require_files(photos: tuple[Photo, ...], root: Path) -> None:
+    absent = [str(photo.path.relative_to(root)) for photo in photos if not photo.path.is_file()]
+    if absent:
+        raise RunInvalid(
+            f"{root}: {len(absent)} of the run's {len(photos)} photos are missing",
+            found=_some(absent),
+            expected="the data set that the run was trained on",
+            fix="give its folder with --data DIR",
+        )
+
+
+def _some(problems: list[str]) -> str:
+    shown = "; ".join(problems[:NAMED_PROBLEMS])
+    rest = len(problems) - NAMED_PROBLEMS
+    return shown if rest <= 0 else f"{shown}; and {rest} more"
+
+
+def require_whole_chain(run: Run) -> None:
+    """Refuses a contract that another step has already converted or filled.
+
+    Raises:
+        RunInvalid: Its recipe is not `none`, or it holds golden vectors.
+    """
+    found = run.contract.provenance.recipe
+    if found != "none" or run.contract.golden:
+        raise RunInvalid(
+            f"{run.folder / 'contract.json'}: belongs to a converted model",
+            found=f"recipe {found!r}, {len(run.contract.golden)} golden vectors",
+            expected="recipe 'none' and no golden vectors, as training writes it",
+            fix="train again",
+        )

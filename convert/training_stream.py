@@ -1,0 +1,83 @@
+"""Batches for quantization-aware fine-tuning: a pure function of seed and step, so that any step can be resumed. numpy.
+
+Photos are drawn with replacement, class weights a power of class size, as training drew them. Views are mild: the
+float model, which is the teacher, sees the same view, so augmentation only spreads the inputs on which both must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.pixels import PixelArray
+
+# Factors drawn per photo: light of a dermatoscope varies by more, but the teacher need not be pushed to its limits.
+BRIGHTNESS, CONTRAST, CHANNEL_GAIN = 0.10, 0.10, 0.04
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TrainingStream:
+    """All batches of a fine-tuning."""
+
+    pixels_u8: PixelArray
+    """[n, height_px, width_px, 3]."""
+    labels: IntArray
+    """[n]."""
+    mean: float
+    std: float
+    batch: int
+    sampling_exponent: float
+    """A photo's weight is (photos of its class) ** this."""
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """So many draws as there are photos, at least one batch."""
+        return max(1, len(self.labels) // self.batch)
+
+    def batch_at(self, step: int) -> tuple[FloatArray, IntArray]:
+        """The batch of one step, from 0.
+
+        Returns:
+            Normalized views [batch, height_px, width_px, 3] float32, and their labels [batch].
+        """
+        rng = np.random.default_rng([self.seed, step])
+        counts = np.bincount(self.labels).astype(np.float64)
+        weights = counts[self.labels] ** self.sampling_exponent
+        drawn = rng.choice(len(self.labels), size=self.batch, p=weights / weights.sum())
+        views = np.stack([_view(self.pixels_u8[i], rng) for i in drawn])
+        normalized: FloatArray = (views - np.float32(self.mean)) / np.float32(self.std)
+        return normalized, self.labels[drawn]
+
+    def batches(self, first_step: int, end_step: int) -> Iterator[tuple[FloatArray, IntArray]]:
+        """Batches of steps first_step to end_step - 1, each made while the one before is used."""
+        with ThreadPoolExecutor(1) as pool:
+            upcoming = pool.submit(self.batch_at, first_step) if first_step < end_step else None
+            for step in range(first_step, end_step):
+                assert upcoming is not None
+                ready = upcoming.result()
+                upcoming = pool.submit(self.batch_at, step + 1) if step + 1 < end_step else None
+                yield ready
+
+
+def _view(photo_u8: PixelArray, rng: np.random.Generator) -> FloatArray:
+    """One of the eight flips and turns (four if not square), a little other light; float32 in 0..255."""
+    quarter_turns = int(rng.integers(4))
+    if photo_u8.shape[0] != photo_u8.shape[1]:
+        quarter_turns -= quarter_turns % 2
+    turned = np.rot90(photo_u8, quarter_turns)
+    if rng.random() < 0.5:
+        turned = turned[:, ::-1]
+    gain = 1 + rng.uniform(-CONTRAST, CONTRAST)
+    offset = 255 * rng.uniform(-BRIGHTNESS, BRIGHTNESS)
+    channel_gain = 1 + rng.uniform(-CHANNEL_GAIN, CHANNEL_GAIN, 3)
+    slope = (gain * channel_gain).astype(np.float32)
+    intercept = (128 - 128 * slope + offset).astype(np.float32)
+    view: FloatArray = np.clip(turned * slope + intercept, 0, 255, dtype=np.float32)
+    return view
