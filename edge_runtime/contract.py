@@ -32,6 +32,9 @@ CALIBRATIONS = ("none", "temperature")
 MEASURES = ("top_score", "normalized_entropy")
 MAX_SIDE_PX = 4096
 MAX_LABELS = 10_000
+MAX_OVERSAMPLING = 64
+# Beyond these a normalized pixel is no number that a float32 tensor or a quantizer can hold.
+MIN_STD, MAX_STD, MAX_MEAN = 1e-3, 1e6, 1e6
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Geometry:
     """`none`; or `jpeg_dct`: a JPEG is decoded at the smallest scale n/8 (1, 1/2, 1/4, 1/8) that keeps the
     cropped region at least `decode_oversampling` times as large as the input on both sides."""
     decode_oversampling: int
-    """At least 1. Has no effect when decode_scaling is `none`."""
+    """1 to 64. Has no effect when decode_scaling is `none`."""
     exif: str
     """`transpose`: EXIF orientation 1 to 8 is applied before the crop."""
     crop: str
@@ -199,7 +202,7 @@ class ModelContract:
             ContractTooNew: Written for a later schema.
         """
         try:
-            data = json.loads(text)
+            data = json.loads(text, object_pairs_hook=_object_without_repeats)
         except (ValueError, RecursionError) as error:
             raise ContractInvalid(
                 f"{where}: not JSON",
@@ -232,6 +235,15 @@ class ModelContract:
                 fix="convert the model again with `python -m convert`",
             )
         return typing.cast(ModelContract, contract)
+
+
+def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON allows a key twice and Python would silently take the last; another reader may take the first."""
+    decoded = dict(pairs)
+    if len(decoded) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {max(keys, key=keys.count)!r} stands there twice")
+    return decoded
 
 
 def _decode(expected: Any, data: object, path: str, problems: list[str]) -> Any:
@@ -267,7 +279,10 @@ def _decode_object(expected: type, data: object, path: str, problems: list[str])
 
 def _decode_scalar(expected: Any, data: object, path: str, problems: list[str]) -> Any:
     if expected is float and isinstance(data, int) and not isinstance(data, bool):
-        data = float(data)
+        try:
+            data = float(data)
+        except OverflowError:
+            data = math.inf
     if not isinstance(data, expected) or (isinstance(data, bool) and expected is not bool):
         problems.append(f"{path} is {_kind(data)}, not {expected.__name__}")
     elif isinstance(data, float) and not math.isfinite(data):
@@ -309,7 +324,10 @@ def _semantic_problems(contract: ModelContract) -> list[str]:
 
     geometry = contract.geometry
     one_of(geometry.decode_scaling, DECODE_SCALINGS, "geometry.decode_scaling")
-    require(geometry.decode_oversampling >= 1, "geometry.decode_oversampling is below 1")
+    require(
+        1 <= geometry.decode_oversampling <= MAX_OVERSAMPLING,
+        f"geometry.decode_oversampling is {geometry.decode_oversampling}, not 1 to {MAX_OVERSAMPLING}",
+    )
     one_of(geometry.exif, EXIF_RULES, "geometry.exif")
     one_of(geometry.crop, CROPS, "geometry.crop")
     require(
@@ -317,9 +335,9 @@ def _semantic_problems(contract: ModelContract) -> list[str]:
     )
     one_of(geometry.filter, FILTERS, "geometry.filter")
 
-    require(
-        contract.normalization.std > 0, f"normalization.std is {contract.normalization.std}, not positive"
-    )
+    mean, std = contract.normalization.mean, contract.normalization.std
+    require(abs(mean) <= MAX_MEAN, f"normalization.mean is {mean}, beyond {MAX_MEAN:g}")
+    require(MIN_STD <= std <= MAX_STD, f"normalization.std is {std}, not {MIN_STD:g} to {MAX_STD:g}")
     one_of(contract.output.activation, ACTIVATIONS, "output.activation")
     one_of(contract.calibration.method, CALIBRATIONS, "calibration.method")
     require(contract.calibration.temperature > 0, "calibration.temperature is not positive")

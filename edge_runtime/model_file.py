@@ -107,12 +107,12 @@ def read_contract(data: bytes, where: str = "model") -> ModelContract:
             fix="convert the model with `python -m convert`, or copy the file again if it may have been cut off",
         )
     contract = ModelContract.from_json(text, where=f"{where}, entry {CONTRACT_ENTRY}")
-    labels = tail.read(LABELS_ENTRY)
     codes = [label.code for label in contract.labels]
-    if labels is not None and labels.decode("utf-8", "replace").splitlines() != codes:
+    listed = (tail.read(LABELS_ENTRY) or "\n".join(codes).encode()).decode("utf-8", "replace")
+    if listed.removesuffix("\n").split("\n") != codes:
         raise ContractInvalid(
             f"{where}: {LABELS_ENTRY} and the contract name different labels",
-            found=", ".join(labels.decode("utf-8", "replace").splitlines()[:10]),
+            found=", ".join(listed.split("\n")[:10]),
             expected=", ".join(codes[:10]),
             fix="convert the model again with `python -m convert`",
         )

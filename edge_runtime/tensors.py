@@ -11,6 +11,7 @@ from edge_runtime.errors import ModelMismatch
 
 # struct codes of the dtypes that an input or output may have.
 STRUCT_CODES = {"uint8": "B", "int8": "b", "float32": "f"}
+ZERO_POINT_LOW = {"uint8": 0, "int8": -128}
 INPUT_FIX = "convert the model again with `python -m convert`"
 
 
@@ -94,6 +95,8 @@ def check_tensors(
             problems.append(f"{role} dtype {spec.dtype}, not one of {', '.join(STRUCT_CODES)}")
         elif spec.quantized and not (0 < spec.scale < math.inf):
             problems.append(f"{role} is {spec.dtype} with scale {spec.scale}")
+        elif spec.quantized and not 0 <= spec.zero_point - ZERO_POINT_LOW[spec.dtype] <= 255:
+            problems.append(f"{role} is {spec.dtype} with zero point {spec.zero_point}")
     if problems:
         raise ModelMismatch(
             f"{where}: the contract and the tensors of the model disagree",

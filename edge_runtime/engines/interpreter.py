@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from edge_runtime.errors import DelegateUnusable, InterpreterBroken, InterpreterError
-from edge_runtime.tensors import TensorSpec
+from edge_runtime.tensors import STRUCT_CODES, TensorSpec
 
 # What either library raises when a model, a delegate or numpy does not suit it; SystemError: tflite-runtime, numpy 2.
 LIBRARY_ERRORS = (RuntimeError, ValueError, TypeError, SystemError, OSError, AttributeError, MemoryError)
@@ -24,6 +24,9 @@ class InterpreterEngine:
         name: Library and version.
         accelerator: What is proven to run the operators.
         threads: As given to the Interpreter.
+
+    Raises:
+        InterpreterBroken: Not one input and one output, or of a dtype that is not accepted.
     """
 
     def __init__(self, interpreter: Any, *, name: str, accelerator: str, threads: int) -> None:
@@ -35,8 +38,14 @@ class InterpreterEngine:
         sources, sinks = interpreter.get_input_details(), interpreter.get_output_details()
         self.inputs = tuple(map(_spec, sources))
         self.outputs = tuple(map(_spec, sinks))
-        self._source = sources[0]["index"] if sources else -1
-        self._sink = sinks[0]["index"] if sinks else -1
+        dtypes = [spec.dtype for spec in (*self.inputs, *self.outputs)]
+        if len(sources) != 1 or len(sinks) != 1 or not STRUCT_CODES.keys() >= set(dtypes):
+            raise InterpreterBroken(
+                "the model cannot be run by this binding",
+                found=f"{len(sources)} inputs and {len(sinks)} outputs of {', '.join(dtypes)}",
+                expected=f"one of each, of {', '.join(STRUCT_CODES)}",
+            )
+        self._source, self._sink = sources[0]["index"], sinks[0]["index"]
 
     @property
     def input(self) -> TensorSpec:
