@@ -16,15 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from convert.golden import closing_engine
+from convert.golden import closing_engine, fill, run_raw
 from convert.pixels import PixelArray
 from convert.recipes import CHECK_PHOTOS, Limits, Recipe
 from convert.run_directory import Photo
-from edge_runtime.contract import ModelContract
 from edge_runtime.engines import dequantize
 from edge_runtime.errors import ConversionRefused
 from edge_runtime.model_file import open_model
-from edge_runtime.preprocess import input_bytes
+from edge_runtime.preprocess import fit_pixels
 from train.metrics import balanced_accuracy, bootstrap_interval, expected_calibration_error, recall_per_class
 
 FloatArray = npt.NDArray[np.float64]
@@ -74,11 +73,10 @@ def run_file(path: Path, pixels_u8: PixelArray, *, progress: str = "") -> FloatA
     model = open_model(path)
     scores = np.empty((len(pixels_u8), len(model.contract.labels)))
     with closing_engine(model.data, threads=2) as engine:
-        spec, normalization = engine.input, model.contract.normalization
         bar = tqdm(pixels_u8, desc=progress, unit="photo", disable=not progress)
         for i, photo in enumerate(bar):
-            filled = input_bytes(photo.tobytes(), normalization, spec.dtype, spec.scale, spec.zero_point)
-            scores[i] = dequantize(engine.run(filled), engine.output)
+            tensor = fill(engine, photo.tobytes(), model.contract)
+            scores[i] = dequantize(engine.run(tensor), engine.output)
     return scores
 
 
@@ -210,14 +208,12 @@ def check_golden(path: Path) -> None:
         ConversionRefused: An answer differs.
     """
     model = open_model(path)
-    from convert.golden import run_raw
-    from edge_runtime.preprocess import fit_pixels
-
-    contract: ModelContract = model.contract
+    contract = model.contract
     with closing_engine(model.data) as engine:
         for vector in contract.golden:
             pixels_u8 = fit_pixels(model.read_entry(vector.image), contract, name=vector.image)
-            difference = float(np.abs(np.subtract(run_raw(engine, pixels_u8, contract), vector.output)).max())
+            output = run_raw(engine, fill(engine, pixels_u8, contract))
+            difference = float(np.abs(np.subtract(output, vector.output)).max())
             if not difference <= GOLDEN_REPEAT_TOLERANCE:
                 raise ConversionRefused(
                     f"the written file does not repeat its own answer to {vector.image}; nothing was kept",

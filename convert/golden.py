@@ -13,19 +13,16 @@ from __future__ import annotations
 import hashlib
 import io
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from convert.kernel_probe import KERNEL_SETS, probe
 from edge_runtime.contract import GoldenVector, ModelContract
 from edge_runtime.engines import Engine, open_engine, raw_values
-from edge_runtime.errors import EdgeError
 from edge_runtime.preprocess import fit_pixels, input_bytes
 
 # Not square, so that a wrong crop is noticed; wide, high, and odd-sized.
@@ -88,10 +85,11 @@ def make_golden(tflite: bytes, contract: ModelContract) -> GoldenResult:
     pictures = {f"golden_{i}.png": draw_picture(i) for i in range(len(PICTURE_SIZES_PX))}
     pixels = {name: fit_pixels(photo, contract, name=name) for name, photo in pictures.items()}
     with closing_engine(tflite) as engine:
-        outputs = {name: run_raw(engine, pixels_u8, contract) for name, pixels_u8 in pixels.items()}
+        tensors = {name: fill(engine, pixels_u8, contract) for name, pixels_u8 in pixels.items()}
+        outputs = {name: run_raw(engine, tensor) for name, tensor in tensors.items()}
         runtime = f"{engine.name}, default kernels, {platform.machine()}"
         least = LEAST_TOLERANCE_STEPS if engine.output.quantized else LEAST_TOLERANCE_FLOAT
-    kernel_sets, unavailable = _differences(tflite, contract, pixels, outputs)
+    kernel_sets, unavailable = _differences(tflite, list(tensors.values()), list(outputs.values()))
     tolerance = max(least, SAFETY_FACTOR * max(kernel_sets.values(), default=0.0))
     vectors = tuple(
         GoldenVector(
@@ -117,57 +115,27 @@ def closing_engine(tflite: bytes, name: str = "auto", threads: int = 1) -> Itera
         engine.close()
 
 
-def run_raw(engine: Engine, pixels_u8: bytes, contract: ModelContract) -> tuple[float, ...]:
-    """Raw output of an engine for the contract's pixels."""
+def fill(engine: Engine, pixels_u8: bytes, contract: ModelContract) -> bytes:
+    """The engine's input tensor for the contract's pixels."""
     spec = engine.input
-    filled = input_bytes(pixels_u8, contract.normalization, spec.dtype, spec.scale, spec.zero_point)
-    return tuple(float(value) for value in raw_values(engine.run(filled), engine.output))
+    return input_bytes(pixels_u8, contract.normalization, spec.dtype, spec.scale, spec.zero_point)
+
+
+def run_raw(engine: Engine, input_tensor: bytes) -> tuple[float, ...]:
+    """Raw output values: integers for a quantized model."""
+    return tuple(float(value) for value in raw_values(engine.run(input_tensor), engine.output))
 
 
 def _differences(
-    tflite: bytes,
-    contract: ModelContract,
-    pixels: dict[str, bytes],
-    expected: dict[str, tuple[float, ...]],
+    tflite: bytes, input_tensors: Sequence[bytes], expected: Sequence[tuple[float, ...]]
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Largest difference from `expected` by kernel set, and the sets that could not be run."""
     found: dict[str, float] = {}
     unavailable: dict[str, str] = {}
-    for name in ("litert-c", "litert", "tflite-runtime"):
-        try:
-            with closing_engine(tflite, name) as engine:
-                outputs = {key: run_raw(engine, pixels_u8, contract) for key, pixels_u8 in pixels.items()}
-                found[f"{engine.name}, default kernels"] = _largest(outputs, expected)
-        except EdgeError as error:
-            unavailable[f"{name}, default kernels"] = error.message
-    for kernels in ("BUILTIN_WITHOUT_DEFAULT_DELEGATES", "BUILTIN_REF"):
-        outputs = _run_kernels(tflite, contract, pixels, kernels)
-        found[f"litert {metadata.version('ai-edge-litert')}, {kernels}"] = _largest(outputs, expected)
+    for kernel_set in KERNEL_SETS:
+        name, outputs = probe(tflite, input_tensors, kernel_set)
+        if outputs is None:
+            unavailable[kernel_set] = name
+        else:
+            found[name] = float(np.abs(np.subtract(outputs, expected)).max())
     return found, unavailable
-
-
-def _largest(outputs: dict[str, tuple[float, ...]], expected: dict[str, tuple[float, ...]]) -> float:
-    return max(float(np.abs(np.subtract(outputs[key], expected[key])).max()) for key in expected)
-
-
-def _run_kernels(
-    tflite: bytes, contract: ModelContract, pixels: dict[str, bytes], kernels: str
-) -> dict[str, tuple[float, ...]]:
-    """Raw outputs from LiteRT's Interpreter with a kernel set that `edge_runtime` never asks for."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    interpreter: Any = Interpreter(
-        model_content=tflite, num_threads=1, experimental_op_resolver_type=OpResolverType[kernels]
-    )
-    interpreter.allocate_tensors()
-    info, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    dtype = np.dtype(info["dtype"])
-    scale, zero_point = info["quantization"]
-    outputs = {}
-    for key, pixels_u8 in pixels.items():
-        filled = input_bytes(pixels_u8, contract.normalization, dtype.name, scale, zero_point)
-        interpreter.set_tensor(info["index"], np.frombuffer(filled, dtype).reshape(info["shape"]))
-        interpreter.invoke()
-        raw: npt.NDArray[Any] = interpreter.get_tensor(output["index"])
-        outputs[key] = tuple(float(value) for value in raw.ravel())
-    return outputs

@@ -24,7 +24,6 @@ import csv
 import hashlib
 import io
 import json
-import math
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -63,7 +62,7 @@ class Progress:
 
     step: int = 0
     best_epoch: int = -1
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ def fine_tune(
     progress = saver.restore()
     train_step = _train_step(model, float_model, optimizer, learned, settings)
     if not progress.history:
-        _end_epoch(model, contract, validation, 0, math.nan, progress, saver)
+        _end_epoch(model, contract, validation, 0, None, progress, saver)
     epoch_losses: list[float] = []
     bar = tqdm(total=steps, initial=progress.step, desc="int8_qat", unit="step")
     for views, labels in stream.batches(progress.step, steps):
@@ -249,7 +248,7 @@ def _end_epoch(
     contract: ModelContract,
     validation: Validation,
     epoch: int,
-    loss: float,
+    loss: float | None,
     progress: Progress,
     saver: _Saver,
 ) -> None:
@@ -345,7 +344,7 @@ class _Saver:
         return Progress(**header)
 
 
-def _csv(history: Sequence[dict[str, float]]) -> str:
+def _csv(history: Sequence[dict[str, Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(history[0]))
     writer.writeheader()
