@@ -171,7 +171,7 @@ def _upright(image: ImageFile) -> Image.Image:
 def exif_orientation(exif: bytes) -> int:
     """The orientation in an EXIF block, with or without its `Exif` header; 1 when it has none or is damaged.
 
-    Not Pillow's `getexif`: it imports the TIFF plugin for every phone photo, and reads an orientation from XMP too.
+    Not Pillow's `getexif`: it raises on damaged blocks, reads an orientation from XMP too, and changes with releases.
     """
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])

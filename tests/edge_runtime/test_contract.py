@@ -1,0 +1,181 @@
+"""The contract: strict both ways, and the same in every field after a trip through a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from edge_runtime.contract import CONTRACT_ENTRY, ModelContract, Rule
+from edge_runtime.errors import ContractInvalid, ContractTooNew
+from edge_runtime.model_file import open_model, parse_model
+from tests.fixtures import FIXTURES, MODEL_NAMES
+from tests.fixtures.bad_models import append_entries, flatbuffer_of, good, with_contract
+
+FULL = "tiny_float32.tflite"  # the fixture whose contract leaves nothing out: rules, golden vectors
+
+
+def leaves(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths of all scalars in parsed JSON."""
+    if isinstance(node, dict):
+        return [leaf for key, child in node.items() for leaf in leaves(child, (*path, key))]
+    if isinstance(node, list):
+        return [leaf for i, child in enumerate(node) for leaf in leaves(child, (*path, i))]
+    return [path]
+
+
+def containers(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths of all objects in parsed JSON."""
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    here = [path] if isinstance(node, dict) else []
+    return here + [found for key, child in children for found in containers(child, (*path, key))]
+
+
+def at(node: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        node = node[key]
+    return node
+
+
+@pytest.fixture
+def plain() -> dict[str, Any]:
+    return open_model(FIXTURES / FULL).contract.to_dict()
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_every_field_survives_json_and_a_model_file(name: str) -> None:
+    contract = open_model(FIXTURES / name).contract
+    assert ModelContract.from_json(contract.to_json()) == contract
+    assert ModelContract.from_dict(contract.to_dict()) == contract
+    tail = [(CONTRACT_ENTRY, contract.to_json().encode())]
+    again = parse_model(append_entries(flatbuffer_of(good(name)), tail), name).contract
+    for field in dataclasses.fields(ModelContract):
+        assert getattr(again, field.name) == getattr(contract, field.name), field.name
+
+
+def test_every_changed_leaf_changes_the_contract(plain: dict[str, Any]) -> None:
+    """No field is dropped on the way in: whatever is changed is seen, or refused."""
+    original = ModelContract.from_dict(plain)
+    paths = leaves(plain)
+    assert len(paths) > 50
+    for path in paths:
+        changed = json.loads(json.dumps(plain))
+        value = at(changed, path)
+        at(changed, path[:-1])[path[-1]] = value + "x" if isinstance(value, str) else value + 1
+        try:
+            assert ModelContract.from_dict(changed) != original, path
+        except (ContractInvalid, ContractTooNew) as error:
+            assert str(path[-1]) in error.message or str(path[-2]) in error.message
+
+
+def test_no_field_has_a_default(plain: dict[str, Any]) -> None:
+    paths = [(*path, key) for path in containers(plain) for key in at(plain, path)]
+    assert len(paths) > 40
+    for path in paths:
+        changed = json.loads(json.dumps(plain))
+        del at(changed, path[:-1])[path[-1]]
+        with pytest.raises(ContractInvalid, match="is missing"):
+            ModelContract.from_dict(changed)
+
+
+def test_unknown_fields_are_refused_everywhere(plain: dict[str, Any]) -> None:
+    for path in containers(plain):
+        changed = json.loads(json.dumps(plain))
+        at(changed, path)["surprise"] = 1
+        with pytest.raises(ContractInvalid, match="surprise is unknown"):
+            ModelContract.from_dict(changed)
+
+
+@pytest.mark.parametrize("wrong", [None, True, [], {}, "text", 10**400, float("nan"), float("inf"), -1])
+def test_every_leaf_of_another_type_is_refused_or_valid(plain: dict[str, Any], wrong: object) -> None:
+    """Never a crash, never NaN: a wrong value is ContractInvalid (or TooNew for the version)."""
+    for path in leaves(plain):
+        changed = json.loads(json.dumps(plain))
+        at(changed, path[:-1])[path[-1]] = wrong
+        try:
+            contract = ModelContract.from_dict(changed)
+        except (ContractInvalid, ContractTooNew):
+            continue
+        assert "NaN" not in contract.to_json() and "Infinity" not in contract.to_json()
+
+
+def test_all_problems_are_listed_together(plain: dict[str, Any]) -> None:
+    plain["geometry"]["crop"] = "thirds"
+    plain["geometry"]["crop_fraction"] = 1.5
+    plain["labels"][1]["code"] = plain["labels"][0]["code"]
+    with pytest.raises(ContractInvalid) as caught:
+        ModelContract.from_dict(plain, where="m.tflite")
+    for part in ("m.tflite", "thirds", "crop_fraction is 1.5", "code twice"):
+        assert part in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("schema_version",), 0),
+        (("input", "height_px"), 0),
+        (("input", "width_px"), 5000),
+        (("input", "color_space"), "BGR"),
+        (("geometry", "decode_oversampling"), 0),
+        (("geometry", "decode_oversampling"), 65),
+        (("geometry", "crop_fraction"), 0),
+        (("normalization", "std"), 0),
+        (("normalization", "std"), -1),
+        (("normalization", "std"), 1e-9),
+        (("normalization", "mean"), 1e300),
+        (("output", "activation"), "sigmoid"),
+        (("calibration", "temperature"), 0),
+        (("decision", "refer", "measure"), "mood"),
+        (("decision", "refer", "threshold"), 1.01),
+        (("labels",), []),
+        (("golden", 0, "output"), [1.0]),
+        (("golden", 0, "tolerance"), -1),
+    ],
+)
+def test_values_that_cannot_be_meant(plain: dict[str, Any], path: tuple[Any, ...], value: object) -> None:
+    at(plain, path[:-1])[path[-1]] = value
+    with pytest.raises(ContractInvalid) as caught:
+        ModelContract.from_dict(plain)
+    assert ".".join(str(key) for key in path[:1]) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"null", b"3", b"\xff\xfe", b"[" * 100_000, b'{"a": 1, "a": 2}']
+)
+def test_what_is_no_contract_at_all(text: bytes) -> None:
+    with pytest.raises(ContractInvalid):
+        ModelContract.from_json(text, where="m.tflite")
+
+
+def test_a_repeated_key_is_named(plain: dict[str, Any]) -> None:
+    text = json.dumps(plain).replace('"model_id"', '"model_id": "other", "model_id"', 1)
+    with pytest.raises(ContractInvalid, match="'model_id' stands there twice"):
+        ModelContract.from_json(text)
+
+
+def test_a_newer_schema_says_to_upgrade(plain: dict[str, Any]) -> None:
+    with pytest.raises(ContractTooNew, match="upgrade"):
+        ModelContract.from_dict({**plain, "schema_version": 2, "field_of_tomorrow": 1})
+
+
+def test_rules_may_be_null_but_not_absent(plain: dict[str, Any]) -> None:
+    plain["decision"]["refer"] = None
+    contract = ModelContract.from_dict(plain)
+    assert contract.decision.refer is None
+    assert isinstance(contract.decision.not_a_lesion, Rule)
+
+
+def test_groups_keep_their_order() -> None:
+    assert open_model(FIXTURES / FULL).contract.groups == ("plain", "vivid")
+
+
+def test_labels_may_hold_any_character_but_a_line_break() -> None:
+    """U+2028 and its like separate lines for `str.splitlines`, not for `labels.txt`."""
+    odd = "흑색종\u2028\x0b\x85"
+
+    def rename(contract: dict[str, Any]) -> None:
+        contract["labels"][0]["code"] = odd
+
+    assert parse_model(with_contract(good(), rename), "m").contract.labels[0].code == odd

@@ -1,0 +1,336 @@
+"""Engines: the same answers by every road, failures in our words, nothing pretended."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_runtime import engines
+from edge_runtime.engines import Engine, litert_c, open_engine
+from edge_runtime.engines import interpreter as interpreter_module
+from edge_runtime.errors import (
+    DelegateUnusable,
+    EdgeError,
+    InterpreterBroken,
+    InterpreterError,
+    NoInterpreter,
+    UsageError,
+)
+from edge_runtime.model_file import ModelFile, open_model
+from edge_runtime.preprocess import fit_pixels, input_bytes
+from edge_runtime.tensors import TensorSpec, check_tensors, dequantize, raw_values
+from tests.fixtures import FIXTURES, MODEL_NAMES
+from tests.fixtures.bad_models import good
+
+HAS_TFLITE_RUNTIME = importlib.util.find_spec("tflite_runtime") is not None
+ROADS = [
+    "litert-c",
+    "litert",
+    pytest.param(
+        "tflite-runtime",
+        marks=pytest.mark.skipif(not HAS_TFLITE_RUNTIME, reason="tflite-runtime is not installed"),
+    ),
+]
+# Enough to show a leak of the model's bytes (10 KB) or of LiteRT's own structures (some 100 KB a model).
+OPENINGS = 200
+LEAK_MIB = 8.0
+
+
+def first_input(model: ModelFile, engine: Engine) -> bytes:
+    pixels_u8 = fit_pixels(model.read_entry("golden_0.png"), model.contract)
+    spec = engine.input
+    return input_bytes(pixels_u8, model.contract.normalization, spec.dtype, spec.scale, spec.zero_point)
+
+
+@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_every_road_runs_every_model(road: str, name: str) -> None:
+    model = open_model(FIXTURES / name)
+    engine = open_engine(model.data, engine=road)
+    check_tensors(model.contract, engine.inputs, engine.outputs, name)
+    assert engine.name.startswith(road + " ")
+    assert (engine.accelerator, engine.threads, engine.skipped) == ("cpu", 1, ())
+    output = raw_values(engine.run(first_input(model, engine)), engine.output)
+    golden = model.contract.golden[0]
+    assert len(output) == len(golden.output)
+    assert max(abs(a - b) for a, b in zip(output, golden.output, strict=True)) <= golden.tolerance
+    engine.close()
+    engine.close()
+    with pytest.raises(InterpreterBroken, match="closed"):
+        engine.run(b"")
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_all_roads_describe_the_tensors_alike(road: str) -> None:
+    for name in MODEL_NAMES:
+        described = open_engine(good(name), engine=road)
+        reference = open_engine(good(name), engine="litert-c")
+        assert described.inputs == reference.inputs
+        assert described.outputs == reference.outputs
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_runs_do_not_depend_on_what_ran_before(road: str) -> None:
+    model = open_model(FIXTURES / "tiny_uint8.tflite")
+    engine = open_engine(model.data, engine=road)
+    tensor = first_input(model, engine)
+    first = engine.run(tensor)
+    other = engine.run(bytes(len(tensor)))
+    assert engine.run(tensor) == first != other
+
+
+@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("length", [0, 1, 24 * 32 * 3 - 1, 24 * 32 * 3 + 1])
+def test_a_tensor_of_the_wrong_length_is_refused(road: str, length: int) -> None:
+    """LiteRT's own buffers accept too little and keep the rest of the picture before."""
+    engine = open_engine(good(), engine=road)
+    with pytest.raises(InterpreterBroken, match=f"{length} bytes"):
+        engine.run(bytes(length))
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_a_model_that_the_library_refuses(road: str) -> None:
+    """Past `model_file` on purpose: whatever a library says of nonsense becomes our error."""
+    with pytest.raises(InterpreterBroken) as caught:
+        open_engine(b"\x1c\0\0\0TFL3" + bytes(64), engine=road)
+    assert caught.value.exit_status == 3
+
+
+def test_auto_takes_the_c_api() -> None:
+    engine = open_engine(good())
+    assert engine.name == f"litert-c {litert_c.PROVEN_VERSIONS[-1]}"
+    assert engine.skipped == ()
+
+
+def threads_of_this_process() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_threads_are_really_used() -> None:
+    before = threads_of_this_process()
+    one = open_engine(good(), engine="litert-c")
+    one.run(bytes(one.input.nbytes))
+    assert threads_of_this_process() == before
+    three = open_engine(good(), engine="litert-c", threads=3)
+    output = three.run(bytes(three.input.nbytes))
+    assert threads_of_this_process() == before + 2
+    assert output == one.run(bytes(one.input.nbytes))
+    three.close()
+    assert threads_of_this_process() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_c_api_frees_what_it_takes() -> None:
+    def resident_mib() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def cycle(count: int) -> None:
+        for _ in range(count):
+            engine = open_engine(good(), engine="litert-c")
+            engine.run(bytes(engine.input.nbytes))
+            engine.close()
+
+    cycle(20)
+    before = resident_mib()
+    cycle(OPENINGS)
+    assert resident_mib() - before < LEAK_MIB
+
+
+def test_an_unaligned_model_is_copied_to_an_aligned_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = open_model(FIXTURES / "tiny_float32.tflite")
+    engine = open_engine(model.data, engine="litert-c")
+    expected = engine.run(first_input(model, engine))
+    monkeypatch.setattr(litert_c, "MODEL_ALIGNMENT", 4096)  # no bytes object lies so
+    copied = open_engine(model.data, engine="litert-c")
+    assert copied.run(first_input(model, copied)) == expected
+
+
+def test_the_c_api_is_left_alone_on_an_unproven_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(litert_c, "_installed_version", lambda folder: "9.9.9")
+    with pytest.raises(InterpreterBroken, match=r"9\.9\.9"):
+        open_engine(good(), engine="litert-c")
+    engine = open_engine(good())
+    assert engine.name.startswith("litert ")
+    assert engine.skipped == ("litert-c: the C API of ai-edge-litert 9.9.9 is not proven here",)
+
+
+def test_the_version_comes_from_the_dist_info_beside_the_package(tmp_path: Path) -> None:
+    package = tmp_path / "ai_edge_litert"
+    package.mkdir()
+    assert litert_c._installed_version(package) == ""
+    (tmp_path / "ai_edge_litert-2.3.0.dist-info").mkdir()
+    (tmp_path / "ai_edge_litert_nightly-2.4.0.dist-info").mkdir()
+    assert litert_c._installed_version(package) == "2.3.0"
+    (tmp_path / "ai_edge_litert-2.1.6.dist-info").mkdir()
+    assert litert_c._installed_version(package) == ""
+
+
+def test_a_library_that_is_no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake = tmp_path / "libLiteRt.so"
+    fake.write_bytes(b"not an ELF")
+    monkeypatch.setattr(litert_c, "find_library", lambda: (str(fake), "2.3.0"))
+    with pytest.raises(InterpreterBroken, match="cannot be loaded"):
+        open_engine(good(), engine="litert-c")
+    assert open_engine(good()).name.startswith("litert ")
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Neither inference library can be found or imported."""
+
+    class Blocker:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> None:
+            if name.partition(".")[0] in ("ai_edge_litert", "tflite_runtime"):
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    for module in [
+        name for name in sys.modules if name.partition(".")[0] in ("ai_edge_litert", "tflite_runtime")
+    ]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "meta_path", [Blocker, *sys.meta_path])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
+    yield
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_nothing_installed_says_what_to_install() -> None:
+    with pytest.raises(NoInterpreter, match="pip install ai-edge-litert") as caught:
+        open_engine(good())
+    assert caught.value.exit_status == 3
+    for road in ("litert-c", "litert", "tflite-runtime"):
+        assert road in caught.value.message
+        with pytest.raises(NoInterpreter):
+            open_engine(good(), engine=road)
+
+
+@pytest.mark.skipif(not HAS_TFLITE_RUNTIME, reason="tflite-runtime is not installed")
+@pytest.mark.parametrize(
+    "error",
+    [
+        SystemError("<built-in> returned a result with an exception set"),
+        ImportError("numpy.core.multiarray failed to import"),
+    ],
+)
+def test_numpy_2_under_tflite_runtime_is_named_with_its_cure(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """With numpy 2 tflite-runtime 2.14 imports, then dies with SystemError when the Interpreter is built."""
+    import numpy
+    from tflite_runtime import interpreter
+
+    def dies(**options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(interpreter, "Interpreter", dies)
+    monkeypatch.setattr(
+        interpreter_module, "LIBRARY_ERRORS", (*interpreter_module.LIBRARY_ERRORS, ImportError)
+    )
+    monkeypatch.setattr(numpy, "__version__", "2.1.3")
+    with pytest.raises(InterpreterBroken, match="pip install 'numpy<2'") as caught:
+        open_engine(good(), engine="tflite-runtime")
+    assert "numpy 2.1.3" in caught.value.message
+    assert caught.value.__cause__ is error
+
+
+def test_when_nothing_works_every_attempt_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(name: str, *_: object) -> Engine:
+        raise InterpreterBroken(f"{name} is out of order", found="smoke")
+
+    monkeypatch.setattr(engines, "_open_one", fails)
+    with pytest.raises(InterpreterBroken) as caught:
+        open_engine(good())
+    for road in ("litert-c", "litert", "tflite-runtime"):
+        assert f"{road} is out of order (smoke)" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"engine": "onnx"},
+        {"accelerator": "gpu"},
+        {"threads": 0},
+        {"threads": 65},
+        {"delegate": "x.so", "accelerator": "cpu"},
+        {"engine": "litert-c", "accelerator": "xnnpack"},
+        {"engine": "litert-c", "delegate": "x.so"},
+    ],
+)
+def test_options_that_cannot_be_meant(options: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        open_engine(good(), **options)  # type: ignore[arg-type]
+
+
+def test_xnnpack_is_granted_only_with_proof() -> None:
+    model = open_model(FIXTURES / "tiny_float32.tflite")
+    engine = open_engine(model.data, accelerator="xnnpack")
+    assert engine.name.startswith("litert ")
+    assert engine.accelerator == "xnnpack (1 delegate nodes)"
+    engine.run(first_input(model, engine))
+
+
+@pytest.mark.skipif(not HAS_TFLITE_RUNTIME, reason="tflite-runtime is not installed")
+def test_xnnpack_is_refused_where_it_takes_nothing() -> None:
+    """tflite-runtime's XNNPACK leaves this int8 model to the plain kernels."""
+    with pytest.raises(DelegateUnusable, match="took no node"):
+        open_engine(good(), engine="tflite-runtime", accelerator="xnnpack")
+
+
+@pytest.mark.parametrize("library", ["/none/lib.so", "libc.so.6", str(FIXTURES / "tiny_uint8.tflite")])
+def test_a_delegate_that_is_none(library: str) -> None:
+    with pytest.raises(DelegateUnusable, match="cannot be loaded") as caught:
+        open_engine(good(), delegate=library)
+    assert isinstance(caught.value, InterpreterError)
+
+
+IDLE_DELEGATE = """
+#include <stddef.h>
+#include <stdlib.h>
+/* The fields of TfLiteDelegate that every version has; a Prepare that takes nothing and says all is well. */
+struct delegate { void *data; int (*prepare)(void *, struct delegate *); void *rest[8]; };
+static int idle(void *context, struct delegate *self) { (void)context; (void)self; return 0; }
+void *tflite_plugin_create_delegate(char **keys, char **values, size_t count, void (*report)(const char *)) {
+  struct delegate *made = calloc(1, sizeof *made);
+  (void)keys; (void)values; (void)count; (void)report;
+  made->prepare = idle;
+  return made;
+}
+void tflite_plugin_destroy_delegate(void *made) { free(made); }
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_a_delegate_that_silently_does_nothing_is_refused(tmp_path: Path) -> None:
+    library = tmp_path / "libidle.so"
+    source = tmp_path / "idle.c"
+    source.write_text(IDLE_DELEGATE)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    with pytest.raises(DelegateUnusable, match="took no node"):
+        open_engine(good(), delegate=str(library))
+
+
+def test_a_dequantized_tensor_is_the_formula() -> None:
+    assert dequantize(bytes((0, 128, 255)), TensorSpec((1, 3), "uint8", 0.5, 128)) == [-64.0, 0.0, 63.5]
+    assert dequantize(bytes((0x80, 0, 0x7F)), TensorSpec((1, 3), "int8", 1 / 256, -128)) == [
+        0.0,
+        0.5,
+        255 / 256,
+    ]
+    assert dequantize(b"\0\0\x80?", TensorSpec((1, 1), "float32", 0.0, 0)) == [1.0]
+
+
+def test_errors_are_ours_only() -> None:
+    """No road lets a library's own exception out."""
+    for road in ("litert-c", "litert"):
+        for data in (b"", b"TFL3", good()[:1000]):
+            with pytest.raises(EdgeError):
+                open_engine(data, engine=road)

@@ -1,0 +1,187 @@
+"""Opening model files: good ones whole, bad ones refused with the right error, mutated ones never a crash."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import struct
+from pathlib import Path
+
+import pytest
+
+from edge_runtime import model_file
+from edge_runtime.errors import (
+    EXIT_MODEL_UNUSABLE,
+    ContractInvalid,
+    EdgeError,
+    ModelFileError,
+    ModelNotFound,
+    ModelTooLarge,
+    NotATfliteFile,
+)
+from edge_runtime.flatbuffer import walk_model
+from edge_runtime.model_file import open_model, parse_model, read_contract, read_entry
+from edge_runtime.tensors import TensorSpec
+from edge_runtime.zip_tail import ZipTail
+from tests.fixtures import FIXTURES, MODEL_NAMES
+from tests.fixtures.bad_models import BAD_MODELS, append_entries, entries_of, flatbuffer_of, good
+
+MUTATIONS = 400
+SEED = 7
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_a_good_model_opens(name: str) -> None:
+    model = open_model(FIXTURES / name)
+    assert model.path == str(FIXTURES / name)
+    assert model.data == (FIXTURES / name).read_bytes()
+    assert model.sha256 == hashlib.sha256(model.data).hexdigest()
+    assert model.contract == read_contract(model.data)
+    assert model.contract.model_id == name.removesuffix(".tflite")
+
+
+def test_the_walk_sees_what_is_there() -> None:
+    structure = walk_model(good("tiny_uint8.tflite"), where="m")
+    assert structure.inputs == (TensorSpec((1, 24, 32, 3), "uint8", 1 / 128, 128),)
+    assert structure.outputs == (TensorSpec((1, 3), "uint8", 1 / 256, 0),)
+    assert structure.operator_count >= 5
+    assert walk_model(good("tiny_float32.tflite"), where="m").inputs == (
+        TensorSpec((1, 32, 32, 3), "float32", 0.0, 0),
+    )
+
+
+@pytest.mark.parametrize("name", BAD_MODELS)
+def test_a_bad_model_is_refused(name: str, tmp_path: Path) -> None:
+    make, code = BAD_MODELS[name]
+    path = tmp_path / f"{name}.tflite"
+    path.write_bytes(make())
+    with pytest.raises(ModelFileError) as caught:
+        open_model(path)
+    assert caught.value.code == code
+    assert caught.value.exit_status == EXIT_MODEL_UNUSABLE
+    assert str(path) in caught.value.message
+    for part in ("found: ", "expected: ", "what to do: "):
+        assert part in caught.value.message
+
+
+def test_no_such_model(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.tflite", tmp_path, Path("bad\0name")):
+        with pytest.raises(ModelNotFound):
+            open_model(path)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no devices here")
+def test_a_device_is_not_read() -> None:
+    with pytest.raises(ModelNotFound, match="not a regular file"):
+        open_model("/dev/zero")
+
+
+def test_the_missing_bundled_model_says_how_to_get_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(model_file, "bundled_model_path", lambda: tmp_path / "none.tflite")
+    with pytest.raises(ModelNotFound, match="--model"):
+        open_model()
+
+
+def test_a_model_above_the_cap_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.tflite"
+    with path.open("wb") as file:
+        file.truncate(model_file.MAX_MODEL_BYTES + 1)  # sparse: takes no room
+    with pytest.raises(ModelTooLarge):
+        open_model(path)
+
+
+def test_entries_are_read_by_name() -> None:
+    model = open_model(FIXTURES / "tiny_uint8.tflite")
+    entries = entries_of(model.data)
+    assert len(entries) == 5
+    for name, content in entries.items():
+        assert model.read_entry(name) == content
+    with pytest.raises(ContractInvalid, match=r"no entry none\.png"):
+        read_entry(model.data, "none.png")
+
+
+def test_a_zip_written_with_offsets_of_its_own_is_read() -> None:
+    """`cat model.tflite tail.zip`: offsets count from the start of the archive, not of the file."""
+    model = good()
+    tail = append_entries(b"", list(entries_of(model).items()))
+    joined = flatbuffer_of(model) + tail
+    assert parse_model(joined, "m").contract == parse_model(model, "m").contract
+    assert ZipTail(joined, "m").start == len(flatbuffer_of(model))
+
+
+def test_a_zip_comment_does_not_hide_the_tail() -> None:
+    model = bytearray(good())
+    struct.pack_into("<H", model, len(model) - 2, 5)
+    assert parse_model(bytes(model) + b"hello", "m").contract.model_id == "tiny_uint8"
+
+
+def test_the_flatbuffer_may_not_reach_into_the_tail() -> None:
+    model = good()
+    with pytest.raises(NotATfliteFile):
+        walk_model(model, where="m", end=len(flatbuffer_of(model)) // 2)
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_every_truncation_is_refused(name: str) -> None:
+    model = good(name)
+    lengths = [*range(0, 64), *range(64, len(model), 97), len(model) - 2, len(model) - 1]
+    for length in lengths:
+        with pytest.raises(ModelFileError):
+            parse_model(model[:length], "m")
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_mutations_give_nothing_but_our_errors(name: str) -> None:
+    """Flipped bits, overwritten words, cut and doubled pieces: refused, or still a model that is well-formed."""
+    chance = random.Random(SEED)
+    model = good(name)
+    opened = refused = 0
+    for _ in range(MUTATIONS):
+        try:
+            parse_model(mutate(model, chance), "m")
+            opened += 1
+        except EdgeError as error:
+            assert isinstance(error, ModelFileError)
+            refused += 1
+    assert opened + refused == MUTATIONS
+    assert refused > MUTATIONS // 4  # a walk that looks at nothing would refuse almost none
+
+
+def test_every_offset_of_the_flatbuffer_is_checked() -> None:
+    """Each aligned word is replaced by hostile values; the walk must end with its own error or none, in short time."""
+    body = flatbuffer_of(good("tiny_float32.tflite"))
+    refused = 0
+    for position in range(0, len(body) - 4, 4):
+        for value in (0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, len(body), 1):
+            hostile = bytearray(body)
+            struct.pack_into("<I", hostile, position, value)
+            try:
+                walk_model(bytes(hostile), where="m")
+            except NotATfliteFile:
+                refused += 1
+    assert refused > 500
+
+
+def mutate(data: bytes, chance: random.Random) -> bytes:
+    """One to four random injuries."""
+    changed = bytearray(data)
+    for _ in range(chance.randint(1, 4)):
+        if len(changed) < 16:
+            break
+        place = chance.randrange(len(changed) - 8)
+        kind = chance.randrange(5)
+        if kind == 0:
+            changed[place] ^= 1 << chance.randrange(8)
+        elif kind == 1:
+            struct.pack_into(
+                "<I", changed, place, chance.choice((0, 1, 0xFFFFFFFF, 0x7FFFFFFF, len(changed)))
+            )
+        elif kind == 2:
+            del changed[place : place + chance.randint(1, 64)]
+        elif kind == 3:
+            changed[place:place] = changed[place : place + chance.randint(1, 64)]
+        else:
+            changed[place : place + 8] = chance.randbytes(8)
+    return bytes(changed)
