@@ -19,8 +19,6 @@ from train.config import ModelConfig
 WEIGHTS_VARIABLE = "DERMEDGE_WEIGHTS"
 DEVELOPER_WEIGHTS = Path(__file__).parents[2] / "shared" / "weights"
 LOGITS_LAYER = "logits"
-# Keras ships 0.999: after the ~2,000 steps of a fine-tuning the statistics would still be ImageNet's.
-BATCH_NORM_MOMENTUM = 0.99
 
 
 def build_model(config: ModelConfig, classes: int, size_px: int | None, *, pretrained: bool = True) -> Any:
@@ -47,7 +45,7 @@ def build_model(config: ModelConfig, classes: int, size_px: int | None, *, pretr
     features = BACKBONES[config.backbone](config, size_px, pretrained)
     for layer in features.layers:
         if isinstance(layer, tf_keras.layers.BatchNormalization):
-            layer.momentum = BATCH_NORM_MOMENTUM
+            layer.momentum = config.batch_norm_momentum
     pooled = tf_keras.layers.GlobalAveragePooling2D(name="pooled")(features.output)
     logits = tf_keras.layers.Dense(classes, name=LOGITS_LAYER)(pooled)
     return tf_keras.Model(features.input, logits, name=config.backbone)

@@ -71,6 +71,9 @@ class ModelConfig:
     alpha: float = 1.0
     weights: str = "imagenet"
     """`imagenet`, `none`, or the path of a weights file."""
+    batch_norm_momentum: float = 0.99
+    """Keras ships 0.999: after the ~2,000 steps of a fine-tuning the statistics would still be ImageNet's. A short
+    training from scratch needs 0.9, or what is left of the initial variance 1 outweighs the true one."""
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ class Trainer:
 
     def _train_stage(self, index: int) -> None:
         stage = self.config.stage[index]
-        learn = self._compile_step(stage)
+        learn = self.compile_step(stage)
         while int(self.progress.epoch.numpy()) < stage.epochs and not self._should_stop(index):
             self._train_epoch(index, learn)
         self.progress.stage.assign(index + 1)
@@ -212,7 +212,7 @@ class Trainer:
 
     # ---------------------------------------------------------------- a step
 
-    def _compile_step(self, stage: StageConfig) -> Any:
+    def compile_step(self, stage: StageConfig) -> Any:
         """The update of one batch, compiled for the stage's trained layers."""
         whole = stage.trains == "all"
         variables = self.model.trainable_variables if whole else self.model.layers[-1].trainable_variables

@@ -63,6 +63,8 @@ class LabelSet:
     """Of a model trained on them."""
     intended_use: str
     labels: tuple[Label, ...]
+    same_lesion: tuple[tuple[str, str], ...] = ()
+    """Pairs of photo_ids that are known to show one lesion though the data set gives them two lesion_ids."""
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -139,11 +141,15 @@ def load_labels(name_or_path: str) -> LabelSet:
             fix="correct the file",
         )
     labels = tuple(Label(**entry) for entry in table["label"])
-    return LabelSet(labels=labels, **{key: table[key] for key in LABEL_SET_TEXTS})
+    same_lesion = tuple((first, second) for first, second in table.get("same_lesion", ()))
+    return LabelSet(labels=labels, same_lesion=same_lesion, **{key: table[key] for key in LABEL_SET_TEXTS})
 
 
 def _label_set_problems(table: dict[str, Any]) -> list[str]:
-    problems = _text_problems(table, LABEL_SET_TEXTS, "", ("label",))
+    problems = _text_problems(table, LABEL_SET_TEXTS, "", ("label", "same_lesion"))
+    pairs = table.get("same_lesion", [])
+    if not isinstance(pairs, list) or not all(_is_pair(pair) for pair in pairs):
+        problems.append("same_lesion is not a list of pairs of photo_ids")
     entries = table.get("label")
     if not isinstance(entries, list) or len(entries) < 2 or not all(isinstance(e, dict) for e in entries):
         return [*problems, "fewer than two [[label]]"]
@@ -154,6 +160,10 @@ def _label_set_problems(table: dict[str, Any]) -> list[str]:
         f"code {code!r} occurs twice" for code in sorted({c for c in codes if codes.count(c) > 1})
     )
     return problems
+
+
+def _is_pair(pair: object) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(photo_id, str) for photo_id in pair)
 
 
 def _text_problems(

@@ -15,9 +15,10 @@ always differ in an even number of bits, since each has its median as threshold.
 
 Of the 18 published pairs across lesions (Abhishek, Jain, Hamarneh, Scientific Data 12, 196, 2025; arXiv 2401.14497)
 two lie within 4 bits; the others were taken at another distance or angle and differ in 12 to 38 bits, as strangers
-do. Of the other pairs within 4 bits 44 were looked at side by side: all show different lesions, small and round in
-the middle of even skin. Merging such strangers costs nothing but freedom of the split, as long as groups stay
-small: so 4, which finds practically every stored-again copy; from 6 on one group swallows the data set.
+do; they stand in the label set instead. Of the other pairs within 4 bits 44 were looked at side by side: all show
+different lesions, small and round in the middle of even skin. Merging such strangers costs nothing but freedom of
+the split, as long as groups stay small: so 4, which finds practically every stored-again copy; from 6 on one group
+swallows the data set.
 """
 
 from __future__ import annotations

@@ -40,8 +40,9 @@ def loss_weights(labels: npt.NDArray[np.int64], drawn: npt.NDArray, config: Imba
 def draw_epoch(weights: npt.NDArray, seed: Sequence[int]) -> npt.NDArray[np.int64]:
     """The photos of one epoch, as many as there are, in the order in which they are shown.
 
-    Systematic sampling: each photo appears floor or ceil of its expected count, so epochs differ less than under
-    independent draws. A pure function of its arguments, so an interrupted epoch can be continued.
+    Systematic sampling over photos sorted by weight: each photo, and each class, appears floor or ceil of its expected
+    count, so epochs differ less than under independent draws. A pure function of its arguments, so an interrupted
+    epoch can be continued.
 
     Args:
         weights: [n], sums to 1.
@@ -53,6 +54,7 @@ def draw_epoch(weights: npt.NDArray, seed: Sequence[int]) -> npt.NDArray[np.int6
     rng = np.random.default_rng(seed)
     count = len(weights)
     order = rng.permutation(count)
+    order = order[np.argsort(weights[order], kind="stable")]
     edges = np.cumsum(weights[order])
     points = (np.arange(count) + rng.random()) / count * edges[-1]
     drawn = order[np.minimum(np.searchsorted(edges, points, side="right"), count - 1)]

@@ -38,7 +38,7 @@ class LeakReport:
     """The same of each class's test photos."""
     near_duplicate_bits: int
     near_duplicates_across_lesions: tuple[tuple[str, str], ...]
-    """Pairs of photo_ids whose lesion_ids differ."""
+    """Pairs of photo_ids whose lesion_ids differ, found by hash or known to the label set."""
     merged_groups: int
     """Groups of more than one lesion."""
     sizes: dict[str, dict[str, int]]
@@ -58,7 +58,7 @@ class LeakReport:
         codes = list(self.random_leak_of_class)
         lines = [
             f"{self.photos} photos of {self.lesions} lesions; {len(self.near_duplicates_across_lesions)} "
-            f"near-duplicate pairs (at most {self.near_duplicate_bits} bits) across lesions; "
+            f"near-duplicate pairs (at most {self.near_duplicate_bits} bits, or known) across lesions; "
             f"{self.merged_groups} groups of several lesions, {self.groups} groups in all",
             f"a random split of the same size would have leaked the lesion of {self.random_leak:.1%} of the "
             f"test photos into training ({of_class}); this split: none",
@@ -102,7 +102,7 @@ def make_split(
     """
     _require_ranges(folds, test_fold, val_share)
     photos = sorted(manifest.photos, key=lambda photo: photo.photo_id)
-    pairs = _pairs(photos, near_duplicate_bits)
+    pairs = _pairs(manifest, near_duplicate_bits)
     group_of = _merge_lesions(photos, pairs)
     rng = np.random.default_rng(seed)
     fold_of = _spread(photos, group_of, manifest.labels.codes, [1 / folds] * folds, rng)
@@ -157,7 +157,7 @@ def check_split(manifest: Manifest, assignment: Mapping[str, str], near_duplicat
     lesions = [f"{lesion} ({', '.join(sorted(p))})" for lesion, p in sorted(parts_of.items()) if len(p) > 1]
     twins = [
         f"{a} ({assignment[a]}) and {b} ({assignment[b]})"
-        for a, b in ((a.photo_id, b.photo_id) for a, b in _pairs(manifest.photos, near_duplicate_bits))
+        for a, b in ((a.photo_id, b.photo_id) for a, b in _pairs(manifest, near_duplicate_bits))
         if assignment[a] != assignment[b]
     ]
     found = []
@@ -191,11 +191,14 @@ def _require_ranges(folds: int, test_fold: int, val_share: float) -> None:
         raise ConfigInvalid("the split cannot be made", found="; ".join(problems))
 
 
-def _pairs(photos: Sequence[Photo], max_bits: int) -> list[tuple[Photo, Photo]]:
-    """Near-duplicates among the photos that have a hash."""
-    hashed = [photo for photo in photos if photo.phash]
+def _pairs(manifest: Manifest, max_bits: int) -> list[tuple[Photo, Photo]]:
+    """Near-duplicates among the photos that have a hash, and those that the label set knows."""
+    by_id = {photo.photo_id: photo for photo in manifest.photos}
+    hashed = [by_id[photo_id] for photo_id in sorted(by_id) if by_id[photo_id].phash]
     found = near_duplicate_pairs([int(photo.phash, 16) for photo in hashed], max_bits)
-    return [(hashed[i], hashed[j]) for i, j in found]
+    pairs = {(hashed[i].photo_id, hashed[j].photo_id) for i, j in found}
+    pairs |= {(min(pair), max(pair)) for pair in manifest.labels.same_lesion if by_id.keys() >= set(pair)}
+    return [(by_id[first], by_id[second]) for first, second in sorted(pairs)]
 
 
 def _merge_lesions(photos: Sequence[Photo], pairs: Sequence[tuple[Photo, Photo]]) -> dict[str, str]:

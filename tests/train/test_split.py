@@ -240,6 +240,22 @@ def test_chained_near_duplicates_are_one_group():
     assert len(split.leak.near_duplicates_across_lesions) == 3
 
 
+def test_pairs_that_the_label_set_knows_stay_together():
+    manifest = _generated(3)
+    split = _split(manifest, near_duplicate_bits=-1)
+    test_photo = next(p for p in manifest.photos if split.assignment[p.photo_id] == "test")
+    train_photo = next(
+        p for p in manifest.photos if p.label == test_photo.label and split.assignment[p.photo_id] == "train"
+    )
+    known = ((test_photo.photo_id, train_photo.photo_id), ("absent", train_photo.photo_id))
+    knowing = dataclasses.replace(manifest, labels=dataclasses.replace(manifest.labels, same_lesion=known))
+    with pytest.raises(SplitLeaks, match=f"1 near-duplicate pairs.*{train_photo.photo_id}"):
+        check_split(knowing, split.assignment, -1)
+    kept = _split(knowing, near_duplicate_bits=-1)
+    assert kept.assignment[test_photo.photo_id] == kept.assignment[train_photo.photo_id]
+    assert kept.leak.near_duplicates_across_lesions == (tuple(sorted(known[0])),)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_just_enough_lesions_put_every_class_everywhere(seed: int):
     labels = load_labels("ham10000")
@@ -291,12 +307,12 @@ def test_ham10000_leaks_at_random_and_not_here(data_root: Path):
     split = _split(manifest, val_share=0.1)
     assert split.leak.random_leak == pytest.approx(KNOWN_LEAK, abs=LEAK_TOLERANCE)
     assert split.leak.random_leak_of_class["mel"] == pytest.approx(KNOWN_LEAK_OF_MEL, abs=LEAK_TOLERANCE)
-    # Of the published pairs those that a hash can find: the same picture, stored twice.
-    found = {frozenset(pair) for pair in split.leak.near_duplicates_across_lesions}
-    assert {
-        frozenset(("ISIC_0025226", "ISIC_0030074")),
-        frozenset(("ISIC_0029036", "ISIC_0027027")),
-    } <= found
+    assert len(manifest.labels.same_lesion) == 18
+    assert set(manifest.labels.same_lesion) <= set(split.leak.near_duplicates_across_lesions)
+    # Of the published pairs a hash can find those that show the same picture, stored twice.
+    bare = dataclasses.replace(manifest, labels=dataclasses.replace(manifest.labels, same_lesion=()))
+    found = set(_split(bare, val_share=0.1).leak.near_duplicates_across_lesions)
+    assert {("ISIC_0025226", "ISIC_0030074"), ("ISIC_0027027", "ISIC_0029036")} <= found
     test_size = sum(split.leak.sizes["test"].values())
     assert test_size / len(manifest.photos) == pytest.approx(1 / FOLDS, abs=0.005)
     # Merging strangers must stay the exception, or the split loses its freedom (see near_duplicates).

@@ -1,0 +1,87 @@
+"""Experiments' TOML files: strict, and every problem named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.errors import ConfigInvalid
+from train.config import load_config
+from train.manifest import load_labels
+
+CONFIGS = sorted((Path(__file__).parents[2] / "train" / "configs").glob("*.toml"))
+
+MINIMAL = """
+name = "tiny"
+[data]
+reader = "folders"
+folder = "photos"
+labels = "ham10000"
+[[stage]]
+name = "all"
+trains = "all"
+epochs = 1
+size_px = 64
+learning_rate = 1e-3
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_minimal_config_gets_the_documented_defaults(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, MINIMAL))
+    assert config.input.size_px == 224
+    assert config.imbalance.sampling_exponent == -0.5
+    assert config.stage[0].learning_rate == 1e-3
+
+
+def test_there_are_configs_to_check() -> None:
+    assert {"ham10000_mobilenetv2", "phantom"} <= {path.stem for path in CONFIGS}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_committed_configs_load_and_say_how_to_run_them(path: Path) -> None:
+    config = load_config(path)
+    load_labels(config.data.labels)
+    header = path.read_text(encoding="utf-8").split("name =")[0]
+    assert all(word in header for word in ("command", "time", "expect", path.name))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("epochs = 1", "epoch = 1", "stage[0].epoch is unknown; did you mean stage[0].epochs?"),
+        ("epochs = 1", "", "stage[0].epochs is missing"),
+        ("[data]", "[dta]", "dta is unknown; did you mean data?"),
+        ("size_px = 64", "size_px = 65", "stage[0].size_px is 65, not a multiple of 32"),
+        ("size_px = 64", "size_px = true", "stage[0].size_px is True, not of type int"),
+        ("learning_rate = 1e-3", "learning_rate = 0", "stage[0].learning_rate is not positive"),
+        ('trains = "all"', 'trains = "tail"', "stage[0].trains is 'tail', not one of head, all"),
+        ('reader = "folders"', 'reader = "zip"', "data.reader is 'zip', not one of"),
+        ('name = "tiny"', 'name = "tiny"\nsplit = {folds = 1}', "split.folds is 1"),
+        ('name = "tiny"', 'name = "tiny"\naugment = {zoom = [1.0]}', "augment.zoom has 1 values, not 2"),
+        ('name = "tiny"', "name =", "not TOML"),
+    ],
+)
+def test_problems_are_named(tmp_path: Path, before: str, after: str, said: str) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        load_config(write(tmp_path, MINIMAL.replace(before, after, 1)))
+    assert said in caught.value.message
+
+
+def test_all_problems_are_named_together(tmp_path: Path) -> None:
+    text = MINIMAL.replace("epochs = 1", "epochs = 0").replace("size_px = 64", "size_px = 7")
+    with pytest.raises(ConfigInvalid) as caught:
+        load_config(write(tmp_path, text))
+    assert "epochs is below 1" in caught.value.message
+    assert "size_px is 7" in caught.value.message
+
+
+def test_a_missing_config_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="cannot be read"):
+        load_config(tmp_path / "absent.toml")

@@ -1,0 +1,50 @@
+"""Imbalance: what is drawn, how often, and that it can be repeated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from train.config import ImbalanceConfig
+from train.sampling import draw_epoch, loss_weights, photo_weights
+
+LABELS = np.array([0] * 160 + [1] * 40)
+LESIONS = [f"l{i // 4}" for i in range(160)] + [f"m{i}" for i in range(40)]
+
+
+@pytest.mark.parametrize(("exponent", "rare_share"), [(0.0, 0.2), (-0.5, 1 / 3), (-1.0, 0.5)])
+def test_class_exponent_sets_the_share_of_the_rare_class(exponent: float, rare_share: float) -> None:
+    weights = photo_weights(LABELS, LESIONS, ImbalanceConfig(sampling_exponent=exponent))
+    assert weights.sum() == pytest.approx(1)
+    assert weights[LABELS == 1].sum() == pytest.approx(rare_share)
+    drawn = draw_epoch(weights, (1, 2))
+    assert len(drawn) == 200
+    # Systematic sampling: the rare class comes floor or ceil of its expected 200 * rare_share times.
+    assert abs((LABELS[drawn] == 1).sum() - 200 * rare_share) < 1
+
+
+def test_lesion_exponent_draws_lesions_alike() -> None:
+    weights = photo_weights(LABELS, LESIONS, ImbalanceConfig(sampling_exponent=0, lesion_exponent=-1))
+    # 40 lesions of four photos and 40 of one: each lesion has the same chance.
+    assert weights[LABELS == 0].sum() == pytest.approx(0.5)
+
+
+def test_each_photo_is_drawn_its_expected_number_of_times_rounded() -> None:
+    weights = photo_weights(LABELS, LESIONS, ImbalanceConfig(sampling_exponent=-1))
+    times = np.bincount(draw_epoch(weights, (3,)), minlength=200)
+    expected = weights * 200
+    assert (np.abs(times - expected) < 1).all()
+
+
+def test_an_epoch_is_a_function_of_its_seed() -> None:
+    weights = photo_weights(LABELS, LESIONS, ImbalanceConfig())
+    np.testing.assert_array_equal(draw_epoch(weights, (1, 0, 5)), draw_epoch(weights, (1, 0, 5)))
+    assert (draw_epoch(weights, (1, 0, 5)) != draw_epoch(weights, (1, 0, 6))).any()
+
+
+def test_loss_weights_have_mean_one_over_what_is_drawn() -> None:
+    config = ImbalanceConfig(sampling_exponent=-0.5, loss_exponent=-0.5)
+    drawn = photo_weights(LABELS, LESIONS, config)
+    weights = loss_weights(LABELS, drawn, config)
+    assert (weights[LABELS] * drawn).sum() == pytest.approx(1)
+    assert weights[1] / weights[0] == pytest.approx(2)

@@ -1,0 +1,216 @@
+"""The whole of `python -m train` on a tiny phantom: the run directory, refusals, kill -9 and resume."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.contract import ModelContract
+from train.phantom import draw_dataset
+
+pytestmark = [pytest.mark.tf, pytest.mark.slow]
+
+REPOSITORY = Path(__file__).parents[2]
+# Two threads may add floats in another order after a resume; the drift over a few dozen steps stays below this.
+SAME_METRIC = 1e-3
+
+CONFIG = """
+name = "tiny"
+seed = 3
+[data]
+reader = "ham10000"
+folder = "phantom"
+labels = "ham10000"
+[split]
+folds = 4
+val_share = 0.2
+[input]
+size_px = 32
+[model]
+alpha = 0.35
+weights = "none"
+batch_norm_momentum = 0.8
+[[stage]]
+name = "head"
+trains = "head"
+epochs = 1
+size_px = 32
+batch = 8
+learning_rate = 1e-2
+[[stage]]
+name = "network"
+trains = "all"
+epochs = 3
+size_px = 32
+batch = 8
+learning_rate = 1e-3
+[checkpoint]
+every_steps = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantom") / "phantom"
+    draw_dataset(folder, photos=130, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.toml"
+    path.write_text(CONFIG, encoding="utf-8")
+    return path
+
+
+def start(config: Path, run: Path, data: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "train", str(config), "--workdir", str(run), "--data", str(data)]
+    # One thread each keeps the order of additions, and leaves the machine to the other tests.
+    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def finish(config: Path, run: Path, data: Path) -> tuple[int, str]:
+    process = start(config, run, data)
+    output, _ = process.communicate(timeout=600)
+    return process.returncode, output
+
+
+@pytest.fixture(scope="module")
+def finished(config: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    status, output = finish(config, run, data)
+    assert status == 0, output
+    assert "test: balanced accuracy" in output
+    return run
+
+
+def test_the_run_directory_is_complete(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert names == {
+        "config.toml", "config.json", "run.json", "manifest.csv", "split.json", "contract.json", "model.keras",
+        "history.csv", "tensorboard", "metrics.json", "predictions_val.csv", "predictions_test.csv", "curves.png",
+        "confusion_val.png", "confusion_test.png", "checkpoints", "pixels",
+    }  # fmt: skip
+    assert list((finished / "tensorboard").iterdir())
+    assert not [path for path in finished.rglob("*") if "partial" in path.name]
+    state = json.loads((finished / "run.json").read_text())
+    assert state["status"] == "done"
+    contract = ModelContract.from_json((finished / "contract.json").read_text())
+    assert contract.provenance.run_id == state["run_id"]
+    assert contract.calibration.method == "temperature"
+    assert contract.decision.refer is not None
+    with (finished / "history.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["stage"], row["epoch"]) for row in rows] == [("0", "0"), ("1", "0"), ("1", "1"), ("1", "2")]
+
+
+def test_the_saved_model_gives_the_saved_predictions(finished: Path) -> None:
+    import numpy as np
+    import tf_keras
+
+    from train.evaluate import predict_logits
+    from train.metrics import softmax
+    from train.pixels import cached_pixels
+    from train.manifest import load_labels, read_manifest
+
+    contract = ModelContract.from_json((finished / "contract.json").read_text())
+    state = json.loads((finished / "run.json").read_text())
+    manifest, assignment, _ = read_manifest(
+        finished / "manifest.csv", Path(state["data"]["root"]), state["data"]["name"], load_labels("ham10000")
+    )
+    ids = [photo.photo_id for photo in manifest.photos if assignment[photo.photo_id] == "test"]
+    model = tf_keras.models.load_model(finished / "model.keras")
+    pixels_u8 = cached_pixels(manifest, ids, contract, contract.input.height_px, finished / "pixels")
+    probs = softmax(predict_logits(model, pixels_u8, contract.normalization))
+    with (finished / "predictions_test.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["photo_id"] for row in rows] == ids
+    saved = [[float(row[f"p_{code}"]) for code in manifest.labels.codes] for row in rows]
+    np.testing.assert_allclose(probs, saved, atol=1e-4)
+
+
+def test_killed_runs_resume_to_the_same_metrics(
+    finished: Path, config: Path, data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "killed"
+    kills = 0
+    # Twice: in the first stage, and within an epoch of the second.
+    for wanted in ("head 1/1", "network 2/3"):
+        process = start(config, run, data)
+        assert process.stdout is not None
+        seen = ""
+        while wanted not in seen or "step" not in seen.rsplit(wanted, 1)[1]:
+            chunk = process.stdout.read(64)
+            assert chunk, f"the run ended before {wanted}:\n{seen}"
+            seen += chunk
+        time.sleep(0.7)
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=60)
+        process.stdout.close()
+        kills += process.returncode == -signal.SIGKILL
+    assert kills >= 1, "the run was over before it could be killed"
+    status, output = finish(config, run, data)
+    assert status == 0, output
+    assert "resuming at stage" in output
+    expected = json.loads((finished / "metrics.json").read_text())
+    reached = json.loads((run / "metrics.json").read_text())
+    for split in ("val", "test"):
+        assert reached[split]["balanced_accuracy"] == pytest.approx(
+            expected[split]["balanced_accuracy"], abs=SAME_METRIC
+        )
+        assert reached[split]["confusion"] == expected[split]["confusion"]
+    assert (run / "history.csv").read_text().count("\n") == (finished / "history.csv").read_text().count("\n")
+
+
+def test_a_finished_run_is_not_trained_again(finished: Path, config: Path, data: Path) -> None:
+    before = (finished / "model.keras").stat().st_mtime_ns
+    status, output = finish(config, finished, data)
+    assert status == 0, output
+    assert "this run is complete" in output
+    assert (finished / "model.keras").stat().st_mtime_ns == before
+
+
+def test_another_config_is_refused(finished: Path, data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(CONFIG.replace("seed = 3", "seed = 4"), encoding="utf-8")
+    status, output = finish(other, finished, data)
+    assert status == 2
+    assert "belongs to another config" in output
+    assert "seed" in output
+
+
+def test_a_moved_lesion_is_refused_on_resume(
+    finished: Path, config: Path, data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "moved"
+    run.mkdir()
+    for name in ("config.toml", "config.json"):
+        shutil.copy(finished / name, run)
+    state = json.loads((finished / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**state, "status": "training"}))
+    with (finished / "manifest.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    lesions = [row["lesion_id"] for row in rows]
+    moved = next(row for row in rows if lesions.count(row["lesion_id"]) > 1 and row["split"] == "train")
+    moved["split"] = "test"
+    with (run / "manifest.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    status, output = finish(config, run, data)
+    assert status == 2
+    assert moved["lesion_id"] in output
+    assert not (run / "model.keras").exists()

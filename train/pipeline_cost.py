@@ -1,0 +1,104 @@
+"""What the input pipeline costs: an epoch's steps on its batches against the same steps on one constant batch.
+
+    python -m train.pipeline_cost CONFIG.toml [--steps N] [--rounds N]
+
+Both kinds of round alternate in one process, so a busy machine slows both; the ratio of the sums is the answer. The
+pixels are random bytes in a memory-mapped file of the real shape: their content costs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_runtime.contract import Normalization
+from edge_runtime.errors import EdgeError
+from train.config import TrainConfig, load_config
+
+CLASSES = 7
+PHOTOS = 2048
+# The share of an epoch that the input pipeline may cost.
+TARGET = 0.12
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints seconds per step of both kinds and their ratio for each stage; returns 0."""
+    parser = argparse.ArgumentParser(prog="python -m train.pipeline_cost", allow_abbrev=False)
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml")
+    parser.add_argument("--steps", type=int, default=12, help="steps a round (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each kind (default %(default)s)")
+    arguments = parser.parse_args(argv)
+    try:
+        config = load_config(arguments.config)
+    except EdgeError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_status
+    for index, stage in enumerate(config.stage):
+        piped, constant = measure_stage(config, index, arguments.steps, arguments.rounds)
+        print(
+            f"{stage.name}: {piped * 1000:.0f} ms a step, {constant * 1000:.0f} ms on constant input; "
+            f"the pipeline costs {1 - constant / piped:.1%} of an epoch (target: at most {TARGET:.0%})"
+        )
+    return 0
+
+
+def measure_stage(config: TrainConfig, index: int, steps: int, rounds: int) -> tuple[float, float]:
+    """Mean seconds per step with the pipeline and on constant input."""
+    from train.backbones import build_model
+    from train.loop import Trainer, TrainingData
+    from train.pipeline import margin_px, training_batches
+
+    stage = config.stage[index]
+    rng = np.random.default_rng(0)
+    labels = rng.integers(CLASSES, size=PHOTOS)
+    with tempfile.TemporaryDirectory() as folder:
+        side = margin_px(stage.size_px)
+        path = Path(folder) / "pixels.npy"
+        np.save(path, rng.integers(256, size=(PHOTOS, side, side, 3), dtype=np.uint8))
+        pixels_u8 = np.load(path, mmap_mode="r")
+        data = TrainingData(labels, labels[:1], np.full(PHOTOS, 1 / PHOTOS), np.ones(CLASSES), [])
+        normalization = Normalization(config.input.mean, config.input.std)
+        model_config = dataclasses.replace(config.model, weights="none")
+        trainer = Trainer(build_model(model_config, CLASSES, None), config, data, normalization, Path(folder))
+        learn = trainer.compile_step(stage)
+
+        def batches() -> Any:
+            return training_batches(
+                pixels_u8,
+                labels,
+                rng.integers(PHOTOS, size=stage.batch * (steps + 1)),
+                first_step=0,
+                batch=stage.batch,
+                size_px=stage.size_px,
+                augmentation=config.augment,
+                normalization=normalization,
+                seed=(0, 0),
+            )
+
+        constant = next(iter(batches()))
+        _time(learn, [constant] * 3)
+        totals = np.zeros(2)
+        for _ in range(rounds):
+            stream = iter(batches())
+            next(stream)  # Starting the pipeline is paid once an epoch, not once in so few steps.
+            totals += _time(learn, stream), _time(learn, [constant] * steps)
+    return totals[0] / (rounds * steps), totals[1] / (rounds * steps)
+
+
+def _time(learn: Any, batches: Iterable[Any]) -> float:
+    started = time.perf_counter()
+    for pixels, truth in batches:
+        learn(pixels, truth)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    sys.exit(main())
