@@ -19,7 +19,7 @@ from tqdm import tqdm
 from convert.golden import closing_engine, fill, run_raw
 from convert.pixels import PixelArray
 from convert.recipes import CHECK_PHOTOS, Limits, Recipe
-from convert.run_directory import Photo
+from convert.run_directory import SUBGROUP_COLUMNS, Photo
 from edge_runtime.engines import dequantize
 from edge_runtime.errors import ConversionRefused
 from edge_runtime.model_file import open_model
@@ -28,6 +28,9 @@ from train.metrics import balanced_accuracy, bootstrap_interval, expected_calibr
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+
+UNKNOWN = "unknown"
+AGE_BANDS = ((20, "0-19"), (40, "20-39"), (60, "40-59"), (80, "60-79"), (200, "80 and over"))
 # Golden answers come from the same engine, file and machine: nothing may differ.
 GOLDEN_REPEAT_TOLERANCE = 0.0
 
@@ -186,6 +189,42 @@ def paired_report(
         "right_to_wrong": int((right["keras"] & ~right["converted"]).sum()),
         "wrong_to_right": int((~right["keras"] & right["converted"]).sum()),
     }
+
+
+def subgroup_report(
+    photos: Sequence[Photo], keras: FloatArray, converted: FloatArray
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Balanced accuracy by sex, age band and site, float and converted; for model.json.
+
+    Balanced accuracy is the mean over the classes that occur in the subgroup, whose number is given too.
+    """
+    labels = labels_of(photos)
+    report: dict[str, dict[str, dict[str, Any]]] = {}
+    for column in SUBGROUP_COLUMNS:
+        values = np.array(
+            [age_band(p.age) if column == "age" else getattr(p, column) or UNKNOWN for p in photos]
+        )
+        report[column] = {}
+        for value in sorted(set(values.tolist())):
+            inside = values == value
+            comparison = compare(labels[inside], keras[inside], converted[inside])
+            report[column][value] = {
+                "photos": comparison.photos,
+                "classes": len(set(labels[inside].tolist())),
+                "agreement": comparison.agreement,
+                "keras_balanced_accuracy": comparison.keras_balanced_accuracy,
+                "converted_balanced_accuracy": comparison.converted_balanced_accuracy,
+            }
+    return report
+
+
+def age_band(age: str) -> str:
+    """`40-59` and the like; `unknown` for what is no number."""
+    try:
+        years = float(age)
+    except ValueError:
+        return UNKNOWN
+    return next((name for end, name in AGE_BANDS if years < end), UNKNOWN)
 
 
 def _number(value: float) -> float | None:

@@ -135,7 +135,7 @@ def _fine_tune(
     run: Run, request: Request, float_model: Any, calibration_u8: PixelArray
 ) -> tuple[Any, dict[str, Any]]:
     from convert import qat
-    from convert.training_stream import TrainingStream
+    from convert.training_stream import TrainingStream, sampling_weights
 
     train, val = run.split("train"), run.split("val")
     settings, contract = request.qat, run.contract
@@ -145,7 +145,7 @@ def _fine_tune(
         contract.normalization.mean,
         contract.normalization.std,
         settings.batch,
-        run.sampling_exponent,
+        sampling_weights(train, *run.sampling_exponents),
         settings.seed,
     )
     val_u8 = cached_pixels(run, val, "val")
@@ -194,13 +194,13 @@ def _test_report(run: Run, tflite: Path, keras: check.Predict) -> dict[str, Any]
     if not photos:
         return None
     pixels_u8 = cached_pixels(run, photos, "test")
-    return check.paired_report(
-        check.labels_of(photos),
-        [photo.group_id for photo in photos],
-        keras(pixels_u8),
-        check.run_file(tflite, pixels_u8, progress="test split"),
-        [label.code for label in run.contract.labels],
-    )
+    labels, codes = check.labels_of(photos), [label.code for label in run.contract.labels]
+    scores, converted = keras(pixels_u8), check.run_file(tflite, pixels_u8, progress="test split")
+    groups = [photo.group_id for photo in photos]
+    return {
+        **check.paired_report(labels, groups, scores, converted, codes),
+        "subgroups": check.subgroup_report(photos, scores, converted),
+    }
 
 
 def _report(
@@ -229,7 +229,7 @@ def _report(
         "qat": converted.qat,
         "golden": {
             "runtime": golden.vectors[0].runtime,
-            "tolerance": golden.vectors[0].tolerance,
+            "tolerance": {vector.image: vector.tolerance for vector in golden.vectors},
             "largest_difference_by_kernel_set": golden.kernel_sets,
             "unavailable": golden.unavailable,
         },

@@ -206,7 +206,6 @@ def fine_tune(
         "batch_normalization": "frozen",
         "steps": steps,
         "photos": len(stream.labels),
-        "sampling_exponent": stream.sampling_exponent,
         "best_epoch": progress.best_epoch,
         "history": progress.history,
     }
@@ -289,13 +288,8 @@ def _key(float_model: Any, settings: QatSettings, stream: TrainingStream, calibr
         digest.update(np.ascontiguousarray(weights).tobytes())
     digest.update(stream.labels.tobytes())
     digest.update(np.ascontiguousarray(calibration_u8).tobytes())
-    described = [
-        asdict(settings),
-        stream.sampling_exponent,
-        stream.seed,
-        stream.batch,
-        stream.pixels_u8.shape,
-    ]
+    digest.update(stream.weights.tobytes())
+    described = [asdict(settings), stream.seed, stream.batch, stream.pixels_u8.shape]
     digest.update(json.dumps([*described, tf.__version__, tfmot.__version__]).encode())
     return digest.hexdigest()
 

@@ -16,6 +16,7 @@ from typing import Any
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
 
+FINISHED = "done"
 DATA_VARIABLE = "DERMEDGE_DATA"
 SPLITS = ("train", "val", "test")
 COLUMNS = ("photo_id", "path", "label", "group_id", "split")
@@ -65,10 +66,10 @@ class Run:
         return self.folder / "convert"
 
     @property
-    def sampling_exponent(self) -> float:
-        """Photos are drawn with weight (photos of their class) ** this, as training did; 0 if it did not say."""
+    def sampling_exponents(self) -> tuple[float, float]:
+        """Training drew a photo with weight (photos of its class) ** first * (photos of its lesion) ** second."""
         imbalance = self.config.get("imbalance", {})
-        return float(imbalance.get("sampling_exponent", 0.0)) if isinstance(imbalance, dict) else 0.0
+        return float(imbalance.get("sampling_exponent", 0.0)), float(imbalance.get("lesion_exponent", 0.0))
 
     def split(self, name: str) -> tuple[Photo, ...]:
         """The photos of one split, in manifest order."""
@@ -107,6 +108,13 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
     config = _read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
     contract_path = folder / "contract.json"
     contract = ModelContract.from_json(contract_path.read_bytes(), where=str(contract_path))
+    if run.get("status") != FINISHED:
+        raise RunInvalid(
+            f"{folder}: training is not finished",
+            found=f"status {run.get('status')!r} in run.json",
+            expected=repr(FINISHED),
+            fix="let training finish: `python -m train CONFIG --workdir` with the same folder resumes it",
+        )
     root = _find_root(run, data, folder)
     photos = _read_manifest(folder / "manifest.csv", root, [label.code for label in contract.labels])
     _require_files(photos, root)

@@ -6,7 +6,8 @@ float model, which is the teacher, sees the same view, so augmentation only spre
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.pixels import PixelArray
+from convert.run_directory import Photo
 
 # Factors drawn per photo: light of a dermatoscope varies by more, but the teacher need not be pushed to its limits.
 BRIGHTNESS, CONTRAST, CHANNEL_GAIN = 0.10, 0.10, 0.04
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+WeightArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class TrainingStream:
     mean: float
     std: float
     batch: int
-    sampling_exponent: float
-    """A photo's weight is (photos of its class) ** this."""
+    weights: WeightArray
+    """[n] by which photos are drawn, see `sampling_weights`."""
     seed: int
 
     @property
@@ -48,9 +51,7 @@ class TrainingStream:
             Normalized views [batch, height_px, width_px, 3] float32, and their labels [batch].
         """
         rng = np.random.default_rng([self.seed, step])
-        counts = np.bincount(self.labels).astype(np.float64)
-        weights = counts[self.labels] ** self.sampling_exponent
-        drawn = rng.choice(len(self.labels), size=self.batch, p=weights / weights.sum())
+        drawn = rng.choice(len(self.labels), size=self.batch, p=self.weights)
         views = np.stack([_view(self.pixels_u8[i], rng) for i in drawn])
         normalized: FloatArray = (views - np.float32(self.mean)) / np.float32(self.std)
         return normalized, self.labels[drawn]
@@ -64,6 +65,18 @@ class TrainingStream:
                 ready = upcoming.result()
                 upcoming = pool.submit(self.batch_at, step + 1) if step + 1 < end_step else None
                 yield ready
+
+
+def sampling_weights(photos: Sequence[Photo], class_exponent: float, lesion_exponent: float) -> WeightArray:
+    """Probability of each photo, [n]: (photos of its class) ** first * (photos of its lesion) ** second."""
+    classes = Counter(photo.label for photo in photos)
+    lesions = Counter(photo.group_id for photo in photos)
+    weights = np.array(
+        [classes[p.label] ** class_exponent * lesions[p.group_id] ** lesion_exponent for p in photos],
+        np.float64,
+    )
+    normalized: WeightArray = weights / weights.sum()
+    return normalized
 
 
 def _view(photo_u8: PixelArray, rng: np.random.Generator) -> FloatArray:
