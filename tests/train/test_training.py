@@ -122,9 +122,9 @@ def test_the_saved_model_gives_the_saved_predictions(finished: Path) -> None:
     import tf_keras
 
     from train.evaluate import predict_logits
+    from train.manifest import load_labels, read_manifest
     from train.metrics import softmax
     from train.pixels import cached_pixels
-    from train.manifest import load_labels, read_manifest
 
     contract = ModelContract.from_json((finished / "contract.json").read_text())
     state = json.loads((finished / "run.json").read_text())
