@@ -110,7 +110,11 @@ class Prediction:
         """A few lines for people, without a final newline."""
         shown = self.top(top_k)
         width = max(len(label.code) for label in shown)
-        lines = [f"{self.image}: {shown[0].name} ({shown[0].code}), {shown[0].score:.1%}"]
+        # Who reads only the first line must not take a refused answer for one.
+        caution = (
+            "" if self.decision == ANSWER else f"{self.decision.replace('_', ' ').upper()}: not sure of "
+        )
+        lines = [f"{self.image}: {caution}{shown[0].name} ({shown[0].code}), {shown[0].score:.1%}"]
         lines += [f"  {label.code:<{width}}  {label.score:6.1%}  {label.name}" for label in shown]
         lines.append("  groups: " + ", ".join(f"{group} {score:.1%}" for group, score in self.groups.items()))
         lines.append(f"  decision: {self.decision} ({self.reason})")

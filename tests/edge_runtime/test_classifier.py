@@ -1,0 +1,194 @@
+"""The main path, from Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edge_runtime
+from edge_runtime import Classifier, EdgeError, ImageError, Prediction, ScoredLabel
+from edge_runtime.bench import measure, peak_rss_mib
+from edge_runtime.engines import open_engine
+from edge_runtime.errors import (
+    ContractInvalid,
+    ImageNotFound,
+    ImageUnreadable,
+    ModelMismatch,
+    SelfCheckFailed,
+)
+from edge_runtime.model_file import parse_model
+from edge_runtime.preprocess import fit_pixels
+from edge_runtime.self_check import self_check
+from tests.fixtures import FIXTURES, MODEL_NAMES
+from tests.fixtures import pictures as p
+from tests.fixtures.bad_models import good, with_altered_weights, with_contract
+
+STAGES = ["read", "decode", "crop", "resize", "input", "inference", "total"]
+
+
+@pytest.fixture(params=MODEL_NAMES)
+def classifier(request: pytest.FixtureRequest) -> Iterator[Classifier]:
+    with Classifier.open(FIXTURES / request.param) as opened:
+        yield opened
+
+
+def opened(data: bytes, **options: Any) -> Classifier:
+    model = parse_model(data, "model.tflite")
+    return Classifier(model, open_engine(model.data, **options))
+
+
+def test_a_prediction_is_whole(classifier: Classifier, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(p.jpeg())
+    prediction = classifier.classify(photo)
+    assert isinstance(prediction, Prediction) and isinstance(prediction.best, ScoredLabel)
+    assert prediction.image == str(photo)
+    assert prediction.model == classifier.contract.model_id
+    assert list(prediction.scores) == [label.code for label in classifier.contract.labels]
+    assert math.fsum(prediction.scores.values()) == pytest.approx(1.0, abs=1e-9)
+    assert prediction.score == max(prediction.scores.values()) == prediction.scores[prediction.label]
+    for group, score in prediction.groups.items():
+        members = [label.score for label in prediction.labels if label.group == group]
+        assert members and score == pytest.approx(math.fsum(members))
+    assert math.fsum(prediction.groups.values()) == pytest.approx(1.0, abs=1e-9)
+    assert list(prediction.elapsed_ms) == STAGES
+    assert prediction.elapsed_ms["total"] >= sum(prediction.elapsed_ms[s] for s in STAGES[:-1]) - 0.01
+    assert prediction.runtime["model_sha256"] == classifier.model.sha256
+    assert prediction.runtime["engine"].startswith("litert-c ")
+
+
+def test_paths_and_bytes_give_the_same(classifier: Classifier, tmp_path: Path) -> None:
+    data = p.jpeg(300, 200, index=2)
+    photo = tmp_path / "photo"
+    photo.write_bytes(data)
+    by_bytes = classifier.classify(data)
+    assert by_bytes.image == "photo"
+    assert classifier.classify(data, name="x").image == "x"
+    assert classifier.classify(str(photo)).scores == classifier.classify(photo).scores == by_bytes.scores
+
+
+def test_photos_get_different_answers() -> None:
+    """A classifier that looks at nothing would pass much of the above."""
+    with Classifier.open(FIXTURES / "tiny_uint8.tflite") as classifier:
+        answers = {classifier.classify(p.saved(p.draw_photo(i), "PNG")).label for i in range(12)}
+        assert answers == {"ash", "brick", "cyan"}
+
+
+def test_scores_of_pixels(classifier: Classifier) -> None:
+    pixels_u8 = fit_pixels(p.jpeg(), classifier.contract)
+    assert classifier.scores_of(pixels_u8) == list(classifier.classify(p.jpeg()).scores.values())
+
+
+def test_a_bad_photo_does_not_spoil_the_next(classifier: Classifier, tmp_path: Path) -> None:
+    before = classifier.classify(p.jpeg()).scores
+    with pytest.raises(ImageNotFound):
+        classifier.classify(tmp_path / "none.jpg")
+    with pytest.raises(ImageUnreadable, match=r"some\.jpg"):
+        classifier.classify(b"text", name="some.jpg")
+    assert classifier.classify(p.jpeg()).scores == before
+
+
+def test_the_contract_decides(tmp_path: Path) -> None:
+    def refer_all(contract: dict[str, Any]) -> None:
+        contract["decision"]["refer"] = {"measure": "top_score", "threshold": 1.0, "source": "test"}
+
+    prediction = opened(with_contract(good(), refer_all)).classify(p.jpeg())
+    assert prediction.decision == "refer"
+    assert "is below 1" in prediction.reason
+
+
+def test_an_engine_for_another_model_is_refused() -> None:
+    model = parse_model(good("tiny_uint8.tflite"), "m.tflite")
+    with pytest.raises(ModelMismatch):
+        Classifier(model, open_engine(good("tiny_float32.tflite")))
+
+
+def test_the_self_check_passes(classifier: Classifier) -> None:
+    checked = self_check(classifier)
+    assert checked.count == 3
+    assert checked.largest_difference <= checked.tolerance
+    assert "passed: 3 golden pictures" in checked.to_text()
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_the_self_check_fails_on_altered_weights(name: str) -> None:
+    with pytest.raises(SelfCheckFailed, match="outputs differ by"):
+        self_check(opened(with_altered_weights(good(name))))
+
+
+def test_the_self_check_fails_on_other_preprocessing() -> None:
+    def crop_more(contract: dict[str, Any]) -> None:
+        contract["geometry"]["crop_fraction"] = 0.5
+
+    with pytest.raises(SelfCheckFailed, match="other pixels") as caught:
+        self_check(opened(with_contract(good(), crop_more)))
+    assert all(f"golden_{i}.png" in caught.value.message for i in range(3))
+
+
+def test_the_self_check_fails_on_another_picture() -> None:
+    def swap(contract: dict[str, Any]) -> None:
+        contract["golden"][0]["image"] = "golden_1.png"
+
+    with pytest.raises(SelfCheckFailed, match="not the picture"):
+        self_check(opened(with_contract(good(), swap)))
+
+
+def test_the_self_check_fails_when_there_is_nothing_to_check() -> None:
+    with pytest.raises(SelfCheckFailed, match="no golden pictures"):
+        self_check(opened(with_contract(good(), lambda contract: contract.update(golden=[]))))
+
+
+def test_a_golden_picture_that_is_not_there() -> None:
+    def rename(contract: dict[str, Any]) -> None:
+        contract["golden"][0]["image"] = "nowhere.png"
+
+    with pytest.raises(ContractInvalid, match=r"nowhere\.png"):
+        self_check(opened(with_contract(good(), rename)))
+
+
+def test_bench_measures_every_stage(classifier: Classifier) -> None:
+    bench = measure(classifier, p.jpeg(), 5, name="x.jpg")
+    assert bench.runs == 5
+    assert list(bench.median_ms) == list(bench.min_ms) == STAGES[1:]
+    assert all(0 <= bench.min_ms[stage] <= bench.median_ms[stage] for stage in STAGES[1:])
+    assert bench.median_ms["total"] > 0
+    assert "5 runs, litert-c" in bench.to_text()
+    assert bench.to_dict()["bench"]["runs"] == 5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no getrusage")
+def test_peak_memory_is_plausible() -> None:
+    peak = peak_rss_mib()
+    assert peak is not None and 10 < peak < 100_000
+
+
+def test_the_package_exports_what_it_says() -> None:
+    assert edge_runtime.__version__ == "0.1.0"
+    for name in edge_runtime.__all__:
+        assert getattr(edge_runtime, name) is not None
+    assert set(edge_runtime.__all__) <= set(dir(edge_runtime))
+    assert issubclass(ImageError, EdgeError)
+    with pytest.raises(AttributeError, match="classify_all"):
+        _ = edge_runtime.classify_all
+
+
+def test_importing_the_package_imports_the_standard_library_only() -> None:
+    code = "import sys; before = set(sys.modules); import edge_runtime; print(*(set(sys.modules) - before))"
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=FIXTURES.parents[1])
+    assert "edge_runtime" in ran.stdout.split()
+    assert {name.partition(".")[0] for name in ran.stdout.split()} - sys.stdlib_module_names == {
+        "edge_runtime"
+    }
+
+
+def test_predictions_compare_by_value(classifier: Classifier) -> None:
+    prediction = classifier.classify(p.jpeg())
+    assert dataclasses.replace(prediction) == prediction

@@ -1,0 +1,163 @@
+"""Scores, groups, decisions, and how they are written."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+
+import pytest
+
+from edge_runtime.contract import Decision, Rule
+from edge_runtime.errors import InterpreterBroken
+from edge_runtime.model_file import open_model
+from edge_runtime.result import Prediction, ScoredLabel, decide, group_scores, measure, notice, scores_from
+from edge_runtime.tensors import TensorSpec
+from tests.fixtures import FIXTURES
+
+U8 = TensorSpec((1, 3), "uint8", 1 / 256, 0)
+I8 = TensorSpec((1, 3), "int8", 1 / 256, -128)
+F32 = TensorSpec((1, 3), "float32", 0.0, 0)
+FIELDS = ["image", "model", "label", "name", "score", "scores", "groups", "decision", "reason", "elapsed_ms", "runtime"]
+
+
+def prediction(scores: tuple[float, ...] = (0.1, 0.6, 0.3), decision: str = "answer") -> Prediction:
+    labels = tuple(
+        ScoredLabel(code, code.upper(), group, score)
+        for (code, group), score in zip((("a", "x"), ("b", "y"), ("c", "x")), scores, strict=True)
+    )
+    return Prediction(
+        "p.jpg",
+        "m",
+        labels,
+        group_scores(labels),
+        decision,
+        "because",
+        {"total": 1.0},
+        lambda: {"engine": "e"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "spec"),
+    [(bytes((64, 128, 64)), U8), (bytes((0xC0, 0, 0xC0)), I8), (struct.pack("<3f", 0.25, 0.5, 0.25), F32)],
+)
+def test_scores_of_every_dtype(raw: bytes, spec: TensorSpec) -> None:
+    assert scores_from(raw, spec) == [0.25, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("raw", [(255, 0, 0), (254, 1, 0), (86, 86, 86), (85, 85, 85)])
+def test_quantized_scores_sum_to_1_though_their_steps_do_not(raw: tuple[int, ...]) -> None:
+    scores = scores_from(bytes(raw), U8)
+    assert math.fsum(scores) == pytest.approx(1.0, abs=1e-12)
+    assert all(0 <= score <= 1 for score in scores)
+
+
+@pytest.mark.parametrize(
+    ("raw", "spec"),
+    [
+        (bytes(3), U8),
+        (bytes((255, 255, 255)), U8),
+        (bytes((100, 0, 0)), U8),
+        (struct.pack("<3f", 2.0, -1.0, 0.0), F32),
+        (struct.pack("<3f", 5.0, 1.0, -2.0), F32),
+        (struct.pack("<3f", math.nan, 0.5, 0.5), F32),
+        (struct.pack("<3f", 0.5, math.nan, 0.5), F32),
+        (struct.pack("<3f", math.inf, 0.0, 0.0), F32),
+        (struct.pack("<3f", 0.0, 0.0, 0.0), F32),
+        (struct.pack("<3f", 0.4, 0.3, 0.2), F32),
+    ],
+)
+def test_what_is_no_softmax_is_refused(raw: bytes, spec: TensorSpec) -> None:
+    """Logits shown as scores are a wrong answer with a straight face."""
+    with pytest.raises(InterpreterBroken, match="not a softmax"):
+        scores_from(raw, spec)
+
+
+def test_groups_are_the_sums_of_their_labels() -> None:
+    assert prediction().groups == {"x": pytest.approx(0.4), "y": pytest.approx(0.6)}
+    assert list(prediction().groups) == ["x", "y"]
+
+
+def test_best_and_top() -> None:
+    assert [label.code for label in prediction().top(2)] == ["b", "c"]
+    assert [label.code for label in prediction().top(99)] == ["b", "c", "a"]
+    equal = prediction((0.4, 0.2, 0.4))
+    assert equal.label == "a" and [label.code for label in equal.top(3)] == ["a", "c", "b"]
+    assert (equal.name, equal.score) == ("A", 0.4)
+
+
+def test_measures() -> None:
+    assert measure("top_score", [0.2, 0.7, 0.1]) == 0.7
+    assert measure("normalized_entropy", [0.25] * 4) == pytest.approx(1.0)
+    assert measure("normalized_entropy", [0.0, 1.0, 0.0]) == 0.0
+    assert measure("normalized_entropy", [0.5, 0.5, 0.0, 0.0]) == pytest.approx(0.5)
+
+
+REFER = Rule("top_score", 0.5, "test")
+STRANGE = Rule("normalized_entropy", 0.9, "test")
+
+
+@pytest.mark.parametrize(
+    ("decision", "scores", "outcome", "reason"),
+    [
+        (Decision(None, None), [0.4, 0.3, 0.3], "answer", "the model has no rule to refer"),
+        (Decision(REFER, None), [0.6, 0.2, 0.2], "answer", "top_score 0.600 is above 0.5"),
+        (Decision(REFER, None), [0.5, 0.25, 0.25], "answer", "top_score 0.500 is at 0.5"),
+        (Decision(REFER, None), [0.49, 0.3, 0.21], "refer", "top_score 0.490 is below 0.5"),
+        (
+            Decision(None, STRANGE),
+            [0.34, 0.33, 0.33],
+            "not_a_lesion",
+            "normalized_entropy 1.000 is above 0.9",
+        ),
+        (
+            Decision(REFER, STRANGE),
+            [0.34, 0.33, 0.33],
+            "not_a_lesion",
+            "normalized_entropy 1.000 is above 0.9",
+        ),
+        (Decision(REFER, STRANGE), [0.48, 0.48, 0.04], "refer", "top_score 0.480 is below 0.5"),
+    ],
+)
+def test_decisions(decision: Decision, scores: list[float], outcome: str, reason: str) -> None:
+    assert decide(decision, scores) == (outcome, reason)
+
+
+def test_an_answer_says_which_rules_it_passed() -> None:
+    outcome, reason = decide(Decision(REFER, STRANGE), [0.9, 0.05, 0.05])
+    assert outcome == "answer"
+    assert reason.startswith("normalized_entropy 0.") and reason.endswith("top_score 0.900 is above 0.5")
+
+
+def test_json_has_exactly_the_fields_of_the_architecture() -> None:
+    line = prediction().to_json()
+    assert "\n" not in line
+    parsed = json.loads(line)
+    assert list(parsed) == FIELDS
+    assert parsed["scores"] == {"a": 0.1, "b": 0.6, "c": 0.3}
+    assert parsed["runtime"] == {"engine": "e"}
+
+
+def test_text_shows_the_top_labels_groups_and_decision() -> None:
+    assert prediction().to_text(2) == (
+        "p.jpg: B (b), 60.0%\n"
+        "  b   60.0%  B\n"
+        "  c   30.0%  C\n"
+        "  groups: x 40.0%, y 60.0%\n"
+        "  decision: answer (because)"
+    )
+    assert len(prediction().to_text(1).splitlines()) == 4
+
+
+@pytest.mark.parametrize(("decision", "words"), [("refer", "REFER"), ("not_a_lesion", "NOT A LESION")])
+def test_text_says_first_that_there_is_no_answer(decision: str, words: str) -> None:
+    """Who reads only the first line must not take a refused answer for one."""
+    first = prediction(decision=decision).to_text().splitlines()[0]
+    assert first.startswith(f"p.jpg: {words}")
+
+
+def test_the_notice_carries_the_intended_use() -> None:
+    contract = open_model(FIXTURES / "tiny_uint8.tflite").contract
+    assert contract.intended_use in notice(contract)
+    assert notice(contract).startswith("Not a diagnosis")
