@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from convert.recipes import RECIPES, QatSettings, find_recipe
+from convert.recipes import QAT_OPTIONS, RECIPES, QatSettings, find_recipe
 from edge_runtime.errors import EXIT_OK, EdgeError, UsageError
 
 EXIT_INTERRUPTED = 130
@@ -73,11 +73,7 @@ def _positive(text: str) -> int:
 
 def _convert(arguments: argparse.Namespace) -> None:
     recipe = find_recipe(arguments.recipe)
-    changed = {
-        name: getattr(arguments, name)
-        for name in ("epochs", "batch", "learning_rate", "hard_label_weight")
-        if getattr(arguments, name) is not None
-    }
+    changed = {name: getattr(arguments, name) for name in QAT_OPTIONS if getattr(arguments, name) is not None}
     if changed and not recipe.needs_qat:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
         raise UsageError(

@@ -17,7 +17,7 @@ from convert.embed import embed_entries, embed_metadata
 from convert.files import json_text, sha256_of, whole_files
 from convert.golden import GoldenResult, make_golden
 from convert.pixels import PixelArray, cached_pixels, read_pixels
-from convert.recipes import QatSettings, Recipe
+from convert.recipes import QAT_OPTIONS, QatSettings, Recipe
 from convert.run_directory import SPLITS, Photo, Run, require_whole_chain
 from convert.tensors import FileInfo, require_as_specified
 from edge_runtime.errors import UsageError
@@ -214,6 +214,7 @@ def _report(
     return {
         "schema_version": REPORT_SCHEMA,
         "model": {},
+        "options": _options(request),
         "recipe": recipes.as_dict(request.recipe),
         "run": {
             "run_id": run.contract.provenance.run_id,
@@ -236,6 +237,20 @@ def _report(
         "check": gate,
         "test": test,
     }
+
+
+def _options(request: Request) -> list[str]:
+    """The command's options that differ from their defaults; paths are left out, they belong to one machine."""
+    options = ["--recipe", request.recipe.name]
+    if request.seed:
+        options += ["--seed", str(request.seed)]
+    if request.recipe.needs_qat:
+        defaults = QatSettings()
+        for name in QAT_OPTIONS:
+            value = getattr(request.qat, name)
+            if value != getattr(defaults, name):
+                options += [f"--{name.replace('_', '-')}", str(value)]
+    return options
 
 
 def _version(package: str) -> str | None:

@@ -56,6 +56,10 @@ class QatSettings:
     seed: int = 0
 
 
+# Settings that the command line can change.
+QAT_OPTIONS = ("epochs", "batch", "learning_rate", "hard_label_weight")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What a recipe name stands for."""

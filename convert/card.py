@@ -1,0 +1,366 @@
+"""`python -m convert.card RUN MODEL.tflite --out CARD.md`: a model card whose every figure is read from a file.
+
+Reads RUN's files, the model, and the .json beside it. What is known of a data set's limits stands in
+convert/data_notes/NAME.md. No TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convert.files import sha256_of, whole_file
+from edge_runtime.contract import ModelContract
+from edge_runtime.errors import EXIT_OK, EdgeError, RunInvalid, UsageError
+from edge_runtime.model_file import open_model
+
+NOTES = Path(__file__).parent / "data_notes"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All that a card is made from."""
+
+    run_folder: Path
+    model_name: str
+    contract: ModelContract
+    """The model's."""
+    run: dict[str, Any]
+    config: dict[str, Any]
+    split: dict[str, Any]
+    metrics: dict[str, Any]
+    report: dict[str, Any]
+    """The .json beside the model."""
+
+
+def read_sources(run: Path, model: Path) -> Sources:
+    """Reads everything and checks that it belongs together.
+
+    Raises:
+        RunInvalid: A file is missing or not JSON, or model, report and run are not of one conversion.
+        ModelFileError: The model cannot be trusted.
+    """
+    opened = open_model(model)
+    report = _read(model.with_suffix(".json"))
+    mismatches = [
+        f"{what}: {found} against {expected}"
+        for what, found, expected in (
+            ("sha256 of the model and in its report", sha256_of(model), report["model"]["sha256"]),
+            (
+                "run in the report and in the model",
+                report["run"]["run_id"],
+                opened.contract.provenance.run_id,
+            ),
+            ("model.keras", sha256_of(_file(run / "model.keras")), report["run"]["model_keras_sha256"]),
+        )
+        if found != expected
+    ]
+    if mismatches:
+        raise RunInvalid(
+            f"{model}: model, report and run directory do not belong together",
+            found="; ".join(mismatches),
+            fix="give the run directory that the model was converted from, or convert again",
+        )
+    run_files = {name: _read(run / f"{name}.json") for name in ("run", "config", "split", "metrics")}
+    return Sources(run, model.name, opened.contract, report=report, **run_files)
+
+
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise RunInvalid(f"{path}: needed for the card", found="nothing", expected="a file of a finished run")
+    return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(_file(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunInvalid(f"{path}: not JSON", found=str(error)) from error
+    if not isinstance(content, dict):
+        raise RunInvalid(f"{path}: not a JSON object", found=type(content).__name__)
+    return content
+
+
+def write_card(sources: Sources) -> str:
+    """The card as Markdown."""
+    sections = (
+        _title(sources),
+        _use(sources),
+        _data(sources),
+        _figures(sources),
+        _per_class(sources),
+        _subgroups(sources),
+        _quantization(sources),
+        _making(sources),
+    )
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _title(s: Sources) -> str:
+    contract = s.contract
+    rows = [
+        ("file", f"`{s.model_name}`, {s.report['model']['bytes']:,} bytes"),
+        ("sha256", f"`{s.report['model']['sha256']}`"),
+        ("recipe", f"`{contract.provenance.recipe}`"),
+        ("network", f"{s.config['model']['backbone']}, width {s.config['model']['alpha']}"),
+        (
+            "input",
+            f"{contract.input.height_px} x {contract.input.width_px} RGB, {s.report['tensors']['input']['dtype']}",
+        ),
+        ("output", ", ".join(f"`{x.code}` {x.name} ({x.group})" for x in contract.labels)),
+        ("run", f"`{contract.provenance.run_id}`, commit `{contract.provenance.commit}`"),
+        ("licence of the model", contract.provenance.model_licence),
+    ]
+    return f"# Model card: {contract.model_id}\n\n" + _table(("", ""), rows)
+
+
+def _use(s: Sources) -> str:
+    contract = s.contract
+    rules = [
+        f"- `{name}` when {rule.measure} is {'below' if rule.measure == 'top_score' else 'above'} {rule.threshold} "
+        f"({rule.source})."
+        for name, rule in (
+            ("refer", contract.decision.refer),
+            ("not_a_lesion", contract.decision.not_a_lesion),
+        )
+        if rule is not None
+    ]
+    notes = NOTES / f"{contract.provenance.data_name.lower()}.md"
+    limits = (
+        notes.read_text(encoding="utf-8").strip()
+        if notes.is_file()
+        else "- None are on file for this data set."
+    )
+    parts = [
+        "## Use and limits",
+        contract.intended_use,
+        "**Not a medical device. Not a diagnosis.** A research model's scores; a doctor decides.",
+        limits,
+    ]
+    if rules:
+        parts.append("Instead of an answer the model says:\n\n" + "\n".join(rules))
+    return "\n\n".join(parts)
+
+
+def _data(s: Sources) -> str:
+    provenance, sizes, groups = s.contract.provenance, s.split["sizes"], s.split.get("group_sizes", {})
+    codes = [label.code for label in s.contract.labels]
+    rows = [
+        (name, sum(sizes[name].values()), groups.get(name, ""), *(sizes[name].get(code, 0) for code in codes))
+        for name in sizes
+    ]
+    leak = s.split["random_leak_of_class"]
+    worst = max(leak, key=lambda code: leak[code] or 0)
+    pairs = s.split.get("near_duplicates_across_lesions", [])
+    return "\n\n".join(
+        (
+            "## Data",
+            f"{provenance.data_name}, licence {provenance.data_licence}. Manifest `{provenance.data_manifest_sha256}`.",
+            _table(("split", "photos", "lesion groups", *codes), rows),
+            "Photos of one lesion, and lesions with near-duplicate photos, stand in one split only; "
+            f"{len(pairs)} near-duplicate pairs across lesions (perceptual hash, at most "
+            f"{s.split['near_duplicate_bits']} of 64 bits apart) were joined. A split by photo would have put "
+            "another photo of the same lesion into training for "
+            f"{_percent(s.split['random_leak'])} of the test photos, "
+            f"and for {_percent(leak[worst])} of the `{worst}` ones.",
+        )
+    )
+
+
+def _figures(s: Sources) -> str:
+    test = s.report["test"]
+    if test is None:
+        return "## Figures\n\nThe run has no test split."
+    recipe = s.contract.provenance.recipe
+    rows = [
+        (
+            title,
+            _with_interval(test[side]["balanced_accuracy"], test[side]["balanced_accuracy_interval"]),
+            _percent(test[side]["accuracy"]),
+            f"{test[side]['expected_calibration_error']:.3f}",
+        )
+        for title, side in (("float, Keras", "keras"), (f"{recipe}, this file", "converted"))
+    ]
+    malignant_auc = s.metrics.get("test", {}).get("malignant_auc")
+    lines = [
+        "## Figures",
+        f"On {test['photos']:,} test photos of {test['lesions']:,} lesion groups that neither training, nor the "
+        "choice of an epoch, nor calibration, nor quantization has seen. Intervals are 95 %, bootstrap by lesion "
+        "group.",
+        _table(("model", "balanced accuracy", "accuracy", "calibration error"), rows),
+        f"As a pair on the same photos: this file loses "
+        f"{_with_interval(test['balanced_accuracy_loss'], test['balanced_accuracy_loss_interval'])} of balanced "
+        f"accuracy; {test['answers_changed']} of {test['photos']:,} answers change, {test['right_to_wrong']} for the "
+        f"worse, {test['wrong_to_right']} for the better; agreement {_percent(test['agreement'])}.",
+    ]
+    if malignant_auc is not None:
+        lines.append(f"Malignant against benign, sum of scores, float: AUC {malignant_auc:.3f}.")
+    return "\n\n".join(lines)
+
+
+def _per_class(s: Sources) -> str:
+    test = s.report["test"]
+    if test is None:
+        return ""
+    float_figures = s.metrics.get("test", {}).get("per_class", {})
+    rows = [
+        (
+            f"`{label.code}`",
+            test["photos_per_class"][label.code],
+            _number(test["keras"]["recall"][label.code]),
+            _number(test["converted"]["recall"][label.code]),
+            _number(float_figures.get(label.code, {}).get("precision")),
+            _number(float_figures.get(label.code, {}).get("auc")),
+        )
+        for label in s.contract.labels
+    ]
+    return "### By class\n\n" + _table(
+        ("class", "photos", "recall, float", "recall, this file", "precision, float", "AUC, float"), rows
+    )
+
+
+def _subgroups(s: Sources) -> str:
+    test = s.report["test"]
+    if test is None or not any(test["subgroups"].values()):
+        return ""
+    rows = [
+        (
+            f"{column}: {value}",
+            figures["photos"],
+            figures["classes"],
+            _number(figures["keras_balanced_accuracy"]),
+            _number(figures["converted_balanced_accuracy"]),
+            _number(figures["agreement"]),
+        )
+        for column, values in test["subgroups"].items()
+        for value, figures in values.items()
+    ]
+    return (
+        "### By subgroup\n\nBalanced accuracy over the classes that occur in the subgroup; compare only where their "
+        "number is the same. Small subgroups say little.\n\n"
+        + _table(("subgroup", "photos", "classes", "float", "this file", "agreement"), rows)
+    )
+
+
+def _quantization(s: Sources) -> str:
+    check, golden = s.report["check"], s.report["golden"]
+    splits = ", ".join(f"{count} of {name}" for name, count in check["photos_by_split"].items() if count)
+    lines = [
+        "## Conversion",
+        f"Written only because the gate let it through: on {check['photos']:,} photos ({splits}) the file, opened as a "
+        f"device opens it, agrees with the Keras model on {_percent(check['agreement'])} of the answers (limit "
+        f"{_percent(check['limits']['min_agreement'])}); mean score difference {check['mean_score_difference']:.4f} "
+        f"(limit {check['limits']['max_mean_score_difference']}).",
+        f"Operators: {', '.join(f'{count} {name}' for name, count in s.report['tensors']['operators'].items())}.",
+    ]
+    if s.report["calibration"]:
+        calibration = s.report["calibration"]
+        lines.append(
+            f"Ranges from {calibration['photos']} train photos, classes balanced, seed {calibration['seed']}, "
+            f"ids `{calibration['ids_sha256']}`."
+        )
+    if s.report["qat"]:
+        lines.append(_qat(s.report["qat"]))
+    spread = "; ".join(
+        f"{name}: {value:g}" for name, value in golden["largest_difference_by_kernel_set"].items()
+    )
+    lines.append(
+        f"Golden pictures inside the file, answered by {golden['runtime']}. Largest difference of any raw output by "
+        f"kernel set: {spread}."
+    )
+    return "\n\n".join(lines)
+
+
+def _qat(qat: dict[str, Any]) -> str:
+    rows = [
+        (
+            f"{row['epoch']}{' (kept)' if row['epoch'] == qat['best_epoch'] else ''}",
+            _number(row["agreement"]),
+            f"{row['mean_score_difference']:.4f}",
+            _number(row["balanced_accuracy"]),
+        )
+        for row in qat["history"]
+    ]
+    settings = qat["settings"]
+    return (
+        f"Quantization-aware fine-tuning: {qat['steps']} steps of {settings['batch']} photos, {qat['optimizer']}, peak "
+        f"learning rate {settings['learning_rate']}, distilled from the float model at temperature "
+        f"{settings['distillation_temperature']}, batch normalization {qat['batch_normalization']}. On validation "
+        "photos, rounding simulated, epoch 0 being before the first step:\n\n"
+        + _table(("epoch", "agreement", "mean score difference", "balanced accuracy"), rows)
+    )
+
+
+def _making(s: Sources) -> str:
+    commands = [
+        f"python -m train train/configs/{s.config['name']}.toml --workdir runs/{s.run_folder.name}",
+        f"python -m convert runs/{s.run_folder.name} {' '.join(s.report['options'])} --out {s.model_name}",
+        f"python -m convert.card runs/{s.run_folder.name} {s.model_name} --out CARD.md",
+    ]
+    versions = {**s.run.get("versions", {}), **{k: v for k, v in s.report["versions"].items() if v}}
+    hashes = {name: value for name, value in s.report["run"].items() if name.endswith("sha256")}
+    rows = [(name.removesuffix("_sha256").replace("_", "."), f"`{value}`") for name, value in hashes.items()]
+    return "\n\n".join(
+        (
+            "## How it was made",
+            "```\n" + "\n".join(commands) + "\n```",
+            f"Seed {s.run.get('seed')}. " + ", ".join(f"{k} {v}" for k, v in sorted(versions.items())) + ".",
+            _table(("file of the run", "sha256"), rows),
+            "This card is generated; every figure above is read from the run directory and from the report beside the "
+            "model.",
+        )
+    )
+
+
+def _table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _with_interval(value: float, interval: Sequence[float]) -> str:
+    return f"{value:.4f} ({interval[0]:.4f} to {interval[1]:.4f})"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the card; 0, or the error's exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m convert.card",
+        description="Writes a model card from a run and its model.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL.tflite", help="with the .json that convert wrote beside it"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="CARD.md")
+    arguments = parser.parse_args(argv)
+    try:
+        card = write_card(read_sources(arguments.run, arguments.model))
+        with whole_file(arguments.out) as temporary:
+            temporary.write_text(card, encoding="utf-8")
+    except EdgeError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        print(f"error: {error}; nothing was written", file=sys.stderr)
+        return UsageError.exit_status
+    except KeyboardInterrupt:
+        return 130
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
