@@ -29,10 +29,7 @@ NATIVE_CHATTER = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs edge-classify and returns its exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        # File names need not be valid in the terminal's encoding.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_streams()
     arguments = _parser().parse_args(argv)
     try:
         status = _run(arguments)
@@ -44,10 +41,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Python flushes stdout once more at exit and would complain again.
+    except OSError as error:
+        # Only stdout can be meant: what reads files turns their errors into ours. Python flushes stdout once more at
+        # exit and would complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        if isinstance(error, BrokenPipeError):
+            return EXIT_BROKEN_PIPE
+        print(f"error: the result cannot be written; found: {error.strerror or error}", file=sys.stderr)
+        return EXIT_PHOTO_FAILED
+
+
+def _prepare_streams() -> None:
+    if sys.stderr is None:
+        # Closed by the caller. Left so, print() would send errors to stdout, and the next file to be opened would
+        # become what native code takes for stderr.
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        # File names need not be valid in the terminal's encoding.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -134,6 +146,8 @@ def _self_check(classifier: Classifier, arguments: argparse.Namespace) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     """What argparse cannot say."""
+    if sys.stdout is None:
+        raise UsageError("stdout is closed", expected="a place for the results")
     if arguments.print_contract and (arguments.photos or arguments.self_check or arguments.bench):
         raise UsageError(
             "--print-contract stands alone",

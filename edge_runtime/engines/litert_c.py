@@ -104,7 +104,11 @@ def find_library() -> tuple[str, str]:
     """
     from importlib.util import find_spec
 
-    spec = find_spec(PACKAGE)
+    try:
+        spec = find_spec(PACKAGE)
+    except (ImportError, ValueError):
+        # An import hook forbids it, or something else stands in sys.modules under its name.
+        spec = None
     folder = next(iter(spec.submodule_search_locations or ()), None) if spec else None
     if folder is None:
         raise NoInterpreter("ai-edge-litert is not installed", fix="pip install ai-edge-litert")

@@ -18,7 +18,19 @@ from tests.fixtures import FIXTURES
 U8 = TensorSpec((1, 3), "uint8", 1 / 256, 0)
 I8 = TensorSpec((1, 3), "int8", 1 / 256, -128)
 F32 = TensorSpec((1, 3), "float32", 0.0, 0)
-FIELDS = ["image", "model", "label", "name", "score", "scores", "groups", "decision", "reason", "elapsed_ms", "runtime"]
+FIELDS = [
+    "image",
+    "model",
+    "label",
+    "name",
+    "score",
+    "scores",
+    "groups",
+    "decision",
+    "reason",
+    "elapsed_ms",
+    "runtime",
+]
 
 
 def prediction(scores: tuple[float, ...] = (0.1, 0.6, 0.3), decision: str = "answer") -> Prediction:
