@@ -13,6 +13,7 @@ import argparse
 import base64
 import hashlib
 import json
+import math
 import os
 import struct
 import sys
@@ -211,8 +212,9 @@ def _compare_stage(
             return StageComparison(stage, False, float("inf"), tolerance, note)
     if one.get("sha256", "") and one["sha256"] == other["sha256"]:
         return StageComparison(stage, True, 0.0, tolerance, "identical")
-    pairs = zip(_values(one), _values(other), strict=True)
-    difference = max((abs(a - b) for a, b in pairs), default=0.0)
+    differences = [abs(a - b) for a, b in zip(_values(one), _values(other), strict=True)]
+    # max() would pass over a NaN.
+    difference = float("inf") if any(map(math.isnan, differences)) else max(differences, default=0.0)
     if difference == 0 and "sha256" not in one:
         return StageComparison(stage, True, 0.0, tolerance, "identical")
     # A grid of means can hide what a hash shows: with tolerance 0 another hash is a difference.

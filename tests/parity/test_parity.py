@@ -1,0 +1,265 @@
+"""The parity harness, and the proof that it fails, at the right stage, when something is altered."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from edge_runtime import Classifier, parity
+from edge_runtime.contract import InputSpec
+from edge_runtime.engines import open_engine
+from edge_runtime.errors import UsageError
+from edge_runtime.model_file import parse_model
+from edge_runtime.parity import STAGES, compare, tolerance_of, trace
+from tests.fixtures import FIXTURES, MODEL_NAMES
+from tests.fixtures import pictures as p
+from tests.fixtures.bad_models import good, with_altered_weights, with_contract
+
+ROOT = FIXTURES.parents[1]
+U8 = "tiny_uint8.tflite"
+F32 = "tiny_float32.tflite"
+PHOTO = p.jpeg(300, 200, index=3)
+
+
+def traced(model: bytes, photo: bytes = PHOTO, engine: str = "auto") -> dict[str, Any]:
+    """A trace as another machine would read it: through JSON."""
+    opened = parse_model(model, "m.tflite")
+    with Classifier(opened, open_engine(opened.data, engine=engine)) as classifier:
+        return json.loads(json.dumps(trace(classifier, photo, name="p.jpg")))  # type: ignore[no-any-return]
+
+
+def changed(name: str, section: str, field: str, value: object) -> bytes:
+    return with_contract(good(name), lambda contract: contract[section].update({field: value}))
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_two_traces_of_the_same_agree_exactly(name: str) -> None:
+    comparison = compare(traced(good(name)), traced(good(name)))
+    assert [stage.stage for stage in comparison.stages] == list(STAGES)
+    assert all(stage.agrees and stage.difference == 0 for stage in comparison.stages)
+    assert comparison.verdict == "agree: all 6 stages, 6 of them exactly"
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_a_trace_is_what_the_classifier_does(name: str) -> None:
+    opened = parse_model(good(name), "m.tflite")
+    with Classifier(opened, open_engine(opened.data)) as classifier:
+        written = trace(classifier, PHOTO)
+        prediction = classifier.classify(PHOTO)
+    scores = written["stages"]["scores"]
+    assert dict(zip(scores["codes"], scores["values"], strict=True)) == prediction.scores
+    assert list(written["stages"]) == list(STAGES)
+    assert written["model"]["sha256"] == opened.sha256
+
+
+@pytest.mark.parametrize("name", [U8, F32])
+def test_an_altered_crop_is_found(name: str) -> None:
+    comparison = compare(traced(good(name)), traced(changed(name, "geometry", "crop_fraction", 0.8)))
+    assert comparison.first_difference is not None
+    assert comparison.first_difference.stage == "cropped"
+    assert "first at stage cropped: size" in comparison.verdict
+
+
+def test_a_crop_of_the_same_size_elsewhere_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = traced(good(U8))
+
+    def shifted(image: Image.Image, geometry: object) -> Image.Image:
+        left, top, right, bottom = parity_crop_box(image, geometry)
+        return image.crop((left + 1, top, right + 1, bottom))
+
+    from edge_runtime.preprocess import crop_box
+
+    def parity_crop_box(image: Image.Image, geometry: Any) -> tuple[int, int, int, int]:
+        return crop_box(image.width, image.height, geometry)
+
+    monkeypatch.setattr(parity, "crop", shifted)
+    assert_first(before, traced(good(U8)), "cropped")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [Image.Resampling.BICUBIC, Image.Resampling.NEAREST, Image.Resampling.LANCZOS, Image.Resampling.BOX],
+)
+def test_an_altered_filter_is_found(monkeypatch: pytest.MonkeyPatch, other: Image.Resampling) -> None:
+    before = traced(good(F32))
+
+    def resized(image: Image.Image, spec: InputSpec) -> Image.Image:
+        return image.resize((spec.width_px, spec.height_px), other)
+
+    monkeypatch.setattr(parity, "resize", resized)
+    assert_first(before, traced(good(F32)), "resized")
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_an_altered_normalization_is_found(name: str) -> None:
+    for field, value in (("mean", 120.0), ("std", 60.0)):
+        assert_first(traced(good(name)), traced(changed(name, "normalization", field, value)), "input_tensor")
+
+
+def test_one_wrong_pixel_value_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest skew there is: one pixel, one step."""
+    before = traced(good(U8))
+    real = parity.resize
+
+    def off_by_one(image: Image.Image, spec: InputSpec) -> Image.Image:
+        pixels = bytearray(real(image, spec).tobytes())
+        pixels[100] ^= 1
+        return Image.frombytes("RGB", (spec.width_px, spec.height_px), bytes(pixels))
+
+    monkeypatch.setattr(parity, "resize", off_by_one)
+    assert_first(before, traced(good(U8)), "resized")
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_an_altered_label_order_is_found(name: str) -> None:
+    def swap(contract: dict[str, Any]) -> None:
+        contract["labels"][0], contract["labels"][1] = contract["labels"][1], contract["labels"][0]
+
+    comparison = compare(traced(good(name)), traced(with_contract(good(name), swap)))
+    assert comparison.first_difference is not None
+    assert comparison.first_difference.stage == "scores"
+    assert "label order" in comparison.verdict
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_altered_weights_are_found(name: str) -> None:
+    assert_first(traced(good(name)), traced(with_altered_weights(good(name))), "raw_output")
+
+
+def test_another_exif_rule_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = p.with_orientation(3, "JPEG")
+    before = traced(good(U8), photo)
+    monkeypatch.setattr("edge_runtime.preprocess._upright", lambda image: image)
+    assert_first(before, traced(good(U8), photo), "decoded")
+
+
+def test_other_decode_scaling_is_found() -> None:
+    photo = p.jpeg(1200, 900)
+    assert_first(
+        traced(good(F32), photo), traced(changed(F32, "geometry", "decode_scaling", "none"), photo), "decoded"
+    )
+
+
+def assert_first(one: dict[str, Any], other: dict[str, Any], stage: str) -> None:
+    comparison = compare(one, other)
+    assert comparison.first_difference is not None, comparison.to_text()
+    assert comparison.first_difference.stage == stage, comparison.to_text()
+    assert f"differ: first at stage {stage}" in comparison.verdict
+    # Everything before it is the same, or the stage would be blamed wrongly.
+    assert all(before.difference == 0 for before in comparison.stages[: STAGES.index(stage)])
+
+
+def test_tolerances_decide() -> None:
+    one, other = traced(good(U8)), traced(good(U8))
+    values = other["stages"]["raw_output"]["values"]
+    values[0] += 3
+    comparison = compare(one, other)
+    stage = comparison.stages[STAGES.index("raw_output")]
+    assert stage.agrees and stage.difference == 3 and "within the tolerance 6" in stage.note
+    assert comparison.verdict == "agree: all 6 stages, 5 of them exactly"
+    assert not compare(one, other, {"raw_output": 2.0}).stages[STAGES.index("raw_output")].agrees
+    values[0] += 10
+    assert compare(one, other).first_difference is not None
+
+
+def test_a_looser_tolerance_admits_another_jpeg_decoder() -> None:
+    """A grid of means stands in for the pixels when they are not owed exactly."""
+    one, other = traced(good(U8)), traced(good(U8))
+    for stage in ("decoded", "cropped"):
+        other["stages"][stage]["sha256"] = "0" * 64
+        other["stages"][stage]["grid"][0] += 1
+    assert compare(one, other).first_difference.stage == "decoded"  # type: ignore[union-attr]
+    assert compare(one, other, {"decoded": 1.0, "cropped": 1.0}).first_difference is None
+
+
+def test_a_hash_alone_is_a_difference_when_pixels_are_owed_exactly() -> None:
+    one, other = traced(good(U8)), traced(good(U8))
+    other["stages"]["decoded"]["sha256"] = "0" * 64
+    assert compare(one, other).first_difference.stage == "decoded"  # type: ignore[union-attr]
+
+
+def test_nan_never_agrees() -> None:
+    one = traced(good(F32))
+    for place in range(4):
+        other = json.loads(json.dumps(one))
+        other["stages"]["raw_output"]["values"][place] = float("nan")
+        assert_first(one, other, "raw_output")
+
+
+def test_every_stage_has_a_tolerance() -> None:
+    for stage in STAGES:
+        for dtype in ("uint8", "int8", "float32"):
+            assert 0 <= tolerance_of(stage, dtype) < 10
+    assert all(tolerance_of(stage, "uint8") == 0 for stage in STAGES[:4])
+
+
+def test_traces_of_different_photos_are_not_compared() -> None:
+    with pytest.raises(UsageError, match="different photos"):
+        compare(traced(good(U8)), traced(good(U8), p.jpeg(index=5)))
+
+
+def test_traces_of_different_models_differ_in_what_they_say() -> None:
+    comparison = compare(traced(good(U8)), traced(good("tiny_int8.tflite")))
+    assert comparison.first_difference is not None
+    assert comparison.first_difference.stage == "input_tensor"
+    assert "dtype uint8 against int8" in comparison.verdict
+
+
+def harness(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edge_runtime.parity", *map(str, arguments)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
+    assert "Traceback" not in ran.stderr, ran.stderr
+    return ran
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    photo, one, other = tmp_path / "p.jpg", tmp_path / "one.json", tmp_path / "other.json"
+    photo.write_bytes(PHOTO)
+    altered = tmp_path / "altered.tflite"
+    altered.write_bytes(changed(U8, "geometry", "crop_fraction", 0.5))
+    assert harness("trace", FIXTURES / U8, photo, "--out", one).returncode == 0
+    ran = harness("trace", FIXTURES / U8, photo, "--engine", "litert")
+    assert json.loads(ran.stdout)["runtime"]["engine"].startswith("litert 2")
+    other.write_text(ran.stdout)
+    ran = harness("compare", one, other)
+    assert ran.returncode == 0
+    assert ran.stdout.splitlines()[-1].startswith("agree: all 6 stages")
+    assert harness("trace", altered, photo, "--out", other).returncode == 0
+    ran = harness("compare", one, other)
+    assert ran.returncode == 1
+    assert ran.stdout.splitlines()[-1].startswith("differ: first at stage cropped")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "altered.tflite",
+        "one.json",
+        "other.json",
+        "p.jpg",
+    ]
+
+
+def test_the_command_line_on_wrong_things(tmp_path: Path) -> None:
+    text, photo, listed, damaged = (tmp_path / name for name in ("t.json", "p.jpg", "l.json", "d.json"))
+    text.write_text("no trace")
+    listed.write_text("[1]")
+    photo.write_bytes(PHOTO)
+    stages = {stage: {} for stage in STAGES}
+    damaged.write_text(json.dumps({"trace_version": 1, "photo": {"sha256": ""}, "stages": stages}))
+    for arguments, status in (
+        ((), 2),
+        (("compare", text, text), 2),
+        (("compare", listed, listed), 2),
+        (("compare", damaged, damaged), 2),
+        (("compare", tmp_path / "none", text), 2),
+        (("compare", text, text, "--tolerance", "mood=1"), 2),
+        (("trace", FIXTURES / U8, tmp_path / "none.jpg"), 2),
+        (("trace", FIXTURES / U8, photo, "--out", tmp_path / "no" / "such" / "folder.json"), 2),
+        (("trace", photo, photo), 3),
+    ):
+        ran = harness(*arguments)
+        assert (ran.returncode, ran.stdout) == (status, ""), arguments
+        assert "error: " in ran.stderr
