@@ -1,11 +1,10 @@
-"""Makes a run directory as training leaves it, from drawn photos and a tiny network, in seconds. Needs TensorFlow."""
+"""Makes a run directory as training leaves it, from drawn photos and a tiny network, in seconds."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -112,33 +111,58 @@ def make_model(size_px: int = SIZE_PX, classes: int = len(LABELS), seed: int = 7
     return keras.Model(inputs, layers.Dense(classes, name="logits")(pooled), name="tiny_mobilenet_v2")
 
 
-def make_run(folder: Path, *, photos_per_class: int = 90, epochs: int = 10) -> Path:
-    """Writes RUN and its photos (folder/run and folder/data) and returns RUN."""
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+def write_run_files(folder: Path, *, photos_per_class: int = 90) -> tuple[Path, list[dict[str, str]]]:
+    """Everything of RUN but the model: folder/run, with photos in folder/data. Needs no TensorFlow."""
     run, data = folder / "run", folder / "data"
     rows = write_photos(data, photos_per_class)
     run.mkdir(parents=True)
+    write_manifest(run, rows)
+    (run / "contract.json").write_text(make_contract().to_json(), encoding="utf-8")
+    section = {"name": "drawn", "root": str(data), "licence": "CC0-1.0"}
+    documents: dict[str, Any] = {
+        "run": {
+            "run_id": "run-synthetic",
+            "status": "done",
+            "seed": 0,
+            "versions": {},
+            "commit": "none",
+            "data": section,
+        },
+        "config": {
+            "name": "synthetic",
+            "model": {"backbone": "tiny", "alpha": 1.0},
+            "imbalance": {"sampling_exponent": -0.5, "lesion_exponent": 0.0},
+        },
+        "split": {
+            "sizes": {
+                name: {x.code: photos_per_class // 5 for x in LABELS} for name in ("train", "val", "test")
+            },
+            "random_leak": 0.4,
+            "random_leak_of_class": {x.code: 0.4 for x in LABELS},
+            "near_duplicate_bits": 4,
+            "near_duplicates_across_lesions": [],
+        },
+        "metrics": {},
+    }
+    for name, document in documents.items():
+        (run / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
+    (run / "model.keras").write_bytes(b"not yet")
+    return run, rows
+
+
+def write_manifest(run: Path, rows: list[dict[str, str]]) -> None:
+    """RUN/manifest.csv."""
     with (run / "manifest.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    contract = make_contract()
-    (run / "contract.json").write_text(contract.to_json(), encoding="utf-8")
-    section = {"name": "drawn", "root": str(data), "licence": "CC0-1.0"}
-    run_json = {
-        "run_id": "run-synthetic",
-        "status": "done",
-        "seed": 0,
-        "versions": {},
-        "commit": "none",
-        "data": section,
-    }
-    (run / "run.json").write_text(json.dumps(run_json), encoding="utf-8")
-    (run / "config.json").write_text(json.dumps({"imbalance": {"sampling_exponent": -0.5}}), encoding="utf-8")
+
+
+def make_run(folder: Path, *, photos_per_class: int = 90, epochs: int = 10) -> Path:
+    """Writes RUN and its photos (folder/run and folder/data), trains the model, and returns RUN."""
+    run, rows = write_run_files(folder, photos_per_class=photos_per_class)
     model = make_model()
-    if epochs:
-        _fit(model, rows, data, contract, epochs)
+    _fit(model, rows, folder / "data", make_contract(), epochs)
     model.save(run / "model.keras")
     return run
 

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convert.run_directory import DATA_VARIABLE, read_run
+from edge_runtime.errors import ContractInvalid, ContractTooNew, EdgeError, RunInvalid
+from tests.convert.synthetic_run import write_manifest
+
+
+def _change_json(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def _rows(run: Path) -> list[dict[str, str]]:
+    with (run / "manifest.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_reads_a_run(run_without_model: Path) -> None:
+    run = read_run(run_without_model)
+    assert len(run.photos) == 60
+    assert {name: len(run.split(name)) for name in ("train", "val", "test")} == {
+        "train": 36,
+        "val": 12,
+        "test": 12,
+    }
+    assert run.sampling_exponents == (-0.5, 0.0)
+    assert run.photos[0].group_id == "ash_lesion_000"
+    assert all(photo.path.is_absolute() for photo in run.photos)
+
+
+def test_not_a_run_directory(tmp_path: Path) -> None:
+    for folder, word in ((tmp_path / "absent", "nothing"), (tmp_path, "no run.json, no contract.json")):
+        with pytest.raises(RunInvalid, match=word):
+            read_run(folder)
+
+
+def test_unfinished_training(run_without_model: Path) -> None:
+    _change_json(run_without_model / "run.json", lambda run: run.update(status="training"))
+    with pytest.raises(RunInvalid, match="not finished"):
+        read_run(run_without_model)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error"),
+    [
+        ("run.json", "{", RunInvalid),
+        ("run.json", "[]", RunInvalid),
+        ("run.json", '{"status": "done"}', RunInvalid),
+        ("contract.json", "{", ContractInvalid),
+        ("contract.json", '{"schema_version": 99}', ContractTooNew),
+        ("manifest.csv", "photo_id,path\n", RunInvalid),
+        ("manifest.csv", "photo_id,path,label,group_id,split\n", RunInvalid),
+    ],
+)
+def test_broken_files(run_without_model: Path, name: str, text: str, error: type[EdgeError]) -> None:
+    (run_without_model / name).write_text(text)
+    with pytest.raises(error) as caught:
+        read_run(run_without_model)
+    assert str(run_without_model) in caught.value.message
+
+
+def test_all_bad_rows_are_counted_and_some_named(run_without_model: Path) -> None:
+    rows = _rows(run_without_model)
+    for row in rows[:7]:
+        row["label"] = "unheard"
+    rows[7]["split"] = "holdout"
+    write_manifest(run_without_model, rows)
+    with pytest.raises(RunInvalid, match="8 problems") as caught:
+        read_run(run_without_model)
+    assert "line 2: label 'unheard'" in caught.value.message
+    assert "and 3 more" in caught.value.message
+
+
+def test_missing_photos_are_counted_and_named(run_without_model: Path) -> None:
+    for name in ("ash_000.jpg", "cyan_001.jpg"):
+        (run_without_model.parent / "data" / name).unlink()
+    with pytest.raises(RunInvalid, match="2 of the run's 60 photos") as caught:
+        read_run(run_without_model)
+    assert "ash_000.jpg; cyan_001.jpg" in caught.value.message
+
+
+def test_photos_are_found_elsewhere(
+    run_without_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    moved = tmp_path / "elsewhere" / "drawn"
+    moved.parent.mkdir()
+    (run_without_model.parent / "data").rename(moved)
+    monkeypatch.delenv(DATA_VARIABLE, raising=False)
+    with pytest.raises(RunInvalid, match="--data DIR"):
+        read_run(run_without_model)
+    assert read_run(run_without_model, moved).photos[0].path == moved / "ash_000.jpg"
+    monkeypatch.setenv(DATA_VARIABLE, str(moved.parent))
+    assert read_run(run_without_model).photos[0].path == moved / "ash_000.jpg"
+
+
+def test_given_data_folder_is_not_replaced_by_another(run_without_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunInvalid, match="nowhere"):
+        read_run(run_without_model, tmp_path / "nowhere")
