@@ -5,6 +5,8 @@ A test that needs something which this machine lacks is skipped with a line that
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.util
 import os
 import shutil
@@ -16,6 +18,11 @@ import pytest
 # Before anything imports TensorFlow: tf_keras is Keras 2, and its start-up log would drown a test's own output.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# TensorFlow shows its symbols to every library that is loaded after it. tflite-runtime 2.14 then runs TensorFlow's code
+# in place of its own and dies ("vector::reserve", or a segmentation fault). Loaded before, both work in one process.
+with contextlib.suppress(ImportError):
+    importlib.import_module("tflite_runtime.interpreter")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # A developer's checkout may have the data beside it.
