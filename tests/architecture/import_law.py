@@ -53,6 +53,12 @@ LAWS: Mapping[str, Law] = {
         },
         TENSORFLOW | WORKSHOP | {"flatbuffers"},
     ),
+    # Runs LiteRT's kernel sets one by one, which no device has to choose among: not a part of edge_runtime.engines.
+    "convert/kernel_probe.py": Law(
+        {"edge_runtime": _EDGE_PARTS_FOR_CONVERT},
+        frozenset({"ai_edge_litert", "numpy"}),
+        lazily=frozenset({"ai_edge_litert"}),
+    ),
     "train": Law(
         {"train": EVERYTHING, "edge_runtime": _EDGE_PARTS_FOR_TRAIN},
         TENSORFLOW | WORKSHOP | {"matplotlib", "pandas"},
