@@ -56,8 +56,8 @@ def test_a_readme_stands_on_every_door(repository: Path, room: str) -> None:
     text = (repository / room / "README.md").read_text(encoding="utf-8")
     assert text.startswith("# ")
     # What comes in, what goes out, where to begin reading.
-    for heading in ("In", "Out", "Read first"):
-        assert re.search(rf"^\*\*{heading}", text, re.M), f"{room}/README.md does not say **{heading}**"
+    for sign in (r"\*\*In\b", r"\*\*Out\b", r"Read (?:\S+ )?first"):
+        assert re.search(sign, text), f"{room}/README.md has no {sign}"
 
 
 def test_no_attic(files: list[PurePosixPath]) -> None:
