@@ -22,6 +22,8 @@ SCHEMA_VERSION = 3
 # hostile file can let a million vector entries point to one table.
 MAX_ITEMS = 100_000
 MAX_RANK = 8
+# The largest input that a contract allows, in float32, fits; a flipped bit in a shape can keep LiteRT busy for minutes.
+MAX_TENSOR_BYTES = 256 * 1024 * 1024
 MAX_NAME_BYTES = 4096
 TENSOR_TYPES = {
     0: ("float32", 32), 1: ("float16", 16), 2: ("int32", 32), 3: ("uint8", 8), 4: ("int64", 64), 6: ("bool", 8),
@@ -29,6 +31,11 @@ TENSOR_TYPES = {
     12: ("uint64", 64), 15: ("uint32", 32), 16: ("uint16", 16), 17: ("int4", 4), 18: ("bfloat16", 16),
 }  # fmt: skip
 """dtype and bits by number; 5 string, 13 resource and 14 variant have no fixed size and no place in a classifier."""
+
+MIN_SCALE = 1e-20
+"""Of a tensor with one scale; LiteRT 2.3.0 overflows and crashes on quotients of scales near 1e-40."""
+ZERO_POINTS = {"int4": (-8, 7), "int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
+"""Lowest and highest zero point; 0 for all other dtypes."""
 
 
 @dataclass(frozen=True)
@@ -180,11 +187,16 @@ def _walk_root(root: _Table) -> ModelStructure:
     for signature in root.children(7, "SignatureDef"):
         index = signature.scalar(4, "I")
         _require_index(index, len(subgraphs), signature.name, "subgraph")
+        signature.text(2)
+        # Subgraph and signature number inputs 1 and 0, outputs 2 and 1.
         for number in (0, 1):
+            ends = subgraphs[index].numbers(number + 1, "i")
             for entry in signature.children(number, "TensorMap"):
                 entry.text(0)
-                _require_index(entry.scalar(1, "I"), walked[index].tensor_count, entry.name, "tensor")
-        signature.text(2)
+                if entry.scalar(1, "I") not in ends:
+                    raise _Malformed(
+                        f"{entry.name} of {signature.name} is no input or output of its subgraph"
+                    )
     return walked[0]
 
 
@@ -212,11 +224,12 @@ def _walk_subgraph(subgraph: _Table, buffer_sizes: list[int], code_count: int) -
 
 def _walk_operator(operator: _Table, tensor_count: int, code_count: int) -> None:
     _require_index(operator.scalar(0, "I"), code_count, operator.name, "operator code")
-    for number in (1, 2, 8):
-        for index in operator.numbers(number, "i"):
-            # -1 stands for an optional input that is left out.
-            if not (index == -1 and number == 1):
-                _require_index(index, tensor_count, operator.name, "tensor")
+    inputs = operator.numbers(1, "i")
+    # -1 stands for an optional input that is left out: a bias, never the picture or the weights.
+    present = (*inputs[:2], *(index for index in inputs[2:] if index != -1))
+    for indices in (present, operator.numbers(2, "i"), operator.numbers(8, "i")):
+        for index in indices:
+            _require_index(index, tensor_count, operator.name, "tensor")
     operator.child(4, f"{operator.name} options")
     operator.vector(5, 1)
     operator.vector(7, 1)
@@ -239,14 +252,16 @@ def _walk_tensor(table: _Table, buffer_sizes: list[int]) -> TensorSpec:
     _require_index(buffer_index, len(buffer_sizes), table.name, "buffer")
     stored_bytes = buffer_sizes[buffer_index]
     wanted_bytes = (math.prod(shape) * bits + 7) // 8
+    if wanted_bytes > MAX_TENSOR_BYTES:
+        raise _Malformed(f"{table.name} {dtype} {list(shape)} has {wanted_bytes:,} bytes")
     sparse = table.child(6, f"{table.name} sparsity") is not None
     if stored_bytes and not sparse and stored_bytes != wanted_bytes:
         raise _Malformed(f"{table.name} {dtype} {list(shape)} has {stored_bytes} bytes, not {wanted_bytes}")
-    scale, zero_point = _quantization(table, shape)
+    scale, zero_point = _quantization(table, shape, dtype)
     return TensorSpec(signature or shape, dtype, scale, zero_point)
 
 
-def _quantization(table: _Table, shape: tuple[int, ...]) -> tuple[float, int]:
+def _quantization(table: _Table, shape: tuple[int, ...], dtype: str) -> tuple[float, int]:
     """Scale and zero point of a tensor with one of each; (0.0, 0) when it has none or one per channel."""
     quantization = table.child(4, f"{table.name} quantization")
     if quantization is None:
@@ -258,8 +273,14 @@ def _quantization(table: _Table, shape: tuple[int, ...]) -> tuple[float, int]:
     if len(zero_points) not in (0, 1, len(scales)):
         raise _Malformed(f"{table.name} has {len(scales)} scales and {len(zero_points)} zero points")
     # By sum and min, at C speed: a MobileNetV2 has 17,000 scales. A NaN or an infinity survives the sum.
-    if scales and (not math.isfinite(sum(scales)) or min(scales) < 0):
-        raise _Malformed(f"{table.name} has a scale that is negative or not finite")
+    # A dead channel may have the scale 0; a whole tensor may not.
+    least = MIN_SCALE if len(scales) == 1 else 0.0
+    if scales and (not math.isfinite(sum(scales)) or min(scales) < least):
+        raise _Malformed(f"{table.name} has a scale that is too small, negative or not finite")
+    low, high = ZERO_POINTS.get(dtype, (0, 0))
+    if zero_points and (min(zero_points) < low or max(zero_points) > high):
+        # Not pedantry: LiteRT 2.3.0 indexes tables with them and crashes.
+        raise _Malformed(f"{table.name} has a zero point that {dtype} does not have")
     if len(scales) > 1:
         axis = quantization.scalar(6, "i")
         if not 0 <= axis < len(shape) or shape[axis] != len(scales):

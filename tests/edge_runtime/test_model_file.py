@@ -164,6 +164,32 @@ def test_every_offset_of_the_flatbuffer_is_checked() -> None:
     assert refused > 500
 
 
+def inject(body: bytes, find: bytes, value: bytes) -> bytes:
+    """The model with one unique piece replaced by another of the same length."""
+    assert body.count(find) == 1 and len(find) == len(value)
+    return body.replace(find, value)
+
+
+def test_what_crashed_the_native_library_is_refused() -> None:
+    """Each of these was a segmentation fault, an abort or an endless loop in LiteRT 2.3.0, found by mutation."""
+    body = flatbuffer_of(good("tiny_uint8.tflite"))
+    output = struct.pack("<I", 1) + struct.pack("<q", -128) + struct.pack("<If", 1, 1 / 256)
+    for zero_point, scale, reason in (
+        (-33_024, 1 / 256, "zero point that int8 does not have"),
+        (-128, 1e-42, "scale that is too small"),
+        (-128, 0.0, "scale that is too small"),
+    ):
+        hostile = struct.pack("<I", 1) + struct.pack("<q", zero_point) + struct.pack("<If", 1, scale)
+        with pytest.raises(NotATfliteFile, match=reason):
+            walk_model(inject(body, output, hostile), where="m")
+    # The first operator of the float model reads tensors 0, 6 and 7; without its filter LiteRT dereferences null.
+    body = flatbuffer_of(good("tiny_float32.tflite"))
+    reads = struct.pack("<4i", 3, 0, 6, 7)
+    with pytest.raises(NotATfliteFile, match="names tensor -1"):
+        walk_model(inject(body, reads, struct.pack("<4i", 3, 0, -1, 7)), where="m")
+    walk_model(inject(body, reads, struct.pack("<4i", 3, 0, 6, -1)), where="m")  # a bias may be left out
+
+
 def mutate(data: bytes, chance: random.Random) -> bytes:
     """One to four random injuries."""
     changed = bytearray(data)
