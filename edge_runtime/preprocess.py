@@ -58,8 +58,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Pillow's decoders raise any of these on damaged files.
+# Pillow's decoders raise any of these on damaged files; Warning where the caller has made warnings errors.
 _DECODER_ERRORS = (
+    Warning,
     OSError,
     ValueError,
     SyntaxError,
@@ -253,8 +254,15 @@ def _round_half_up(side_px: float) -> int:
 
 def crop(image: Image.Image, geometry: Geometry) -> Image.Image:
     """Cuts the contract's region out of an upright RGB photo."""
-    box = crop_box(image.width, image.height, geometry)
-    return image if box == (0, 0, image.width, image.height) else image.crop(box)
+    left, top, right, bottom = box = crop_box(image.width, image.height, geometry)
+    if box == (0, 0, image.width, image.height):
+        return image
+    if (right - left) * (bottom - top) <= (Image.MAX_IMAGE_PIXELS or MAX_PIXELS):
+        return image.crop(box)
+    # Image.crop calls a region above Pillow's limit a bomb; the photo is decoded already, within our own limit.
+    return image.transform(
+        (right - left, bottom - top), Image.Transform.EXTENT, box, Image.Resampling.NEAREST
+    )
 
 
 def resize(image: Image.Image, input_spec: InputSpec) -> Image.Image:

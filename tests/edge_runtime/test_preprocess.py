@@ -184,21 +184,59 @@ def test_orientation_in_big_endian_exif() -> None:
     assert exif_orientation(block) == 8
 
 
-@pytest.mark.parametrize("step", range(3))
-def test_a_truncated_jpeg_is_refused_at_every_length(step: int, contract: ModelContract) -> None:
-    photo = [p.jpeg(), p.jpeg(progressive=True), p.jpeg(200, 150)][step]
-    # The last two bytes are the end mark: all pixels are there without it.
-    lengths = [*range(1, len(photo) - 2, max(1, len(photo) // 150)), len(photo) - 3]
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "jpeg",
+            "jpeg_progressive",
+            "jpeg_cmyk",
+            "jpeg_exif_6",
+            "png",
+            "png_palette_transparent",
+            "png_animated",
+        ),
+        *(
+            "png_exif_6",
+            "webp",
+            "webp_animated",
+            "bmp",
+            "bmp_palette",
+            "tiff",
+            "tiff_lzw",
+            "tiff_pages",
+            "tiff_exif_6",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # Pillow remarks on TIFF metadata that is cut off.
+def test_a_truncated_picture_is_refused_at_every_length(name: str, contract: ModelContract) -> None:
+    """Or it is whole: an end mark or a second page may be missing, a pixel may not."""
+    photo = p.READABLE[name]()
+    whole = decode_rgb(photo, contract)
+    lengths = [*range(0, len(photo), max(1, len(photo) // 150)), *range(len(photo) - 20, len(photo))]
     refused = 0
     for length in lengths:
         try:
-            decode_rgb(photo[:length], contract)
+            image = decode_rgb(photo[:length], contract)
         except ImageUnreadable:
             refused += 1
-            continue
-        # Only the padding of the last entropy-coded bytes may be missing without anyone noticing.
-        assert length > len(photo) - 8, length
-    assert refused >= len(lengths) - 2
+        else:
+            assert (image.size, image.tobytes()) == (whole.size, whole.tobytes()), length
+    assert refused > len(lengths) // 3
+    if name.startswith("jpeg"):
+        assert refused == len(lengths)
+
+
+def test_pillows_warnings_made_errors_are_ours(contract: ModelContract) -> None:
+    """pytest runs with warnings as errors, and so may a caller."""
+    photo = p.READABLE["tiff"]()
+    refused = 0
+    for length in range(len(photo) - 300, len(photo)):
+        with pytest.raises(ImageUnreadable):
+            decode_rgb(photo[:length], contract)
+        refused += 1
+    assert refused == 300
 
 
 @pytest.mark.parametrize(
@@ -269,6 +307,13 @@ def test_crops_lie_inside_and_in_the_middle(kind: str) -> None:
         assert 0 <= (width_px - right) - left <= 1 and 0 <= (height_px - bottom) - top <= 1
         if kind == "center_square":
             assert right - left == bottom - top
+
+
+def test_a_region_above_pillows_limit_is_cut_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = draw_photo(2, 101, 67)
+    expected = crop(image, geometry(crop_fraction=0.7)).tobytes()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert crop(image, geometry(crop_fraction=0.7)).tobytes() == expected
 
 
 def test_resize_is_pillows_antialiased_bilinear(contract: ModelContract) -> None:
