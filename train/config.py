@@ -145,8 +145,11 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class DecisionConfig:
-    """Rules of the contract, with thresholds chosen on the validation photos."""
+    """From logits to answers, after training: a finished run can be given another [decision] and is measured again."""
 
+    prior_correction: float = 0.0
+    """Scores are divided by the training prior to this power, in the last layer's bias (logit adjustment, Menon et al.
+    2021): 1 answers as if all classes were equally common, which is what balanced accuracy asks for."""
     refer_share: float = 0.1
     """The least certain share of photos that the model should refer to a person; 0 for no rule."""
 

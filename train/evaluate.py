@@ -40,6 +40,18 @@ def predict_logits(
     return np.concatenate(parts)
 
 
+def correct_prior(model: Any, prior: FloatArray, exponent: float) -> None:
+    """Divides the answers by the training prior ** exponent, in place, in the bias of the last layer.
+
+    Args:
+        model: Ends in a Dense of logits with a bias.
+        prior: [classes] shares of the classes among the photos as they were drawn in training.
+        exponent: 0 changes nothing.
+    """
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel, (bias - exponent * np.log(prior)).astype(bias.dtype)])
+
+
 def fit_temperature(y_true: IntArray, logits: FloatArray) -> Calibration:
     """The temperature that minimizes the negative log likelihood (Guo et al. 2017)."""
     rows = np.arange(len(y_true))

@@ -57,7 +57,7 @@ def run_experiment(config_path: Path, run: Path, data_folder: Path | None = None
     config = load_config(config_path)
     labels = load_labels(config.data.labels)
     state = _open_run(config, config_path, run)
-    if state["status"] == "done":
+    if state["status"] == "done":  # With the same [decision]; with another one only training is over.
         print(f"{run}: this run is complete; see {run / 'metrics.json'}")
         done: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         return done
@@ -85,17 +85,7 @@ def _open_run(config: TrainConfig, config_path: Path, run: Path) -> dict[str, An
     """The state in run.json, new or of the interrupted run; refuses a directory of another config."""
     resolved = json.loads(json.dumps(config.to_dict()))
     if (run / "run.json").exists():
-        before = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        if before != resolved:
-            changed = sorted(key for key in {*before, *resolved} if before.get(key) != resolved.get(key))
-            raise RunInvalid(
-                f"{run}: this run directory belongs to another config",
-                found=f"differences in {', '.join(changed)}",
-                expected="the config it was started with",
-                fix="choose another --workdir, or restore the config",
-            )
-        state: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        return state
+        return _reopen_run(resolved, config_path, run)
     if run.exists() and any(path.name not in ("config.toml", "config.json") for path in run.iterdir()):
         raise RunInvalid(
             f"{run}: not a run directory",
@@ -104,8 +94,7 @@ def _open_run(config: TrainConfig, config_path: Path, run: Path) -> dict[str, An
             fix="choose another --workdir",
         )
     run.mkdir(parents=True, exist_ok=True)
-    run_dir.write_text(run / "config.toml", config_path.read_text(encoding="utf-8"))
-    run_dir.write_json(run / "config.json", resolved)
+    _write_config(resolved, config_path, run)
     started = datetime.now(UTC)
     state = {
         "run_id": f"{config.name}-{started:%Y%m%d-%H%M%S}",
@@ -117,6 +106,30 @@ def _open_run(config: TrainConfig, config_path: Path, run: Path) -> dict[str, An
     }
     run_dir.write_json(run / "run.json", state)
     return state
+
+
+def _reopen_run(resolved: dict[str, Any], config_path: Path, run: Path) -> dict[str, Any]:
+    """The state of an interrupted or finished run. Another [decision] is taken: it begins after training."""
+    before = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    state: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    changed = sorted(key for key in {*before, *resolved} if before.get(key) != resolved.get(key))
+    if changed == ["decision"]:
+        state["status"] = "training"
+        run_dir.write_json(run / "run.json", state)
+        _write_config(resolved, config_path, run)
+    elif changed:
+        raise RunInvalid(
+            f"{run}: this run directory belongs to another config",
+            found=f"differences in {', '.join(changed)}",
+            expected="the config it was started with (only [decision] may change)",
+            fix="choose another --workdir, or restore the config",
+        )
+    return state
+
+
+def _write_config(resolved: dict[str, Any], config_path: Path, run: Path) -> None:
+    run_dir.write_text(run / "config.toml", config_path.read_text(encoding="utf-8"))
+    run_dir.write_json(run / "config.json", resolved)
 
 
 # -------------------------------------------------------------------- photos, split, contract
@@ -214,6 +227,7 @@ def _train(
     import tf_keras
 
     from train.backbones import build_model
+    from train.evaluate import correct_prior
     from train.loop import Trainer, TrainingData
     from train.pipeline import margin_px
     from train.sampling import loss_weights, photo_weights
@@ -247,6 +261,8 @@ def _train(
     history = Trainer(model, config, data, contract.normalization, run).train()
     fixed = build_model(config.model, len(codes), config.input.size_px, pretrained=False)
     fixed.set_weights(model.get_weights())
+    prior = np.bincount(truth["train"], weights=drawn, minlength=len(codes))
+    correct_prior(fixed, prior, config.decision.prior_correction)
     with run_dir.whole_file(run / "model.keras") as temporary:
         fixed.save(str(temporary))
     return fixed, history

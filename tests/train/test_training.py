@@ -214,3 +214,19 @@ def test_a_moved_lesion_is_refused_on_resume(
     assert status == 2
     assert moved["lesion_id"] in output
     assert not (run / "model.keras").exists()
+
+
+def test_another_decision_is_measured_without_training(finished: Path, data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "decided"
+    shutil.copytree(finished, run)
+    other = tmp_path / "other.toml"
+    other.write_text(CONFIG + "[decision]\nprior_correction = 1.0\nrefer_share = 0.3\n", encoding="utf-8")
+    status, output = finish(other, run, data)
+    assert status == 0, output
+    assert "step/s" not in output
+    assert (run / "history.csv").read_bytes() == (finished / "history.csv").read_bytes()
+    assert (run / "model.keras").read_bytes() != (finished / "model.keras").read_bytes()
+    before = json.loads((finished / "contract.json").read_text())
+    after = json.loads((run / "contract.json").read_text())
+    assert "30%" in after["decision"]["refer"]["source"]
+    assert before["provenance"] == after["provenance"]
