@@ -9,7 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from convert.files import require_out
 from convert.recipes import QAT_OPTIONS, RECIPES, QatSettings, find_recipe
+from convert.run_directory import read_run
 from edge_runtime.errors import EXIT_OK, EdgeError, UsageError
 
 EXIT_INTERRUPTED = 130
@@ -80,12 +82,11 @@ def _convert(arguments: argparse.Namespace) -> None:
             f"recipe {recipe.name} does no fine-tuning", found=options, fix="leave these options out"
         )
     settings = dataclasses.replace(QatSettings(seed=arguments.seed), **changed)
-    # Late, so that usage errors and --help do not wait for TensorFlow.
-    from convert.conversion import Request, convert_run, require_out
-    from convert.run_directory import read_run
-
     require_out(arguments.out)
     run = read_run(arguments.run, arguments.data)
+    # Late, so that usage errors and --help do not wait for TensorFlow.
+    from convert.conversion import Request, convert_run
+
     report = convert_run(run, Request(recipe, arguments.out, settings, arguments.seed))
     print(_summary(arguments.out, report))
 

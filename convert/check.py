@@ -6,7 +6,7 @@ split says is reported, float and converted as a pair on the same photos.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -234,10 +234,6 @@ def _number(value: float) -> float | None:
 def labels_of(photos: Sequence[Photo]) -> IntArray:
     """Class indices of photos, [n]."""
     return np.array([photo.label for photo in photos], dtype=np.int64)
-
-
-Predict = Callable[[PixelArray], FloatArray]
-"""Pixels to the Keras model's scores."""
 
 
 def check_golden(path: Path) -> None:

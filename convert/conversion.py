@@ -14,13 +14,13 @@ import numpy as np
 
 from convert import calibration, check, export, recipes
 from convert.embed import embed_entries, embed_metadata
-from convert.files import json_text, sha256_of, whole_files
+from convert.files import json_text, report_path, require_out, sha256_of, whole_files
 from convert.golden import GoldenResult, make_golden
+from convert.keras_answers import Predictor
 from convert.pixels import PixelArray, cached_pixels, read_pixels
 from convert.recipes import QAT_OPTIONS, QatSettings, Recipe
 from convert.run_directory import SPLITS, Photo, Run, require_whole_chain
 from convert.tensors import FileInfo, require_as_specified
-from edge_runtime.errors import UsageError
 
 REPORT_SCHEMA = 1
 PACKAGES = (
@@ -55,11 +55,6 @@ class _Converted:
     qat: dict[str, Any] | None
 
 
-def report_path(out: Path) -> Path:
-    """model.json beside model.tflite."""
-    return out.with_suffix(".json")
-
-
 def convert_run(run: Run, request: Request) -> dict[str, Any]:
     """Converts a run; writes the .tflite and its .json, both or neither.
 
@@ -74,7 +69,8 @@ def convert_run(run: Run, request: Request) -> dict[str, Any]:
     require_whole_chain(run)
     started = time.monotonic()
     float_model = export.load_float_model(run.model_path, run.contract)
-    converted = _apply_recipe(run, request, float_model)
+    keras = Predictor(float_model, run.contract)
+    converted = _apply_recipe(run, request, float_model, keras)
     contract = dataclasses.replace(
         run.contract,
         provenance=dataclasses.replace(run.contract.provenance, recipe=request.recipe.name),
@@ -87,7 +83,6 @@ def convert_run(run: Run, request: Request) -> dict[str, Any]:
     with whole_files([report_path(request.out), request.out]) as (json_file, tflite_file):
         tflite_file.write_bytes(complete)
         check.check_golden(tflite_file)
-        keras = _keras_predict(float_model, run)
         gate = _gate(run, request.recipe, tflite_file, keras)
         test = _test_report(run, tflite_file, keras)
         report = _report(run, request, converted, golden, gate, test)
@@ -97,22 +92,7 @@ def convert_run(run: Run, request: Request) -> dict[str, Any]:
     return report
 
 
-def require_out(out: Path) -> None:
-    """Refuses, before minutes are spent, an output that cannot be written.
-
-    Raises:
-        UsageError: Not a .tflite name, or its folder is missing.
-    """
-    if out.suffix != ".tflite":
-        raise UsageError("--out names no model file", found=str(out), expected="a name that ends in .tflite")
-    if not out.parent.is_dir():
-        raise UsageError("--out's folder does not exist", found=str(out.parent), fix="make the folder first")
-    for path in (out, report_path(out)):
-        if path.is_dir():
-            raise UsageError("--out is a folder", found=str(path), expected="a file to write")
-
-
-def _apply_recipe(run: Run, request: Request, float_model: Any) -> _Converted:
+def _apply_recipe(run: Run, request: Request, float_model: Any, keras: Predictor) -> _Converted:
     recipe, contract = request.recipe, run.contract
     dataset, qat_report, calibration_report = None, None, None
     model = float_model
@@ -124,7 +104,7 @@ def _apply_recipe(run: Run, request: Request, float_model: Any) -> _Converted:
         calibration_report = calibration.describe(chosen, codes, request.seed)
         calibration_u8 = read_pixels(chosen, contract, progress="calibration photos")
         if recipe.needs_qat:
-            model, qat_report = _fine_tune(run, request, float_model, calibration_u8)
+            model, qat_report = _fine_tune(run, request, float_model, keras, calibration_u8)
         else:
             dataset = export.representative_dataset(calibration_u8, contract)
     tflite = export.to_tflite(export.with_softmax(model), recipe, contract, dataset)
@@ -132,7 +112,7 @@ def _apply_recipe(run: Run, request: Request, float_model: Any) -> _Converted:
 
 
 def _fine_tune(
-    run: Run, request: Request, float_model: Any, calibration_u8: PixelArray
+    run: Run, request: Request, float_model: Any, keras: Predictor, calibration_u8: PixelArray
 ) -> tuple[Any, dict[str, Any]]:
     from convert import qat
     from convert.training_stream import TrainingStream, sampling_weights
@@ -149,19 +129,12 @@ def _fine_tune(
         settings.seed,
     )
     val_u8 = cached_pixels(run, val, "val")
-    float_probs = qat.predict_probs(float_model, val_u8, contract)
-    validation = qat.Validation(val_u8, check.labels_of(val), float_probs)
+    validation = qat.Validation(val_u8, check.labels_of(val), keras(val_u8))
     folder = run.work_folder / request.recipe.name
     return qat.fine_tune(float_model, contract, settings, stream, calibration_u8, validation, folder)
 
 
-def _keras_predict(float_model: Any, run: Run) -> check.Predict:
-    from convert.qat import predict_probs
-
-    return lambda pixels_u8: predict_probs(float_model, pixels_u8, run.contract)
-
-
-def _gate(run: Run, recipe: Recipe, tflite: Path, keras: check.Predict) -> dict[str, Any]:
+def _gate(run: Run, recipe: Recipe, tflite: Path, keras: Predictor) -> dict[str, Any]:
     photos = check.choose_check_photos(run.photos)
     pixels_u8 = _check_pixels(run, photos)
     comparison = check.compare(
@@ -188,7 +161,7 @@ def _check_pixels(run: Run, photos: tuple[Photo, ...]) -> PixelArray:
     return np.concatenate(parts)
 
 
-def _test_report(run: Run, tflite: Path, keras: check.Predict) -> dict[str, Any] | None:
+def _test_report(run: Run, tflite: Path, keras: Predictor) -> dict[str, Any] | None:
     """Float and converted on the test split; None if there is none. Decides nothing."""
     photos = run.split("test")
     if not photos:

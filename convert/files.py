@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all. stdlib only."""
+"""The files that commands write: which, and whole or not at all. stdlib only."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from edge_runtime.errors import UsageError
 
 
 @contextmanager
@@ -44,3 +46,23 @@ def sha256_of(path: Path) -> str:
 def json_text(data: Any) -> str:
     """Indented JSON with a final newline."""
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def report_path(out: Path) -> Path:
+    """model.json beside model.tflite."""
+    return out.with_suffix(".json")
+
+
+def require_out(out: Path) -> None:
+    """Refuses, before minutes are spent, an output that cannot be written.
+
+    Raises:
+        UsageError: Not a .tflite name, or its folder is missing.
+    """
+    if out.suffix != ".tflite":
+        raise UsageError("--out names no model file", found=str(out), expected="a name that ends in .tflite")
+    if not out.parent.is_dir():
+        raise UsageError("--out's folder does not exist", found=str(out.parent), fix="make the folder first")
+    for path in (out, report_path(out)):
+        if path.is_dir():
+            raise UsageError("--out is a folder", found=str(path), expected="a file to write")

@@ -9,8 +9,10 @@ What is done, and why:
   float model was chosen and calibrated on validation photos; the file must answer as it does, so the float model is
   the better teacher than the labels, which it has mostly learnt by heart (Hinton et al. 2015; Beyer et al. 2022 for
   same-view distillation). `hard_label_weight` adds the labels' cross-entropy.
-- Batch normalization is frozen, statistics and scale alike: the file holds it folded into the weights, so training it
-  with batch statistics would fit a network that is never run.
+- Batch normalization keeps its statistics; its scale and offset learn, since they are free in the file (folded into
+  per-channel scales and biases) and mend what rounding shifts. On the phantom set (MobileNetV2 0.35, 96 px, 120 steps at
+  3e-4, 69 validation photos) the mean score difference was 0.0168 before the first step and then, at its end, 0.016 so,
+  0.031 with scale and offset frozen too, 0.064 with batch statistics.
 - The best epoch is the one whose simulated answers agree most with the float model's on validation photos; epoch 0
   (ranges set, nothing trained) counts too. The test split is never read.
 
@@ -39,12 +41,13 @@ from tqdm import tqdm
 
 from convert.export import LOGITS_LAYER
 from convert.files import whole_file
+from convert.keras_answers import FloatArray, Predictor
 from convert.pixels import PixelArray, normalize
 from convert.recipes import QatSettings
 from convert.training_stream import IntArray, TrainingStream
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConversionRefused
-from train.metrics import balanced_accuracy, softmax
+from train.metrics import balanced_accuracy
 
 # Passes over the calibration photos until every layer has seen inputs that its predecessors' final ranges give.
 RANGE_PASSES = 3
@@ -52,8 +55,7 @@ RANGE_BATCHES = 8
 WARMUP_SHARE = 0.1
 # Adam and not plain SGD: gradients of depthwise and pointwise kernels differ by orders of magnitude in size.
 ADAM_BETA_2 = 0.99
-EVALUATION_BATCH = 32
-FloatArray = npt.NDArray[np.float64]
+LEARNED_WEIGHTS = ("kernel:0", "bias:0", "gamma:0", "beta:0")
 
 
 @dataclass
@@ -86,6 +88,8 @@ def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArr
     Raises:
         ConversionRefused: tfmot cannot quantize a layer.
     """
+    # tfmot names its input layer by a counter, which would end in the file's tensor names.
+    tf_keras.backend.reset_uids()
     try:
         model = tfmot.quantization.keras.quantize_model(float_model)
     except (ValueError, RuntimeError) as error:
@@ -97,22 +101,16 @@ def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArr
     for layer in model.layers:
         inner = getattr(layer, "layer", layer)
         if isinstance(inner, tf_keras.layers.BatchNormalization):
-            inner.trainable = False
+            inner.trainable = False  # Keras: it then uses its moving statistics and leaves them alone
     _set_input_range(model, contract)
     _set_activation_ranges(model, calibration_u8, contract)
     return model
 
 
 def trained_variables(model: Any) -> list[Any]:
-    """Kernels and biases; batch normalization's scale and offset stay."""
-    frozen = {
-        id(variable)
-        for layer in model.layers
-        if isinstance(getattr(layer, "layer", layer), tf_keras.layers.BatchNormalization)
-        for variable in layer.weights
-    }
-    unique = {id(v): v for v in model.trainable_variables if id(v) not in frozen}
-    return list(unique.values())
+    """Kernels, biases, and batch normalization's scale and offset, each once, in the model's order."""
+    unique = {id(w): w for layer in model.layers for w in getattr(layer, "layer", layer).weights}
+    return [w for w in unique.values() if w.name.split("/")[-1].endswith(LEARNED_WEIGHTS)]
 
 
 def _set_input_range(model: Any, contract: ModelContract) -> None:
@@ -182,8 +180,9 @@ def fine_tune(
     saver = _Saver(folder / "state.npz", key, model, optimizer)
     progress = saver.restore()
     train_step = _train_step(model, float_model, optimizer, learned, settings)
+    predictor = Predictor(model, contract)
     if not progress.history:
-        _end_epoch(model, contract, validation, 0, None, progress, saver)
+        _end_epoch(predictor, validation, 0, None, progress, saver)
     epoch_losses: list[float] = []
     bar = tqdm(total=steps, initial=progress.step, desc="int8_qat", unit="step")
     for views, labels in stream.batches(progress.step, steps):
@@ -193,7 +192,7 @@ def fine_tune(
         bar.set_postfix(loss=f"{epoch_losses[-1]:.4f}", agreement=f"{progress.history[-1]['agreement']:.3f}")
         if progress.step % stream.steps_per_epoch == 0:
             epoch = progress.step // stream.steps_per_epoch
-            _end_epoch(model, contract, validation, epoch, epoch_losses[-1], progress, saver)
+            _end_epoch(predictor, validation, epoch, epoch_losses[-1], progress, saver)
         elif progress.step % settings.checkpoint_every_steps == 0:
             saver.save(progress)
     bar.close()
@@ -203,7 +202,7 @@ def fine_tune(
     return model, {
         "settings": asdict(settings),
         "optimizer": f"Adam, beta_2 {ADAM_BETA_2}",
-        "batch_normalization": "frozen",
+        "batch_normalization": "statistics frozen, scale and offset learnt",
         "steps": steps,
         "photos": len(stream.labels),
         "best_epoch": progress.best_epoch,
@@ -243,8 +242,7 @@ def _train_step(
 
 
 def _end_epoch(
-    model: Any,
-    contract: ModelContract,
+    predictor: Predictor,
     validation: Validation,
     epoch: int,
     loss: float | None,
@@ -252,7 +250,7 @@ def _end_epoch(
     saver: _Saver,
 ) -> None:
     """Measures the simulated model on validation photos, keeps the weights if they are the best, checkpoints."""
-    probs = predict_probs(model, validation.pixels_u8, contract)
+    probs = predictor(validation.pixels_u8)
     answers, float_answers = probs.argmax(axis=1), validation.float_probs.argmax(axis=1)
     progress.history.append(
         {
@@ -269,16 +267,6 @@ def _end_epoch(
         progress.best_epoch = epoch
         saver.keep_best()
     saver.save(progress)
-
-
-def predict_probs(model: Any, pixels_u8: PixelArray, contract: ModelContract) -> FloatArray:
-    """Softmax of a logits model's answers, [n, labels]."""
-    forward = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
-    parts = [
-        forward(tf.constant(normalize(pixels_u8[i : i + EVALUATION_BATCH], contract))).numpy()
-        for i in range(0, len(pixels_u8), EVALUATION_BATCH)
-    ]
-    return softmax(np.concatenate(parts).astype(np.float64))
 
 
 def _key(float_model: Any, settings: QatSettings, stream: TrainingStream, calibration_u8: PixelArray) -> str:

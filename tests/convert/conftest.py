@@ -23,10 +23,6 @@ class Conversion:
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory with a trained model; read only, RUN/convert aside."""
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
     return make_run(tmp_path_factory.mktemp("trained"))
 
 

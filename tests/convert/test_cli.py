@@ -1,0 +1,84 @@
+"""The commands as a user types them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convert.__main__ import main
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--recipe", "int4", "--out", "m.tflite"], ("int4", "float32 or int8_ptq or int8_qat")),
+        (["--recipe", "float32", "--epochs", "3", "--out", "m.tflite"], ("no fine-tuning", "--epochs")),
+        (["--recipe", "float32", "--out", "m.onnx"], ("m.onnx", ".tflite")),
+        (["--recipe", "float32", "--out", "absent/m.tflite"], ("absent", "make the folder")),
+    ],
+)
+def test_usage_errors(
+    options: list[str],
+    words: tuple[str, ...],
+    run_without_model: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert main([str(run_without_model), *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    for word in words:
+        assert word in captured.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--recipe"], ["--recipe", "float32", "--out", "m.tflite", "--epoch", "3"]]
+)
+def test_parser_is_strict(options: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["run", *options])
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("module", ["convert", "convert.card"])
+def test_help_is_quick_and_loads_no_tensorflow(module: str) -> None:
+    code = f"import runpy, sys; sys.argv = ['x', '--help']; runpy.run_module({module!r}, run_name='__main__')"
+    check = f"import atexit, sys; atexit.register(lambda: print('tensorflow' in sys.modules)); {code}"
+    done = subprocess.run(
+        [sys.executable, "-c", check], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: python -m convert")
+    assert done.stdout.endswith("False\n")
+
+
+def test_wrong_run_directory_in_a_real_process(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "convert",
+            "absent",
+            "--recipe",
+            "float32",
+            "--out",
+            str(tmp_path / "m.tflite"),
+        ],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: absent: not a run directory")
+    assert list(tmp_path.iterdir()) == []

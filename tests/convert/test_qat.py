@@ -1,0 +1,138 @@
+"""Fine-tuning: what it starts from, what it leaves alone, and that kill -9 changes nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.convert.synthetic_run import SIZE_PX, make_contract, make_model
+
+pytestmark = pytest.mark.tf
+REPOSITORY = Path(__file__).parents[2]
+# One step of the final tensor's 8 bits, and some more for sums in another order.
+RANGE_TOLERANCE = 0.02
+EPOCHS = 16
+DEADLINE_S = 240
+
+
+@pytest.fixture(scope="module")
+def quantized() -> tuple[Any, Any, np.ndarray]:
+    """A float model, its quantization-aware twin, and the pixels that set the ranges."""
+    from convert.qat import quantize
+
+    float_model = make_model()
+    pixels_u8 = np.random.default_rng(0).integers(60, 200, (32, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
+    return float_model, quantize(float_model, make_contract(), pixels_u8), pixels_u8
+
+
+def test_input_range_is_the_pixels(quantized: tuple[Any, Any, np.ndarray]) -> None:
+    ends = {
+        w.name.split("_")[-1]: float(w.numpy())
+        for w in quantized[1].layers[1].weights
+        if "step" not in w.name
+    }
+    assert ends == {"min:0": -1.0, "max:0": 127 / 128}
+
+
+def test_ranges_are_those_of_the_photos_not_the_initial_guess(quantized: tuple[Any, Any, np.ndarray]) -> None:
+    float_model, model, pixels_u8 = quantized
+    logits = float_model((pixels_u8.astype(np.float32) - 128) / 128).numpy()
+    ends = [float(w.numpy()) for w in model.layers[-1].weights if "post_activation" in w.name]
+    assert len(ends) == 2
+    # tfmot extends a range to hold zero.
+    expected = (min(0.0, float(logits.min())), max(0.0, float(logits.max())))
+    width = expected[1] - expected[0]
+    assert max(ends) < 6 and min(ends) > -6
+    assert (min(ends), max(ends)) == pytest.approx(expected, abs=width * 0.25)
+
+
+def test_simulated_rounding_is_small(quantized: tuple[Any, Any, np.ndarray]) -> None:
+    from convert.keras_answers import Predictor
+
+    float_model, model, pixels_u8 = quantized
+    answers = [Predictor(model, make_contract())(pixels_u8) for model in (float_model, model)]
+    difference = np.abs(answers[0] - answers[1]).max()
+    assert 0 < difference < RANGE_TOLERANCE
+
+
+def test_statistics_are_frozen_and_everything_else_learns(quantized: tuple[Any, Any, np.ndarray]) -> None:
+    from convert.qat import trained_variables
+
+    names = [variable.name.split("/")[-1] for variable in trained_variables(quantized[1])]
+    counts = {kind: sum(kind in name for name in names) for kind in ("kernel", "bias", "gamma", "beta")}
+    assert counts == {"kernel": 6, "bias": 1, "gamma": 5, "beta": 5}
+    assert len(names) == 17
+    model, pixels_u8 = quantized[1], quantized[2]
+    statistics = [w for w in model.weights if "moving" in w.name]
+    assert len(statistics) == 10
+    before = [w.numpy() for w in statistics]
+    model(pixels_u8[:4].astype(np.float32) / 128 - 1, training=True)
+    assert all(np.array_equal(w.numpy(), old) for w, old in zip(statistics, before, strict=True))
+
+
+def test_layers_that_tfmot_cannot_quantize_are_refused() -> None:
+    import tf_keras
+
+    from convert.qat import quantize
+    from edge_runtime.errors import ConversionRefused
+
+    class Unheard(tf_keras.layers.Layer):  # type: ignore[misc]
+        def call(self, inputs: Any) -> Any:
+            return inputs
+
+    inputs = tf_keras.Input((SIZE_PX, SIZE_PX, 3))
+    pooled = tf_keras.layers.GlobalAveragePooling2D()(Unheard(name="unheard")(inputs))
+    model = tf_keras.Model(inputs, tf_keras.layers.Dense(3, name="logits")(pooled))
+    with pytest.raises(ConversionRefused, match="Unheard"):
+        quantize(model, make_contract(), np.zeros((4, SIZE_PX, SIZE_PX, 3), np.uint8))
+
+
+def _arguments(run: Path, out: Path) -> list[str]:
+    options = ["--recipe", "int8_qat", "--epochs", str(EPOCHS), "--learning-rate", "1e-3", "--out", str(out)]
+    return [str(run), *options]
+
+
+def _saved_step(state: Path) -> int:
+    if not state.is_file():
+        return 0
+    with np.load(state) as saved:
+        return int(json.loads(saved["header"].tobytes())["step"])
+
+
+@pytest.mark.slow
+def test_killed_fine_tuning_resumes_to_the_same_model(
+    run_copy: Callable[[str], Path], tmp_path: Path
+) -> None:
+    from convert.__main__ import main
+
+    whole, killed = run_copy("whole"), run_copy("killed")
+    out = {run: tmp_path / f"{run.name}_out" / "m.tflite" for run in (whole, killed)}
+    for path in out.values():
+        path.parent.mkdir()
+    command = [sys.executable, "-m", "convert", *_arguments(killed, out[killed])]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    state = killed / "convert" / "int8_qat" / "state.npz"
+    deadline = time.monotonic() + DEADLINE_S
+    while _saved_step(state) == 0 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed: more EPOCHS"
+    interrupted_at = _saved_step(state)
+    assert 0 < interrupted_at < EPOCHS * 5
+    assert list(out[killed].parent.iterdir()) == []
+    for run in (whole, killed):
+        assert main(_arguments(run, out[run])) == 0
+    reports = [json.loads(path.with_suffix(".json").read_text()) for path in out.values()]
+    assert len(reports[0]["qat"]["history"]) == EPOCHS + 1
+    assert reports[0]["qat"] == reports[1]["qat"]
+    assert reports[0]["test"] == reports[1]["test"]
+    assert out[whole].read_bytes() == out[killed].read_bytes()
