@@ -65,8 +65,9 @@ def test_it_holds_the_model_and_its_card(wheel: zipfile.ZipFile) -> None:
     names = wheel.namelist()
     models = [name for name in names if name.endswith(".tflite")]
     assert len(models) == 1
-    assert [name for name in names if name.startswith("edge_runtime/models/") and name.endswith(".md")]
-    assert "edge_runtime/models/LICENSE.md" in names, "the weights' licence differs from the code's"
+    texts = {name for name in names if name.startswith("edge_runtime/models/") and name.endswith(".md")}
+    assert "edge_runtime/models/LICENSE.md" in texts, "the weights' licence differs from the code's"
+    assert texts - {"edge_runtime/models/LICENSE.md"}, "no model card"
 
 
 def test_it_is_small(wheel: zipfile.ZipFile) -> None:
