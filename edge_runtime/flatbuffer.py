@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from edge_runtime.errors import NotATfliteFile
 from edge_runtime.tensors import TensorSpec
@@ -38,8 +38,7 @@ ZERO_POINTS = {"int4": (-8, 7), "int8": (-128, 127), "uint8": (0, 255), "int16":
 """Lowest and highest zero point; 0 for all other dtypes."""
 
 
-@dataclass(frozen=True)
-class ModelStructure:
+class ModelStructure(NamedTuple):
     """What the walk saw."""
 
     inputs: tuple[TensorSpec, ...]
@@ -266,9 +265,13 @@ def _quantization(table: _Table, shape: tuple[int, ...], dtype: str) -> tuple[fl
     quantization = table.child(4, f"{table.name} quantization")
     if quantization is None:
         return 0.0, 0
-    quantization.numbers(0, "f")
-    quantization.numbers(1, "f")
-    scales, zero_points = quantization.numbers(2, "f"), quantization.numbers(3, "q")
+    for number in (0, 1):
+        quantization.vector(number, 4)
+    scales = quantization.numbers(2, "f")
+    # Weights have a zero for each of up to 1280 channels, which need not become Python integers.
+    first, count = quantization.vector(3, 8)
+    zeros = table.data.count(0, first, first + 8 * count) == 8 * count
+    zero_points = (0,) * min(count, MAX_ITEMS) if zeros else quantization.numbers(3, "q")
     quantization.child(5, f"{table.name} quantization details")
     if len(zero_points) not in (0, 1, len(scales)):
         raise _Malformed(f"{table.name} has {len(scales)} scales and {len(zero_points)} zero points")
@@ -278,7 +281,7 @@ def _quantization(table: _Table, shape: tuple[int, ...], dtype: str) -> tuple[fl
     if scales and (not math.isfinite(sum(scales)) or min(scales) < least):
         raise _Malformed(f"{table.name} has a scale that is too small, negative or not finite")
     low, high = ZERO_POINTS.get(dtype, (0, 0))
-    if zero_points and (min(zero_points) < low or max(zero_points) > high):
+    if not zeros and (min(zero_points) < low or max(zero_points) > high):
         # Not pedantry: LiteRT 2.3.0 indexes tables with them and crashes.
         raise _Malformed(f"{table.name} has a zero point that {dtype} does not have")
     if len(scales) > 1:

@@ -1,11 +1,13 @@
 """From what stands on the command line to the bytes of photos. stdlib only."""
 
+# Importing pathlib costs 4 ms of an edge-classify that takes 150, and this file is on its road.
+# ruff: noqa: PTH112, PTH113, PTH118, PTH119, PTH122, PTH123, PTH208
+
 from __future__ import annotations
 
 import os
 import stat
 import sys
-from pathlib import Path
 
 from edge_runtime.errors import ImageNotFound, ImageTooLarge, ImageUnreadable
 
@@ -26,10 +28,10 @@ def list_photos(argument: str) -> list[str]:
     Raises:
         ImageNotFound: A folder without photos, or one that cannot be listed.
     """
-    if argument == STDIN or not Path(argument).is_dir():
+    if argument == STDIN or not os.path.isdir(argument):
         return [argument]
     try:
-        found = sorted(path for path in Path(argument).iterdir() if _is_photo(path))
+        found = sorted(filter(_is_photo, (os.path.join(argument, name) for name in os.listdir(argument))))
     except OSError as error:
         raise ImageNotFound(
             f"{argument}: the folder cannot be listed",
@@ -44,7 +46,7 @@ def list_photos(argument: str) -> list[str]:
             expected=", ".join(sorted(PHOTO_SUFFIXES)),
             fix="name the photos themselves, or another folder (subfolders are not searched)",
         )
-    return [str(path) for path in found]
+    return found
 
 
 def read_photo(photo: str | os.PathLike[str]) -> bytes:
@@ -60,7 +62,7 @@ def read_photo(photo: str | os.PathLike[str]) -> bytes:
         if name == STDIN:
             data = sys.stdin.buffer.read(MAX_PHOTO_BYTES + 1)
         else:
-            with Path(name).open("rb") as file:
+            with open(name, "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
                 if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
                     raise ImageUnreadable(
@@ -88,5 +90,7 @@ def read_photo(photo: str | os.PathLike[str]) -> bytes:
     return data
 
 
-def _is_photo(path: Path) -> bool:
-    return path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+def _is_photo(path: str) -> bool:
+    name = os.path.basename(path)
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in PHOTO_SUFFIXES and not name.startswith(".") and os.path.isfile(path)

@@ -166,12 +166,12 @@ def test_the_c_api_is_left_alone_on_an_unproven_version(monkeypatch: pytest.Monk
 def test_the_version_comes_from_the_dist_info_beside_the_package(tmp_path: Path) -> None:
     package = tmp_path / "ai_edge_litert"
     package.mkdir()
-    assert litert_c._installed_version(package) == ""
+    assert litert_c._installed_version(str(package)) == ""
     (tmp_path / "ai_edge_litert-2.3.0.dist-info").mkdir()
     (tmp_path / "ai_edge_litert_nightly-2.4.0.dist-info").mkdir()
-    assert litert_c._installed_version(package) == "2.3.0"
+    assert litert_c._installed_version(str(package)) == "2.3.0"
     (tmp_path / "ai_edge_litert-2.1.6.dist-info").mkdir()
-    assert litert_c._installed_version(package) == ""
+    assert litert_c._installed_version(str(package)) == ""
 
 
 def test_a_library_that_is_no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_device_is_not_read() -> None:
 def test_the_missing_bundled_model_says_how_to_get_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(model_file, "bundled_model_path", lambda: tmp_path / "none.tflite")
+    monkeypatch.setattr(model_file, "_bundled_model", lambda: str(tmp_path / "none.tflite"))
     with pytest.raises(ModelNotFound, match="--model"):
         open_model()
 
