@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_BENCH_RUNS or len(text) > 9:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= MAX_BENCH_RUNS):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MAX_BENCH_RUNS}")
     return int(text)
 

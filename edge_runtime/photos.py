@@ -59,16 +59,7 @@ def read_photo(photo: str | os.PathLike[str]) -> bytes:
     """
     name = os.fspath(photo)
     try:
-        if name == STDIN:
-            data = sys.stdin.buffer.read(MAX_PHOTO_BYTES + 1)
-        else:
-            with open(name, "rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-                    raise ImageUnreadable(
-                        f"{name}: not a file", expected="a photo", fix="name a regular file, or - for stdin"
-                    )
-                data = file.read(MAX_PHOTO_BYTES + 1)
+        data = _read_stdin() if name == STDIN else _read_file(name)
     except (OSError, ValueError) as error:
         raise ImageNotFound(
             f"{name}: the photo cannot be read",
@@ -88,6 +79,25 @@ def read_photo(photo: str | os.PathLike[str]) -> bytes:
             fix="save the photo as JPEG",
         )
     return data
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise ValueError("stdin is closed")
+    return sys.stdin.buffer.read(MAX_PHOTO_BYTES + 1)
+
+
+def _read_file(name: str) -> bytes:
+    with open(name, "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            raise ImageUnreadable(
+                f"{name}: not a file",
+                found="a device or a socket",
+                expected="a photo",
+                fix="name a regular file, or - for stdin",
+            )
+        return file.read(MAX_PHOTO_BYTES + 1)
 
 
 def _is_photo(path: str) -> bool:

@@ -377,6 +377,16 @@ def test_closed_or_full_stdout_is_an_error(photo: Path) -> None:
         )
 
 
+def test_closed_stdin(photo: Path) -> None:
+    arguments = command("--model", U8, "-", photo)
+    ran = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *arguments], capture_output=True, check=False, env=ENVIRONMENT
+    )
+    assert ran.returncode == 1
+    assert b"stdin is closed" in ran.stderr and b"Traceback" not in ran.stderr
+    assert ran.stdout.decode().startswith(f"{photo}: ")
+
+
 def test_where_it_runs_does_not_matter(photo: Path, tmp_path: Path) -> None:
     """A file called like a module in the current folder, and a relative name."""
     (tmp_path / "json.txt").write_text("")
