@@ -2,7 +2,8 @@
 
 What is done, and why:
 
-- tfmot's 8-bit scheme wraps every layer; weights per channel, activations per tensor.
+- tfmot's 8-bit scheme wraps every layer; weights per channel, but those of depthwise layers and activations per
+  tensor. Depthwise kernels are therefore equalized first (convert/equalize.py).
 - Ranges of activations are set on the calibration photos before the first step. tfmot starts them at -6..6 and moves
   them by 0.1 % a step: after the few hundred steps that fine-tuning needs, two thirds of that guess would be left.
 - Loss: Kullback-Leibler divergence from the float model's answer to the same view, softened by a temperature. The
@@ -39,6 +40,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 from tqdm import tqdm
 
+from convert.equalize import equalized_copy
 from convert.export import LOGITS_LAYER
 from convert.files import whole_file
 from convert.keras_answers import FloatArray, Predictor
@@ -91,7 +93,7 @@ def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArr
     # tfmot names its input layer by a counter, which would end in the file's tensor names.
     tf_keras.backend.reset_uids()
     try:
-        model = tfmot.quantization.keras.quantize_model(float_model)
+        model = tfmot.quantization.keras.quantize_model(equalized_copy(float_model))
     except (ValueError, RuntimeError) as error:
         raise ConversionRefused(
             "quantization-aware training does not support this model",
