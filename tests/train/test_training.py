@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -15,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.contract import ModelContract
+from edge_runtime.errors import RunInvalid
 from train.phantom import draw_dataset
+from train.record import record_run
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow]
 
@@ -230,3 +233,25 @@ def test_another_decision_is_measured_without_training(finished: Path, data: Pat
     after = json.loads((run / "contract.json").read_text())
     assert "30%" in after["decision"]["refer"]["source"]
     assert before["provenance"] == after["provenance"]
+
+
+def test_the_record_of_a_run_is_small_and_holds_no_data(finished: Path, tmp_path: Path) -> None:
+    record_run(finished, tmp_path / "record")
+    record_run(finished, tmp_path / "again")
+    names = sorted(path.name for path in (tmp_path / "record").iterdir())
+    assert len(names) == 12
+    for name in names:
+        assert (tmp_path / "record" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    split = gzip.decompress((tmp_path / "record" / "split.csv.gz").read_bytes()).decode().splitlines()
+    assert split[0] == "photo_id,group_id,split"
+    assert len(split) == len((finished / "manifest.csv").read_text().splitlines())
+    predictions = gzip.decompress((tmp_path / "record" / "predictions_test.csv.gz").read_bytes()).decode()
+    assert predictions.startswith("photo_id,p_akiec,")
+    assert "root" not in json.loads((tmp_path / "record" / "run.json").read_text())["data"]
+
+
+def test_an_unfinished_run_has_no_record(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"status": "training"}')
+    with pytest.raises(RunInvalid, match="not finished"):
+        record_run(tmp_path, tmp_path / "record")
+    assert not (tmp_path / "record").exists()

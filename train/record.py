@@ -1,0 +1,101 @@
+"""`python -m train.record RUN --out DIR`: what must outlast a run directory, small enough to be committed.
+
+DIR/
+  config.toml history.csv metrics.json split.json contract.json curves.png confusion_*.png   as in RUN
+  run.json             without the place of the photos on that machine
+  split.csv.gz         photo_id, group_id, split: which photos were trained on
+  predictions_*.csv.gz photo_id and the scores of each label, at temperature 1
+
+Labels and whatever else the data set says of a photo stay out: they are the data set's, found again by photo_id.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_runtime.errors import EdgeError, RunInvalid
+from train.run_dir import whole_file, write_json
+
+COPIED = (
+    "config.toml",
+    "history.csv",
+    "metrics.json",
+    "split.json",
+    "contract.json",
+    "curves.png",
+    "confusion_val.png",
+    "confusion_test.png",
+)
+
+
+def record_run(run: Path, out: Path) -> None:
+    """Writes the record of a finished run, each file whole or not at all.
+
+    Raises:
+        RunInvalid: No finished run is there.
+    """
+    try:
+        state = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunInvalid(f"{run}: no run directory", found=str(error), expected="run.json") from error
+    if state.get("status") != "done":
+        raise RunInvalid(
+            f"{run}: the run is not finished",
+            found=f"status {state.get('status')}",
+            expected="status done",
+            fix="give its training command again: it resumes",
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    for name in COPIED:
+        with whole_file(out / name) as temporary:
+            shutil.copyfile(run / name, temporary)
+    state["data"].pop("root")
+    write_json(out / "run.json", state)
+    _write_columns(run / "manifest.csv", out / "split.csv.gz", ("photo_id", "group_id", "split").__contains__)
+    for split in ("val", "test"):
+        name = f"predictions_{split}.csv"
+        _write_columns(run / name, out / f"{name}.gz", lambda column: column != "label")
+
+
+def _write_columns(source: Path, target: Path, kept: Callable[[str], bool]) -> None:
+    """A gzipped CSV of some columns; the same rows give the same bytes."""
+    text = io.StringIO()
+    with source.open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        columns = [column for column in reader.fieldnames or () if kept(column)]
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(reader)
+    with whole_file(target) as temporary:
+        temporary.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns 0, or 2 when refused."""
+    parser = argparse.ArgumentParser(prog="python -m train.record", allow_abbrev=False)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run directory")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="for example train/records/NAME"
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        record_run(arguments.run, arguments.out)
+    except EdgeError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
