@@ -3,7 +3,8 @@
 What is done, and why:
 
 - tfmot's 8-bit scheme wraps every layer; weights per channel, but those of depthwise layers and activations per
-  tensor. Depthwise kernels are therefore equalized first (convert/equalize.py).
+  tensor. Depthwise kernels are therefore equalized first (convert/equalize.py), and what rounding still shifts is
+  absorbed by batch normalization before training begins (convert/rounding_shift.py).
 - Ranges of activations are set on the calibration photos before the first step. tfmot starts them at -6..6 and moves
   them by 0.1 % a step: after the few hundred steps that fine-tuning needs, two thirds of that guess would be left.
 - Loss: Kullback-Leibler divergence from the float model's answer to the same view, softened by a temperature. The
@@ -46,6 +47,7 @@ from convert.files import whole_file
 from convert.keras_answers import FloatArray, Predictor
 from convert.pixels import PixelArray, normalize
 from convert.recipes import QatSettings
+from convert.rounding_shift import PHOTOS, absorb_rounding_shift
 from convert.training_stream import IntArray, TrainingStream
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConversionRefused
@@ -92,8 +94,9 @@ def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArr
     """
     # tfmot names its input layer by a counter, which would end in the file's tensor names.
     tf_keras.backend.reset_uids()
+    equalized = equalized_copy(float_model)
     try:
-        model = tfmot.quantization.keras.quantize_model(equalized_copy(float_model))
+        model = tfmot.quantization.keras.quantize_model(equalized)
     except (ValueError, RuntimeError) as error:
         raise ConversionRefused(
             "quantization-aware training does not support this model",
@@ -106,7 +109,15 @@ def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArr
             inner.trainable = False  # Keras: it then uses its moving statistics and leaves them alone
     _set_input_range(model, contract)
     _set_activation_ranges(model, calibration_u8, contract)
+    absorb_rounding_shift(model, equalized, normalize(_spread_out(calibration_u8), contract))
+    _set_activation_ranges(model, calibration_u8, contract)
     return model
+
+
+def _spread_out(pixels_u8: PixelArray) -> PixelArray:
+    """PHOTOS of the photos, from all over the list: calibration photos may be sorted by class."""
+    chosen = np.unique(np.linspace(0, len(pixels_u8) - 1, PHOTOS).round().astype(int))
+    return np.asarray(pixels_u8[chosen])
 
 
 def trained_variables(model: Any) -> list[Any]:

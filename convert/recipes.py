@@ -46,7 +46,7 @@ class QatSettings:
 
     epochs: int = 2
     batch: int = 32
-    learning_rate: float = 1e-4
+    learning_rate: float = 5e-5
     """Peak; linear warm-up over a tenth of the steps, then a cosine down to zero."""
     distillation_temperature: float = 2.0
     """Both models' logits are divided by this before they are compared."""
