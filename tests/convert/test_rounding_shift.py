@@ -1,0 +1,89 @@
+"""What rounding shifts is absorbed by batch normalization, layer by layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.tf
+
+pytest.importorskip("tensorflow", exc_type=ImportError)
+import tf_keras  # noqa: E402 - after the skip
+
+from convert.rounding_shift import absorb_rounding_shift  # noqa: E402
+
+# Coarse enough that rounding shifts channels visibly: 3 bits.
+STEPS = 3
+# The absorbed network must be at least this much nearer to the float one.
+NEARER = 0.6
+
+
+def network() -> tf_keras.Model:
+    rng = np.random.default_rng(0)
+    image = tf_keras.Input((12, 12, 3))
+    x = image
+    for width in (8, 12, 16):
+        branch = tf_keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+        branch = tf_keras.layers.BatchNormalization()(branch)
+        x = tf_keras.layers.ReLU(6.0)(branch)
+    y = tf_keras.layers.BatchNormalization()(tf_keras.layers.Conv2D(16, 1, use_bias=False)(x))
+    x = tf_keras.layers.Add()([x, y])
+    model = tf_keras.Model(image, tf_keras.layers.GlobalAveragePooling2D()(x))
+    for layer in model.layers:
+        if isinstance(layer, tf_keras.layers.Conv2D):
+            (kernel,) = layer.get_weights()
+            layer.set_weights([rng.normal(size=kernel.shape, scale=0.4)])
+        elif isinstance(layer, tf_keras.layers.BatchNormalization):
+            layer.set_weights(
+                [
+                    rng.uniform(low, high, w.shape)
+                    for w, (low, high) in zip(
+                        layer.get_weights(), [(0.5, 1.5), (0, 1), (-0.3, 0.3), (0.5, 1.5)], strict=True
+                    )
+                ]
+            )
+    return model  # fmt: skip
+
+
+def rounded(model: tf_keras.Model) -> tf_keras.Model:
+    copy = tf_keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    for layer in copy.layers:
+        if isinstance(layer, tf_keras.layers.Conv2D):
+            (kernel,) = layer.get_weights()
+            step = np.abs(kernel).max(axis=(0, 1, 2)) / STEPS
+            layer.set_weights([np.round(kernel / step) * step])
+    return copy
+
+
+def images(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (48, 12, 12, 3)).astype(np.float32) + 0.3
+
+
+def test_the_rounded_network_comes_nearer_on_other_photos() -> None:
+    model = network()
+    coarse = rounded(model)
+    expected = model(images(2)).numpy()
+    before = np.abs(coarse(images(2)).numpy() - expected).mean()
+    absorb_rounding_shift(coarse, model, images(1))
+    after = np.abs(coarse(images(2)).numpy() - expected).mean()
+    assert before > 0.01
+    assert after < NEARER * before
+
+
+def test_an_unrounded_network_stays_as_it_is() -> None:
+    model = network()
+    same = tf_keras.models.clone_model(model)
+    same.set_weights(model.get_weights())
+    absorb_rounding_shift(same, model, images(1))
+    np.testing.assert_allclose(same(images(2)).numpy(), model(images(2)).numpy(), atol=1e-4)
+
+
+def test_the_float_network_and_the_kernels_are_not_touched() -> None:
+    model = network()
+    coarse = rounded(model)
+    weights, kernels = model.get_weights(), coarse.layers[1].get_weights()
+    absorb_rounding_shift(coarse, model, images(1))
+    for now, then in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(now, then)
+    np.testing.assert_array_equal(coarse.layers[1].get_weights()[0], kernels[0])
