@@ -1,7 +1,7 @@
 """`python -m train.record RUN --out DIR`: what must outlast a run directory, small enough to be committed.
 
 DIR/
-  config.toml history.csv metrics.json split.json contract.json curves.png confusion_*.png   as in RUN
+  config.toml history.csv metrics.json split.json contract.json   as in RUN; pictures can be drawn again
   run.json             without the place of the photos on that machine
   split.csv.gz         photo_id, group_id, split: which photos were trained on
   predictions_*.csv.gz photo_id and the scores of each label, at temperature 1
@@ -24,16 +24,7 @@ from pathlib import Path
 from edge_runtime.errors import EdgeError, RunInvalid
 from train.run_dir import whole_file, write_json
 
-COPIED = (
-    "config.toml",
-    "history.csv",
-    "metrics.json",
-    "split.json",
-    "contract.json",
-    "curves.png",
-    "confusion_val.png",
-    "confusion_test.png",
-)
+COPIED = ("config.toml", "history.csv", "metrics.json", "split.json", "contract.json")
 
 
 def record_run(run: Path, out: Path) -> None:
