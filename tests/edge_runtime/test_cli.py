@@ -52,7 +52,7 @@ def run(
         input=stdin,
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=240,
         env=ENVIRONMENT,
         cwd=cwd,
     )
@@ -345,7 +345,7 @@ def test_ctrl_c_ends_quietly(photo: Path) -> None:
     assert running.stderr.readline().decode().startswith(NOTICE)  # past start-up: photos are being classified
     time.sleep(0.1)
     running.send_signal(signal.SIGINT)
-    output, errors = running.communicate(timeout=30)
+    output, errors = running.communicate(timeout=120)
     assert (running.returncode, output) == (130, b"")
     assert errors.decode() == "interrupted\n"
 
