@@ -17,8 +17,9 @@ from convert.embed import embed_entries, embed_metadata
 from convert.files import json_text, report_path, require_out, sha256_of, whole_files
 from convert.golden import GoldenResult, make_golden
 from convert.keras_answers import Predictor
-from convert.pixels import PixelArray, cached_pixels, read_pixels
+from convert.pixels import PixelArray, cached_pixels, normalize, read_pixels
 from convert.recipes import QAT_OPTIONS, QatSettings, Recipe
+from convert.rounding_shift import PHOTOS, prepare_for_rounding
 from convert.run_directory import SPLITS, Photo, Run, require_whole_chain
 from convert.tensors import FileInfo, require_as_specified
 
@@ -106,6 +107,8 @@ def _apply_recipe(run: Run, request: Request, float_model: Any, keras: Predictor
         if recipe.needs_qat:
             model, qat_report = _fine_tune(run, request, float_model, keras, calibration_u8)
         else:
+            spread_out = calibration_u8[:: max(1, len(calibration_u8) // PHOTOS)]
+            model = prepare_for_rounding(float_model, normalize(spread_out, contract))
             dataset = export.representative_dataset(calibration_u8, contract)
     tflite = export.to_tflite(export.with_softmax(model), recipe, contract, dataset)
     return _Converted(tflite, require_as_specified(tflite, recipe, contract), calibration_report, qat_report)

@@ -2,7 +2,8 @@
 
     float32     weights float32, activations float32; float32 input and output. Needs nothing.
     int8_ptq    weights int8 (per channel), activations int8; uint8 input and output. Post-training quantization:
-                ranges from calibration photos, weights rounded as they are.
+                ranges from calibration photos, weights rounded as they are; batch normalization absorbs beforehand
+                what rounding will shift (convert/rounding_shift.py).
     int8_qat    as int8_ptq, but the weights are first fine-tuned while rounding is simulated (quantization-aware
                 training), so that they end where rounding hurts least.
 

@@ -55,6 +55,40 @@ def absorb_rounding_shift(model: Any, float_model: Any, images: npt.NDArray[np.f
     _walk(model, images[:PHOTOS], match)
 
 
+def prepare_for_rounding(float_model: Any, images: npt.NDArray[np.float32]) -> Any:
+    """A float copy whose batch normalization already absorbs what rounding its kernels to 8 bits will shift.
+
+    For post-training quantization: the converter then rounds these kernels, on the same grid, since folding batch
+    normalization scales a channel's kernel and its step alike.
+
+    Args:
+        float_model: Flat and functional.
+        images: [n, height_px, width_px, 3] normalized; the first PHOTOS are used.
+    """
+    prepared, rounded = (tf_keras.models.clone_model(float_model) for _ in range(2))
+    for copy in (prepared, rounded):
+        copy.set_weights(float_model.get_weights())
+    for layer in rounded.layers:
+        if isinstance(layer, tf_keras.layers.Conv2D | tf_keras.layers.DepthwiseConv2D):
+            kernel, *rest = layer.get_weights()
+            layer.set_weights(
+                [_rounded(kernel, depthwise=isinstance(layer, tf_keras.layers.DepthwiseConv2D)), *rest]
+            )
+    absorb_rounding_shift(rounded, float_model, images)
+    for layer in prepared.layers:
+        if isinstance(layer, tf_keras.layers.BatchNormalization):
+            layer.set_weights(rounded.get_layer(layer.name).get_weights())
+    return prepared
+
+
+def _rounded(kernel: npt.NDArray[np.float32], *, depthwise: bool) -> npt.NDArray[np.float32]:
+    """To 8 bits, symmetric, one step per output channel, as the converter does; a kernel of zeros stays."""
+    largest = np.abs(kernel).max(axis=(0, 1) if depthwise else (0, 1, 2), keepdims=True)
+    step = np.where(largest > 0, largest, 1) / 127
+    rounded: npt.NDArray[np.float32] = (np.round(kernel / step) * step).astype(np.float32)
+    return rounded
+
+
 def _mean_and_spread(outputs: Any) -> tuple[FloatArray, FloatArray]:
     """Of each channel, over photos and positions: [channels] each."""
     mean, variance = tf.nn.moments(outputs, axes=list(range(len(outputs.shape) - 1)))

@@ -10,12 +10,14 @@ pytestmark = pytest.mark.tf
 pytest.importorskip("tensorflow", exc_type=ImportError)
 import tf_keras  # noqa: E402 - after the skip
 
-from convert.rounding_shift import absorb_rounding_shift  # noqa: E402
+from convert.rounding_shift import absorb_rounding_shift, prepare_for_rounding  # noqa: E402
 
 # Coarse enough that rounding shifts channels visibly: 3 bits.
 STEPS = 3
 # The absorbed network must be at least this much nearer to the float one.
 NEARER = 0.6
+# What 8-bit kernels may move an output, relative to the largest.
+EIGHT_BITS = 0.02
 
 
 def network() -> tf_keras.Model:
@@ -87,3 +89,24 @@ def test_the_float_network_and_the_kernels_are_not_touched() -> None:
     for now, then in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(now, then)
     np.testing.assert_array_equal(coarse.layers[1].get_weights()[0], kernels[0])
+
+
+def test_preparing_for_8_bits_changes_statistics_only_and_little() -> None:
+    model = network()
+    prepared = prepare_for_rounding(model, images(1))
+    for layer in model.layers:
+        if isinstance(layer, tf_keras.layers.Conv2D):
+            np.testing.assert_array_equal(
+                layer.get_weights()[0], prepared.get_layer(layer.name).get_weights()[0]
+            )
+    expected = model(images(2)).numpy()
+    difference = np.abs(prepared(images(2)).numpy() - expected).max() / np.abs(expected).max()
+    assert 0 < difference < EIGHT_BITS
+
+
+def test_a_kernel_of_zeros_is_no_division_by_zero() -> None:
+    model = network()
+    kernel = model.layers[1].get_weights()[0]
+    kernel[..., 2] = 0
+    model.layers[1].set_weights([kernel])
+    assert np.isfinite(prepare_for_rounding(model, images(1))(images(2)).numpy()).all()
