@@ -45,10 +45,12 @@ class Limits:
 class QatSettings:
     """Quantization-aware fine-tuning; convert/qat.py explains each choice."""
 
-    epochs: int = 2
+    epochs: int = 1
     batch: int = 32
-    learning_rate: float = 5e-5
-    """Peak; linear warm-up over a tenth of the steps, then a cosine down to zero."""
+    learning_rate: float = 1e-5
+    """Peak; linear warm-up over a tenth of the steps, then a cosine down to zero. On HAM10000's MobileNetV2, whose
+    simulated answers agree with the float model's on 96.6 % of the validation photos before the first step, an epoch
+    at 1e-5 ended at 96.4 % with a smaller mean score difference; at 5e-5 two epochs ended at 95.0 %."""
     distillation_temperature: float = 2.0
     """Both models' logits are divided by this before they are compared."""
     hard_label_weight: float = 0.0
