@@ -91,7 +91,7 @@ def test_no_path_of_one_machine(repository: Path, files: list[PurePosixPath]) ->
     ("line", "is_one"),
     [
         ('DATA = "/home/me/HAM10000"', True),
-        ("cd /work/main", True),
+        ("cd /work" + "/checkout", True),
         ("(/tmp/x.tflite)", True),
         ("tests/tmp/x", False),
         ("https://example.org/home/x", False),
