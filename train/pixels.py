@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -60,9 +60,11 @@ def cached_pixels(
 
 def _write(path: Path, photos: Sequence[Path], contract: ModelContract) -> None:
     shape = (len(photos), contract.input.height_px, contract.input.width_px, 3)
-    with whole_file(path) as temporary, ProcessPoolExecutor(os.cpu_count()) as pool:
+    # Threads, not processes: pixels of the test split are made when TensorFlow runs, and forking beside its threads can
+    # hang. Pillow's decoders and resize release the interpreter lock.
+    with whole_file(path) as temporary, ThreadPoolExecutor(os.cpu_count()) as pool:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        fitted = pool.map(partial(_fit, contract=contract), photos, chunksize=32)
+        fitted = pool.map(partial(_fit, contract=contract), photos)
         for i, pixels_u8 in enumerate(
             tqdm(fitted, total=len(photos), desc=f"pixels {shape[1]} px", unit="photo")
         ):
