@@ -30,7 +30,7 @@ from edge_runtime.errors import ConfigInvalid, DataInvalid, RunInvalid
 from train import run_dir
 from train.config import TrainConfig, load_config
 from train.manifest import LabelSet, Manifest, load_labels, read_manifest, write_manifest
-from train.metrics import FloatArray, softmax, summarize
+from train.metrics import FloatArray, expected_calibration_error, softmax, summarize
 from train.pixels import PixelArray, cached_pixels
 from train.readers import read_photos
 from train.split import check_split, make_split
@@ -305,9 +305,9 @@ def _measure(
             rule = refer_rule(softmax(logits, calibration.temperature), config.decision.refer_share)
         probs = softmax(logits, calibration.temperature)
         metrics[split] = summarize(y_true, probs, codes, [groups[i] for i in ids[split]], malignant)
-        metrics[split]["expected_calibration_error_uncalibrated"] = summarize(
-            y_true, softmax(logits), codes, [groups[i] for i in ids[split]], repeats=1
-        )["expected_calibration_error"]
+        metrics[split]["expected_calibration_error_uncalibrated"] = expected_calibration_error(
+            y_true, softmax(logits)
+        )
         if rule is not None:
             kept = probs.max(axis=1) >= rule.threshold
             metrics[split]["referred_share"] = float(1 - kept.mean())
