@@ -114,7 +114,7 @@ def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArr
 
 
 def _spread_out(pixels_u8: PixelArray) -> PixelArray:
-    """PHOTOS of the photos, from all over the list: calibration photos may be sorted by class."""
+    """PHOTOS of the photos, evenly from the whole list. The bundled model was made from these."""
     chosen = np.unique(np.linspace(0, len(pixels_u8) - 1, PHOTOS).round().astype(int))
     return np.asarray(pixels_u8[chosen])
 
