@@ -15,7 +15,7 @@ import pytest
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.model_file import bundled_model_path, open_model
-from tests.fixtures import FIXTURES
+from tests.fixtures import FIXTURES, PREDICTION_FIELDS
 from tests.fixtures import pictures as p
 from tests.fixtures.bad_models import BAD_MODELS, good, with_altered_weights
 
@@ -23,19 +23,6 @@ ROOT = FIXTURES.parents[1]
 U8 = str(FIXTURES / "tiny_uint8.tflite")
 F32 = str(FIXTURES / "tiny_float32.tflite")
 NOTICE = "Not a diagnosis"
-FIELDS = [
-    "image",
-    "model",
-    "label",
-    "name",
-    "score",
-    "scores",
-    "groups",
-    "decision",
-    "reason",
-    "elapsed_ms",
-    "runtime",
-]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
@@ -87,7 +74,7 @@ def test_json_lines(photo: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in ran.stdout.splitlines()]
     assert [row["image"] for row in rows] == [str(photo), str(text), str(missing), str(photo)]
     for row in (rows[0], rows[3]):
-        assert list(row) == FIELDS
+        assert list(row) == PREDICTION_FIELDS
         assert math.fsum(row["scores"].values()) == pytest.approx(1.0)
         assert row["model"] == "tiny_float32"
         assert row["label"] in row["scores"] and row["decision"] in ("answer", "refer", "not_a_lesion")

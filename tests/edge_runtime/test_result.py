@@ -13,24 +13,11 @@ from edge_runtime.errors import InterpreterBroken
 from edge_runtime.model_file import open_model
 from edge_runtime.result import Prediction, ScoredLabel, decide, group_scores, measure, notice, scores_from
 from edge_runtime.tensors import TensorSpec
-from tests.fixtures import FIXTURES
+from tests.fixtures import FIXTURES, PREDICTION_FIELDS
 
 U8 = TensorSpec((1, 3), "uint8", 1 / 256, 0)
 I8 = TensorSpec((1, 3), "int8", 1 / 256, -128)
 F32 = TensorSpec((1, 3), "float32", 0.0, 0)
-FIELDS = [
-    "image",
-    "model",
-    "label",
-    "name",
-    "score",
-    "scores",
-    "groups",
-    "decision",
-    "reason",
-    "elapsed_ms",
-    "runtime",
-]
 
 
 def prediction(scores: tuple[float, ...] = (0.1, 0.6, 0.3), decision: str = "answer") -> Prediction:
@@ -146,7 +133,7 @@ def test_json_has_exactly_the_fields_of_the_architecture() -> None:
     line = prediction().to_json()
     assert "\n" not in line
     parsed = json.loads(line)
-    assert list(parsed) == FIELDS
+    assert list(parsed) == PREDICTION_FIELDS
     assert parsed["scores"] == {"a": 0.1, "b": 0.6, "c": 0.3}
     assert parsed["runtime"] == {"engine": "e"}
 
