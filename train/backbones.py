@@ -14,6 +14,7 @@ from typing import Any
 import tf_keras
 
 from edge_runtime.errors import ConfigInvalid
+from train import efficientnet_lite
 from train.config import ModelConfig
 
 WEIGHTS_VARIABLE = "DERMEDGE_WEIGHTS"
@@ -62,7 +63,28 @@ def _mobilenet_v2(config: ModelConfig, size_px: int | None, pretrained: bool) ->
     )
 
 
-BACKBONES: dict[str, Callable[[ModelConfig, int | None, bool], Any]] = {"mobilenet_v2": _mobilenet_v2}
+def _efficientnet_lite(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
+    """The publisher ships a checkpoint per variant; there is nothing that could download it by name."""
+    features = efficientnet_lite.build_features(config.backbone, size_px)
+    if not pretrained or config.weights == "none":
+        return features
+    folder_name = config.backbone.replace("_", "-")
+    folder = _local_weights(folder_name) if config.weights == "imagenet" else Path(config.weights)
+    if folder is None:
+        raise ConfigInvalid(
+            f"model.weights: the publisher's checkpoint of {config.backbone} is not here",
+            found=f"no folder {folder_name} in {WEIGHTS_VARIABLE}",
+            expected=f"{folder_name}/model.ckpt.index, unpacked from the publisher's {folder_name}.tar.gz",
+            fix=f"set {WEIGHTS_VARIABLE} to the folder that holds {folder_name}, or model.weights to it",
+        )
+    efficientnet_lite.load_checkpoint(features, folder)
+    return features
+
+
+BACKBONES: dict[str, Callable[[ModelConfig, int | None, bool], Any]] = {
+    "mobilenet_v2": _mobilenet_v2,
+    **dict.fromkeys(efficientnet_lite.VARIANTS, _efficientnet_lite),
+}
 
 
 def _find_weights(weights: str, file_name: str) -> str | None:
@@ -77,6 +99,11 @@ def _find_weights(weights: str, file_name: str) -> str | None:
                 expected="imagenet, none, or the path of a weights file",
             )
         return weights
-    folders = [Path(os.environ[WEIGHTS_VARIABLE])] if WEIGHTS_VARIABLE in os.environ else [DEVELOPER_WEIGHTS]
-    local = next((folder / file_name for folder in folders if (folder / file_name).is_file()), None)
+    local = _local_weights(file_name)
     return str(local) if local else "imagenet"
+
+
+def _local_weights(name: str) -> Path | None:
+    """A publisher's file or folder that is here already."""
+    folder = Path(os.environ[WEIGHTS_VARIABLE]) if WEIGHTS_VARIABLE in os.environ else DEVELOPER_WEIGHTS
+    return folder / name if (folder / name).exists() else None

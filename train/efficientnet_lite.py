@@ -1,0 +1,173 @@
+"""EfficientNet-Lite 0 to 4, flat functional tf_keras models, and the publisher's checkpoints by variable name. TensorFlow.
+
+EfficientNet (Tan and Le 2019) without squeeze-and-excitation and with ReLU6 for swish, as Google published it for
+quantized use in 2020. Layers are named as the publisher's variables, so a checkpoint is read name by name and a
+layer without a value, or a value of another shape, is an error.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from tf_keras import layers
+
+from edge_runtime.errors import ConfigInvalid
+
+# Variant: width and depth multipliers, and the input side it was designed for.
+VARIANTS = {
+    "efficientnet_lite0": (1.0, 1.0, 224),
+    "efficientnet_lite1": (1.0, 1.1, 240),
+    "efficientnet_lite2": (1.1, 1.2, 260),
+    "efficientnet_lite3": (1.2, 1.4, 280),
+    "efficientnet_lite4": (1.4, 1.8, 300),
+}
+# Of EfficientNet-B0: repeats, kernel, stride, expansion, filters.
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+STEM_FILTERS, HEAD_FILTERS = 32, 1280
+BATCH_NORM_EPSILON = 1e-3
+AVERAGED = "/ExponentialMovingAverage"
+# The publisher's initializers: He normal over the fan-out.
+KERNEL_INITIALIZER = tf_keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+
+
+def build_features(variant: str, size_px: int | None) -> Any:
+    """The network up to its last activation, with random weights.
+
+    Args:
+        variant: A key of VARIANTS.
+        size_px: Input side; None for any multiple of 32.
+
+    Returns:
+        A tf_keras.Model: [n, size_px, size_px, 3] normalized pixels -> [n, size_px / 32, size_px / 32, 1280].
+    """
+    width, depth, _ = VARIANTS[variant]
+    pixels = layers.Input((size_px, size_px, 3))
+    x = _convolve(pixels, STEM_FILTERS, 3, 2, f"{variant}/stem/conv2d")
+    x = _relu6(_normalize(x, f"{variant}/stem/tpu_batch_normalization"))
+    block = 0
+    for stage, (repeats, kernel, stride, expansion, filters) in enumerate(STAGES):
+        # Lite keeps the repeats of the first and the last stage, and the stem and head filters, unscaled.
+        outer = stage in (0, len(STAGES) - 1)
+        for repeat in range(repeats if outer else math.ceil(repeats * depth)):
+            x = _block(
+                x,
+                kernel=kernel,
+                stride=stride if repeat == 0 else 1,
+                expansion=expansion,
+                filters=_round_filters(filters * width),
+                name=f"{variant}/blocks_{block}",
+            )
+            block += 1
+    x = _convolve(x, HEAD_FILTERS, 1, 1, f"{variant}/head/conv2d")
+    x = _relu6(_normalize(x, f"{variant}/head/tpu_batch_normalization"))
+    return tf_keras.Model(pixels, x, name=variant)
+
+
+def load_checkpoint(features: Any, checkpoint: Path) -> None:
+    """Sets every weight of `build_features` from a TensorFlow checkpoint of the publisher.
+
+    Args:
+        features: The model.
+        checkpoint: The checkpoint's prefix (`.../model.ckpt`), or the folder that holds one. Averaged variables
+            (`NAME/ExponentialMovingAverage`) are taken where there are any, as the publisher does for evaluation.
+
+    Raises:
+        ConfigInvalid: No checkpoint there, or one of another network; all that is missing is named.
+    """
+    prefix = tf.train.latest_checkpoint(str(checkpoint)) if checkpoint.is_dir() else str(checkpoint)
+    if prefix is None and (checkpoint / "model.ckpt.index").is_file():
+        prefix = str(checkpoint / "model.ckpt")
+    if prefix is None or not Path(f"{prefix}.index").is_file():
+        raise ConfigInvalid(
+            "model.weights holds no TensorFlow checkpoint",
+            found=str(checkpoint),
+            expected="a folder with model.ckpt.index, or the path of model.ckpt",
+            fix=f"unpack the publisher's {features.name.replace('_', '-')}.tar.gz there",
+        )
+    reader = tf.train.load_checkpoint(prefix)
+    shapes = reader.get_variable_to_shape_map()
+    # The publisher's names have a hyphen where Python's have an underscore: efficientnet-lite0/stem/...
+    published = {
+        weight.name: weight.name.split(":")[0].replace("efficientnet_", "efficientnet-", 1)
+        for weight in features.weights
+    }
+    chosen = {
+        name: wanted + AVERAGED if wanted + AVERAGED in shapes else wanted
+        for name, wanted in published.items()
+    }
+    wrong = [
+        f"{chosen[weight.name]} {list(weight.shape)} (there: {shapes.get(chosen[weight.name], 'missing')})"
+        for weight in features.weights
+        if shapes.get(chosen[weight.name]) != list(weight.shape)
+    ]
+    if wrong:
+        raise ConfigInvalid(
+            f"model.weights does not fit {features.name}",
+            found=f"{prefix}: {len(wrong)} of {len(features.weights)} variables differ: {'; '.join(wrong[:3])}",
+            expected="the checkpoint of the same variant",
+            fix="name the variant's own checkpoint",
+        )
+    features.set_weights([np.asarray(reader.get_tensor(chosen[weight.name])) for weight in features.weights])
+
+
+def _block(x: Any, *, kernel: int, stride: int, expansion: int, filters: int, name: str) -> Any:
+    """Inverted residual: expand, depthwise, project. The publisher counts a block's convolutions and batch norms."""
+    entry = x
+    norms = iter(("tpu_batch_normalization", "tpu_batch_normalization_1", "tpu_batch_normalization_2"))
+    convolutions = iter(("conv2d", "conv2d_1"))
+    if expansion > 1:
+        x = _convolve(x, int(entry.shape[-1]) * expansion, 1, 1, f"{name}/{next(convolutions)}")
+        x = _relu6(_normalize(x, f"{name}/{next(norms)}"))
+    x = layers.DepthwiseConv2D(
+        kernel,
+        stride,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer=KERNEL_INITIALIZER,
+        name=f"{name}/depthwise_conv2d",
+    )(x)
+    x = _relu6(_normalize(x, f"{name}/{next(norms)}"))
+    x = _convolve(x, filters, 1, 1, f"{name}/{next(convolutions)}")
+    x = _normalize(x, f"{name}/{next(norms)}")
+    if stride == 1 and entry.shape[-1] == filters:
+        x = layers.Add(name=f"{name}/add")([x, entry])
+    return x
+
+
+def _convolve(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:
+    return layers.Conv2D(
+        filters,
+        kernel,
+        stride,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=KERNEL_INITIALIZER,
+        name=name,
+    )(x)
+
+
+def _normalize(x: Any, name: str) -> Any:
+    return layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, name=name)(x)
+
+
+def _relu6(x: Any) -> Any:
+    return layers.ReLU(6.0)(x)
+
+
+def _round_filters(filters: float, divisor: int = 8) -> int:
+    """The nearest multiple of 8 that is not more than a tenth smaller."""
+    rounded = max(divisor, int(filters + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * filters else rounded
