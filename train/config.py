@@ -19,8 +19,10 @@ from typing import Any
 from edge_runtime.contract import CROPS, DECODE_SCALINGS
 from edge_runtime.errors import ConfigInvalid
 
-READERS = ("ham10000", "folders", "csv")
+READERS = ("ham10000", "pad_ufes_20", "folders", "csv")
 TRAINS = ("head", "all")
+LOSSES = ("softmax", "focal", "binary_focal")
+STRATEGIES = ("none", "mirrored", "multi_worker")
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,22 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class SplitConfig:
-    """Grouped by lesion and near-duplicate, stratified by class."""
+class SourceConfig:
+    """A further data set with the same labels; its folder lies beside the first one's."""
 
+    reader: str
+    folder: str
+    draw: float = 1.0
+    """Its photos are drawn so many times as often as the same class's photos of the first data set."""
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Grouped by lesion and near-duplicate, stratified by class; each data set on its own."""
+
+    method: str = "grouped"
+    """`grouped`. `random` leaks lesions on purpose, to show what it would have reported; such a run is marked and
+    cannot be converted."""
     folds: int = 5
     test_fold: int = 0
     val_share: float = 0.1
@@ -69,6 +84,9 @@ class ModelConfig:
 
     backbone: str = "mobilenet_v2"
     alpha: float = 1.0
+    """Width of mobilenet_v2."""
+    dropout: float = 0.0
+    """Share of the pooled features that is dropped in training."""
     weights: str = "imagenet"
     """`imagenet`, `none`, or the path of a weights file."""
     batch_norm_momentum: float = 0.99
@@ -84,8 +102,43 @@ class ImbalanceConfig:
     """A photo is drawn with weight (photos of its class) ** exponent: 0 as the data are, -1 all classes alike."""
     lesion_exponent: float = 0.0
     """... times (photos of its lesion) ** exponent: -1 draws lesions alike, however often photographed."""
+    oversampling: float = 0.0
+    """Above 0, in place of the exponents: an epoch shows every photo, and those of rarer classes again until each class
+    fills this share of the commonest; 1 is the classical oversampling."""
     loss_exponent: float = 0.0
     """Loss weight (photos of its class) ** exponent, scaled to mean 1 over the drawn photos."""
+    logit_adjustment: float = 0.0
+    """Log of the drawn prior times this is added to the logits in the loss only (Menon et al. 2021); 1 trains a model
+    that answers as if all classes were equally common, and needs no decision.prior_correction."""
+
+
+@dataclass(frozen=True)
+class MergedLabel:
+    """Labels of one group that are trained and answered as one."""
+
+    code: str
+    name: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Of each photo's logits."""
+
+    kind: str = "softmax"
+    """`softmax` cross-entropy; `focal` (Lin et al. 2017) on its softmax; `binary_focal`, one sigmoid a class."""
+    focal_gamma: float = 2.0
+    label_smoothing: float = 0.05
+
+
+@dataclass(frozen=True)
+class TilesConfig:
+    """Squares of the full-size photo in place of the whole photo, shrunk ("chipping")."""
+
+    grid: int = 0
+    """Evaluation averages the scores of grid x grid overlapping tiles, in reading order; 0: no tiles."""
+    fraction: float = 0.6
+    """Side of a tile relative to the photo's square."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +150,22 @@ class AugmentConfig:
     zoom: tuple[float, float] = (0.75, 1.05)
     """Side of the region seen, relative to the whole square."""
     aspect: float = 0.1
+    """Both sides are stretched apart by up to exp(+-aspect / 2)."""
     shift: float = 0.08
+    inscribed: bool = False
+    """A rotated view is shrunk to the largest upright square without a mirrored corner."""
     brightness: float = 0.15
     contrast: float = 0.2
     saturation: float = 0.2
     white_balance: float = 0.06
+    blur: float = 0.0
+    """Share of photos blurred, by a Gaussian of up to 1.5 pixels."""
+    jpeg: float = 0.0
+    """Share of batches encoded as JPEG of quality 30 to 95."""
+    cutout: float = 0.0
+    """Share of photos with one grey square of up to 0.4 of the side (DeVries and Taylor 2017)."""
+    mixup: float = 0.0
+    """Alpha of the beta distribution by which pairs are mixed, labels too (Zhang et al. 2018); 0: none."""
 
 
 @dataclass(frozen=True)
@@ -125,15 +189,52 @@ class OptimizerConfig:
     """AdamW."""
 
     weight_decay: float = 1e-4
-    label_smoothing: float = 0.05
+    average_decay: float = 0.0
+    """Above 0: weights are averaged over steps with this decay (an exponential moving average, EMA), and the averaged
+    ones are measured, kept and exported; 0.998 looks back over some 500 steps."""
 
 
 @dataclass(frozen=True)
 class StopConfig:
-    """Early stopping on the validation photos' balanced accuracy."""
+    """Early stopping on the validation photos' balanced accuracy, and which weights stay."""
 
     patience: int = 0
     """A stage ends after so many epochs without a new best; 0 never."""
+    keep: str = "best"
+    """`best`: of the epochs of the last stage, by balanced accuracy on the validation photos; `last`."""
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Learning from soft labels that a teacher gave out of fold (Hinton et al. 2015)."""
+
+    teacher: str = ""
+    """A CSV (.gz) of photo_id and p_CODE columns, by path from the config or from the checkout; empty: none."""
+    share: float = 0.5
+    """Of the loss; the rest is the true label's."""
+    temperature: float = 1.0
+    """Both sides' logits are divided by it."""
+
+
+@dataclass(frozen=True)
+class OutliersConfig:
+    """Pictures without a lesion, on which the model learns to answer all classes alike (outlier exposure, Hendrycks et
+    al. 2019), so that a low top score means "not a lesion"."""
+
+    folder: str = ""
+    """Ordinary pictures, beside the data set's folder; empty: none."""
+    per_batch: int = 0
+    """Pictures added to each batch; half of them are generated (train/outliers.py)."""
+    weight: float = 0.5
+    """Of their mean loss beside the photos' mean loss."""
+
+
+@dataclass(frozen=True)
+class DistributeConfig:
+    """tf.distribute: the batch is divided over replicas."""
+
+    strategy: str = "none"
+    """`none`; `mirrored`: every device of this machine; `multi_worker`: the workers of the TF_CONFIG variable."""
 
 
 @dataclass(frozen=True)
@@ -162,14 +263,21 @@ class TrainConfig:
     data: DataConfig
     stage: tuple[StageConfig, ...]
     seed: int = 20181
+    source: tuple[SourceConfig, ...] = ()
+    merge: tuple[MergedLabel, ...] = ()
     split: SplitConfig = field(default_factory=SplitConfig)
     input: InputConfig = field(default_factory=InputConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     imbalance: ImbalanceConfig = field(default_factory=ImbalanceConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    tiles: TilesConfig = field(default_factory=TilesConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    outliers: OutliersConfig = field(default_factory=OutliersConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     stop: StopConfig = field(default_factory=StopConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    distribute: DistributeConfig = field(default_factory=DistributeConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
 
     def to_dict(self) -> dict[str, Any]:
@@ -271,6 +379,27 @@ def _semantic_problems(config: TrainConfig) -> list[str]:
     one_of(config.data.on_problem, ("refuse", "skip"), "data.on_problem")
     one_of(config.input.crop, CROPS, "input.crop")
     one_of(config.input.decode_scaling, DECODE_SCALINGS, "input.decode_scaling")
+    for i, source in enumerate(config.source):
+        one_of(source.reader, READERS, f"source[{i}].reader")
+        require(source.draw > 0, f"source[{i}].draw is not positive")
+    one_of(config.loss.kind, LOSSES, "loss.kind")
+    one_of(config.stop.keep, ("best", "last"), "stop.keep")
+    one_of(config.distribute.strategy, STRATEGIES, "distribute.strategy")
+    one_of(config.split.method, ("grouped", "random"), "split.method")
+    for name, share in (
+        ("loss.label_smoothing", config.loss.label_smoothing),
+        ("optimizer.average_decay", config.optimizer.average_decay),
+        ("model.dropout", config.model.dropout),
+        ("imbalance.oversampling", config.imbalance.oversampling),
+        ("distill.share", config.distill.share),
+        ("augment.blur", config.augment.blur),
+        ("augment.jpeg", config.augment.jpeg),
+        ("augment.cutout", config.augment.cutout),
+    ):
+        require(0 <= share <= 1, f"{name} is {share}, not in [0, 1]")
+    require(0 < config.tiles.fraction <= 1, "tiles.fraction is not in (0, 1]")
+    require(config.distill.temperature > 0, "distill.temperature is not positive")
+    require(config.outliers.per_batch >= 0, "outliers.per_batch is negative")
     split = config.split
     require(split.folds >= 2, f"split.folds is {split.folds}, not at least 2")
     require(

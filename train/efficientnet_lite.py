@@ -1,4 +1,4 @@
-"""EfficientNet-Lite 0 to 4, flat functional tf_keras models, and the publisher's checkpoints by variable name. TensorFlow.
+"""EfficientNet-Lite 0 to 4 as flat functional tf_keras models, with the publisher's weights. TensorFlow.
 
 EfficientNet (Tan and Le 2019) without squeeze-and-excitation and with ReLU6 for swish, as Google published it for
 quantized use in 2020. Layers are named as the publisher's variables, so a checkpoint is read name by name and a

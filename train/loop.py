@@ -217,7 +217,7 @@ class Trainer:
         whole = stage.trains == "all"
         variables = self.model.trainable_variables if whole else self.model.layers[-1].trainable_variables
         cross_entropy = tf_keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=self.config.optimizer.label_smoothing, reduction="none"
+            from_logits=True, label_smoothing=self.config.loss.label_smoothing, reduction="none"
         )
         classes = len(self.data.loss_weights)
 
