@@ -218,8 +218,10 @@ class DistillConfig:
 
 @dataclass(frozen=True)
 class OutliersConfig:
-    """Pictures without a lesion, on which the model learns to answer all classes alike (outlier exposure, Hendrycks et
-    al. 2019), so that a low top score means "not a lesion"."""
+    """Outlier exposure (Hendrycks et al. 2019): pictures on which the model learns to answer all classes alike.
+
+    A low top score then means that a photo shows no lesion.
+    """
 
     folder: str = ""
     """Ordinary pictures, beside the data set's folder; empty: none."""
