@@ -1,10 +1,11 @@
-"""Three ways in which photos lie on a disk, one manifest out; every photo is decoded before training starts.
+"""Four ways in which photos lie on a disk, one manifest out; every photo is decoded before training starts.
 
-`ham10000`  HAM10000 as distributed: HAM10000_metadata.csv and two image folders, a photo in either.
-`folders`   A folder per class, named by the label's code.
-`csv`       A CSV file with the columns photo_id, path, label, and perhaps lesion_id, sex, age, site, dx_type.
+`ham10000`     HAM10000 as distributed: HAM10000_metadata.csv and two image folders, a photo in either.
+`pad_ufes_20`  PAD-UFES-20 as distributed: metadata.csv, and photos in folders below.
+`folders`      A folder per class, named by the label's code.
+`csv`          A CSV file with the columns photo_id, path, label, and perhaps lesion_id, sex, age, site, dx_type.
 
-Problems are collected over the whole data set and reported together.
+Problems are collected over the whole data set and reported together. Pillow.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+import tomllib
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -23,12 +25,17 @@ from PIL import Image, ImageOps
 
 from edge_runtime.errors import ConfigInvalid, DataInvalid
 from edge_runtime.preprocess import ACCEPTED_FORMATS, MAX_PIXELS
-from train.manifest import LabelSet, Manifest, Photo, read_rows
+from train.manifest import LABELS_DIR, LabelSet, Manifest, Photo, read_rows
 from train.near_duplicates import phash
 
 HAM10000_METADATA = ("HAM10000_metadata.csv", "HAM10000_metadata")
 HAM10000_FOLDERS = ("HAM10000_images_part_1", "HAM10000_images_part_2")
 HAM10000_COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
+PAD_UFES_METADATA = "metadata.csv"
+PAD_UFES_COLUMNS = (
+    "img_id", "diagnostic", "patient_id", "fitspatrick", "biopsed", "age", "gender", "region",
+)  # fmt: skip
+FITZPATRICK_TYPES = ("1", "2", "3", "4", "5", "6")
 CSV_NAME = "manifest.csv"
 CSV_COLUMNS = ("photo_id", "path", "label")
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -74,18 +81,26 @@ class ProblemReport:
 
 
 def read_photos(
-    reader: str, root: Path, labels: LabelSet, *, name: str, on_problem: str, progress: bool = True
+    reader: str,
+    root: Path,
+    labels: LabelSet,
+    *,
+    name: str,
+    on_problem: str,
+    every_class: bool = True,
+    progress: bool = True,
 ) -> Manifest:
     """Reads a data set and checks every photo of it.
 
     Args:
-        reader: `ham10000`, `folders` or `csv`.
+        reader: `ham10000`, `pad_ufes_20`, `folders` or `csv`.
         root: The data folder; for `csv` a folder with a manifest.csv, or the CSV file itself (paths in it are
             relative to its folder).
         labels: What may occur.
         name: Of the data set, for the manifest.
         on_problem: `refuse` raises on any problem; `skip` reports to stderr and goes on without those photos.
-            A class without photos is always refused.
+        every_class: Whether a class without photos is refused, whatever on_problem says. A data set that joins
+            another one may lack classes, but not all of them.
         progress: Whether to draw a progress bar on stderr.
 
     Returns:
@@ -111,14 +126,15 @@ def read_photos(
         folder, _unique(_known(photos, labels, problems), problems), problems, progress=progress
     )
     counts = Counter(photo.label for photo in photos)
-    empty = [code for code in labels.codes if not counts[code]]
+    empty = [code for code in labels.codes if not counts[code]] if every_class or not photos else []
     for code in empty:
         problems.add(EMPTY_CLASS, code)
     if problems and (on_problem == "refuse" or empty):
         raise DataInvalid(
             f"{root}: the data set has problems",
             found=problems.text(),
-            expected=f"readable photos of every class ({', '.join(labels.codes)}), each id once",
+            expected=f"readable photos of {'every class' if every_class else 'these classes'} "
+            f"({', '.join(labels.codes)}), each id once",
             fix="correct the data"
             + ("" if empty else ', or set on_problem = "skip" to leave these photos out'),
         )
@@ -163,6 +179,82 @@ def _read_ham10000(root: Path, labels: LabelSet, problems: ProblemReport) -> tup
             )
         )
     return root, photos
+
+
+def _read_pad_ufes_20(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Path, list[Photo]]:
+    """The whole distribution has its photos in imgs_part_1 to 3, an excerpt may have them elsewhere, as JPEG.
+
+    A photo's lesion_id is its patient's: photos of one patient share skin, phone and room, by which a network knows
+    them again, so they may not stand on two sides of a split. Of the 303 patients of 392 photos 70 have several.
+    """
+    metadata = root / PAD_UFES_METADATA
+    path_of: dict[str, str] = {}
+    for file in sorted(root.rglob("*")) if metadata.is_file() else ():
+        place = file.relative_to(root)
+        if file.suffix.lower() in PHOTO_SUFFIXES and not any(part.startswith(".") for part in place.parts):
+            path_of.setdefault(file.stem, place.as_posix())
+    if not path_of:
+        raise DataInvalid(
+            f"{root}: not PAD-UFES-20 as distributed: "
+            + ("there are no photos" if metadata.is_file() else f"{PAD_UFES_METADATA} is missing"),
+            found=_contents(root),
+            expected=EXPECTED["pad_ufes_20"],
+            fix="unpack the distribution there, or name another reader in the config",
+        )
+    code_of = _codes_of_source("pad_ufes_20")
+    photos = []
+    for row in read_rows(metadata, PAD_UFES_COLUMNS):
+        photo_id = PurePosixPath(row["img_id"]).stem
+        if photo_id not in path_of:
+            problems.add(MISSING, row["img_id"])
+            continue
+        photos.append(
+            Photo(
+                photo_id=photo_id,
+                path=path_of[photo_id],
+                label=code_of.get(row["diagnostic"], row["diagnostic"]),
+                lesion_id=row["patient_id"] or photo_id,
+                sex=_known_text(row["gender"]).lower(),
+                age=_known_text(row["age"]),
+                site=_known_text(row["region"]).lower(),
+                # "May have clinical diagnosis according to a consensus of a group of dermatologists" (Pacheco 2020).
+                dx_type="histo" if row["biopsed"].lower() == "true" else "consensus",
+            )
+        )
+    return root, photos
+
+
+def read_fitzpatrick(root: Path) -> dict[str, str]:
+    """Skin type of PAD-UFES-20's photos, for tables; the manifest has no column for it.
+
+    Args:
+        root: The data folder.
+
+    Returns:
+        photo_id to Fitzpatrick type, `1` (burns always) to `6` (never); photos without one are not in it.
+
+    Raises:
+        DataInvalid: No such table, columns are lacking, or a type that is none.
+    """
+    types: dict[str, str] = {}
+    for row in read_rows(root / PAD_UFES_METADATA, PAD_UFES_COLUMNS):
+        # Written as 2.0, since the column has gaps.
+        text = _known_text(row["fitspatrick"]).removesuffix(".0")
+        if text and text not in FITZPATRICK_TYPES:
+            raise DataInvalid(
+                f"{root / PAD_UFES_METADATA}: no Fitzpatrick type for {row['img_id']}",
+                found=repr(row["fitspatrick"]),
+                expected=f"one of {', '.join(FITZPATRICK_TYPES)}, or nothing",
+            )
+        if text:
+            types[PurePosixPath(row["img_id"]).stem] = text
+    return types
+
+
+def _codes_of_source(source: str) -> dict[str, str]:
+    """What a data set calls a diagnosis, to the code of it."""
+    with (LABELS_DIR / "sources" / f"{source}.toml").open("rb") as stream:
+        return dict(tomllib.load(stream)["codes"])
 
 
 def _read_folders(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Path, list[Photo]]:
@@ -214,11 +306,13 @@ def _read_csv(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Pa
 
 READERS: dict[str, Callable[[Path, LabelSet, ProblemReport], tuple[Path, list[Photo]]]] = {
     "ham10000": _read_ham10000,
+    "pad_ufes_20": _read_pad_ufes_20,
     "folders": _read_folders,
     "csv": _read_csv,
 }
 EXPECTED = {
     "ham10000": f"{HAM10000_METADATA[0]} and {' and '.join(HAM10000_FOLDERS)} with <image_id>.jpg in either",
+    "pad_ufes_20": f"{PAD_UFES_METADATA} and folders with <img_id>.png or .jpg",
     "folders": "a folder per class, named by the label's code, with photos in it",
     "csv": f"a CSV file ({CSV_NAME}) with the columns {', '.join(CSV_COLUMNS)}",
 }

@@ -1,4 +1,4 @@
-"""Three readers, one manifest; everything that can be wrong with a data set is found before training."""
+"""Four readers, one manifest; everything that can be wrong with a data set is found before training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge_runtime.errors import ConfigInvalid, DataInvalid
 from train.manifest import LabelSet, Manifest, load_labels
 from train.near_duplicates import DEFAULT_NEAR_DUPLICATE_BITS, phash
 from train.phantom import LEAST_PHOTOS, draw_dataset
-from train.readers import read_photos
+from train.readers import read_fitzpatrick, read_photos
 
 METADATA = "HAM10000_metadata.csv"
 PARTS = ("HAM10000_images_part_1", "HAM10000_images_part_2")
@@ -39,8 +39,16 @@ def data(drawn: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(drawn, tmp_path / "data"))
 
 
-def _read(root: Path, labels: LabelSet, reader: str = "ham10000", on_problem: str = "refuse") -> Manifest:
-    return read_photos(reader, root, labels, name="toy", on_problem=on_problem, progress=False)
+def _read(
+    root: Path,
+    labels: LabelSet,
+    reader: str = "ham10000",
+    on_problem: str = "refuse",
+    every_class: bool = True,
+) -> Manifest:
+    return read_photos(
+        reader, root, labels, name="toy", on_problem=on_problem, every_class=every_class, progress=False
+    )
 
 
 def _rows(data: Path) -> list[dict[str, str]]:
@@ -183,7 +191,7 @@ def test_a_class_that_is_empty_only_after_skipping_is_refused(data: Path, labels
         _read(data, labels, on_problem="skip")
 
 
-@pytest.mark.parametrize("reader", ["ham10000", "folders", "csv"])
+@pytest.mark.parametrize("reader", ["ham10000", "pad_ufes_20", "folders", "csv"])
 def test_no_data_folder(tmp_path: Path, labels: LabelSet, reader: str):
     with pytest.raises(DataInvalid, match="no such data folder") as caught:
         _read(tmp_path / "absent" / "deeper", labels, reader)
@@ -192,7 +200,7 @@ def test_no_data_folder(tmp_path: Path, labels: LabelSet, reader: str):
     assert caught.value.exit_status == 2
 
 
-@pytest.mark.parametrize("reader", ["ham10000", "folders", "csv"])
+@pytest.mark.parametrize("reader", ["ham10000", "pad_ufes_20", "folders", "csv"])
 def test_other_contents_are_named(tmp_path: Path, labels: LabelSet, reader: str):
     with pytest.raises(DataInvalid, match="found: an empty folder; expected"):
         _read(tmp_path, labels, reader)
@@ -219,6 +227,119 @@ def test_ham10000_without_photos_or_columns(data: Path, labels: LabelSet):
         shutil.rmtree(data / part)
     with pytest.raises(DataInvalid, match="image folders are missing"):
         _read(data, labels)
+
+
+PAD_CODES = {"ACK": "akiec", "BCC": "bcc", "MEL": "mel", "NEV": "nv", "SCC": "akiec", "SEK": "bkl"}
+# The first columns that the excerpt has; the whole distribution has 18 more.
+PAD_HEADER = (
+    "img_id",
+    "diagnostic",
+    "patient_id",
+    "lesion_id",
+    "fitspatrick",
+    "biopsed",
+    "age",
+    "gender",
+    "region",
+)
+
+
+@pytest.fixture
+def phone(drawn: Path, tmp_path: Path) -> Path:
+    """PAD-UFES-20's shape: 12 photos of 8 patients in three folders, PNG in the first."""
+    root = tmp_path / "phone"
+    rows = []
+    for i, row in enumerate(_rows(drawn)[:12]):
+        suffix = "png" if i % 3 == 0 else "jpg"
+        img_id = f"PAT_{i % 8}_{i}_{100 + i}.{suffix}"
+        place = root / f"imgs_part_{i % 3 + 1}"
+        place.mkdir(parents=True, exist_ok=True)
+        with Image.open(_file(drawn, row["image_id"])) as image:
+            image.save(place / img_id)
+        diagnosis = sorted(PAD_CODES)[i % 6]
+        known = i % 2 == 0
+        rows.append(
+            (img_id, diagnosis, f"PAT_{i % 8}", str(i), "2.0" if known else "", str(known), "63")
+            + (("FEMALE", "FOREARM") if known else ("", ""))
+        )
+    with (root / "metadata.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([PAD_HEADER, *rows])
+    return root
+
+
+def test_phone_photos_and_their_diagnoses(phone: Path, labels: LabelSet):
+    photos = _read(phone, labels, "pad_ufes_20", every_class=False).photos
+    assert len(photos) == 12
+    for photo in photos:
+        patient, number = photo.photo_id.split("_")[1:3]
+        assert photo.photo_id == f"PAT_{patient}_{number}_{100 + int(number)}"
+        assert photo.label == PAD_CODES[sorted(PAD_CODES)[int(number) % 6]]
+        known = int(number) % 2 == 0
+        assert (photo.sex, photo.site) == (("female", "forearm") if known else ("", ""))
+        assert (photo.dx_type, photo.age) == ("histo" if known else "consensus", "63")
+        assert photo.path.startswith(f"imgs_part_{int(number) % 3 + 1}/")
+        assert photo.phash
+    assert {photo.path.rpartition(".")[2] for photo in photos} == {"jpg", "png"}
+
+
+def test_photos_of_one_patient_are_never_divided(phone: Path, labels: LabelSet):
+    photos = _read(phone, labels, "pad_ufes_20", every_class=False).photos
+    assert {photo.lesion_id for photo in photos} == {f"PAT_{i}" for i in range(8)}
+    assert all(photo.photo_id.startswith(photo.lesion_id + "_") for photo in photos)
+
+
+def test_phone_photos_may_lie_in_any_folder_and_end_otherwise_than_the_table_says(
+    phone: Path, labels: LabelSet
+):
+    before = _read(phone, labels, "pad_ufes_20", every_class=False).photos
+    (phone / "images").mkdir()
+    for file in sorted(phone.glob("imgs_part_*/*")):
+        with Image.open(file) as image:
+            image.save(phone / "images" / f"{file.stem}.png")
+        file.unlink()
+    # What an archive from a Mac leaves beside each photo.
+    (phone / "images" / f"._{before[0].photo_id}.png").write_bytes(b"\0\5\x16\7")
+    after = _read(phone, labels, "pad_ufes_20", every_class=False).photos
+    assert [photo.path for photo in after] == [f"images/{photo.photo_id}.png" for photo in before]
+
+
+def test_problems_of_phone_photos(phone: Path, labels: LabelSet):
+    next((phone / "imgs_part_2").iterdir()).unlink()
+    with (phone / "metadata.csv").open("a") as file:
+        file.write("PAT_0_0_100.png,WART,PAT_0,0,,False,63,,\n")
+    with pytest.raises(DataInvalid) as caught:
+        _read(phone, labels, "pad_ufes_20", every_class=False)
+    assert "1 x missing file: PAT_" in caught.value.found
+    assert "1 x unknown label: 'WART' of PAT_0_0_100" in caught.value.found
+    (phone / "metadata.csv").rename(phone / "metadata.txt")
+    with pytest.raises(DataInvalid, match="not PAD-UFES-20 as distributed: metadata.csv is missing"):
+        _read(phone, labels, "pad_ufes_20")
+
+
+def test_phone_photos_that_are_not_there(phone: Path, labels: LabelSet):
+    for part in sorted(phone.glob("imgs_part_*")):
+        shutil.rmtree(part)
+    with pytest.raises(DataInvalid, match="not PAD-UFES-20 as distributed: there are no photos"):
+        _read(phone, labels, "pad_ufes_20")
+
+
+def test_classes_may_be_lacking_when_asked_but_not_all_of_them(phone: Path, labels: LabelSet):
+    with pytest.raises(DataInvalid, match="2 x class without photos: df, vasc"):
+        _read(phone, labels, "pad_ufes_20")
+    (phone / "metadata.csv").write_text(",".join(PAD_HEADER) + "\n")
+    with pytest.raises(DataInvalid, match="7 x class without photos: akiec, bcc, bkl, df, mel and 2 more"):
+        _read(phone, labels, "pad_ufes_20", on_problem="skip", every_class=False)
+
+
+def test_skin_types_are_found_by_photo(phone: Path, labels: LabelSet):
+    types = read_fitzpatrick(phone)
+    photos = _read(phone, labels, "pad_ufes_20", every_class=False).photos
+    assert types == {photo.photo_id: "2" for photo in photos if photo.sex}
+    assert len(types) == 6
+    with (phone / "metadata.csv").open("a") as file:
+        file.write("PAT_9_9_9.png,MEL,PAT_9,9,7.0,True,63,,\n")
+    with pytest.raises(DataInvalid, match=r"no Fitzpatrick type for PAT_9_9_9.png; found: '7.0'"):
+        read_fitzpatrick(phone)
 
 
 @pytest.fixture
@@ -292,7 +413,7 @@ def test_problems_of_a_csv_manifest(table: Path, labels: LabelSet):
 
 
 def test_misspelt_reader_and_rule(drawn: Path, labels: LabelSet):
-    with pytest.raises(ConfigInvalid, match="unknown reader.*'ham'.*ham10000, folders, csv"):
+    with pytest.raises(ConfigInvalid, match="unknown reader.*'ham'.*ham10000, pad_ufes_20, folders, csv"):
         _read(drawn, labels, "ham")
     with pytest.raises(ConfigInvalid, match="unknown on_problem.*'ignore'.*refuse, skip"):
         _read(drawn, labels, on_problem="ignore")
@@ -307,3 +428,20 @@ def test_the_real_ham10000(data_root: Path, labels: LabelSet):
     assert sum(not photo.age for photo in manifest.photos) == 57
     counts = {code: sum(photo.label == code for photo in manifest.photos) for code in labels.codes}
     assert counts == {"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142}
+
+
+@pytest.mark.real_data
+def test_the_real_pad_ufes_20(data_root: Path, labels: LabelSet):
+    root = data_root / "PAD-UFES-20"
+    manifest = _read(root, labels, "pad_ufes_20", every_class=False)
+    assert len(manifest.photos) == 392
+    assert len({photo.lesion_id for photo in manifest.photos}) == 303
+    counts = {code: sum(photo.label == code for photo in manifest.photos) for code in labels.codes}
+    # ACK 66 and SCC 16 are akiec.
+    assert counts == {"akiec": 66 + 16, "bcc": 116, "bkl": 67, "df": 0, "mel": 21, "nv": 106, "vasc": 0}
+    assert sum(photo.dx_type == "histo" for photo in manifest.photos) == 209
+    types = read_fitzpatrick(root)
+    assert set(types) < {photo.photo_id for photo in manifest.photos}
+    assert {name: list(types.values()).count(name) for name in "123456"} == {
+        "1": 25, "2": 134, "3": 63, "4": 18, "5": 1, "6": 0,
+    }  # fmt: skip
