@@ -2,7 +2,8 @@
 
 Lesions are merged into groups where photos of different lesions are near-duplicates by perceptual hash; groups are
 spread over the parts, stratified by class. `check_split` is the gate: `make_split` calls it on its own work, and
-training calls it again on whatever split it is given.
+training calls it again on whatever split it is given. `make_random_split` leaks on purpose, to show what that would
+have reported. numpy.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ NAMES_SHOWN = 5
 
 @dataclass(frozen=True)
 class LeakReport:
-    """What this split avoided, and its sizes. Shares are 0 to 1."""
+    """What this split avoided or did, and its sizes. Shares are 0 to 1."""
 
+    method: str
+    """`grouped` or `random`."""
     photos: int
     lesions: int
     groups: int
@@ -35,7 +38,11 @@ class LeakReport:
     """Expected share of test photos whose lesion is also outside the test part, had the same number of test photos
     been drawn at random."""
     random_leak_of_class: dict[str, float]
-    """The same of each class's test photos."""
+    """The same of each class's test photos; classes without a photo are left out."""
+    leaked: int
+    """Test photos of this split whose lesion is also in the training part, counted; 0 when grouped."""
+    leaked_of_class: dict[str, int]
+    """The same by class."""
     near_duplicate_bits: int
     near_duplicates_across_lesions: tuple[tuple[str, str], ...]
     """Pairs of photo_ids whose lesion_ids differ, found by hash or known to the label set."""
@@ -61,7 +68,7 @@ class LeakReport:
             f"near-duplicate pairs (at most {self.near_duplicate_bits} bits, or known) across lesions; "
             f"{self.merged_groups} groups of several lesions, {self.groups} groups in all",
             f"a random split of the same size would have leaked the lesion of {self.random_leak:.1%} of the "
-            f"test photos into training ({of_class}); this split: none",
+            f"test photos into training ({of_class}); this split: {self._leaked_text()}",
         ]
         for part, counts in self.sizes.items():
             by_class = ", ".join(f"{code} {counts[code]}" for code in codes)
@@ -69,6 +76,15 @@ class LeakReport:
                 f"{part}: {sum(counts.values())} photos of {self.group_sizes[part]} groups ({by_class})"
             )
         return "\n".join(lines)
+
+    def _leaked_text(self) -> str:
+        if not self.leaked:
+            return "none"
+        tested = self.sizes["test"]
+        shares = [
+            f"{code} {n / tested[code]:.1%}" for code, n in self.leaked_of_class.items() if tested[code]
+        ]
+        return f"{self.leaked} of {sum(tested.values())} ({', '.join(shares)}), IT LEAKS"
 
 
 @dataclass(frozen=True)
@@ -83,7 +99,14 @@ class Split:
 
 
 def make_split(
-    manifest: Manifest, *, folds: int, test_fold: int, val_share: float, near_duplicate_bits: int, seed: int
+    manifest: Manifest,
+    *,
+    folds: int,
+    test_fold: int,
+    val_share: float,
+    near_duplicate_bits: int,
+    seed: int,
+    every_class: bool = True,
 ) -> Split:
     """Splits by group, stratified by class.
 
@@ -94,37 +117,56 @@ def make_split(
         val_share: Share of all photos that goes to val, 0 (no val part) to below 1 - 1 / folds.
         near_duplicate_bits: Photos whose hashes differ in at most so many bits stay together; negative: off.
         seed: Equal seeds give equal splits.
+        every_class: False for one data set of several: classes that do not occur in it are ignored, and one with
+            fewer groups than parts is spread as far as it goes.
 
     Raises:
         ConfigInvalid: Numbers out of range.
-        DataInvalid: A class has too few groups to stand in every part.
+        DataInvalid: There is no photo; or, with `every_class`, a class has too few groups to stand in every part.
         SplitLeaks: Never, unless this module is broken: the result goes through the gate.
     """
-    _require_ranges(folds, test_fold, val_share)
+    parts = _require_ranges(manifest, folds, test_fold, val_share)
     photos = sorted(manifest.photos, key=lambda photo: photo.photo_id)
     pairs = _pairs(manifest, near_duplicate_bits)
     group_of = _merge_lesions(photos, pairs)
-    rng = np.random.default_rng(seed)
-    fold_of = _spread(photos, group_of, manifest.labels.codes, [1 / folds] * folds, rng)
-    rest = [photo for photo in photos if fold_of[group_of[photo.photo_id]] != test_fold]
-    part_of = {group: "test" for group, fold in fold_of.items() if fold == test_fold}
-    if val_share > 0:
-        share = val_share / (1 - 1 / folds)
-        # Its own generator: val must not depend on how many draws the folds took.
-        halves = _spread(
-            rest,
-            group_of,
-            manifest.labels.codes,
-            [1 - share, share],
-            np.random.default_rng([seed, test_fold]),
-        )
-        part_of |= {group: ("train", "val")[half] for group, half in halves.items()}
-    assignment = {photo.photo_id: part_of.get(group_of[photo.photo_id], "train") for photo in photos}
-    parts = [part for part in PARTS if part != "val" or val_share > 0]
-    _require_every_class(photos, assignment, manifest.labels.codes, parts, group_of)
+    assignment = _assign(photos, group_of, manifest.labels.codes, folds, test_fold, val_share, seed)
+    if every_class:
+        _require_every_class(photos, assignment, manifest.labels.codes, parts, group_of)
     check_split(manifest, assignment, near_duplicate_bits)
     leak = _leak_report(
-        photos, pairs, group_of, assignment, manifest.labels.codes, near_duplicate_bits, parts
+        "grouped", photos, pairs, group_of, assignment, manifest.labels.codes, near_duplicate_bits, parts
+    )
+    return Split(assignment, group_of, leak)
+
+
+def make_random_split(
+    manifest: Manifest,
+    *,
+    folds: int,
+    test_fold: int,
+    val_share: float,
+    near_duplicate_bits: int,
+    seed: int,
+    every_class: bool = True,
+) -> Split:
+    """Splits photo by photo, stratified by class, whichever lesion they show: it leaks, and says how much.
+
+    So the founding study divided its photos. Such a split does not pass `check_split`; it serves only to show what
+    it would have reported. Groups and near-duplicates are found all the same, for the report and for intervals.
+
+    Args and Raises: As `make_split`, of photos in place of groups.
+    """
+    parts = _require_ranges(manifest, folds, test_fold, val_share)
+    photos = sorted(manifest.photos, key=lambda photo: photo.photo_id)
+    pairs = _pairs(manifest, near_duplicate_bits)
+    alone = {photo.photo_id: photo.photo_id for photo in photos}
+    assignment = _assign(photos, alone, manifest.labels.codes, folds, test_fold, val_share, seed)
+    if every_class:
+        _require_every_class(photos, assignment, manifest.labels.codes, parts, alone)
+    require_parts(manifest, assignment)
+    group_of = _merge_lesions(photos, pairs)
+    leak = _leak_report(
+        "random", photos, pairs, group_of, assignment, manifest.labels.codes, near_duplicate_bits, parts
     )
     return Split(assignment, group_of, leak)
 
@@ -141,16 +183,7 @@ def check_split(manifest: Manifest, assignment: Mapping[str, str], near_duplicat
         SplitLeaks: Some do; counts and first names are given.
         DataInvalid: Photos without a part, parts without a photo, or a part other than train, val, test.
     """
-    ids = {photo.photo_id for photo in manifest.photos}
-    astray = sorted((ids - assignment.keys()) | (assignment.keys() - ids))
-    astray += sorted(i for i in ids & assignment.keys() if assignment[i] not in PARTS)
-    if astray:
-        raise DataInvalid(
-            "the split does not belong to these photos",
-            found=f"{len(astray)} photos in only one of the two, or in an unknown part: {_first(astray)}",
-            expected=f"each photo in one of {', '.join(PARTS)}",
-            fix="make the split again",
-        )
+    require_parts(manifest, assignment)
     parts_of: dict[str, set[str]] = defaultdict(set)
     for photo in manifest.photos:
         parts_of[photo.lesion_id].add(assignment[photo.photo_id])
@@ -174,12 +207,31 @@ def check_split(manifest: Manifest, assignment: Mapping[str, str], near_duplicat
         )
 
 
+def require_parts(manifest: Manifest, assignment: Mapping[str, str]) -> None:
+    """Returns if each photo, and nothing else, stands in one of the known parts; says nothing of leaks.
+
+    Raises:
+        DataInvalid: Photos without a part, parts without a photo, or a part other than train, val, test.
+    """
+    ids = {photo.photo_id for photo in manifest.photos}
+    astray = sorted((ids - assignment.keys()) | (assignment.keys() - ids))
+    astray += sorted(i for i in ids & assignment.keys() if assignment[i] not in PARTS)
+    if astray:
+        raise DataInvalid(
+            "the split does not belong to these photos",
+            found=f"{len(astray)} photos in only one of the two, or in an unknown part: {_first(astray)}",
+            expected=f"each photo in one of {', '.join(PARTS)}",
+            fix="make the split again",
+        )
+
+
 def _first(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return ", ".join(names[:NAMES_SHOWN]) + more
 
 
-def _require_ranges(folds: int, test_fold: int, val_share: float) -> None:
+def _require_ranges(manifest: Manifest, folds: int, test_fold: int, val_share: float) -> list[str]:
+    """The parts that these numbers make."""
     problems = []
     if folds < 2:
         problems.append(f"folds is {folds}, not 2 or more")
@@ -189,6 +241,34 @@ def _require_ranges(folds: int, test_fold: int, val_share: float) -> None:
         problems.append(f"val_share is {val_share}, not 0 to below {1 - 1 / folds:.3g}")
     if problems:
         raise ConfigInvalid("the split cannot be made", found="; ".join(problems))
+    if not manifest.photos:
+        raise DataInvalid(
+            "there is nothing to split", found=f"no photo in {manifest.name}", expected="photos"
+        )
+    return [part for part in PARTS if part != "val" or val_share > 0]
+
+
+def _assign(
+    photos: Sequence[Photo],
+    group_of: Mapping[str, str],
+    codes: Sequence[str],
+    folds: int,
+    test_fold: int,
+    val_share: float,
+    seed: int,
+) -> dict[str, str]:
+    """photo_id to part; photos of one group stay together."""
+    rng = np.random.default_rng(seed)
+    fold_of = _spread(photos, group_of, codes, [1 / folds] * folds, rng)
+    part_of = {group: "test" for group, fold in fold_of.items() if fold == test_fold}
+    if val_share > 0:
+        rest = [photo for photo in photos if fold_of[group_of[photo.photo_id]] != test_fold]
+        share = val_share / (1 - 1 / folds)
+        # Its own generator: val must not depend on how many draws the folds took.
+        rng = np.random.default_rng([seed, test_fold])
+        halves = _spread(rest, group_of, codes, [1 - share, share], rng)
+        part_of |= {group: ("train", "val")[half] for group, half in halves.items()}
+    return {photo.photo_id: part_of.get(group_of[photo.photo_id], "train") for photo in photos}
 
 
 def _pairs(manifest: Manifest, max_bits: int) -> list[tuple[Photo, Photo]]:
@@ -276,6 +356,7 @@ def _require_every_class(
 
 
 def _leak_report(
+    method: str,
     photos: Sequence[Photo],
     pairs: Sequence[tuple[Photo, Photo]],
     group_of: Mapping[str, str],
@@ -296,12 +377,19 @@ def _leak_report(
         lesions_of[group_of[photo.photo_id]].add(photo.lesion_id)
         groups_in[assignment[photo.photo_id]].add(group_of[photo.photo_id])
     counts = Counter((assignment[photo.photo_id], photo.label) for photo in photos)
+    trained = {photo.lesion_id for photo in photos if assignment[photo.photo_id] == "train"}
+    leaked = Counter(
+        photo.label for photo in photos if assignment[photo.photo_id] == "test" and photo.lesion_id in trained
+    )
     return LeakReport(
+        method=method,
         photos=len(photos),
         lesions=len(lesion_sizes),
         groups=len(lesions_of),
         random_leak=float(np.mean([chance for of_class in chances.values() for chance in of_class])),
-        random_leak_of_class={code: float(np.mean(chances[code])) for code in codes},
+        random_leak_of_class={code: float(np.mean(chances[code])) for code in codes if chances[code]},
+        leaked=leaked.total(),
+        leaked_of_class={code: leaked[code] for code in codes if chances[code]},
         near_duplicate_bits=near_duplicate_bits,
         near_duplicates_across_lesions=tuple(
             (a.photo_id, b.photo_id) for a, b in pairs if a.lesion_id != b.lesion_id

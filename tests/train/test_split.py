@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import gzip
+import hashlib
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from edge_runtime.errors import ConfigInvalid, DataInvalid, SplitLeaks
 from train.manifest import Manifest, Photo, load_labels
 from train.near_duplicates import DEFAULT_NEAR_DUPLICATE_BITS
 from train.readers import read_photos
-from train.split import Split, check_split, make_split
+from train.split import Split, check_split, make_random_split, make_split, require_parts
 
 SEEDS = range(8)
 FOLDS = 5
@@ -25,6 +28,14 @@ CLASS_SHARE_TOLERANCE = 0.2
 # HAM10000's known figures (random 80/20): 38.6 % of all test photos, 68.3 % of the melanoma ones. One random draw
 # scatters by a percentage point; ours is the exact expectation.
 KNOWN_LEAK, KNOWN_LEAK_OF_MEL, LEAK_TOLERANCE = 0.386, 0.683, 0.005
+# Seed and test fold to the split of `_generated(seed)`, as made by the code that divided the bundled model's data: runs
+# that are made anew must test on the same photos.
+GOLDEN = {
+    (0, 0): "f16d53a3bc461d8407f726b211dc9170ed5fe8607c3e5069b067d4e06adb7ee0",
+    (0, 3): "d854aeea92d1d0f89911b9a6d727c02269dafd9965529712b47f1a5c0e47c9d7",
+    (1, 0): "40875666922819577486211bc19a15b51b36ff45944bc8bdb451f77b8cb5068b",
+    (1, 3): "ed4555a71329c5ac47c10680ac9d4859605a6f5ea0adb4c2639a875102fea5c0",
+}
 
 
 def _hash(rng: np.random.Generator) -> int:
@@ -59,6 +70,24 @@ def _split(manifest: Manifest, seed: int = 0, test_fold: int = 0, **changes: flo
         "near_duplicate_bits": DEFAULT_NEAR_DUPLICATE_BITS,
     } | changes
     return make_split(manifest, test_fold=test_fold, seed=seed, **options)
+
+
+def _lacking_classes() -> Manifest:
+    """Photos of patients, as a small phone set: several classes a patient, no df and vasc, and two lesions of mel."""
+    rng = np.random.default_rng(4)
+    photos = []
+    for patient in range(60):
+        photos += [
+            Photo(
+                f"p{patient:02d}-{view}",
+                "x",
+                str(rng.choice(["akiec", "bcc", "bkl", "nv"])),
+                f"P{patient:02d}",
+            )
+            for view in range(rng.integers(1, 4))
+        ]
+    photos += [Photo("m0", "x", "mel", "M0"), Photo("m1", "x", "mel", "M1"), Photo("m2", "x", "mel", "M1")]
+    return Manifest("phone", Path("nowhere"), load_labels("ham10000"), tuple(photos))
 
 
 @pytest.fixture(scope="module", params=SEEDS)
@@ -120,6 +149,13 @@ def test_the_folds_tests_are_disjoint_and_cover_all(manifest: Manifest):
     assert set.union(*tests) == {photo.photo_id for photo in manifest.photos}
 
 
+@pytest.mark.parametrize(("seed", "fold"), GOLDEN)
+def test_a_seed_gives_the_split_that_it_always_gave(seed: int, fold: int):
+    split = _split(_generated(seed), seed=seed, test_fold=fold)
+    rows = (f"{i},{split.group_of[i]},{part}" for i, part in sorted(split.assignment.items()))
+    assert hashlib.sha256("\n".join(rows).encode()).hexdigest() == GOLDEN[seed, fold]
+
+
 def test_the_gate_fails_when_one_photo_of_a_lesion_is_moved(manifest: Manifest):
     split = _split(manifest)
     lesions = Counter(photo.lesion_id for photo in manifest.photos)
@@ -166,6 +202,9 @@ def test_the_gate_wants_every_photo_in_a_known_part(manifest: Manifest):
         check_split(manifest, assignment | {first: part, "stranger": "val"}, -1)
     with pytest.raises(DataInvalid, match=second):
         check_split(manifest, assignment | {first: part, second: "holdout"}, -1)
+    with pytest.raises(DataInvalid, match=first):
+        require_parts(manifest, assignment)
+    require_parts(manifest, assignment | {first: part})
 
 
 def test_the_reported_leak_is_what_random_splits_leak(manifest: Manifest):
@@ -278,6 +317,76 @@ def test_too_few_lesions_are_refused_with_their_number():
     assert caught.value.fix
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_one_source_of_several_may_lack_classes(seed: int):
+    manifest = _lacking_classes()
+    with pytest.raises(DataInvalid, match="no df in train.*vasc 0"):
+        _split(manifest, seed=seed)
+    tested: Counter[str] = Counter()
+    for fold in range(FOLDS):
+        split = _split(manifest, seed=seed, test_fold=fold, every_class=False)
+        tested.update(i for i, part in split.assignment.items() if part == "test")
+        # Two groups for five folds and val: they stay apart, and training has one unless val and test took both.
+        parts = {split.assignment["m0"], split.assignment["m1"]}
+        assert len(parts) == 2
+        assert "train" in parts
+        for part in ("train", "val", "test"):
+            assert split.leak.sizes[part]["df"] == split.leak.sizes[part]["vasc"] == 0
+            assert all(split.leak.sizes[part][code] for code in ("akiec", "bcc", "bkl", "nv"))
+        assert set(split.leak.random_leak_of_class) == {"akiec", "bcc", "bkl", "nv", "mel"}
+        assert split.leak.text()
+    assert tested == Counter(photo.photo_id for photo in manifest.photos)
+
+
+def test_lenient_about_classes_or_not_gives_one_split(manifest: Manifest):
+    assert _split(manifest, every_class=False) == _split(manifest)
+
+
+def test_no_photo_at_all_is_refused():
+    with pytest.raises(DataInvalid, match="nothing to split"):
+        _split(dataclasses.replace(_generated(0), photos=()), every_class=False)
+
+
+def test_a_random_split_leaks_as_much_as_it_says(manifest: Manifest):
+    def divide(photos: Manifest, fold: int = 0) -> Split:
+        return make_random_split(
+            photos, folds=FOLDS, test_fold=fold, val_share=VAL_SHARE, near_duplicate_bits=4, seed=0
+        )
+
+    split = divide(manifest)
+    assert divide(dataclasses.replace(manifest, photos=manifest.photos[::-1])) == split
+    with pytest.raises(SplitLeaks, match="lesions in several parts"):
+        check_split(manifest, split.assignment, 4)
+    leaked: Counter[str] = Counter()
+    for photo in manifest.photos:
+        siblings = [p for p in manifest.photos if p.lesion_id == photo.lesion_id]
+        if split.assignment[photo.photo_id] == "test":
+            leaked[photo.label] += any(split.assignment[p.photo_id] == "train" for p in siblings)
+    assert split.leak.method == "random"
+    assert split.leak.leaked == leaked.total() > 20
+    assert split.leak.leaked_of_class == {code: leaked[code] for code in manifest.labels.codes}
+    assert f"this split: {leaked.total()} of " in split.leak.text()
+    # Class by class, each part has its share to within a photo or two.
+    totals = Counter(photo.label for photo in manifest.photos)
+    for code in manifest.labels.codes:
+        assert split.leak.sizes["test"][code] == pytest.approx(totals[code] / FOLDS, abs=1)
+        assert split.leak.sizes["val"][code] == pytest.approx(totals[code] * VAL_SHARE, abs=2)
+    tests = [
+        {i for i, part in divide(manifest, k).assignment.items() if part == "test"} for k in range(FOLDS)
+    ]
+    assert sum(map(len, tests)) == len(set.union(*tests)) == len(manifest.photos)
+    # The groups are the grouped split's, for intervals by lesion.
+    assert split.group_of == _split(manifest).group_of
+
+
+def test_a_grouped_split_says_that_it_leaks_nothing(manifest: Manifest):
+    leak = _split(manifest).leak
+    assert leak.method == "grouped"
+    assert leak.leaked == 0
+    assert set(leak.leaked_of_class.values()) == {0}
+    assert "this split: none" in leak.text()
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -293,10 +402,9 @@ def test_numbers_out_of_range_are_named(changes: dict[str, float], problem: str)
         _split(_generated(0), **changes)
 
 
-@pytest.mark.real_data
-@pytest.mark.slow
-def test_ham10000_leaks_at_random_and_not_here(data_root: Path):
-    manifest = read_photos(
+@pytest.fixture(scope="module")
+def ham10000(data_root: Path) -> Manifest:
+    return read_photos(
         "ham10000",
         data_root / "HAM10000",
         load_labels("ham10000"),
@@ -304,6 +412,24 @@ def test_ham10000_leaks_at_random_and_not_here(data_root: Path):
         on_problem="refuse",
         progress=False,
     )
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_ham10000_is_divided_as_for_the_bundled_model(ham10000: Manifest, repository: Path):
+    record = repository / "train" / "records" / "ham10000_mobilenetv2" / "split.csv.gz"
+    with gzip.open(record, "rt", encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(ham10000.photos) == 10015
+    split = _split(ham10000, seed=20181, val_share=0.1)
+    assert split.assignment == {row["photo_id"]: row["split"] for row in rows}
+    assert split.group_of == {row["photo_id"]: row["group_id"] for row in rows}
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_ham10000_leaks_at_random_and_not_here(ham10000: Manifest):
+    manifest = ham10000
     split = _split(manifest, val_share=0.1)
     assert split.leak.random_leak == pytest.approx(KNOWN_LEAK, abs=LEAK_TOLERANCE)
     assert split.leak.random_leak_of_class["mel"] == pytest.approx(KNOWN_LEAK_OF_MEL, abs=LEAK_TOLERANCE)
@@ -317,3 +443,15 @@ def test_ham10000_leaks_at_random_and_not_here(data_root: Path):
     assert test_size / len(manifest.photos) == pytest.approx(1 / FOLDS, abs=0.005)
     # Merging strangers must stay the exception, or the split loses its freedom (see near_duplicates).
     assert split.leak.groups > 0.95 * split.leak.lesions
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_a_random_split_of_ham10000_leaks_as_known(ham10000: Manifest):
+    split = make_random_split(
+        ham10000, folds=FOLDS, test_fold=0, val_share=0, near_duplicate_bits=-1, seed=20181
+    )
+    tested = split.leak.sizes["test"]
+    # One draw: 2,003 photos, a percentage point; 223 of mel, three.
+    assert split.leak.leaked / sum(tested.values()) == pytest.approx(KNOWN_LEAK, abs=0.03)
+    assert split.leak.leaked_of_class["mel"] / tested["mel"] == pytest.approx(KNOWN_LEAK_OF_MEL, abs=0.1)
