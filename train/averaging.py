@@ -1,0 +1,48 @@
+"""An exponential moving average of a model's weights, kept beside the raw ones. TensorFlow.
+
+The average of the last few hundred steps generalizes better than the last step (Polyak and Juditsky 1992; as an EMA in
+EfficientNet's training). Batch-norm statistics are averaged too: they belong to the averaged weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+
+
+class WeightAverage:
+    """Averaged copies of all weights of a model, checkpointed with it."""
+
+    def __init__(self, model: Any, decay: float) -> None:
+        self.model = model
+        self.decay = decay
+        self.steps = tf.Variable(0, dtype=tf.int64)
+        self.averages = [tf.Variable(weight, trainable=False) for weight in model.weights] if decay else []
+
+    def update(self) -> None:
+        """Takes the weights after one step in. Nothing for a decay of 0. Runs inside tf.function.
+
+        Early steps weigh more, (1 + t) / (10 + t), so that the random start is forgotten at once.
+        """
+        if not self.decay:
+            return
+        step = tf.cast(self.steps.assign_add(1), tf.float32)
+        decay = tf.minimum(self.decay, (1 + step) / (10 + step))
+        for average, weight in zip(self.averages, self.model.weights, strict=True):
+            average.assign_add((1 - decay) * (weight - average))
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within the block the model holds the averaged weights."""
+        if not self.decay:
+            yield
+            return
+        raw = self.model.get_weights()
+        self.model.set_weights([average.numpy() for average in self.averages])
+        try:
+            yield
+        finally:
+            self.model.set_weights(raw)
