@@ -70,3 +70,112 @@ def test_summary_holds_every_figure() -> None:
     low, high = summary["balanced_accuracy_interval"]
     assert 0 <= low <= 0.75 <= high <= 1
     assert summary["malignant_auc"] == pytest.approx(0.875)
+
+
+# ------------------------------------------------------------------ many draws at once
+
+
+def _scattered(photos: int = 400, classes: int = 4) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Labels, probabilities that lean towards them, and lesions of one to five photos."""
+    rng = np.random.default_rng(5)
+    groups = np.sort(rng.integers(photos // 3, size=photos))
+    truth = rng.choice(classes, size=photos, p=[0.6, 0.2, 0.15, 0.05])
+    # Two decimals: equal scores occur, as those of an int8 model do.
+    scores = np.round(metrics.softmax(rng.normal(size=(photos, classes)) + 1.5 * np.eye(classes)[truth]), 2)
+    return truth, scores / scores.sum(axis=1, keepdims=True), [f"lesion{i}" for i in groups]
+
+
+def test_draws_give_the_intervals_of_the_plain_bootstrap() -> None:
+    truth, probs, groups = _scattered()
+    answers = probs.argmax(axis=1)
+    draws = metrics.GroupDraws.draw(groups, repeats=200, seed=3)
+    positive, score = truth == 1, probs[:, 1]
+    assert len(np.unique(score)) < len(score) / 2
+    figures = (
+        (draws.balanced_accuracy(truth, answers, 4), _balanced, (truth, answers)),
+        (draws.recall(truth, answers, 4)[:, 3], _rarest_recall, (truth, answers)),
+        (draws.mean(truth == answers), np.mean, (truth == answers,)),
+        (draws.calibration_error(truth, probs), metrics.expected_calibration_error, (truth, probs)),
+        (draws.auc(positive, score), metrics.area_under_roc, (positive, score)),
+    )
+    for of_draws, statistic, arrays in figures:
+        plain = metrics.bootstrap_interval(statistic, groups, *arrays, repeats=200, seed=3)
+        np.testing.assert_allclose(metrics.percentile_interval(of_draws), plain, rtol=1e-9)
+        assert plain[0] < plain[1]
+
+
+def _balanced(truth: np.ndarray, answers: np.ndarray) -> float:
+    return metrics.balanced_accuracy(truth, answers, 4)
+
+
+def _rarest_recall(truth: np.ndarray, answers: np.ndarray) -> float:
+    return float(metrics.recall_per_class(truth, answers, 4)[3])
+
+
+def test_a_draw_without_one_side_has_no_auc() -> None:
+    draws = metrics.GroupDraws.draw(["a", "b"], repeats=50)
+    found = draws.auc(np.array([True, False]), np.array([0.9, 0.1]))
+    one_sided = (draws.counts == 0).any(axis=1)
+    assert 0 < one_sided.sum() < 50
+    assert np.isnan(found[one_sided]).all()
+    assert (found[~one_sided] == 1).all()
+
+
+def test_paired_differences_are_sharper_than_two_intervals() -> None:
+    truth, probs, groups = _scattered()
+    first = probs.argmax(axis=1)
+    # The second model repeats the first but for every fifth photo, which it answers rightly.
+    second = np.where(np.arange(len(truth)) % 5 == 0, truth, first)
+    found = metrics.paired_difference_interval(truth, first, second, 4, groups, repeats=300)
+    expected = metrics.balanced_accuracy(truth, second, 4) - metrics.balanced_accuracy(truth, first, 4)
+    assert found.value == pytest.approx(expected)
+    assert 0 < found.low < found.value < found.high
+    own = metrics.bootstrap_interval(_balanced, groups, truth, first, repeats=300)
+    assert found.high - found.low < (own[1] - own[0]) / 2
+    back = metrics.paired_difference_interval(truth, second, first, 4, groups, repeats=300)
+    np.testing.assert_allclose([back.value, back.low, back.high], [-found.value, -found.high, -found.low])
+    assert metrics.paired_difference_interval(truth, first, first, 4, groups) == (0, 0, 0)
+
+
+def test_the_calibration_interval_lies_around_its_figure_and_not_below_zero() -> None:
+    truth, probs, groups = _scattered()
+    error = metrics.expected_calibration_error(truth, probs)
+    draws = metrics.GroupDraws.draw(groups, repeats=300).calibration_error(truth, probs)
+    low, high = metrics.calibration_error_interval(draws, error)
+    assert low < error < high
+    assert draws.mean() > error
+    assert metrics.calibration_error_interval(draws, 0.0)[0] == 0
+
+
+def test_a_summary_has_an_interval_for_every_figure() -> None:
+    truth, probs, groups = _scattered()
+    absent = np.where(truth == 3, 0, truth)
+    summary = metrics.summarize(absent, probs, "abcd", groups, [False, False, True, True], repeats=100)
+    intervals = summary["intervals"]
+    for name in ("accuracy", "expected_calibration_error", "malignant_auc"):
+        low, high = intervals[name]
+        assert low < summary[name] < high
+    assert intervals["per_class"].keys() == summary["per_class"].keys()
+    for code, figures in intervals["per_class"].items():
+        for name, interval in figures.items():
+            value = summary["per_class"][code][name]
+            assert (interval is None) == (value is None)
+            assert interval is None or interval[0] <= value <= interval[1]
+    assert intervals["per_class"]["d"]["recall"] is None
+    assert intervals["per_class"]["d"]["auc"] is None
+
+
+@pytest.mark.parametrize(
+    ("age", "band"),
+    [
+        ("0.0", "0-19"),
+        ("19.5", "0-19"),
+        ("20", "20-39"),
+        ("80", "80 and over"),
+        ("", "unknown"),
+        ("nan", "unknown"),
+        ("-1", "unknown"),
+    ],
+)
+def test_age_bands(age: str, band: str) -> None:
+    assert metrics.age_band(age) == band
