@@ -40,6 +40,33 @@ def predict_logits(
     return np.concatenate(parts)
 
 
+def predict_tiles(
+    model: Any, pixels_u8: PixelArray, normalization: Normalization, size_px: int, grid: int
+) -> npt.NDArray[np.float64]:
+    """Log of the mean scores over grid x grid tiles, evenly spread in reading order.
+
+    Args:
+        model: As `predict_logits`.
+        pixels_u8: [n, side, side, 3] uint8, side at least size_px.
+        normalization: The contract's.
+        size_px: Side of a tile.
+        grid: Tiles a side.
+
+    Returns:
+        [n, classes].
+    """
+    last = pixels_u8.shape[1] - size_px
+    places = [round(i * last / max(grid - 1, 1)) if grid > 1 else last // 2 for i in range(grid)]
+    scores = [
+        softmax(
+            predict_logits(model, pixels_u8[:, top : top + size_px, left : left + size_px], normalization)
+        )
+        for top in places
+        for left in places
+    ]
+    return np.log(np.maximum(np.mean(scores, axis=0), 1e-12))
+
+
 def correct_prior(model: Any, prior: FloatArray, exponent: float) -> None:
     """Divides the answers by the training prior ** exponent, in place, in the bias of the last layer.
 

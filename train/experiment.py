@@ -5,13 +5,12 @@ photos -> manifest -> split (gate) -> contract -> cached pixels -> training -> f
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,27 +25,38 @@ from edge_runtime.contract import (
     OutputSpec,
     Provenance,
 )
-from edge_runtime.errors import ConfigInvalid, DataInvalid, RunInvalid
+from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train import run_dir
 from train.config import TrainConfig, load_config
-from train.manifest import LabelSet, Manifest, load_labels, read_manifest, write_manifest
-from train.metrics import FloatArray, expected_calibration_error, softmax, summarize
-from train.pixels import PixelArray, cached_pixels
-from train.readers import read_photos
-from train.split import check_split, make_split
+from train.data_sets import DataSet, find_data, merged_labels, read_sources, reread, split_sources
+from train.inputs import TRAIN, Inputs
+from train.manifest import LabelSet, Manifest, write_manifest
+from train.measure import PARTS, measure
+from train.pixels import PixelArray
+from train.soft_labels import read_soft_labels
 
-DATA_VARIABLE = "DERMEDGE_DATA"
-DEVELOPER_DATA = Path(__file__).parents[2] / "shared" / "data"
-SPLITS = ("train", "val", "test")
+if TYPE_CHECKING:
+    from train.loop import TrainingData
 
 
-def run_experiment(config_path: Path, run: Path, data_folder: Path | None = None) -> dict[str, Any]:
+def run_experiment(
+    config_path: Path,
+    run: Path,
+    data_folder: Path | None = None,
+    *,
+    pixels: Path | None = None,
+    config: TrainConfig | None = None,
+    manifests: Sequence[Manifest] | None = None,
+) -> dict[str, Any]:
     """Trains a config in a run directory, from the start or from where it was interrupted.
 
     Args:
         config_path: The experiment's TOML.
         run: The run directory; made if absent.
-        data_folder: The data set's own folder; None looks in DERMEDGE_DATA, then beside the checkout.
+        data_folder: The first data set's own folder; None looks in DERMEDGE_DATA, then beside the checkout.
+        pixels: Folder of the pixel cache; None is RUN/pixels. Runs on the same data may share one.
+        config: The experiment where it differs from the file: a fold of a cross-validation.
+        manifests: What `read_sources` gave, to read the photos of several folds once.
 
     Returns:
         The content of metrics.json.
@@ -54,28 +64,42 @@ def run_experiment(config_path: Path, run: Path, data_folder: Path | None = None
     Raises:
         ConfigInvalid, DataInvalid, SplitLeaks, RunInvalid: Before training starts.
     """
-    config = load_config(config_path)
-    labels = load_labels(config.data.labels)
+    config = config or load_config(config_path)
+    labels = merged_labels(config)
     state = _open_run(config, config_path, run)
     if state["status"] == "done":  # With the same [decision]; with another one only training is over.
         print(f"{run}: this run is complete; see {run / 'metrics.json'}")
         done: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         return done
 
-    manifest, assignment, groups = _prepare_data(config, labels, run, find_data(config, data_folder))
-    state["data"] = {"name": manifest.name, "root": str(manifest.root.resolve()), "licence": labels.licence}
+    folder = find_data(config, data_folder)
+    data = _prepare_data(config, run, folder, manifests)
+    state["data"] = {
+        "name": data.manifest.name,
+        "root": str(data.manifest.root.resolve()),
+        "licence": labels.licence,
+    }
+    if reason := _why_not_converted(config):
+        state["not_for_conversion"] = reason
     run_dir.write_json(run / "run.json", state)
-    contract = make_contract(config, labels, manifest, state)
+    contract = make_contract(config, labels, data.manifest, state)
     run_dir.write_text(run / "contract.json", contract.to_json())
 
-    ids = {
-        split: [p.photo_id for p in manifest.photos if assignment[p.photo_id] == split] for split in SPLITS
-    }
-    model, history = _train(config, contract, manifest, ids, run)
-    metrics = _measure(config, contract, model, manifest, ids, groups, run)
+    inputs = Inputs(config, contract, data, folder, pixels or run / "pixels")
+    model, history = _train(inputs, run)
+    metrics = measure(inputs, model, run)
     _draw(history, metrics, contract, run)
     run_dir.write_json(run / "run.json", {**state, "status": "done"})
     return metrics
+
+
+def _why_not_converted(config: TrainConfig) -> str:
+    """Why a run's figures would not hold for one view of its exported model; empty if they do."""
+    if config.split.method == "random":
+        return "its random split leaks lesions into the test photos"
+    if config.tiles.grid:
+        return "it answers by the mean over tiles, which one view of the photo does not reproduce"
+    return ""
 
 
 # -------------------------------------------------------------------- the run directory
@@ -135,49 +159,19 @@ def _write_config(resolved: dict[str, Any], config_path: Path, run: Path) -> Non
 # -------------------------------------------------------------------- photos, split, contract
 
 
-def find_data(config: TrainConfig, folder: Path | None) -> Path:
-    """The data set's folder.
-
-    Raises:
-        DataInvalid: It is not there.
-    """
-    if folder is None:
-        root = Path(os.environ[DATA_VARIABLE]) if DATA_VARIABLE in os.environ else DEVELOPER_DATA
-        folder = root / config.data.folder
-    if not folder.is_dir():
-        raise DataInvalid(
-            "the data folder does not exist",
-            found=str(folder),
-            expected=f"the folder of {config.data.folder}",
-            fix=f"give it with --data, or set {DATA_VARIABLE} to the folder that holds {config.data.folder}",
-        )
-    return folder
-
-
 def _prepare_data(
-    config: TrainConfig, labels: LabelSet, run: Path, root: Path
-) -> tuple[Manifest, dict[str, str], dict[str, str]]:
-    """Manifest, split and groups; those of an interrupted run are read back and pass the gate again."""
+    config: TrainConfig, run: Path, folder: Path, manifests: Sequence[Manifest] | None
+) -> DataSet:
+    """Photos and split; those of an interrupted run are read back and pass the gate again."""
     path = run / "manifest.csv"
     if path.exists():
-        manifest, assignment, groups = read_manifest(path, root, config.data.folder, labels)
-        check_split(manifest, assignment, config.split.near_duplicate_bits)
-        return manifest, assignment, groups
-    manifest = read_photos(
-        config.data.reader, root, labels, name=config.data.folder, on_problem=config.data.on_problem
-    )
-    split = make_split(
-        manifest,
-        folds=config.split.folds,
-        test_fold=config.split.test_fold,
-        val_share=config.split.val_share,
-        near_duplicate_bits=config.split.near_duplicate_bits,
-        seed=config.seed,
-    )
-    print(split.leak.text())
-    run_dir.write_json(run / "split.json", split.leak.to_dict())
-    write_manifest(path, manifest, split.assignment, split.group_of)
-    return manifest, split.assignment, split.group_of
+        return reread(config, path, folder)
+    data = split_sources(config, manifests or read_sources(config, folder))
+    for name, leak in data.leaks.items():
+        print(f"{name}: {leak.text()}")
+    run_dir.write_json(run / "split.json", {name: leak.to_dict() for name, leak in data.leaks.items()})
+    write_manifest(path, data.manifest, data.assignment, data.group_of)
+    return data
 
 
 def make_contract(
@@ -219,125 +213,95 @@ def make_contract(
 # -------------------------------------------------------------------- training
 
 
-def _train(
-    config: TrainConfig, contract: ModelContract, manifest: Manifest, ids: dict[str, list[str]], run: Path
-) -> tuple[Any, list[dict[str, Any]]]:
+def _train(inputs: Inputs, run: Path) -> tuple[Any, list[dict[str, Any]]]:
     """The trained model with a fixed input size, saved as model.keras, and the history."""
     # TensorFlow takes seconds to import: after everything that can be refused without it.
     import tf_keras
 
     from train.backbones import build_model
     from train.evaluate import correct_prior
-    from train.loop import Trainer, TrainingData
-    from train.pipeline import margin_px
-    from train.sampling import loss_weights, photo_weights
+    from train.loop import Trainer
 
+    config, codes = inputs.config, inputs.codes
+    tf_keras.backend.clear_session()
     tf_keras.utils.set_random_seed(config.seed)
-    photos = {photo.photo_id: photo for photo in manifest.photos}
-    codes = manifest.labels.codes
-    if empty := [code for code in codes if not any(photos[i].label == code for i in ids["train"])]:
+    data = _training_data(inputs, run)
+    model = build_model(config.model, len(codes), None)
+    history = Trainer(model, config, data, inputs.contract.normalization, run).train()
+    fixed = build_model(config.model, len(codes), config.input.size_px, pretrained=False)
+    fixed.set_weights(model.get_weights())
+    correct_prior(fixed, data.prior, config.decision.prior_correction)
+    with run_dir.whole_file(run / "model.keras") as temporary:
+        fixed.save(str(temporary))
+    return fixed, history
+
+
+def _training_data(inputs: Inputs, run: Path) -> TrainingData:
+    from train.loop import TrainingData
+    from train.pipeline import Photos, margin_px
+    from train.sampling import epoch_length, loss_weights, photo_weights
+
+    config, data, codes = inputs.config, inputs.data, inputs.codes
+    photos = data.manifest.photos
+    photo_ids = [photo.photo_id for photo in photos]
+    labels = inputs.labels(photo_ids)
+    rows = np.array([i for i, p in enumerate(photos) if data.assignment[p.photo_id] == "train"], np.int64)
+    if empty := [code for i, code in enumerate(codes) if i not in labels[rows]]:
         raise ConfigInvalid(
             "the training split lacks classes",
             found=f"no photo of {', '.join(empty)}",
             expected="every class in training",
             fix="use more data, or a smaller test share (split.folds)",
         )
-    truth = {split: label_array(manifest, ids[split]) for split in ("train", "val")}
-    drawn = photo_weights(truth["train"], [photos[i].lesion_id for i in ids["train"]], config.imbalance)
-    data = TrainingData(
-        labels=truth["train"],
-        val_labels=truth["val"],
-        drawn=drawn,
-        loss_weights=loss_weights(truth["train"], drawn, config.imbalance),
-        pixels_by_stage=[
-            (
-                cached_pixels(manifest, ids["train"], contract, margin_px(stage.size_px), run / "pixels"),
-                cached_pixels(manifest, ids["val"], contract, stage.size_px, run / "pixels"),
+    draw_of = {source.folder: source.draw for source in config.source}
+    source_draw = np.array([draw_of.get(data.source_of[photos[i].photo_id], 1.0) for i in rows])
+    drawn = photo_weights(labels[rows], [photos[i].lesion_id for i in rows], config.imbalance, source_draw)
+    teacher = read_soft_labels(config.distill, run, data.manifest, rows)
+    val_ids = data.ids("val")
+    by_stage, val_by_stage = [], []
+    for stage in config.stage:
+        square_px = inputs.square_px(stage.size_px)
+        side_px = square_px if config.tiles.grid else margin_px(stage.size_px)
+        outliers = inputs.outliers(TRAIN, side_px)
+        by_stage.append(
+            Photos(
+                inputs.pixels(photo_ids, side_px),
+                labels,
+                len(codes),
+                teacher,
+                _evenly(*outliers) if outliers else None,
+                config.outliers.per_batch,
             )
-            for stage in config.stage
-        ],
-    )
-    model = build_model(config.model, len(codes), None)
-    history = Trainer(model, config, data, contract.normalization, run).train()
-    fixed = build_model(config.model, len(codes), config.input.size_px, pretrained=False)
-    fixed.set_weights(model.get_weights())
-    prior = np.bincount(truth["train"], weights=drawn, minlength=len(codes))
-    correct_prior(fixed, prior, config.decision.prior_correction)
-    with run_dir.whole_file(run / "model.keras") as temporary:
-        fixed.save(str(temporary))
-    return fixed, history
-
-
-def label_array(manifest: Manifest, photo_ids: list[str]) -> np.ndarray:
-    """Class indices [n] of photos."""
-    by_id = {photo.photo_id: photo.label for photo in manifest.photos}
-    return np.array([manifest.labels.index(by_id[photo_id]) for photo_id in photo_ids], np.int64)
-
-
-# -------------------------------------------------------------------- figures and pictures
-
-
-def _measure(
-    config: TrainConfig,
-    contract: ModelContract,
-    model: Any,
-    manifest: Manifest,
-    ids: dict[str, list[str]],
-    groups: dict[str, str],
-    run: Path,
-) -> dict[str, Any]:
-    """Figures of both held-out splits; temperature and threshold come from the validation photos."""
-    from train.evaluate import fit_temperature, predict_logits, refer_rule
-
-    codes = manifest.labels.codes
-    malignant = [label.group == "malignant" for label in contract.labels]
-    metrics: dict[str, Any] = {}
-    calibration, rule = Calibration("none", 1.0), None
-    for split in ("val", "test"):
-        y_true = label_array(manifest, ids[split])
-        pixels_u8: PixelArray = cached_pixels(
-            manifest, ids[split], contract, config.input.size_px, run / "pixels"
         )
-        logits = predict_logits(model, pixels_u8, contract.normalization).astype(np.float64)
-        _write_predictions(run / f"predictions_{split}.csv", ids[split], manifest, softmax(logits))
-        if split == "val":
-            calibration = fit_temperature(y_true, logits)
-            rule = refer_rule(softmax(logits, calibration.temperature), config.decision.refer_share)
-        probs = softmax(logits, calibration.temperature)
-        metrics[split] = summarize(y_true, probs, codes, [groups[i] for i in ids[split]], malignant)
-        metrics[split]["expected_calibration_error_uncalibrated"] = expected_calibration_error(
-            y_true, softmax(logits)
-        )
-        if rule is not None:
-            kept = probs.max(axis=1) >= rule.threshold
-            metrics[split]["referred_share"] = float(1 - kept.mean())
-    decided = dataclasses.replace(
-        contract, calibration=calibration, decision=Decision(refer=rule, not_a_lesion=None)
+        val_by_stage.append(inputs.pixels(val_ids, square_px))
+    return TrainingData(
+        rows=rows,
+        drawn=drawn,
+        epoch_photos=epoch_length(labels[rows], config.imbalance),
+        prior=np.bincount(labels[rows], weights=drawn, minlength=len(codes)),
+        loss_weights=loss_weights(labels[rows], drawn, config.imbalance),
+        photos_by_stage=by_stage,
+        val_labels=inputs.labels(val_ids),
+        val_by_stage=val_by_stage,
     )
-    run_dir.write_text(run / "contract.json", decided.to_json())
-    run_dir.write_json(run / "metrics.json", metrics)
-    return metrics
 
 
-def _write_predictions(path: Path, photo_ids: list[str], manifest: Manifest, probs: FloatArray) -> None:
-    by_id = {photo.photo_id: photo for photo in manifest.photos}
-    codes = manifest.labels.codes
-    rows = [
-        {
-            "photo_id": i,
-            "label": by_id[i].label,
-            **{f"p_{c}": f"{p:.5f}" for c, p in zip(codes, row, strict=True)},
-        }
-        for i, row in zip(photo_ids, probs, strict=True)
-    ]
-    run_dir.write_rows(path, rows)
+def _evenly(real: PixelArray, generated: PixelArray) -> PixelArray:
+    """Both kinds in one array, the real pictures repeated so that as many of either kind are drawn."""
+    times = max(1, round(len(generated) / max(len(real), 1)))
+    return np.concatenate([*[real] * times, generated])
+
+
+# -------------------------------------------------------------------- pictures
 
 
 def _draw(history: list[dict[str, Any]], metrics: dict[str, Any], contract: ModelContract, run: Path) -> None:
     from train.plots import draw_confusion, draw_curves
 
     draw_curves(history, run / "curves.png")
-    for split in ("val", "test"):
+    for split in PARTS:
+        if split not in metrics:
+            continue
         draw_confusion(
             metrics[split]["confusion"],
             [label.code for label in contract.labels],

@@ -23,10 +23,12 @@ import tf_keras
 from tqdm import tqdm
 
 from edge_runtime.contract import Normalization
+from train.averaging import WeightAverage
 from train.config import StageConfig, TrainConfig
-from train.evaluate import predict_logits
+from train.evaluate import predict_logits, predict_tiles
+from train.losses import distillation_losses, photo_losses, uniform_losses
 from train.metrics import balanced_accuracy, recall_per_class, softmax
-from train.pipeline import training_batches
+from train.pipeline import Batch, Photos, tile_augmentation, training_batches
 from train.pixels import PixelArray
 from train.run_dir import whole_file, write_rows
 from train.sampling import draw_epoch
@@ -37,16 +39,23 @@ Row = dict[str, Any]
 
 @dataclass
 class TrainingData:
-    """Cached photos of the two splits that training may see."""
+    """What training may see."""
 
-    labels: npt.NDArray[np.int64]
-    val_labels: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    """[n] rows of each stage's photos that belong to the training split."""
     drawn: npt.NDArray[np.float64]
-    """[n] relative chance of each training photo."""
+    """[n] relative chance of each, sums to 1."""
+    epoch_photos: int
+    """Photos shown in an epoch."""
+    prior: npt.NDArray[np.float64]
+    """[classes] shares of the classes among the photos as they are drawn."""
     loss_weights: npt.NDArray[np.float64]
     """[classes]."""
-    pixels_by_stage: Sequence[tuple[PixelArray, PixelArray]]
-    """For each stage: training squares with a margin, validation squares of the stage's size."""
+    photos_by_stage: Sequence[Photos]
+    """For each stage: training squares with a margin, of all splits' photos."""
+    val_labels: npt.NDArray[np.int64]
+    val_by_stage: Sequence[PixelArray]
+    """For each stage: validation squares of the stage's size, or of its tiles' square."""
 
 
 @dataclass
@@ -71,10 +80,11 @@ class Trainer:
         self.data = data
         self.normalization = normalization
         self.history_path = run / "history.csv"
-        self.best_path = run / "checkpoints" / "best.h5"
+        self.kept_path = run / "checkpoints" / "kept.h5"
         self.progress = Progress()
         self.confusion = tf.Variable(tf.zeros([classes, classes], tf.int64))
         self.class_weights = tf.constant(data.loss_weights, tf.float32)
+        self.average = WeightAverage(model, config.optimizer.average_decay)
         self.optimizer = tf_keras.optimizers.AdamW(weight_decay=config.optimizer.weight_decay)
         self.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
         self.optimizer.build(model.trainable_variables)
@@ -83,6 +93,8 @@ class Trainer:
                 model=model,
                 optimizer=self.optimizer,
                 confusion=self.confusion,
+                average=self.average.averages,
+                average_steps=self.average.steps,
                 stage=self.progress.stage,
                 epoch=self.progress.epoch,
                 step=self.progress.step,
@@ -97,7 +109,7 @@ class Trainer:
     # ---------------------------------------------------------------- the whole training
 
     def train(self) -> list[Row]:
-        """Trains from the newest checkpoint, or from the start, to the end; the model then holds its best weights.
+        """Trains from the newest checkpoint, or from the start, to the end; the model then holds the kept weights.
 
         Returns:
             The rows of history.csv.
@@ -105,8 +117,8 @@ class Trainer:
         self._resume()
         for index in range(int(self.progress.stage.numpy()), len(self.config.stage)):
             self._train_stage(index)
-        if self.best_path.exists():
-            self.model.load_weights(str(self.best_path))
+        if self.kept_path.exists():
+            self.model.load_weights(str(self.kept_path))
         return self.history
 
     def _resume(self) -> None:
@@ -138,37 +150,38 @@ class Trainer:
 
     def _train_epoch(self, index: int, learn: Any) -> None:
         stage, epoch = self.config.stage[index], int(self.progress.epoch.numpy())
-        pixels_u8, _ = self.data.pixels_by_stage[index]
-        steps = len(self.data.labels) // stage.batch
+        steps = self.data.epoch_photos // stage.batch
         first_step = int(self.progress.step.numpy())
+        seed = (self.config.seed, index, epoch)
+        tiles = self.config.tiles
         batches = training_batches(
-            pixels_u8,
-            self.data.labels,
-            draw_epoch(self.data.drawn, (self.config.seed, index, epoch)),
+            self.data.photos_by_stage[index],
+            self.data.rows[draw_epoch(self.data.drawn, seed, self.data.epoch_photos)],
             first_step=first_step,
             batch=stage.batch,
             size_px=stage.size_px,
-            augmentation=self.config.augment,
+            augmentation=tile_augmentation(self.config.augment, tiles) if tiles.grid else self.config.augment,
             normalization=self.normalization,
             seed=(self.config.seed, index * 1000 + epoch),
         )
         title = f"{stage.name} {epoch + 1}/{stage.epochs}"
         with tqdm(batches, total=steps, initial=first_step, desc=title, unit="step", mininterval=1.0) as bar:
-            for step, (pixels, truth) in enumerate(bar, start=first_step):
+            for step, batch in enumerate(bar, start=first_step):
                 self.optimizer.learning_rate.assign(learning_rate(stage, epoch * steps + step, steps))
-                learn(pixels, truth)
+                learn(batch)
                 self.progress.step.assign(step + 1)
                 if (step + 1) % self.config.checkpoint.every_steps == 0:
                     bar.set_postfix(loss=f"{float(self.progress.loss_sum.numpy()) / (step + 1):.3f}")
                     if step + 1 < steps:
                         self.checkpoints.save()
-        self._finish_epoch(index, epoch, steps)
+        with self.average.applied():
+            self._finish_epoch(index, epoch, steps)
+        self.checkpoints.save()
 
     def _finish_epoch(self, index: int, epoch: int, steps: int) -> None:
-        """Measures on the validation photos, writes the history, keeps the best weights, saves a checkpoint."""
-        stage = self.config.stage[index]
-        val_labels, (_, val_pixels) = self.data.val_labels, self.data.pixels_by_stage[index]
-        probs = softmax(predict_logits(self.model, val_pixels, self.normalization))
+        """Measures on the validation photos, writes the history, keeps the weights if they are to stay."""
+        stage, val_labels = self.config.stage[index], self.data.val_labels
+        probs = softmax(self._predict(self.data.val_by_stage[index], stage.size_px))
         seen = self.confusion.numpy()
         recalls = np.diag(seen) / np.maximum(seen.sum(axis=1), 1)
         row: Row = {
@@ -188,8 +201,8 @@ class Trainer:
         best_before = max(
             (r["val_balanced_accuracy"] for r in self.history if r["stage"] == index), default=-1.0
         )
-        if row["val_balanced_accuracy"] > best_before:
-            with whole_file(self.best_path) as temporary:
+        if self.config.stop.keep == "last" or row["val_balanced_accuracy"] > best_before:
+            with whole_file(self.kept_path) as temporary:
                 self.model.save_weights(str(temporary), save_format="h5")
         self.history.append(row)
         write_rows(self.history_path, self.history)
@@ -199,7 +212,11 @@ class Trainer:
         self.progress.step.assign(0)
         self.progress.loss_sum.assign(0.0)
         self.confusion.assign(tf.zeros_like(self.confusion))
-        self.checkpoints.save()
+
+    def _predict(self, pixels_u8: PixelArray, size_px: int) -> npt.NDArray[Any]:
+        if self.config.tiles.grid:
+            return predict_tiles(self.model, pixels_u8, self.normalization, size_px, self.config.tiles.grid)
+        return predict_logits(self.model, pixels_u8, self.normalization)
 
     def _write_board(self, row: Row, recalls: npt.NDArray[np.float64]) -> None:
         with self.board.as_default(step=len(self.history)):
@@ -216,22 +233,36 @@ class Trainer:
         """The update of one batch, compiled for the stage's trained layers."""
         whole = stage.trains == "all"
         variables = self.model.trainable_variables if whole else self.model.layers[-1].trainable_variables
-        cross_entropy = tf_keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=self.config.loss.label_smoothing, reduction="none"
+        config, classes = self.config, len(self.data.loss_weights)
+        adjustment = tf.constant(
+            config.imbalance.logit_adjustment * np.log(np.maximum(self.data.prior, 1e-12)), tf.float32
         )
-        classes = len(self.data.loss_weights)
+        outliers = self.data.photos_by_stage[0].outliers_per_batch
+
+        def batch_loss(batch: Batch, logits: tf.Tensor) -> tf.Tensor:
+            photos = stage.batch
+            losses = photo_losses(logits[:photos], batch.targets[:photos], config.loss, adjustment)
+            losses *= tf.linalg.matvec(batch.targets[:photos], self.class_weights)
+            if config.distill.teacher:
+                taught = distillation_losses(logits[:photos], batch.teacher[:photos], config.distill)
+                losses = (1 - config.distill.share) * losses + config.distill.share * taught
+            loss = tf.reduce_mean(losses)
+            if outliers:
+                loss += config.outliers.weight * tf.reduce_mean(uniform_losses(logits[photos:]))
+            return loss
 
         @tf.function(reduce_retracing=True)
-        def learn(pixels: tf.Tensor, truth: tf.Tensor) -> None:
+        def learn(batch: Batch) -> None:
             with tf.GradientTape() as tape:
                 # A frozen backbone also keeps its batch-norm statistics.
-                logits = self.model(pixels, training=whole)
-                losses = cross_entropy(tf.one_hot(truth, classes), logits)
-                loss = tf.reduce_mean(losses * tf.gather(self.class_weights, truth))
+                logits = self.model(batch.pixels, training=whole)
+                loss = batch_loss(batch, logits)
             gradients = tape.gradient(loss, variables)
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            self.average.update()
             self.progress.loss_sum.assign_add(tf.cast(loss, tf.float64))
-            answers = tf.argmax(logits, axis=1)
+            truth = batch.truth[: stage.batch]
+            answers = tf.argmax(logits[: stage.batch], axis=1)
             self.confusion.assign_add(tf.math.confusion_matrix(truth, answers, classes, dtype=tf.int64))
 
         return learn

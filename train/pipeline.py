@@ -5,17 +5,52 @@ A batch is a pure function of (seed, stage, epoch, step), so an epoch can be ent
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from edge_runtime.contract import Normalization
-from train.augment import augment
-from train.config import AugmentConfig
+from train.augment import augment, mixup
+from train.config import AugmentConfig, TilesConfig
 from train.pixels import PixelArray
 
 # Training squares are cached this much larger than the network's input, so that zooming in does not blur.
 MARGIN = 1.15
+# The label of a picture that shows no lesion.
+OUTLIER = -1
+
+
+class Batch(NamedTuple):
+    """One step's input. Outliers, if any, stand last; their targets are uniform."""
+
+    pixels: tf.Tensor
+    """[n, size_px, size_px, 3] float32, normalized."""
+    truth: tf.Tensor
+    """[n] int64 class indices, OUTLIER for outliers; after mixup the class with the larger share."""
+    targets: tf.Tensor
+    """[n, classes] float32."""
+    teacher: tf.Tensor
+    """[n, classes] float32: the teacher's probabilities, or the targets again where there is no teacher."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """What batches are drawn from."""
+
+    pixels_u8: PixelArray
+    """[m, side, side, 3] cached squares, memory-mapped."""
+    labels: npt.NDArray[np.int64]
+    """[m]."""
+    classes: int
+    teacher: npt.NDArray[np.float32] | None = None
+    """[m, classes]."""
+    outliers_u8: PixelArray | None = None
+    """[k, side, side, 3]."""
+    outliers_per_batch: int = 0
 
 
 def margin_px(size_px: int) -> int:
@@ -23,9 +58,19 @@ def margin_px(size_px: int) -> int:
     return round(size_px * MARGIN)
 
 
+def tile_px(size_px: int, tiles: TilesConfig) -> int:
+    """Side of the square of which a size_px tile is config.fraction."""
+    return round(size_px / tiles.fraction)
+
+
+def tile_augmentation(augmentation: AugmentConfig, tiles: TilesConfig) -> AugmentConfig:
+    """Views of one random tile: the zoom is relative to a tile, which may lie anywhere in the square."""
+    zoom = (augmentation.zoom[0] * tiles.fraction, augmentation.zoom[1] * tiles.fraction)
+    return dataclasses.replace(augmentation, zoom=zoom, shift=(1 - tiles.fraction) / 2)
+
+
 def training_batches(
-    pixels_u8: PixelArray,
-    labels: npt.NDArray[np.int64],
+    photos: Photos,
     drawn: npt.NDArray[np.int64],
     *,
     first_step: int,
@@ -38,33 +83,54 @@ def training_batches(
     """The batches of one epoch from first_step on.
 
     Args:
-        pixels_u8: [n, side, side, 3] cached squares.
-        labels: [n] class indices.
-        drawn: [m] which photos the epoch shows, in order.
+        photos: What is drawn from.
+        drawn: [m] rows of `photos` that the epoch shows, in order.
         first_step: Steps already done.
-        batch: Photos a step; the last, smaller batch is dropped.
+        batch: Photos a step, outliers not counted; the last, smaller batch is dropped.
         size_px: Side of the result.
         augmentation: Ranges.
         normalization: The contract's.
         seed: Of this epoch.
 
     Returns:
-        A dataset of (pixels [batch, size_px, size_px, 3] float32 normalized, labels [batch] int64).
+        A dataset of Batch, each with batch + photos.outliers_per_batch rows.
     """
-    side = pixels_u8.shape[1]
+    side, classes = photos.pixels_u8.shape[1], photos.classes
+    outliers = photos.outliers_per_batch if photos.outliers_u8 is not None else 0
+    rows = batch + outliers
 
-    def gather(step: np.int64) -> tuple[PixelArray, npt.NDArray[np.int64]]:
+    def gather(step: np.int64) -> tuple[PixelArray, npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         chosen = drawn[step * batch : (step + 1) * batch]
-        return pixels_u8[chosen], labels[chosen]
+        pixels, truth = photos.pixels_u8[chosen], photos.labels[chosen]
+        one_hot = np.eye(classes, dtype=np.float32)[truth]
+        soft = np.concatenate(
+            [one_hot, photos.teacher[chosen] if photos.teacher is not None else one_hot], axis=1
+        )
+        if photos.outliers_u8 is not None and outliers:
+            which = np.random.default_rng([*seed, int(step)]).integers(len(photos.outliers_u8), size=outliers)
+            pixels = np.concatenate([pixels, photos.outliers_u8[which]])
+            truth = np.concatenate([truth, np.full(outliers, OUTLIER)])
+            soft = np.concatenate([soft, np.full((outliers, 2 * classes), 1 / classes, np.float32)])
+        return pixels, truth, soft.astype(np.float32)
 
-    def prepare(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        squares, truth = tf.numpy_function(gather, [step], (tf.uint8, tf.int64), stateful=False)
-        squares = tf.ensure_shape(squares, [batch, side, side, 3])
+    def prepare(step: tf.Tensor) -> Batch:
+        squares, truth, soft = tf.numpy_function(
+            gather, [step], (tf.uint8, tf.int64, tf.float32), stateful=False
+        )
+        squares = tf.ensure_shape(squares, [rows, side, side, 3])
+        truth, soft = tf.ensure_shape(truth, [rows]), tf.ensure_shape(soft, [rows, 2 * classes])
         step_seed = tf.random.experimental.stateless_fold_in(
             tf.constant(seed, tf.int32), tf.cast(step, tf.int32)
         )
         pixels = augment(squares, size_px, augmentation, step_seed)
-        return (pixels - normalization.mean) / normalization.std, tf.ensure_shape(truth, [batch])
+        if augmentation.mixup > 0:
+            # Photos only: an outlier mixed with a lesion would still show the lesion.
+            mixed, mixed_soft = mixup(pixels[:batch], soft[:batch], augmentation.mixup, step_seed)
+            pixels = tf.concat([mixed, pixels[batch:]], axis=0)
+            soft = tf.concat([mixed_soft, soft[batch:]], axis=0)
+        return Batch(
+            (pixels - normalization.mean) / normalization.std, truth, soft[:, :classes], soft[:, classes:]
+        )
 
     steps = tf.data.Dataset.range(first_step, len(drawn) // batch)
     return steps.map(prepare, num_parallel_calls=2, deterministic=True).prefetch(2)

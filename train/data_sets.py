@@ -1,0 +1,216 @@
+"""From a config to one table of photos with its split: one or several data sets, each split on its own. stdlib, numpy.
+
+Each data set is split by itself with the config's seed, so that adding another leaves the first one's folds as they
+were, and variants can be compared as pairs. With several, paths start at the folder that holds them all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_runtime.contract import Label
+from edge_runtime.errors import ConfigInvalid, DataInvalid
+from train.config import TrainConfig
+from train.manifest import LabelSet, Manifest, load_labels, read_manifest
+from train.readers import read_photos
+from train.split import LeakReport, Split, check_split, make_random_split, make_split
+
+DATA_VARIABLE = "DERMEDGE_DATA"
+DEVELOPER_DATA = Path(__file__).parents[2] / "shared" / "data"
+# split.test_fold of a model that is to be shipped: it learns from every fold, and has no test photos.
+NO_TEST = -1
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Photos, where they belong, and from which data set they come."""
+
+    manifest: Manifest
+    assignment: dict[str, str]
+    """photo_id to `train`, `val` or `test`."""
+    group_of: dict[str, str]
+    """photo_id to the group that is never divided."""
+    source_of: dict[str, str]
+    """photo_id to the folder name of its data set."""
+    leaks: dict[str, LeakReport]
+    """Data set to its leak report; empty when read back."""
+
+    def ids(self, part: str) -> list[str]:
+        """The photo_ids of a part, sorted."""
+        return [p.photo_id for p in self.manifest.photos if self.assignment[p.photo_id] == part]
+
+
+def find_data(config: TrainConfig, folder: Path | None) -> Path:
+    """The first data set's folder.
+
+    Raises:
+        DataInvalid: It is not there.
+    """
+    if folder is None:
+        root = Path(os.environ[DATA_VARIABLE]) if DATA_VARIABLE in os.environ else DEVELOPER_DATA
+        folder = root / config.data.folder
+    if not folder.is_dir():
+        raise DataInvalid(
+            "the data folder does not exist",
+            found=str(folder),
+            expected=f"the folder of {config.data.folder}",
+            fix=f"give it with --data, or set {DATA_VARIABLE} to the folder that holds {config.data.folder}",
+        )
+    return folder
+
+
+def merged_labels(config: TrainConfig) -> LabelSet:
+    """The config's label set, with [[merge]] applied: a merged label stands where its first one stood.
+
+    Raises:
+        ConfigInvalid: An unknown label, one merged twice, or labels of different groups: a merger may not
+            hide whether an answer is malignant.
+    """
+    labels = load_labels(config.data.labels)
+    by_code = {label.code: label for label in labels.labels}
+    named = Counter(code for merged in config.merge for code in merged.labels)
+    problems = [f"{code} is unknown" for code in named if code not in by_code]
+    problems += [f"{code} is merged twice" for code, count in named.items() if count > 1]
+    for merged in config.merge:
+        groups = sorted({by_code[code].group for code in merged.labels if code in by_code})
+        if len(groups) > 1:
+            problems.append(f"{merged.code} merges labels of the groups {', '.join(groups)}")
+    if problems:
+        raise ConfigInvalid(
+            "[[merge]] does not fit the label set",
+            found="; ".join(problems),
+            expected=f"labels of one group of {labels.name}: {', '.join(labels.codes)}",
+        )
+    first_of = {merged.labels[0]: merged for merged in config.merge}
+    kept = []
+    for label in labels.labels:
+        if label.code in first_of:
+            kept.append(Label(first_of[label.code].code, first_of[label.code].name, label.group))
+        elif label.code not in named:
+            kept.append(label)
+    return dataclasses.replace(labels, labels=tuple(kept))
+
+
+def read_sources(config: TrainConfig, folder: Path) -> list[Manifest]:
+    """Reads and checks the photos of every data set; takes minutes for tens of thousands of photos.
+
+    Args:
+        config: The experiment.
+        folder: Of the first data set; the others lie beside it.
+
+    Returns:
+        A manifest per data set, the config's first one first. With several, all have the same root.
+
+    Raises:
+        DataInvalid: A folder is missing, photos are unusable, or a photo_id occurs in two data sets.
+    """
+    plain, merged = load_labels(config.data.labels), merged_labels(config)
+    code_of = {code: entry.code for entry in config.merge for code in entry.labels}
+    manifests = []
+    for i, source in enumerate((config.data, *config.source)):
+        place = folder if i == 0 else folder.parent / source.folder
+        manifest = read_photos(
+            source.reader,
+            place,
+            plain,
+            name=source.folder,
+            on_problem=config.data.on_problem,
+            every_class=i == 0,
+        )
+        root = folder.parent if config.source else manifest.root
+        photos = tuple(
+            dataclasses.replace(
+                photo,
+                path=(manifest.root / photo.path).relative_to(root).as_posix(),
+                label=code_of.get(photo.label, photo.label),
+            )
+            for photo in manifest.photos
+        )
+        manifests.append(Manifest(source.folder, root, merged, photos))
+    ids = Counter(photo.photo_id for manifest in manifests for photo in manifest.photos)
+    if twice := sorted(photo_id for photo_id, count in ids.items() if count > 1):
+        raise DataInvalid(
+            "a photo_id occurs in two data sets", found=", ".join(twice[:5]), expected="each once"
+        )
+    return manifests
+
+
+def split_sources(config: TrainConfig, manifests: Sequence[Manifest]) -> DataSet:
+    """Splits each data set by itself and joins them."""
+    splits = [_split(config, manifest, first=i == 0) for i, manifest in enumerate(manifests)]
+    photos = sorted((p for manifest in manifests for p in manifest.photos), key=lambda photo: photo.photo_id)
+    return DataSet(
+        manifest=dataclasses.replace(
+            manifests[0], name="+".join(m.name for m in manifests), photos=tuple(photos)
+        ),
+        assignment={k: v for split in splits for k, v in split.assignment.items()},
+        group_of={k: v for split in splits for k, v in split.group_of.items()},
+        source_of={photo.photo_id: manifest.name for manifest in manifests for photo in manifest.photos},
+        leaks={manifest.name: split.leak for manifest, split in zip(manifests, splits, strict=True)},
+    )
+
+
+def reread(config: TrainConfig, path: Path, folder: Path) -> DataSet:
+    """The photos and split of an interrupted run; they pass the gate again.
+
+    Args:
+        config: The experiment.
+        path: The run's manifest.csv.
+        folder: Of the first data set.
+    """
+    root = folder.parent if config.source else folder
+    name = "+".join(source.folder for source in (config.data, *config.source))
+    manifest, assignment, group_of = read_manifest(path, root, name, merged_labels(config))
+    source_of = {p.photo_id: p.path.split("/")[0] if config.source else name for p in manifest.photos}
+    if config.split.method == "grouped":
+        for source in sorted(set(source_of.values())):
+            photos = tuple(p for p in manifest.photos if source_of[p.photo_id] == source)
+            part = dataclasses.replace(manifest, photos=photos)
+            check_split(
+                part, {p.photo_id: assignment[p.photo_id] for p in photos}, config.split.near_duplicate_bits
+            )
+    return DataSet(manifest, assignment, group_of, source_of, {})
+
+
+def _split(config: TrainConfig, manifest: Manifest, *, first: bool) -> Split:
+    given = config.split
+    if given.method == "random":
+        return make_random_split(
+            manifest,
+            folds=given.folds,
+            test_fold=given.test_fold,
+            val_share=given.val_share,
+            near_duplicate_bits=given.near_duplicate_bits,
+            seed=config.seed,
+        )
+    if given.test_fold == NO_TEST:
+        return _split_without_test(config, manifest, first=first)
+    return make_split(
+        manifest,
+        folds=given.folds,
+        test_fold=given.test_fold,
+        val_share=given.val_share,
+        near_duplicate_bits=given.near_duplicate_bits,
+        seed=config.seed,
+        every_class=first,
+    )
+
+
+def _split_without_test(config: TrainConfig, manifest: Manifest, *, first: bool) -> Split:
+    """Train and val only: one of 1 / val_share folds is val."""
+    split = make_split(
+        manifest,
+        folds=max(2, round(1 / config.split.val_share)),
+        test_fold=0,
+        val_share=0,
+        near_duplicate_bits=config.split.near_duplicate_bits,
+        seed=config.seed,
+        every_class=first,
+    )
+    assignment = {i: "val" if part == "test" else part for i, part in split.assignment.items()}
+    return dataclasses.replace(split, assignment=assignment)

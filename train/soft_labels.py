@@ -1,0 +1,89 @@
+"""A teacher's probabilities for the photos to learn from: a CSV of photo_id and p_CODE columns. numpy.
+
+Such a file is made by `python -m train.teach` from the out-of-fold predictions of one or several cross-validations, so
+that no photo is judged by a network that has learnt from it.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.errors import ConfigInvalid
+from train.config import DistillConfig
+from train.manifest import Manifest
+from train.run_dir import whole_file
+
+CHECKOUT = Path(__file__).parents[1]
+COPY_NAME = "teacher.csv.gz"
+
+
+def read_soft_labels(
+    config: DistillConfig, run: Path, manifest: Manifest, rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32] | None:
+    """The teacher's answers, and a copy of its file in the run directory.
+
+    Args:
+        config: Names the file.
+        run: The run directory; what lies there already is read, so that a resumed run keeps its teacher.
+        manifest: All photos.
+        rows: Which of them are trained on: each needs an answer.
+
+    Returns:
+        [photos, classes] probabilities, rows of other photos uniform; None without a teacher.
+
+    Raises:
+        ConfigInvalid: No such file, other labels, no distribution, or training photos without an answer.
+    """
+    if not config.teacher:
+        return None
+    copy = run / COPY_NAME
+    if not copy.is_file():
+        content = _find(config.teacher).read_bytes()
+        packed = content if config.teacher.endswith(".gz") else gzip.compress(content, mtime=0)
+        with whole_file(copy) as temporary:
+            temporary.write_bytes(packed)
+    text = gzip.decompress(copy.read_bytes()).decode("utf-8")
+    answers = {row["photo_id"]: row for row in csv.DictReader(io.StringIO(text))}
+    columns = [f"p_{code}" for code in manifest.labels.codes]
+    probs = np.full((len(manifest.photos), len(columns)), 1 / len(columns), np.float32)
+    lacking = [manifest.photos[i].photo_id for i in rows if manifest.photos[i].photo_id not in answers]
+    if lacking or not set(columns) <= set(next(iter(answers.values()), {})):
+        raise ConfigInvalid(
+            "distill.teacher does not fit the data",
+            found=f"{len(lacking)} training photos without an answer ({', '.join(lacking[:3])})"
+            if lacking
+            else f"columns {', '.join(next(iter(answers.values()), {}))}",
+            expected=f"every training photo, and the columns {', '.join(columns)}",
+            fix="make the soft labels from a cross-validation on the same data",
+        )
+    for i in rows:
+        row = answers[manifest.photos[i].photo_id]
+        probs[i] = [float(row[column]) for column in columns]
+    sums = probs.sum(axis=1)
+    if not np.allclose(sums, 1, atol=1e-2) or probs.min() < 0:
+        raise ConfigInvalid(
+            "distill.teacher holds no probabilities",
+            found=f"rows that sum to {sums.min():.3g} to {sums.max():.3g}",
+            expected="rows that sum to 1, nothing below 0",
+        )
+    return probs / sums[:, None]
+
+
+def _find(teacher: str) -> Path:
+    given = Path(teacher)
+    path = (
+        given if given.is_absolute() else next((p for p in (given, CHECKOUT / given) if p.is_file()), given)
+    )
+    if not path.is_file():
+        raise ConfigInvalid(
+            "distill.teacher does not exist",
+            found=teacher,
+            expected="a CSV (.gz) of soft labels, from the working directory or the checkout",
+        )
+    return path
