@@ -44,6 +44,7 @@ def run_crossval(
     *,
     folds: Sequence[int] | None = None,
     pixels: Path | None = None,
+    config: TrainConfig | None = None,
 ) -> dict[str, Any]:
     """Trains the folds of a config and pools their answers.
 
@@ -53,6 +54,7 @@ def run_crossval(
         data_folder: Of the first data set, as for `run_experiment`.
         folds: Which ones; all if None. Figures are pooled over the folds that are finished in workdir.
         pixels: Pixel cache; None is workdir/pixels.
+        config: The experiment where it differs from the file: a variant of a study.
 
     Returns:
         The content of metrics.json.
@@ -60,7 +62,7 @@ def run_crossval(
     Raises:
         ConfigInvalid: No such fold. And whatever `run_experiment` raises.
     """
-    config = load_config(config_path)
+    config = config or load_config(config_path)
     chosen = list(range(config.split.folds)) if folds is None else sorted(set(folds))
     if astray := [fold for fold in chosen if not 0 <= fold < config.split.folds]:
         raise ConfigInvalid(
