@@ -231,7 +231,7 @@ def jpeg(pixels: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
 def mixup(
     pixels: tf.Tensor, soft_labels: tf.Tensor, alpha: float, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Each photo and its label mixed with those before it in the batch, the first with the last (Zhang et al. 2018).
+    """Each photo and label mixed with the one before it in the batch, the first with the last (Zhang et al. 2018).
 
     The weight is from Beta(alpha, alpha), one a photo; of the two, the photo itself gets the larger.
 
@@ -247,11 +247,13 @@ def mixup(
     if alpha == 0:
         return pixels, soft_labels
     count = tf.shape(pixels)[0]
-    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 2), num=2)
-    one, other = (tf.random.stateless_gamma([count], stream, alpha) for stream in seeds)
-    # With a small alpha both may be too small for float32; the weight is then 0 or 1, which is one photo alone.
-    weight = tf.math.divide_no_nan(one, one + other)
-    weight = tf.maximum(weight, 1 - weight)
+    # A ratio of gamma draws, as logarithms: at a small alpha the draws themselves are too small for float32.
+    # Gamma(alpha) is Gamma(alpha + 1) times uniform ** (1 / alpha) (Marsaglia and Tsang 2000).
+    seeds = tf.random.experimental.stateless_split(seed, 2)
+    gamma = tf.random.stateless_gamma([count, 2], seeds[0], alpha + 1.0)
+    uniform = tf.random.stateless_uniform([count, 2], seeds[1])
+    logs = tf.math.log(gamma) + tf.math.log1p(-uniform) / alpha
+    weight = tf.sigmoid(tf.abs(logs[:, 0] - logs[:, 1]))
     mixing = tf.linalg.diag(weight) + tf.roll(tf.linalg.diag(1 - weight), -1, axis=1)
     mixed = tf.reshape(tf.matmul(mixing, tf.reshape(pixels, [count, -1])), tf.shape(pixels))
     return tf.ensure_shape(mixed, pixels.shape), tf.matmul(mixing, soft_labels)
