@@ -162,7 +162,7 @@ class AugmentConfig:
     blur: float = 0.0
     """Share of photos blurred, by a Gaussian of up to 1.5 pixels."""
     jpeg: float = 0.0
-    """Share of batches encoded as JPEG of quality 30 to 95."""
+    """Share of photos encoded as JPEG of quality 30 to 95."""
     cutout: float = 0.0
     """Share of photos with one grey square of up to 0.4 of the side (DeVries and Taylor 2017)."""
     mixup: float = 0.0
