@@ -1,0 +1,148 @@
+"""`python -m train.external RUN [RUN ...] --reader NAME --data DIR`: a float model on a data set that it never saw.
+
+Several runs are measured one by one and as an ensemble, by the mean of their calibrated scores. Nothing is chosen here.
+Labels that occur in no photo are answered all the same; balanced accuracy is over the classes that occur, and
+`among_present` is what it would be if only these could be answered. TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_runtime.contract import ModelContract
+from edge_runtime.errors import EdgeError, RunInvalid
+from train.config import READERS, parse_config
+from train.data_sets import merged_labels
+from train.decide import fires
+from train.manifest import LabelSet, Manifest
+from train.metrics import FloatArray, balanced_accuracy, softmax, summarize
+from train.pixels import cached_pixels
+from train.readers import read_photos
+from train.run_dir import write_json
+from train.teach import VIEWS, views_of
+
+
+def measure_runs(
+    runs: Sequence[Path], reader: str, folder: Path, *, views: int = 1, pixels: Path
+) -> dict[str, Any]:
+    """Figures of each run and of their ensemble.
+
+    Args:
+        runs: Finished run directories with the same labels.
+        reader: How the photos lie there, see train/readers.py.
+        folder: The data set's own folder.
+        views: Turned and mirrored views that are averaged, see train/teach.py.
+        pixels: Folder for cached pixels.
+
+    Raises:
+        RunInvalid: A run is not finished. And what `read_photos` raises.
+    """
+    figures: dict[str, Any] = {}
+    scores = []
+    for run in runs:
+        manifest, labels, contract, probs = _answers(run, reader, folder, views, pixels)
+        scores.append(probs)
+        figures[str(run)] = _figures(manifest, labels, probs, contract)
+    if len(runs) > 1:
+        figures["ensemble"] = _figures(manifest, labels, np.mean(scores, axis=0), None)
+    return figures
+
+
+def _answers(
+    run: Path, reader: str, folder: Path, views: int, pixels: Path
+) -> tuple[Manifest, LabelSet, ModelContract, FloatArray]:
+    import tf_keras
+
+    from train.evaluate import predict_logits
+
+    try:
+        config = parse_config(json.loads((run / "config.json").read_text(encoding="utf-8")), str(run))
+        contract = ModelContract.from_json((run / "contract.json").read_text(encoding="utf-8"))
+        model = tf_keras.models.load_model(run / "model.keras", compile=False)
+    except OSError as error:
+        raise RunInvalid(f"{run}: no finished run", found=str(error), expected="model.keras") from error
+    labels = merged_labels(config)
+    manifest = read_photos(reader, folder, labels, name=folder.name, on_problem="refuse", every_class=False)
+    ids = [photo.photo_id for photo in manifest.photos]
+    pixels_u8 = cached_pixels(manifest, ids, contract, contract.input.height_px, pixels)
+    probs = np.mean(
+        [
+            softmax(
+                predict_logits(model, view, contract.normalization).astype(np.float64),
+                contract.calibration.temperature,
+            )
+            for view in views_of(pixels_u8, views)
+        ],
+        axis=0,
+    )
+    return manifest, labels, contract, probs
+
+
+def _figures(
+    manifest: Manifest, labels: LabelSet, probs: FloatArray, contract: ModelContract | None
+) -> dict[str, Any]:
+    y_true = np.array([labels.index(photo.label) for photo in manifest.photos], np.int64)
+    malignant = [label.group == "malignant" for label in labels.labels]
+    groups = [photo.lesion_id for photo in manifest.photos]
+    figures = summarize(y_true, probs, labels.codes, groups, malignant)
+    present = np.unique(y_true)
+    among = present[probs[:, present].argmax(axis=1)]
+    figures["balanced_accuracy_among_present"] = balanced_accuracy(y_true, among, len(labels.codes))
+    if contract is not None:
+        rules = (("referred", contract.decision.refer), ("not_a_lesion", contract.decision.not_a_lesion))
+        for name, rule in rules:
+            if rule is not None:
+                figures[f"{name}_share"] = float(fires(rule, probs).mean())
+    return figures
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns 0, or 2 when refused."""
+    parser = argparse.ArgumentParser(prog="python -m train.external", allow_abbrev=False)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("--reader", required=True, choices=READERS)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data set's own folder")
+    parser.add_argument("--views", type=int, choices=VIEWS, default=1, help="default %(default)s")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="all figures")
+    arguments = parser.parse_args(argv)
+    try:
+        with tempfile.TemporaryDirectory() as pixels:
+            figures = measure_runs(
+                arguments.runs,
+                arguments.reader,
+                arguments.data,
+                views=arguments.views,
+                pixels=Path(pixels),
+            )
+        if arguments.out:
+            write_json(arguments.out, figures)
+    except EdgeError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for name, row in figures.items():
+        low, high = row["balanced_accuracy_interval"]
+        rest = {
+            "among present": row["balanced_accuracy_among_present"],
+            "malignant AUC": row["malignant_auc"],
+            "ECE": row["expected_calibration_error"],
+            "referred": row.get("referred_share"),
+            "not a lesion": row.get("not_a_lesion_share"),
+        }
+        told = ", ".join(f"{key} {value:.3f}" for key, value in rest.items() if value is not None)
+        print(f"{name}: balanced accuracy {row['balanced_accuracy']:.4f} ({low:.4f} to {high:.4f}), {told}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
