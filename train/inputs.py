@@ -17,6 +17,8 @@ from train.pixels import PixelArray, cached_pixels
 # Generated pictures without a lesion, each part by its own seed.
 GENERATED = {"train": 400, "threshold": 100, "test": 100}
 TRAIN, THRESHOLD, TEST = GENERATED
+# Fixed, whatever the config's seed: a picture that one run learns from may not be counted by another.
+DIVISION_SEED = 20181
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,13 @@ class Inputs:
         """Real and generated pictures without a lesion, each [n, size_px, size_px, 3]; None if the config has none.
 
         Args:
-            part: `train`, `threshold` or `test`; no kind of picture stands in two of them.
+            part: `train`, `threshold` or `test`; no kind of real picture stands in two of them.
             size_px: Their side.
         """
         if not self.config.outliers.folder:
             return None
         divided = divide_outliers(
-            read_outliers(self.folder.parent / self.config.outliers.folder), self.config.seed
+            read_outliers(self.folder.parent / self.config.outliers.folder), DIVISION_SEED
         )
         generated = generate_outliers(GENERATED[part], size_px, seed=list(GENERATED).index(part))
         return outlier_pixels(divided[part], self.contract, size_px), generated

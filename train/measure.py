@@ -100,8 +100,12 @@ def _outlier_rule(
     if pictures is None or inputs.config.tiles.grid:
         return None
     sources = [inputs.data.source_of[photo_id] for photo_id in ids]
-    refused = _outlier_probs(inputs, model, calibration, np.concatenate(pictures))
-    return not_a_lesion_rule(probs, sources, refused)
+    return not_a_lesion_rule(
+        probs,
+        sources,
+        _outlier_probs(inputs, model, calibration, np.concatenate(pictures)),
+        outlier_sources=["real"] * len(pictures[0]) + ["generated"] * len(pictures[1]),
+    )
 
 
 def _outlier_figures(
