@@ -19,7 +19,7 @@ from typing import Any
 from edge_runtime.contract import CROPS, DECODE_SCALINGS
 from edge_runtime.errors import ConfigInvalid
 
-READERS = ("ham10000", "pad_ufes_20", "folders", "csv")
+READERS = ("ham10000", "pad_ufes_20", "isic2018_task3", "folders", "csv")
 TRAINS = ("head", "all")
 LOSSES = ("softmax", "focal", "binary_focal")
 STRATEGIES = ("none", "mirrored", "multi_worker")

@@ -1,9 +1,10 @@
-"""Four ways in which photos lie on a disk, one manifest out; every photo is decoded before training starts.
+"""Five ways in which photos lie on a disk, one manifest out; every photo is decoded before training starts.
 
-`ham10000`     HAM10000 as distributed: HAM10000_metadata.csv and two image folders, a photo in either.
-`pad_ufes_20`  PAD-UFES-20 as distributed: metadata.csv, and photos in folders below.
-`folders`      A folder per class, named by the label's code.
-`csv`          A CSV file with the columns photo_id, path, label, and perhaps lesion_id, sex, age, site, dx_type.
+`ham10000`        HAM10000 as distributed: HAM10000_metadata.csv and two image folders, a photo in either.
+`pad_ufes_20`     PAD-UFES-20 as distributed: metadata.csv, and photos in folders below.
+`isic2018_task3`  Images of ISIC 2018 Task 3 with labels.csv: image_id, dx, and perhaps lesion_id.
+`folders`         A folder per class, named by the label's code.
+`csv`             A CSV file with the columns photo_id, path, label, and perhaps lesion_id, sex, age, site, dx_type.
 
 Problems are collected over the whole data set and reported together. Pillow.
 """
@@ -36,6 +37,8 @@ PAD_UFES_COLUMNS = (
     "img_id", "diagnostic", "patient_id", "fitspatrick", "biopsed", "age", "gender", "region",
 )  # fmt: skip
 FITZPATRICK_TYPES = ("1", "2", "3", "4", "5", "6")
+ISIC2018_TABLE = "labels.csv"
+ISIC2018_COLUMNS = ("image_id", "dx")
 CSV_NAME = "manifest.csv"
 CSV_COLUMNS = ("photo_id", "path", "label")
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -93,7 +96,7 @@ def read_photos(
     """Reads a data set and checks every photo of it.
 
     Args:
-        reader: `ham10000`, `pad_ufes_20`, `folders` or `csv`.
+        reader: one of READERS.
         root: The data folder; for `csv` a folder with a manifest.csv, or the CSV file itself (paths in it are
             relative to its folder).
         labels: What may occur.
@@ -257,6 +260,32 @@ def _codes_of_source(source: str) -> dict[str, str]:
         return dict(tomllib.load(stream)["codes"])
 
 
+def _read_isic2018_task3(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Path, list[Photo]]:
+    """The validation images with a table of their diagnoses and lesions; a lesion_id of its own where none is given."""
+    table = root / ISIC2018_TABLE
+    if not table.is_file():
+        raise DataInvalid(
+            f"{root}: no {ISIC2018_TABLE}",
+            found=_contents(root),
+            expected=EXPECTED["isic2018_task3"],
+            fix="name another reader, or write the table",
+        )
+    path_of = {
+        file.stem: file.relative_to(root).as_posix()
+        for file in sorted(root.rglob("*"))
+        if file.suffix.lower() in PHOTO_SUFFIXES and not file.name.startswith(".")
+    }
+    photos = []
+    for row in read_rows(table, ISIC2018_COLUMNS):
+        photo_id = row["image_id"]
+        if photo_id in path_of:
+            lesion_id = row.get("lesion_id") or photo_id
+            photos.append(Photo(photo_id, path_of[photo_id], row["dx"], lesion_id))
+        else:
+            problems.add(MISSING, photo_id)
+    return root, photos
+
+
 def _read_folders(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Path, list[Photo]]:
     """A folder below a class's folder is taken as one lesion: its photos are never divided."""
     if not any((root / code).is_dir() for code in labels.codes):
@@ -307,11 +336,13 @@ def _read_csv(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Pa
 READERS: dict[str, Callable[[Path, LabelSet, ProblemReport], tuple[Path, list[Photo]]]] = {
     "ham10000": _read_ham10000,
     "pad_ufes_20": _read_pad_ufes_20,
+    "isic2018_task3": _read_isic2018_task3,
     "folders": _read_folders,
     "csv": _read_csv,
 }
 EXPECTED = {
     "ham10000": f"{HAM10000_METADATA[0]} and {' and '.join(HAM10000_FOLDERS)} with <image_id>.jpg in either",
+    "isic2018_task3": f"{ISIC2018_TABLE} with {', '.join(ISIC2018_COLUMNS)} (and lesion_id), and images in folders",
     "pad_ufes_20": f"{PAD_UFES_METADATA} and folders with <img_id>.png or .jpg",
     "folders": "a folder per class, named by the label's code, with photos in it",
     "csv": f"a CSV file ({CSV_NAME}) with the columns {', '.join(CSV_COLUMNS)}",

@@ -1,4 +1,4 @@
-"""Four readers, one manifest; everything that can be wrong with a data set is found before training."""
+"""Five readers, one manifest; everything that can be wrong with a data set is found before training."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_a_class_that_is_empty_only_after_skipping_is_refused(data: Path, labels
         _read(data, labels, on_problem="skip")
 
 
-@pytest.mark.parametrize("reader", ["ham10000", "pad_ufes_20", "folders", "csv"])
+@pytest.mark.parametrize("reader", ["ham10000", "pad_ufes_20", "isic2018_task3", "folders", "csv"])
 def test_no_data_folder(tmp_path: Path, labels: LabelSet, reader: str):
     with pytest.raises(DataInvalid, match="no such data folder") as caught:
         _read(tmp_path / "absent" / "deeper", labels, reader)
@@ -200,7 +200,7 @@ def test_no_data_folder(tmp_path: Path, labels: LabelSet, reader: str):
     assert caught.value.exit_status == 2
 
 
-@pytest.mark.parametrize("reader", ["ham10000", "pad_ufes_20", "folders", "csv"])
+@pytest.mark.parametrize("reader", ["ham10000", "pad_ufes_20", "isic2018_task3", "folders", "csv"])
 def test_other_contents_are_named(tmp_path: Path, labels: LabelSet, reader: str):
     with pytest.raises(DataInvalid, match="found: an empty folder; expected"):
         _read(tmp_path, labels, reader)
@@ -413,7 +413,9 @@ def test_problems_of_a_csv_manifest(table: Path, labels: LabelSet):
 
 
 def test_misspelt_reader_and_rule(drawn: Path, labels: LabelSet):
-    with pytest.raises(ConfigInvalid, match="unknown reader.*'ham'.*ham10000, pad_ufes_20, folders, csv"):
+    with pytest.raises(
+        ConfigInvalid, match="unknown reader.*'ham'.*ham10000, pad_ufes_20, isic2018_task3, folders, csv"
+    ):
         _read(drawn, labels, "ham")
     with pytest.raises(ConfigInvalid, match="unknown on_problem.*'ignore'.*refuse, skip"):
         _read(drawn, labels, on_problem="ignore")
@@ -428,6 +430,34 @@ def test_the_real_ham10000(data_root: Path, labels: LabelSet):
     assert sum(not photo.age for photo in manifest.photos) == 57
     counts = {code: sum(photo.label == code for photo in manifest.photos) for code in labels.codes}
     assert counts == {"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142}
+
+
+@pytest.mark.real_data
+def test_isic2018_task3_with_and_without_lesions(drawn: Path, labels: LabelSet, tmp_path: Path):
+    rows = _rows(drawn)[:6]
+    (tmp_path / "images").mkdir()
+    for row in rows[:5]:
+        shutil.copy(_file(drawn, row["image_id"]), tmp_path / "images")
+    lines = [
+        "image_id,dx,lesion_id",
+        *(f"{row['image_id']},{row['dx']},L{i % 2}" for i, row in enumerate(rows)),
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(DataInvalid, match=rows[5]["image_id"]):
+        _read(tmp_path, labels, "isic2018_task3", every_class=False)
+    (tmp_path / "labels.csv").write_text("\n".join(lines[:-1]), encoding="utf-8")
+    photos = _read(tmp_path, labels, "isic2018_task3", every_class=False).photos
+    assert {p.photo_id: p.label for p in photos} == {row["image_id"]: row["dx"] for row in rows[:5]}
+    assert {p.lesion_id for p in photos} == {"L0", "L1"}
+    (tmp_path / "labels.csv").write_text("\n".join(line.rsplit(",", 1)[0] for line in lines[:-1]))
+    photos = _read(tmp_path, labels, "isic2018_task3", every_class=False).photos
+    assert all(photo.lesion_id == photo.photo_id for photo in photos)
+
+
+@pytest.mark.real_data
+def test_the_real_isic2018_task3(data_root: Path, labels: LabelSet):
+    manifest = _read(data_root / "ISIC2018_Task3_Validation", labels, "isic2018_task3", every_class=False)
+    assert len(manifest.photos) == 193
 
 
 @pytest.mark.real_data
