@@ -31,7 +31,7 @@ COLUMNS = {
     "sex": "Sex",
     "age": "Age",
     "site": "Site",
-    "dx_type": "How the diagnosis was made",
+    "dx_type": "Kind of diagnosis",
     "source": "Data set",
 }
 
