@@ -23,6 +23,7 @@ import tf_keras
 from tqdm import tqdm
 
 from edge_runtime.contract import Normalization
+from edge_runtime.errors import ConfigInvalid
 from train.averaging import WeightAverage
 from train.config import StageConfig, TrainConfig
 from train.evaluate import predict_logits, predict_tiles
@@ -229,10 +230,27 @@ class Trainer:
 
     # ---------------------------------------------------------------- a step
 
+    def _trained_variables(self, stage: StageConfig) -> list[tf.Variable]:
+        """The variables that a stage learns; its other layers keep weights and batch-norm statistics."""
+        layers = self.model.layers
+        first = len(layers) - 1 if stage.trains == "head" else 0
+        if stage.frozen:
+            named = [i for i, layer in enumerate(layers) if stage.frozen in layer.name]
+            if not named:
+                raise ConfigInvalid(
+                    f"stage {stage.name}: frozen names no layer",
+                    found=repr(stage.frozen),
+                    expected=f"a part of a layer's name, such as {layers[len(layers) // 2].name}",
+                )
+            first = named[-1] + 1
+        for i, layer in enumerate(layers):
+            layer.trainable = i >= first
+        return [variable for layer in layers[first:] for variable in layer.trainable_variables]
+
     def compile_step(self, stage: StageConfig) -> Any:
         """The update of one batch, compiled for the stage's trained layers."""
         whole = stage.trains == "all"
-        variables = self.model.trainable_variables if whole else self.model.layers[-1].trainable_variables
+        variables = self._trained_variables(stage)
         config, classes = self.config, len(self.data.loss_weights)
         adjustment = tf.constant(
             config.imbalance.logit_adjustment * np.log(np.maximum(self.data.prior, 1e-12)), tf.float32
