@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from convert.files import require_out
-from convert.recipes import QAT_OPTIONS, RECIPES, QatSettings, find_recipe
+from convert.options import add_qat_options, qat_settings
+from convert.recipes import RECIPES, find_recipe
 from convert.run_directory import read_run
 from edge_runtime.errors import EXIT_OK, EdgeError, UsageError
 
@@ -41,7 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    defaults = QatSettings()
     parser = argparse.ArgumentParser(
         prog="python -m convert",
         description="Converts a run directory to one .tflite that carries its contract.",
@@ -58,30 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", type=int, default=0, help="of calibration photos and fine-tuning (default 0)"
     )
-    qat = parser.add_argument_group("quantization-aware fine-tuning (int8_qat)")
-    qat.add_argument("--epochs", type=_positive, help=f"default {defaults.epochs}")
-    qat.add_argument("--batch", type=_positive, help=f"default {defaults.batch}")
-    qat.add_argument("--learning-rate", type=float, help=f"peak; default {defaults.learning_rate}")
-    qat.add_argument("--hard-label-weight", type=float, help=f"default {defaults.hard_label_weight}")
+    add_qat_options(parser)
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
-    return value
 
 
 def _convert(arguments: argparse.Namespace) -> None:
     recipe = find_recipe(arguments.recipe)
-    changed = {name: getattr(arguments, name) for name in QAT_OPTIONS if getattr(arguments, name) is not None}
-    if changed and not recipe.needs_qat:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-        raise UsageError(
-            f"recipe {recipe.name} does no fine-tuning", found=options, fix="leave these options out"
-        )
-    settings = dataclasses.replace(QatSettings(seed=arguments.seed), **changed)
+    settings = qat_settings(arguments, recipe)
     require_out(arguments.out)
     run = read_run(arguments.run, arguments.data)
     # Late, so that usage errors and --help do not wait for TensorFlow.

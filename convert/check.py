@@ -24,13 +24,20 @@ from edge_runtime.engines import dequantize
 from edge_runtime.errors import ConversionRefused
 from edge_runtime.model_file import open_model
 from edge_runtime.preprocess import fit_pixels
-from train.metrics import balanced_accuracy, bootstrap_interval, expected_calibration_error, recall_per_class
+from train.metrics import (
+    balanced_accuracy,
+    bootstrap_interval,
+    expected_calibration_error,
+    recall_per_class,
+    softmax,
+)
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 UNKNOWN = "unknown"
 AGE_BANDS = ((20, "0-19"), (40, "20-39"), (60, "40-59"), (80, "60-79"), (200, "80 and over"))
+LEAST_PROBABILITY = 1e-30
 # Golden answers come from the same engine, file and machine: nothing may differ.
 GOLDEN_REPEAT_TOLERANCE = 0.0
 
@@ -81,6 +88,11 @@ def run_file(path: Path, pixels_u8: PixelArray, *, progress: str = "") -> FloatA
             tensor = fill(engine, photo.tobytes(), model.contract)
             scores[i] = dequantize(engine.run(tensor), engine.output)
     return scores
+
+
+def at_temperature(probs: FloatArray, temperature: float) -> FloatArray:
+    """Probabilities [n, labels] as they would be had their logits been divided by a temperature."""
+    return softmax(np.log(np.maximum(probs, LEAST_PROBABILITY)), temperature)
 
 
 def compare(labels: IntArray, keras: FloatArray, converted: FloatArray) -> Comparison:

@@ -18,10 +18,12 @@ from convert.files import json_text, report_path, require_out, sha256_of, whole_
 from convert.golden import GoldenResult, make_golden
 from convert.keras_answers import Predictor
 from convert.pixels import PixelArray, cached_pixels, normalize, read_pixels
-from convert.recipes import QAT_OPTIONS, QatSettings, Recipe
+from convert.recipes import QatSettings, Recipe
 from convert.rounding_shift import PHOTOS, prepare_for_rounding
 from convert.run_directory import SPLITS, Photo, Run, require_whole_chain
 from convert.tensors import FileInfo, require_as_specified
+from edge_runtime.contract import Calibration
+from train.metrics import expected_calibration_error, softmax
 
 REPORT_SCHEMA = 1
 PACKAGES = (
@@ -44,6 +46,8 @@ class Request:
     qat: QatSettings
     seed: int = 0
     """Of the choice of calibration photos."""
+    test_report: bool = True
+    """Whether float and converted are compared on the test split as well; False where somebody else does it."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class _Converted:
     info: FileInfo
     calibration: dict[str, Any] | None
     qat: dict[str, Any] | None
+    temperature: dict[str, Any] | None
+    """What was folded in after quantization."""
 
 
 def convert_run(run: Run, request: Request) -> dict[str, Any]:
@@ -74,6 +80,7 @@ def convert_run(run: Run, request: Request) -> dict[str, Any]:
     converted = _apply_recipe(run, request, float_model, keras)
     contract = dataclasses.replace(
         run.contract,
+        calibration=_calibration(run, converted),
         provenance=dataclasses.replace(run.contract.provenance, recipe=request.recipe.name),
     )
     described = embed_metadata(converted.tflite, contract, quantized=request.recipe.quantized)
@@ -84,8 +91,8 @@ def convert_run(run: Run, request: Request) -> dict[str, Any]:
     with whole_files([report_path(request.out), request.out]) as (json_file, tflite_file):
         tflite_file.write_bytes(complete)
         check.check_golden(tflite_file)
-        gate = _gate(run, request.recipe, tflite_file, keras)
-        test = _test_report(run, tflite_file, keras)
+        gate = _gate(run, request.recipe, tflite_file, keras, converted.temperature)
+        test = _test_report(run, tflite_file, keras) if request.test_report else None
         report = _report(run, request, converted, golden, gate, test)
         report["model"] = {"file": request.out.name, "bytes": len(complete), "sha256": sha256_of(tflite_file)}
         report["seconds"] = round(time.monotonic() - started, 1)
@@ -111,25 +118,61 @@ def _apply_recipe(run: Run, request: Request, float_model: Any, keras: Predictor
             model = prepare_for_rounding(float_model, normalize(spread_out, contract))
             dataset = export.representative_dataset(calibration_u8, contract)
     tflite = export.to_tflite(export.with_softmax(model), recipe, contract, dataset)
-    return _Converted(tflite, require_as_specified(tflite, recipe, contract), calibration_report, qat_report)
+    info = require_as_specified(tflite, recipe, contract)
+    temperature_report = None
+    if recipe.quantized:
+        tflite, temperature_report = _fold_temperature(run, tflite)
+    return _Converted(tflite, info, calibration_report, qat_report, temperature_report)
+
+
+def _fold_temperature(run: Run, tflite: bytes) -> tuple[bytes, dict[str, Any]]:
+    """Calibrates the quantized file on its own answers to the validation photos; see convert/temperature.py."""
+    from convert import temperature
+
+    val = run.split("val")
+    labels = check.labels_of(val)
+    integers, scale = temperature.read_logits(
+        tflite, cached_pixels(run, val, "val"), run.contract, progress="temperature"
+    )
+    logits = integers * scale
+    factor = temperature.fit_temperature(labels, logits)
+    errors = [expected_calibration_error(labels, softmax(logits, t)) for t in (1.0, factor)]
+    report = {
+        "photos": len(val),
+        "float": run.contract.calibration.temperature,
+        "after_quantization": factor,
+        "total": round(run.contract.calibration.temperature * factor, 4),
+        "expected_calibration_error_before": errors[0],
+        "expected_calibration_error": errors[1],
+    }
+    return temperature.fold_into_scales(tflite, factor), report
+
+
+def _calibration(run: Run, converted: _Converted) -> Calibration:
+    if converted.temperature is None:
+        return run.contract.calibration
+    return Calibration("temperature", converted.temperature["total"])
 
 
 def _fine_tune(
     run: Run, request: Request, float_model: Any, keras: Predictor, calibration_u8: PixelArray
 ) -> tuple[Any, dict[str, Any]]:
     from convert import qat
+    from convert.soft_labels import read_soft_labels
     from convert.training_stream import TrainingStream, sampling_weights
 
     train, val = run.split("train"), run.split("val")
     settings, contract = request.qat, run.contract
+    drawn = sampling_weights(train, run.sampling)
     stream = TrainingStream(
         cached_pixels(run, train, "train"),
         check.labels_of(train),
         contract.normalization.mean,
         contract.normalization.std,
         settings.batch,
-        sampling_weights(train, *run.sampling_exponents),
+        drawn,
         settings.seed,
+        read_soft_labels(run, train, drawn),
     )
     val_u8 = cached_pixels(run, val, "val")
     validation = qat.Validation(val_u8, check.labels_of(val), keras(val_u8))
@@ -137,11 +180,17 @@ def _fine_tune(
     return qat.fine_tune(float_model, contract, settings, stream, calibration_u8, validation, folder)
 
 
-def _gate(run: Run, recipe: Recipe, tflite: Path, keras: Predictor) -> dict[str, Any]:
+def _gate(
+    run: Run, recipe: Recipe, tflite: Path, keras: Predictor, temperature: dict[str, Any] | None
+) -> dict[str, Any]:
     photos = check.choose_check_photos(run.photos)
     pixels_u8 = _check_pixels(run, photos)
+    expected = keras(pixels_u8)
+    if temperature is not None:
+        # At the file's temperature: what is wanted after quantization is no error of quantization.
+        expected = check.at_temperature(expected, temperature["after_quantization"])
     comparison = check.compare(
-        check.labels_of(photos), keras(pixels_u8), check.run_file(tflite, pixels_u8, progress="gate")
+        check.labels_of(photos), expected, check.run_file(tflite, pixels_u8, progress="gate")
     )
     check.require_within(comparison, recipe)
     report: dict[str, Any] = {
@@ -190,7 +239,7 @@ def _report(
     return {
         "schema_version": REPORT_SCHEMA,
         "model": {},
-        "options": _options(request),
+        "options": recipes.options_of(request.recipe, request.qat, request.seed),
         "recipe": recipes.as_dict(request.recipe),
         "run": {
             "run_id": run.contract.provenance.run_id,
@@ -204,6 +253,7 @@ def _report(
         "tensors": dataclasses.asdict(converted.info),
         "calibration": converted.calibration,
         "qat": converted.qat,
+        "temperature": converted.temperature,
         "golden": {
             "runtime": golden.vectors[0].runtime,
             "tolerance": {vector.image: vector.tolerance for vector in golden.vectors},
@@ -213,20 +263,6 @@ def _report(
         "check": gate,
         "test": test,
     }
-
-
-def _options(request: Request) -> list[str]:
-    """The command's options that differ from their defaults; paths are left out, they belong to one machine."""
-    options = ["--recipe", request.recipe.name]
-    if request.seed:
-        options += ["--seed", str(request.seed)]
-    if request.recipe.needs_qat:
-        defaults = QatSettings()
-        for name in QAT_OPTIONS:
-            value = getattr(request.qat, name)
-            if value != getattr(defaults, name):
-                options += [f"--{name.replace('_', '-')}", str(value)]
-    return options
 
 
 def _version(package: str) -> str | None:

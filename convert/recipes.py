@@ -55,12 +55,14 @@ class QatSettings:
     """Both models' logits are divided by this before they are compared."""
     hard_label_weight: float = 0.0
     """Weight of the cross-entropy to the true labels; the distillation term has weight 1."""
+    soft_label_weight: float = 0.25
+    """Weight of the divergence from the soft labels of the run's own teacher, where it had one."""
     checkpoint_every_steps: int = 50
     seed: int = 0
 
 
 # Settings that the command line can change.
-QAT_OPTIONS = ("epochs", "batch", "learning_rate", "hard_label_weight")
+QAT_OPTIONS = ("epochs", "batch", "learning_rate", "hard_label_weight", "soft_label_weight")
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,20 @@ def find_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise UsageError("unknown recipe", found=name, expected=" or ".join(RECIPES))
     return RECIPES[name]
+
+
+def options_of(recipe: Recipe, settings: QatSettings, seed: int) -> list[str]:
+    """The command's options that differ from their defaults; paths are left out, they belong to one machine."""
+    options = ["--recipe", recipe.name]
+    if seed:
+        options += ["--seed", str(seed)]
+    if recipe.needs_qat:
+        defaults = QatSettings()
+        for name in QAT_OPTIONS:
+            value = getattr(settings, name)
+            if value != getattr(defaults, name):
+                options += [f"--{name.replace('_', '-')}", str(value)]
+    return options
 
 
 def as_dict(recipe: Recipe) -> dict[str, object]:

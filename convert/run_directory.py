@@ -1,7 +1,8 @@
 """Reads and checks a run directory: what training left and where its photos are. stdlib only.
 
 From RUN/ these are read: run.json, contract.json, manifest.csv, model.keras, and config.json where there is one.
-The photos' folder is, in this order: `--data DIR`; the root that run.json names; `$DERMEDGE_DATA/<data name>`.
+The photos' folder is, in this order: `--data DIR`; the root that run.json names; `$DERMEDGE_DATA/<data name>`. A run on
+several data sets (name A+B) has paths that start with a data set's folder; its root is the parent of the first one's.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,21 @@ COLUMNS = ("photo_id", "path", "label", "group_id", "split")
 SUBGROUP_COLUMNS = ("sex", "age", "site")
 NAMED_PROBLEMS = 5
 """So many missing photos or bad rows are named; the rest are counted."""
+SOURCE_SEPARATOR = "+"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which photos training saw more often than others."""
+
+    class_exponent: float = 0.0
+    """A photo was drawn with weight (photos of its class) ** this ..."""
+    lesion_exponent: float = 0.0
+    """... times (photos of its lesion) ** this ..."""
+    oversampling: float = 0.0
+    """... or, above 0, so often that its class fills this share of the commonest ..."""
+    source_draw: Mapping[str, float] = field(default_factory=dict)
+    """... and in both cases times its data set's factor; 1 where none stands."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +58,8 @@ class Photo:
     sex: str
     age: str
     site: str
+    source: str = ""
+    """Name of its data set."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +85,20 @@ class Run:
         return self.folder / "convert"
 
     @property
-    def sampling_exponents(self) -> tuple[float, float]:
-        """Training drew a photo with weight (photos of its class) ** first * (photos of its lesion) ** second."""
+    def sampling(self) -> Sampling:
+        """How training drew photos."""
         imbalance = self.config.get("imbalance", {})
-        return float(imbalance.get("sampling_exponent", 0.0)), float(imbalance.get("lesion_exponent", 0.0))
+        return Sampling(
+            float(imbalance.get("sampling_exponent", 0.0)),
+            float(imbalance.get("lesion_exponent", 0.0)),
+            float(imbalance.get("oversampling", 0.0)),
+            {entry["folder"]: float(entry.get("draw", 1.0)) for entry in self.config.get("source", [])},
+        )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Its data sets, the first one first."""
+        return tuple(self.run["data"]["name"].split(SOURCE_SEPARATOR))
 
     def split(self, name: str) -> tuple[Photo, ...]:
         """The photos of one split, in manifest order."""
@@ -81,10 +110,11 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
 
     Args:
         folder: RUN.
-        data: The data set's folder, if it is not where run.json says.
+        data: The (first) data set's folder, if it is not where run.json says.
 
     Raises:
-        RunInvalid: Something is missing, unfinished or contradictory; or photos are missing.
+        RunInvalid: Something is missing, unfinished or contradictory; or photos are missing; or training says that
+            the run is not for conversion.
         ContractInvalid, ContractTooNew: RUN/contract.json.
     """
     if not folder.is_dir():
@@ -115,8 +145,15 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
             expected=repr(FINISHED),
             fix="let training finish: `python -m train CONFIG --workdir` with the same folder resumes it",
         )
+    if reason := run.get("not_for_conversion"):
+        raise RunInvalid(
+            f"{folder}: this run is not for conversion",
+            found=str(reason),
+            expected="a run whose figures hold for one view of its model",
+            fix="train with another config",
+        )
     root = _find_root(run, data, folder)
-    photos = _read_manifest(folder / "manifest.csv", root, [label.code for label in contract.labels])
+    photos = _read_manifest(folder / "manifest.csv", root, contract, run["data"]["name"])
     _require_files(photos, root)
     return Run(folder, run, config, contract, photos)
 
@@ -140,12 +177,14 @@ def _find_root(run: dict[str, Any], data: Path | None, folder: Path) -> Path:
             expected='{"name": ..., "root": ...}',
             fix="train again",
         )
+    several = SOURCE_SEPARATOR in section["name"]
     if data is not None:
-        candidates = [data]
+        candidates = [data.parent if several else data]
     else:
         candidates = [Path(section["root"])] if isinstance(section.get("root"), str) else []
         if DATA_VARIABLE in os.environ:
-            candidates.append(Path(os.environ[DATA_VARIABLE]) / section["name"])
+            parent = Path(os.environ[DATA_VARIABLE])
+            candidates.append(parent if several else parent / section["name"])
     for candidate in candidates:
         if candidate.is_dir():
             return candidate.resolve()
@@ -156,8 +195,10 @@ def _find_root(run: dict[str, Any], data: Path | None, folder: Path) -> Path:
     )
 
 
-def _read_manifest(path: Path, root: Path, codes: list[str]) -> tuple[Photo, ...]:
+def _read_manifest(path: Path, root: Path, contract: ModelContract, data_name: str) -> tuple[Photo, ...]:
+    codes = [label.code for label in contract.labels]
     index_of = {code: i for i, code in enumerate(codes)}
+    several = SOURCE_SEPARATOR in data_name
     photos: list[Photo] = []
     problems: list[str] = []
     with path.open(newline="", encoding="utf-8") as stream:
@@ -182,6 +223,7 @@ def _read_manifest(path: Path, root: Path, codes: list[str]) -> tuple[Photo, ...
                         row["group_id"] or row["photo_id"],
                         row["split"],
                         **known,
+                        source=row["path"].split("/")[0] if several else data_name,
                     )
                 )
     for split in ("train", "val"):

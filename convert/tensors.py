@@ -63,6 +63,13 @@ def write_object(model: Any) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
+def operator_name(model: Any, operator: Any) -> str:
+    """`CONV_2D` and the like, of an operator of an object of `read_object`."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    name: str = OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+    return name
+
+
 def inspect(tflite: bytes) -> FileInfo:
     """Reads the first subgraph's inputs, outputs, operators and types."""
     model = read_object(tflite)
@@ -71,8 +78,7 @@ def inspect(tflite: bytes) -> FileInfo:
     names: list[str] = []
     float_operators: list[str] = []
     for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        name = OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        name = operator_name(model, operator)
         names.append(name)
         touched = [index for index in (*operator.inputs, *operator.outputs) if index >= 0]
         if any(types[index] in FLOAT_TYPES for index in touched):

@@ -1,6 +1,6 @@
 """Batches for quantization-aware fine-tuning: a pure function of seed and step, so that any step can be resumed. numpy.
 
-Photos are drawn with replacement, class weights a power of class size, as training drew them. Views are mild: the
+Photos are drawn with replacement, as likely as training drew them. Views are mild: the
 float model, which is the teacher, sees the same view, so augmentation only spreads the inputs on which both must agree.
 """
 
@@ -10,18 +10,30 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from convert.pixels import PixelArray
-from convert.run_directory import Photo
+from convert.run_directory import Photo, Sampling
 
 # Factors drawn per photo: light of a dermatoscope varies by more, but the teacher need not be pushed to its limits.
 BRIGHTNESS, CONTRAST, CHANNEL_GAIN = 0.10, 0.10, 0.04
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 WeightArray = npt.NDArray[np.float64]
+
+
+class Batch(NamedTuple):
+    """One step's photos."""
+
+    views: FloatArray
+    """[batch, height_px, width_px, 3] normalized."""
+    labels: IntArray
+    """[batch]."""
+    soft_labels: FloatArray | None
+    """[batch, labels]; None without a teacher."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +50,24 @@ class TrainingStream:
     weights: WeightArray
     """[n] by which photos are drawn, see `sampling_weights`."""
     seed: int
+    soft_labels: FloatArray | None = None
+    """[n, labels] probabilities of a teacher, see convert/soft_labels.py."""
 
     @property
     def steps_per_epoch(self) -> int:
         """So many draws as there are photos, at least one batch."""
         return max(1, len(self.labels) // self.batch)
 
-    def batch_at(self, step: int) -> tuple[FloatArray, IntArray]:
-        """The batch of one step, from 0.
-
-        Returns:
-            Normalized views [batch, height_px, width_px, 3] float32, and their labels [batch].
-        """
+    def batch_at(self, step: int) -> Batch:
+        """The batch of one step, from 0."""
         rng = np.random.default_rng([self.seed, step])
         drawn = rng.choice(len(self.labels), size=self.batch, p=self.weights)
         views = np.stack([_view(self.pixels_u8[i], rng) for i in drawn])
         normalized: FloatArray = (views - np.float32(self.mean)) / np.float32(self.std)
-        return normalized, self.labels[drawn]
+        soft = None if self.soft_labels is None else self.soft_labels[drawn]
+        return Batch(normalized, self.labels[drawn], soft)
 
-    def batches(self, first_step: int, end_step: int) -> Iterator[tuple[FloatArray, IntArray]]:
+    def batches(self, first_step: int, end_step: int) -> Iterator[Batch]:
         """Batches of steps first_step to end_step - 1, each made while the one before is used."""
         with ThreadPoolExecutor(1) as pool:
             upcoming = pool.submit(self.batch_at, first_step) if first_step < end_step else None
@@ -67,14 +78,20 @@ class TrainingStream:
                 yield ready
 
 
-def sampling_weights(photos: Sequence[Photo], class_exponent: float, lesion_exponent: float) -> WeightArray:
-    """Probability of each photo, [n]: (photos of its class) ** first * (photos of its lesion) ** second."""
+def sampling_weights(photos: Sequence[Photo], sampling: Sampling) -> WeightArray:
+    """Probability of each photo, [n]; they sum to 1."""
     classes = Counter(photo.label for photo in photos)
     lesions = Counter(photo.group_id for photo in photos)
-    weights = np.array(
-        [classes[p.label] ** class_exponent * lesions[p.group_id] ** lesion_exponent for p in photos],
-        np.float64,
-    )
+    commonest = max(classes.values())
+
+    def weight(photo: Photo) -> float:
+        of_source = sampling.source_draw.get(photo.source, 1.0)
+        if sampling.oversampling > 0:
+            return of_source * max(1.0, sampling.oversampling * commonest / classes[photo.label])
+        of_class = float(classes[photo.label] ** sampling.class_exponent)
+        return of_source * of_class * float(lesions[photo.group_id] ** sampling.lesion_exponent)
+
+    weights = np.array([weight(photo) for photo in photos], np.float64)
     normalized: WeightArray = weights / weights.sum()
     return normalized
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,10 +159,12 @@ def write_manifest(run: Path, rows: list[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
-def make_run(folder: Path, *, photos_per_class: int = 90, epochs: int = 10) -> Path:
+def make_run(
+    folder: Path, *, photos_per_class: int = 90, epochs: int = 10, build: Callable[[], Any] = make_model
+) -> Path:
     """Writes RUN and its photos (folder/run and folder/data), trains the model, and returns RUN."""
     run, rows = write_run_files(folder, photos_per_class=photos_per_class)
-    model = make_model()
+    model = build()
     _fit(model, rows, folder / "data", make_contract(), epochs)
     model.save(run / "model.keras")
     return run

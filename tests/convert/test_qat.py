@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +29,7 @@ DEADLINE_S = 240
 @pytest.fixture(scope="module")
 def quantized() -> tuple[Any, Any, np.ndarray]:
     """A float model, its quantization-aware twin, and the pixels that set the ranges."""
-    from convert.qat import quantize
+    from convert.fake_quant import quantize
 
     float_model = make_model()
     pixels_u8 = np.random.default_rng(0).integers(60, 200, (32, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
@@ -65,7 +67,7 @@ def test_simulated_rounding_is_small(quantized: tuple[Any, Any, np.ndarray]) -> 
 
 
 def test_statistics_are_frozen_and_everything_else_learns(quantized: tuple[Any, Any, np.ndarray]) -> None:
-    from convert.qat import trained_variables
+    from convert.fake_quant import trained_variables
 
     names = [variable.name.split("/")[-1] for variable in trained_variables(quantized[1])]
     counts = {kind: sum(kind in name for name in names) for kind in ("kernel", "bias", "gamma", "beta")}
@@ -82,7 +84,7 @@ def test_statistics_are_frozen_and_everything_else_learns(quantized: tuple[Any, 
 def test_layers_that_tfmot_cannot_quantize_are_refused() -> None:
     import tf_keras
 
-    from convert.qat import quantize
+    from convert.fake_quant import quantize
     from edge_runtime.errors import ConversionRefused
 
     class Unheard(tf_keras.layers.Layer):  # type: ignore[misc]
@@ -136,3 +138,84 @@ def test_killed_fine_tuning_resumes_to_the_same_model(
     assert reports[0]["qat"] == reports[1]["qat"]
     assert reports[0]["test"] == reports[1]["test"]
     assert out[whole].read_bytes() == out[killed].read_bytes()
+
+
+def test_the_key_changes_with_the_code_and_not_with_its_comments(tmp_path: Path) -> None:
+    from convert import qat_state
+
+    for name in qat_state.SHAPING_MODULES:
+        shutil.copy(REPOSITORY / "convert" / f"{name}.py", tmp_path)
+    assert qat_state.code_digest(tmp_path) == qat_state.code_digest()
+    for name in qat_state.SHAPING_MODULES:
+        path = tmp_path / f"{name}.py"
+        text = path.read_text()
+        path.write_text(f'"""Another docstring."""\n# A comment.\n{text}\n\n')
+        assert qat_state.code_digest(tmp_path) == qat_state.code_digest()
+        path.write_text(f"{text}\nMORE = 1\n")
+        assert qat_state.code_digest(tmp_path) != qat_state.code_digest()
+        path.write_text(text)
+
+
+def test_the_key_knows_every_module_that_fine_tuning_imports() -> None:
+    """Reads the imports from convert/qat.py on; what only writes files, asks models or holds settings is left out."""
+    import ast
+
+    from convert.qat_state import SHAPING_MODULES
+
+    # Their outcome is in the key itself: settings, photos, the float model; or they compute nothing.
+    apart = {"files", "keras_answers", "recipes", "run_directory"}
+    found, waiting = set(), ["qat", "soft_labels"]
+    while waiting:
+        name = waiting.pop()
+        if name in found | apart:
+            continue
+        found.add(name)
+        tree = ast.parse((REPOSITORY / "convert" / f"{name}.py").read_text())
+        modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+        waiting += [module.split(".")[1] for module in modules if module.startswith("convert.")]
+    assert found == set(SHAPING_MODULES)
+
+
+def _one_step(stream: Any, **settings: Any) -> list[np.ndarray]:
+    """A quantized model's trained weights after one step."""
+    import tensorflow as tf
+    import tf_keras
+
+    from convert.fake_quant import quantize, trained_variables
+    from convert.qat import train_step
+    from convert.recipes import QatSettings
+
+    float_model = make_model()
+    model = quantize(float_model, make_contract(), stream.pixels_u8)
+    learned = trained_variables(model)
+    optimizer = tf_keras.optimizers.SGD(1e-2)
+    step = train_step(model, float_model, optimizer, learned, QatSettings(**settings), stream.soft_labels)
+    batch = stream.batch_at(0)
+    soft = batch.labels if batch.soft_labels is None else batch.soft_labels
+    step(tf.constant(batch.views), tf.constant(batch.labels), tf.constant(soft))
+    return [variable.numpy() for variable in learned]
+
+
+def test_the_teacher_is_listened_to() -> None:
+    """Fails if soft labels do not reach the loss, or their weight does not count."""
+    from convert.training_stream import TrainingStream
+
+    rng = np.random.default_rng(0)
+    pixels_u8 = rng.integers(60, 200, (16, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
+    labels = np.arange(16) % 3
+    plain = TrainingStream(pixels_u8, labels, 128.0, 128.0, 8, np.full(16, 1 / 16), 0)
+    taught = dataclasses.replace(plain, soft_labels=rng.dirichlet([1.0, 1.0, 1.0], 16).astype(np.float32))
+    other = dataclasses.replace(plain, soft_labels=np.roll(np.asarray(taught.soft_labels), 1, axis=1))
+    without, deaf, with_teacher, with_other = (
+        _one_step(plain),
+        _one_step(taught, soft_label_weight=0.0),
+        _one_step(taught),
+        _one_step(other),
+    )
+    assert len(without) == 17
+    same = [np.array_equal(a, b) for a, b in zip(without, deaf, strict=True)]
+    assert all(same)
+    for listening in (with_teacher, with_other):
+        moved = [not np.allclose(a, b, atol=1e-7) for a, b in zip(without, listening, strict=True)]
+        assert sum(moved) == 17
+    assert not np.allclose(with_teacher[-1], with_other[-1], atol=1e-7)

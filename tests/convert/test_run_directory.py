@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from convert.run_directory import DATA_VARIABLE, read_run
+from convert.run_directory import DATA_VARIABLE, Sampling, read_run
 from edge_runtime.errors import ContractInvalid, ContractTooNew, EdgeError, RunInvalid
 from tests.convert.synthetic_run import write_manifest
 
@@ -32,7 +32,8 @@ def test_reads_a_run(run_without_model: Path) -> None:
         "val": 12,
         "test": 12,
     }
-    assert run.sampling_exponents == (-0.5, 0.0)
+    assert run.sampling == Sampling(-0.5, 0.0, 0.0, {})
+    assert run.sources == ("drawn",) and run.photos[0].source == "drawn"
     assert run.photos[0].group_id == "ash_lesion_000"
     assert all(photo.path.is_absolute() for photo in run.photos)
 
@@ -105,3 +106,35 @@ def test_photos_are_found_elsewhere(
 def test_given_data_folder_is_not_replaced_by_another(run_without_model: Path, tmp_path: Path) -> None:
     with pytest.raises(RunInvalid, match="nowhere"):
         read_run(run_without_model, tmp_path / "nowhere")
+
+
+def test_a_run_on_two_data_sets(run_without_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths start with the data set's folder, and the root is what holds both."""
+    run, parent = run_without_model, run_without_model.parent
+    (parent / "phone").mkdir()
+    rows = _rows(run)
+    for row in rows:
+        folder = "phone" if row["label"] == "cyan" else "data"
+        if folder == "phone":
+            (parent / "data" / row["path"]).rename(parent / "phone" / row["path"])
+        row["path"] = f"{folder}/{row['path']}"
+    write_manifest(run, rows)
+    _change_json(run / "run.json", lambda x: x["data"].update(name="data+phone", root=str(parent)))
+    sources = [{"reader": "csv", "folder": "phone", "draw": 2.0}]
+    _change_json(run / "config.json", lambda x: x.update(source=sources))
+    monkeypatch.delenv(DATA_VARIABLE, raising=False)
+    found = read_run(run)
+    assert found.sources == ("data", "phone")
+    assert {p.source for p in found.photos} == {"data", "phone"}
+    assert all((p.source == "phone") == (p.label == 2) for p in found.photos)
+    assert found.sampling.source_draw == {"phone": 2.0}
+    _change_json(run / "run.json", lambda x: x["data"].update(root=str(parent / "moved")))
+    assert read_run(run, parent / "data").photos == found.photos
+    monkeypatch.setenv(DATA_VARIABLE, str(parent))
+    assert read_run(run).photos == found.photos
+
+
+def test_a_run_that_training_marked_is_refused(run_without_model: Path) -> None:
+    _change_json(run_without_model / "run.json", lambda x: x.update(not_for_conversion="it leaks"))
+    with pytest.raises(RunInvalid, match="it leaks"):
+        read_run(run_without_model)
