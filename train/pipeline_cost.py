@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,8 +23,12 @@ from edge_runtime.contract import Normalization
 from edge_runtime.errors import EdgeError
 from train.config import TrainConfig, load_config
 
+if TYPE_CHECKING:
+    from train.pipeline import Photos
+
 CLASSES = 7
 PHOTOS = 2048
+OUTLIERS = 64
 # The share of an epoch that the input pipeline may cost.
 TARGET = 0.12
 
@@ -54,31 +58,35 @@ def measure_stage(config: TrainConfig, index: int, steps: int, rounds: int) -> t
     """Mean seconds per step with the pipeline and on constant input."""
     from train.backbones import build_model
     from train.loop import Trainer, TrainingData
-    from train.pipeline import margin_px, training_batches
+    from train.pipeline import tile_augmentation, training_batches
 
     stage = config.stage[index]
     rng = np.random.default_rng(0)
-    labels = rng.integers(CLASSES, size=PHOTOS)
     with tempfile.TemporaryDirectory() as folder:
-        side = margin_px(stage.size_px)
-        path = Path(folder) / "pixels.npy"
-        np.save(path, rng.integers(256, size=(PHOTOS, side, side, 3), dtype=np.uint8))
-        pixels_u8 = np.load(path, mmap_mode="r")
-        data = TrainingData(labels, labels[:1], np.full(PHOTOS, 1 / PHOTOS), np.ones(CLASSES), [])
+        photos = _random_photos(config, index, Path(folder), rng)
+        data = TrainingData(
+            rows=np.arange(PHOTOS),
+            drawn=np.full(PHOTOS, 1 / PHOTOS),
+            epoch_photos=PHOTOS,
+            prior=np.full(CLASSES, 1 / CLASSES),
+            loss_weights=np.ones(CLASSES),
+            photos_by_stage=[photos] * len(config.stage),
+            val_labels=photos.labels[:0],
+            val_by_stage=[],
+        )
         normalization = Normalization(config.input.mean, config.input.std)
-        model_config = dataclasses.replace(config.model, weights="none")
-        trainer = Trainer(build_model(model_config, CLASSES, None), config, data, normalization, Path(folder))
-        learn = trainer.compile_step(stage)
+        model = build_model(dataclasses.replace(config.model, weights="none"), CLASSES, None)
+        learn = Trainer(model, config, data, normalization, Path(folder)).compile_step(stage)
+        tiles = config.tiles
 
         def batches() -> Any:
             return training_batches(
-                pixels_u8,
-                labels,
+                photos,
                 rng.integers(PHOTOS, size=stage.batch * (steps + 1)),
                 first_step=0,
                 batch=stage.batch,
                 size_px=stage.size_px,
-                augmentation=config.augment,
+                augmentation=tile_augmentation(config.augment, tiles) if tiles.grid else config.augment,
                 normalization=normalization,
                 seed=(0, 0),
             )
@@ -93,10 +101,29 @@ def measure_stage(config: TrainConfig, index: int, steps: int, rounds: int) -> t
     return totals[0] / (rounds * steps), totals[1] / (rounds * steps)
 
 
+def _random_photos(config: TrainConfig, index: int, folder: Path, rng: np.random.Generator) -> Photos:
+    """Photos of the stage's size, with outliers and a teacher where the config has them; none of its files are read."""
+    from train.pipeline import Photos, margin_px, tile_px
+
+    size_px = config.stage[index].size_px
+    side = tile_px(size_px, config.tiles) if config.tiles.grid else margin_px(size_px)
+    path = folder / "pixels.npy"
+    np.save(path, rng.integers(256, size=(PHOTOS, side, side, 3), dtype=np.uint8))
+    pixels_u8 = np.load(path, mmap_mode="r")
+    return Photos(
+        pixels_u8,
+        rng.integers(CLASSES, size=PHOTOS),
+        CLASSES,
+        np.full((PHOTOS, CLASSES), 1 / CLASSES, np.float32) if config.distill.teacher else None,
+        pixels_u8[:OUTLIERS] if config.outliers.folder else None,
+        config.outliers.per_batch,
+    )
+
+
 def _time(learn: Any, batches: Iterable[Any]) -> float:
     started = time.perf_counter()
-    for pixels, truth in batches:
-        learn(pixels, truth)
+    for batch in batches:
+        learn(batch)
     return time.perf_counter() - started
 
 
