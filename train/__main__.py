@@ -34,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
         return 130
+    if "test" not in metrics:  # No part was held out for the end, or the chief says it.
+        return 0
     test = metrics["test"]
     low, high = test["balanced_accuracy_interval"]
     print(f"test: balanced accuracy {test['balanced_accuracy']:.4f} ({low:.4f} to {high:.4f}), ", end="")

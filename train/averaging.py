@@ -19,8 +19,16 @@ class WeightAverage:
     def __init__(self, model: Any, decay: float) -> None:
         self.model = model
         self.decay = decay
-        self.steps = tf.Variable(0, dtype=tf.int64)
-        self.averages = [tf.Variable(weight, trainable=False) for weight in model.weights] if decay else []
+        # Under tf.distribute each replica averages its own weights without asking the others. Only its batch-norm
+        # statistics differ from theirs, and the mean of averages is the average of means.
+        self.steps = tf.Variable(
+            0,
+            dtype=tf.int64,
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+        self.averages = [_copy(weight) for weight in model.weights] if decay else []
 
     def update(self) -> None:
         """Takes the weights after one step in. Nothing for a decay of 0. Runs inside tf.function.
@@ -46,3 +54,12 @@ class WeightAverage:
             yield
         finally:
             self.model.set_weights(raw)
+
+
+def _copy(weight: Any) -> tf.Variable:
+    return tf.Variable(
+        weight,
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.MEAN,
+    )

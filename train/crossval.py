@@ -63,6 +63,13 @@ def run_crossval(
         ConfigInvalid: No such fold. And whatever `run_experiment` raises.
     """
     config = config or load_config(config_path)
+    if config.distribute.strategy == "multi_worker":
+        raise ConfigInvalid(
+            "a cross-validation cannot be spread over several workers",
+            found="distribute.strategy multi_worker",
+            expected="none or mirrored",
+            fix="give each machine folds of its own with --folds",
+        )
     chosen = list(range(config.split.folds)) if folds is None else sorted(set(folds))
     if astray := [fold for fold in chosen if not 0 <= fold < config.split.folds]:
         raise ConfigInvalid(

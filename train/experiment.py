@@ -34,6 +34,7 @@ from train.manifest import LabelSet, Manifest, write_manifest
 from train.measure import PARTS, measure
 from train.pixels import PixelArray
 from train.soft_labels import read_soft_labels
+from train.workers import Worker, this_worker
 
 if TYPE_CHECKING:
     from train.loop import TrainingData
@@ -59,16 +60,34 @@ def run_experiment(
         manifests: What `read_sources` gave, to read the photos of several folds once.
 
     Returns:
-        The content of metrics.json.
+        The content of metrics.json; nothing for a worker that is not the chief.
 
     Raises:
         ConfigInvalid, DataInvalid, SplitLeaks, RunInvalid: Before training starts.
+        RunInvalid: Another worker has gone.
     """
     config = config or load_config(config_path)
+    worker = this_worker(config.distribute)
+    with worker.place(run) as place:
+        return _run(config, config_path, place, data_folder, pixels or worker.pixels(run), manifests, worker)
+
+
+def _run(
+    config: TrainConfig,
+    config_path: Path,
+    run: Path,
+    data_folder: Path | None,
+    pixels: Path,
+    manifests: Sequence[Manifest] | None,
+    worker: Worker,
+) -> dict[str, Any]:
+    """As `run_experiment`, with everything settled that differs from one worker to another."""
     labels = merged_labels(config)
     state = _open_run(config, config_path, run)
     if state["status"] == "done":  # With the same [decision]; with another one only training is over.
         print(f"{run}: this run is complete; see {run / 'metrics.json'}")
+        if not worker.chief:
+            return {}
         done: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         return done
 
@@ -85,8 +104,11 @@ def run_experiment(
     contract = make_contract(config, labels, data.manifest, state)
     run_dir.write_text(run / "contract.json", contract.to_json())
 
-    inputs = Inputs(config, contract, data, folder, pixels or run / "pixels")
-    model, history = _train(inputs, run)
+    inputs = Inputs(config, contract, data, folder, pixels)
+    model, history = _train(inputs, run, worker)
+    if not worker.chief:
+        print(f"worker {worker.index}: done; the chief measures")
+        return {}
     metrics = measure(inputs, model, run)
     _draw(history, metrics, contract, run)
     run_dir.write_json(run / "run.json", {**state, "status": "done"})
@@ -213,23 +235,31 @@ def make_contract(
 # -------------------------------------------------------------------- training
 
 
-def _train(inputs: Inputs, run: Path) -> tuple[Any, list[dict[str, Any]]]:
+def _train(inputs: Inputs, run: Path, worker: Worker) -> tuple[Any, list[dict[str, Any]]]:
     """The trained model with a fixed input size, saved as model.keras, and the history."""
     # TensorFlow takes seconds to import: after everything that can be refused without it.
     import tf_keras
 
     from train.backbones import build_model
+    from train.distribute import replicas_for, watched
     from train.evaluate import correct_prior
     from train.loop import Trainer
 
     config, codes = inputs.config, inputs.codes
     tf_keras.backend.clear_session()
-    tf_keras.utils.set_random_seed(config.seed)
-    data = _training_data(inputs, run)
-    model = build_model(config.model, len(codes), None)
-    history = Trainer(model, config, data, inputs.contract.normalization, run).train()
+    with watched(worker):
+        replicas = replicas_for(config, worker)
+        replicas.require_equal(
+            repr((config, inputs.data.manifest.sha256, sorted(inputs.data.assignment.items())))
+        )
+        tf_keras.utils.set_random_seed(config.seed)
+        data = _training_data(inputs, run)
+        with replicas.scope():
+            model = build_model(config.model, len(codes), None)
+            trainer = Trainer(model, config, data, inputs.contract.normalization, run, replicas)
+        history = trainer.train()
     fixed = build_model(config.model, len(codes), config.input.size_px, pretrained=False)
-    fixed.set_weights(model.get_weights())
+    fixed.set_weights(trainer.plain.get_weights())
     correct_prior(fixed, data.prior, config.decision.prior_correction)
     with run_dir.whole_file(run / "model.keras") as temporary:
         fixed.save(str(temporary))

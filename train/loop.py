@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from edge_runtime.contract import Normalization
 from edge_runtime.errors import ConfigInvalid
 from train.averaging import WeightAverage
 from train.config import StageConfig, TrainConfig
+from train.distribute import Replicas
 from train.evaluate import predict_logits, predict_tiles
 from train.losses import distillation_losses, photo_losses, uniform_losses
 from train.metrics import balanced_accuracy, recall_per_class, softmax
@@ -34,6 +36,7 @@ from train.pixels import PixelArray
 from train.run_dir import whole_file, write_rows
 from train.sampling import draw_epoch
 
+ONE = Replicas()
 # What a row of history.csv holds, in order.
 Row = dict[str, Any]
 
@@ -70,13 +73,20 @@ class Progress:
 
 
 class Trainer:
-    """Trains one model in one run directory."""
+    """Trains one model in one run directory. Made, as its model, within `replicas.scope()`."""
 
     def __init__(
-        self, model: Any, config: TrainConfig, data: TrainingData, normalization: Normalization, run: Path
+        self,
+        model: Any,
+        config: TrainConfig,
+        data: TrainingData,
+        normalization: Normalization,
+        run: Path,
+        replicas: Replicas = ONE,
     ) -> None:
         classes = len(data.loss_weights)
         self.model = model
+        self.replicas = replicas
         self.config = config
         self.data = data
         self.normalization = normalization
@@ -107,10 +117,15 @@ class Trainer:
         self.board = tf.summary.create_file_writer(str(run / "tensorboard"))
         self.history: list[Row] = []
 
+    @cached_property
+    def plain(self) -> Any:
+        """The model outside of any strategy: what is measured, kept, and at the end given away."""
+        return self.model if self.replicas.strategy is None else tf_keras.models.clone_model(self.model)
+
     # ---------------------------------------------------------------- the whole training
 
     def train(self) -> list[Row]:
-        """Trains from the newest checkpoint, or from the start, to the end; the model then holds the kept weights.
+        """Trains from the newest checkpoint, or from the start, to the end; `plain` then holds the kept weights.
 
         Returns:
             The rows of history.csv.
@@ -118,8 +133,7 @@ class Trainer:
         self._resume()
         for index in range(int(self.progress.stage.numpy()), len(self.config.stage)):
             self._train_stage(index)
-        if self.kept_path.exists():
-            self.model.load_weights(str(self.kept_path))
+        self.plain.load_weights(str(self.kept_path))
         return self.history
 
     def _resume(self) -> None:
@@ -182,8 +196,11 @@ class Trainer:
     def _finish_epoch(self, index: int, epoch: int, steps: int) -> None:
         """Measures on the validation photos, writes the history, keeps the weights if they are to stay."""
         stage, val_labels = self.config.stage[index], self.data.val_labels
+        if self.plain is not self.model:
+            self.plain.set_weights(self.model.get_weights())
         probs = softmax(self._predict(self.data.val_by_stage[index], stage.size_px))
         seen = self.confusion.numpy()
+        score = balanced_accuracy(val_labels, probs.argmax(1), probs.shape[1])
         recalls = np.diag(seen) / np.maximum(seen.sum(axis=1), 1)
         row: Row = {
             "stage": index,
@@ -196,7 +213,7 @@ class Trainer:
             "val_loss": round(
                 float(-np.log(probs[np.arange(len(val_labels)), val_labels] + 1e-12).mean()), 6
             ),
-            "val_balanced_accuracy": round(balanced_accuracy(val_labels, probs.argmax(1), probs.shape[1]), 6),
+            "val_balanced_accuracy": round(self.replicas.mean(score), 6),
             "val_accuracy": round(float((probs.argmax(1) == val_labels).mean()), 6),
         }
         best_before = max(
@@ -204,7 +221,7 @@ class Trainer:
         )
         if self.config.stop.keep == "last" or row["val_balanced_accuracy"] > best_before:
             with whole_file(self.kept_path) as temporary:
-                self.model.save_weights(str(temporary), save_format="h5")
+                self.plain.save_weights(str(temporary), save_format="h5")
         self.history.append(row)
         write_rows(self.history_path, self.history)
         self._write_board(row, recall_per_class(val_labels, probs.argmax(1), probs.shape[1]))
@@ -216,8 +233,8 @@ class Trainer:
 
     def _predict(self, pixels_u8: PixelArray, size_px: int) -> npt.NDArray[Any]:
         if self.config.tiles.grid:
-            return predict_tiles(self.model, pixels_u8, self.normalization, size_px, self.config.tiles.grid)
-        return predict_logits(self.model, pixels_u8, self.normalization)
+            return predict_tiles(self.plain, pixels_u8, self.normalization, size_px, self.config.tiles.grid)
+        return predict_logits(self.plain, pixels_u8, self.normalization)
 
     def _write_board(self, row: Row, recalls: npt.NDArray[np.float64]) -> None:
         with self.board.as_default(step=len(self.history)):
@@ -251,14 +268,40 @@ class Trainer:
         """The update of one batch, compiled for the stage's trained layers."""
         whole = stage.trains == "all"
         variables = self._trained_variables(stage)
-        config, classes = self.config, len(self.data.loss_weights)
+        photos, classes = stage.batch // self.replicas.count, len(self.data.loss_weights)
+        batch_loss = self._loss_of(photos)
+
+        def step(share: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+            with tf.GradientTape() as tape:
+                # A frozen backbone also keeps its batch-norm statistics.
+                logits = self.model(share.pixels, training=whole)
+                # Gradients are added up over replicas, as is what is returned.
+                loss = batch_loss(share, logits) / self.replicas.count
+            gradients = tape.gradient(loss, variables)
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            self.average.update()
+            answers = tf.argmax(logits[:photos], axis=1)
+            confusion = tf.math.confusion_matrix(share.truth[:photos], answers, classes, dtype=tf.int64)
+            return loss, confusion
+
+        @tf.function(reduce_retracing=True)
+        def learn(batch: Batch) -> None:
+            loss, confusion = self.replicas.learn(step, batch)
+            self.progress.loss_sum.assign_add(tf.cast(loss, tf.float64))
+            self.confusion.assign_add(confusion)
+
+        return learn
+
+    def _loss_of(self, photos: int) -> Callable[[Batch, tf.Tensor], tf.Tensor]:
+        """The mean loss of a batch of so many photos and whatever outliers follow them."""
+        config = self.config
         adjustment = tf.constant(
             config.imbalance.logit_adjustment * np.log(np.maximum(self.data.prior, 1e-12)), tf.float32
         )
-        outliers = self.data.photos_by_stage[0].outliers_per_batch
+        shown = self.data.photos_by_stage[0]
+        outliers = shown.outliers_u8 is not None and shown.outliers_per_batch > 0
 
         def batch_loss(batch: Batch, logits: tf.Tensor) -> tf.Tensor:
-            photos = stage.batch
             losses = photo_losses(logits[:photos], batch.targets[:photos], config.loss, adjustment)
             losses *= tf.linalg.matvec(batch.targets[:photos], self.class_weights)
             if config.distill.teacher:
@@ -269,21 +312,7 @@ class Trainer:
                 loss += config.outliers.weight * tf.reduce_mean(uniform_losses(logits[photos:]))
             return loss
 
-        @tf.function(reduce_retracing=True)
-        def learn(batch: Batch) -> None:
-            with tf.GradientTape() as tape:
-                # A frozen backbone also keeps its batch-norm statistics.
-                logits = self.model(batch.pixels, training=whole)
-                loss = batch_loss(batch, logits)
-            gradients = tape.gradient(loss, variables)
-            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            self.average.update()
-            self.progress.loss_sum.assign_add(tf.cast(loss, tf.float64))
-            truth = batch.truth[: stage.batch]
-            answers = tf.argmax(logits[: stage.batch], axis=1)
-            self.confusion.assign_add(tf.math.confusion_matrix(truth, answers, classes, dtype=tf.int64))
-
-        return learn
+        return batch_loss
 
 
 def learning_rate(stage: StageConfig, step: int, steps_per_epoch: int) -> float:
