@@ -16,7 +16,7 @@ from edge_runtime.errors import ConfigInvalid, DataInvalid, SplitLeaks
 from train.manifest import Manifest, Photo, load_labels
 from train.near_duplicates import DEFAULT_NEAR_DUPLICATE_BITS
 from train.readers import read_photos
-from train.split import Split, check_split, make_random_split, make_split, require_parts
+from train.split import PARTS, Split, check_split, make_random_split, make_split, require_parts
 
 SEEDS = range(8)
 FOLDS = 5
@@ -183,6 +183,15 @@ def test_the_gate_fails_when_a_near_duplicate_lesion_is_moved_whole(manifest: Ma
     check_split(manifest, leaking, -1)
 
 
+@pytest.mark.parametrize("every_class", [True, False])
+def test_what_is_made_by_group_goes_through_the_gate(every_class: bool, monkeypatch: pytest.MonkeyPatch):
+    manifest = _generated(0)
+    alternating = {photo.photo_id: PARTS[i % 3] for i, photo in enumerate(manifest.photos)}
+    monkeypatch.setattr("train.split._assign", lambda *_: alternating)
+    with pytest.raises(SplitLeaks, match="lesions in several parts"):
+        _split(manifest, every_class=every_class)
+
+
 def test_a_random_split_does_not_pass_the_gate(manifest: Manifest):
     rng = np.random.default_rng(0)
     assignment = {
@@ -333,7 +342,8 @@ def test_one_source_of_several_may_lack_classes(seed: int):
         for part in ("train", "val", "test"):
             assert split.leak.sizes[part]["df"] == split.leak.sizes[part]["vasc"] == 0
             assert all(split.leak.sizes[part][code] for code in ("akiec", "bcc", "bkl", "nv"))
-        assert set(split.leak.random_leak_of_class) == {"akiec", "bcc", "bkl", "nv", "mel"}
+        present = {"akiec", "bcc", "bkl", "nv", "mel"}
+        assert set(split.leak.random_leak_of_class) == set(split.leak.leaked_of_class) == present
         assert split.leak.text()
     assert tested == Counter(photo.photo_id for photo in manifest.photos)
 
@@ -455,3 +465,31 @@ def test_a_random_split_of_ham10000_leaks_as_known(ham10000: Manifest):
     # One draw: 2,003 photos, a percentage point; 223 of mel, three.
     assert split.leak.leaked / sum(tested.values()) == pytest.approx(KNOWN_LEAK, abs=0.03)
     assert split.leak.leaked_of_class["mel"] / tested["mel"] == pytest.approx(KNOWN_LEAK_OF_MEL, abs=0.1)
+
+
+@pytest.mark.real_data
+def test_pad_ufes_20_has_its_five_classes_in_every_part(data_root: Path):
+    manifest = read_photos(
+        "pad_ufes_20",
+        data_root / "PAD-UFES-20",
+        load_labels("ham10000"),
+        name="p",
+        on_problem="refuse",
+        every_class=False,
+        progress=False,
+    )
+    assert len(manifest.photos) == 392
+    for fold in range(FOLDS):
+        leak = _split(manifest, seed=20181, test_fold=fold, val_share=0.1, every_class=False).leak
+        assert leak.leaked == 0
+        for part, counts in leak.sizes.items():
+            assert {code for code, count in counts.items() if count} == {
+                "akiec",
+                "bcc",
+                "bkl",
+                "mel",
+                "nv",
+            }, part
+            assert sum(counts.values()) / 392 == pytest.approx(
+                {"train": 0.7, "val": 0.1, "test": 0.2}[part], abs=0.02
+            )
