@@ -416,6 +416,7 @@ def _semantic_problems(config: TrainConfig) -> list[str]:
         ("augment.cutout", config.augment.cutout),
     ):
         require(0 <= share <= 1, f"{name} is {share}, not in [0, 1]")
+    require(config.augment.mixup >= 0, "augment.mixup is negative")
     require(0 < config.tiles.fraction <= 1, "tiles.fraction is not in (0, 1]")
     require(config.distill.temperature > 0, "distill.temperature is not positive")
     require(config.outliers.per_batch >= 0, "outliers.per_batch is negative")

@@ -9,16 +9,17 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge_runtime.contract import Label
 from edge_runtime.errors import ConfigInvalid, DataInvalid
 from train.config import TrainConfig
 from train.manifest import LabelSet, Manifest, load_labels, read_manifest
 from train.readers import read_photos
-from train.split import LeakReport, Split, check_split, make_random_split, make_split
+from train.split import LeakReport, Split, check_split, make_random_split, make_split, require_parts
 
 DATA_VARIABLE = "DERMEDGE_DATA"
 DEVELOPER_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -167,7 +168,9 @@ def reread(config: TrainConfig, path: Path, folder: Path) -> DataSet:
     name = "+".join(source.folder for source in (config.data, *config.source))
     manifest, assignment, group_of = read_manifest(path, root, name, merged_labels(config))
     source_of = {p.photo_id: p.path.split("/")[0] if config.source else name for p in manifest.photos}
-    if config.split.method == "grouped":
+    if config.split.method == "random":
+        require_parts(manifest, assignment)
+    else:
         for source in sorted(set(source_of.values())):
             photos = tuple(p for p in manifest.photos if source_of[p.photo_id] == source)
             part = dataclasses.replace(manifest, photos=photos)
@@ -178,39 +181,38 @@ def reread(config: TrainConfig, path: Path, folder: Path) -> DataSet:
 
 
 def _split(config: TrainConfig, manifest: Manifest, *, first: bool) -> Split:
+    """Of one data set; only the first must have photos of every class."""
     given = config.split
-    if given.method == "random":
-        return make_random_split(
+    divide = make_random_split if given.method == "random" else make_split
+    if given.test_fold != NO_TEST:
+        return divide(
             manifest,
             folds=given.folds,
             test_fold=given.test_fold,
             val_share=given.val_share,
             near_duplicate_bits=given.near_duplicate_bits,
             seed=config.seed,
+            every_class=first,
         )
-    if given.test_fold == NO_TEST:
-        return _split_without_test(config, manifest, first=first)
-    return make_split(
+    # One of 1 / val_share folds is val, the rest train.
+    split = divide(
         manifest,
-        folds=given.folds,
-        test_fold=given.test_fold,
-        val_share=given.val_share,
+        folds=max(2, round(1 / given.val_share)),
+        test_fold=0,
+        val_share=0,
         near_duplicate_bits=given.near_duplicate_bits,
         seed=config.seed,
         every_class=first,
     )
-
-
-def _split_without_test(config: TrainConfig, manifest: Manifest, *, first: bool) -> Split:
-    """Train and val only: one of 1 / val_share folds is val."""
-    split = make_split(
-        manifest,
-        folds=max(2, round(1 / config.split.val_share)),
-        test_fold=0,
-        val_share=0,
-        near_duplicate_bits=config.split.near_duplicate_bits,
-        seed=config.seed,
-        every_class=first,
+    leak = dataclasses.replace(
+        split.leak, sizes=_as_val(split.leak.sizes), group_sizes=_as_val(split.leak.group_sizes)
     )
-    assignment = {i: "val" if part == "test" else part for i, part in split.assignment.items()}
-    return dataclasses.replace(split, assignment=assignment)
+    return dataclasses.replace(
+        split,
+        assignment={i: "val" if part == "test" else part for i, part in split.assignment.items()},
+        leak=leak,
+    )
+
+
+def _as_val(by_part: Mapping[str, Any]) -> dict[str, Any]:
+    return {"val" if part == "test" else part: value for part, value in by_part.items()}
