@@ -1,7 +1,8 @@
 """`python -m convert.card RUN MODEL.tflite --out CARD.md`: a model card whose every figure is read from a file.
 
-Reads RUN's files, the model, and the .json beside it. What is known of a data set's limits stands in
-convert/data_notes/NAME.md. No TensorFlow.
+Reads RUN's files, the model, and the .json beside it. A run that learnt from every photo has no test photos: with
+`--crossval DIR` the figures are those of its recipe out of fold, as `python -m convert.crossval` wrote them. What is
+known of a data set's limits stands in convert/data_notes/NAME.md. No TensorFlow.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.files import sha256_of, whole_file
+from convert.run_directory import SOURCE_SEPARATOR
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import EXIT_OK, EdgeError, RunInvalid, UsageError
 from edge_runtime.model_file import open_model
@@ -36,10 +38,28 @@ class Sources:
     metrics: dict[str, Any]
     report: dict[str, Any]
     """The .json beside the model."""
+    crossval: dict[str, Any] | None = None
+    """metrics_NAME.json of the recipe's cross-validation."""
+
+    @property
+    def test(self) -> dict[str, Any] | None:
+        """Float and converted on photos that the model, or its likes in a cross-validation, have not learnt from."""
+        return self.crossval or self.report["test"]
+
+    @property
+    def leaks(self) -> dict[str, dict[str, Any]]:
+        """Data set to its split and what a random one would have leaked; runs on one data set once had no level."""
+        name = self.contract.provenance.data_name
+        return {name: self.split} if "sizes" in self.split else self.split
 
 
-def read_sources(run: Path, model: Path) -> Sources:
+def read_sources(run: Path, model: Path, crossval: Path | None = None) -> Sources:
     """Reads everything and checks that it belongs together.
+
+    Args:
+        run: The run directory.
+        model: Its converted model.
+        crossval: The folder of its recipe's cross-validation, whose figures then stand in the card.
 
     Raises:
         RunInvalid: A file is missing or not JSON, or model, report and run are not of one conversion.
@@ -67,7 +87,27 @@ def read_sources(run: Path, model: Path) -> Sources:
             fix="give the run directory that the model was converted from, or convert again",
         )
     run_files = {name: _read(run / f"{name}.json") for name in ("run", "config", "split", "metrics")}
-    return Sources(run, model.name, opened.contract, report=report, **run_files)
+    pooled = None
+    if crossval is not None:
+        recipe = opened.contract.provenance.recipe
+        pooled = _read(crossval / f"metrics_{recipe}.json")
+        _require_same_config(run_files["config"], _read(crossval / "crossval.json"), crossval)
+    return Sources(run, model.name, opened.contract, report=report, crossval=pooled, **run_files)
+
+
+def _require_same_config(config: dict[str, Any], of_folds: dict[str, Any], crossval: Path) -> None:
+    """A cross-validation speaks for a model only if nothing but the split differs."""
+    theirs = of_folds.get("config", {})
+    differing = sorted(
+        key for key in {*config, *theirs} - {"split", "name"} if config.get(key) != theirs.get(key)
+    )
+    if differing:
+        raise RunInvalid(
+            f"{crossval}: the cross-validation is of another recipe than the model",
+            found=f"differences in {', '.join(differing)}",
+            expected="the same config but for its split",
+            fix="give the cross-validation of the model's own config",
+        )
 
 
 def _file(path: Path) -> Path:
@@ -107,7 +147,7 @@ def _title(s: Sources) -> str:
         ("file", f"`{s.model_name}`, {s.report['model']['bytes']:,} bytes"),
         ("sha256", f"`{s.report['model']['sha256']}`"),
         ("recipe", f"`{contract.provenance.recipe}`"),
-        ("network", f"{s.config['model']['backbone']}, width {s.config['model']['alpha']}"),
+        ("network", _network(s.config["model"])),
         (
             "input",
             f"{contract.input.height_px} x {contract.input.width_px} RGB, {s.report['tensors']['input']['dtype']}",
@@ -117,6 +157,12 @@ def _title(s: Sources) -> str:
         ("licence of the model", contract.provenance.model_licence),
     ]
     return f"# Model card: {contract.model_id}\n\n" + _table(("", ""), rows)
+
+
+def _network(model: dict[str, Any]) -> str:
+    """Only MobileNetV2 has a width; an EfficientNet-Lite's stands in its name."""
+    width = f", width {model['alpha']}" if model["backbone"] == "mobilenet_v2" else ""
+    return f"{model['backbone']}{width}"
 
 
 def _use(s: Sources) -> str:
@@ -130,12 +176,9 @@ def _use(s: Sources) -> str:
         )
         if rule is not None
     ]
-    notes = NOTES / f"{contract.provenance.data_name.lower()}.md"
-    limits = (
-        notes.read_text(encoding="utf-8").strip()
-        if notes.is_file()
-        else "- None are on file for this data set."
-    )
+    notes = [NOTES / f"{name.lower()}.md" for name in contract.provenance.data_name.split(SOURCE_SEPARATOR)]
+    limits = "\n".join(path.read_text(encoding="utf-8").strip() for path in notes if path.is_file())
+    limits = limits or "- None are on file for this data set."
     parts = [
         "## Use and limits",
         contract.intended_use,
@@ -148,35 +191,60 @@ def _use(s: Sources) -> str:
 
 
 def _data(s: Sources) -> str:
-    provenance, sizes, groups = s.contract.provenance, s.split["sizes"], s.split.get("group_sizes", {})
+    provenance = s.contract.provenance
+    parts = [
+        "## Data",
+        f"{provenance.data_name}, licence {provenance.data_licence}. Manifest `{provenance.data_manifest_sha256}`.",
+        "Photos of one lesion, and lesions with near-duplicate photos, stand in one split only.",
+    ]
+    return "\n\n".join(parts + [part for name, leak in s.leaks.items() for part in _data_set(s, name, leak)])
+
+
+def _data_set(s: Sources, name: str, leak: dict[str, Any]) -> tuple[str, str]:
+    """The table of one data set's split, and what a random one would have leaked."""
+    sizes, groups = leak["sizes"], leak.get("group_sizes", {})
     codes = [label.code for label in s.contract.labels]
     rows = [
-        (name, sum(sizes[name].values()), groups.get(name, ""), *(sizes[name].get(code, 0) for code in codes))
-        for name in sizes
+        (split, sum(of.values()), groups.get(split, ""), *(of.get(code, 0) for code in codes))
+        for split, of in sizes.items()
     ]
-    leak = s.split["random_leak_of_class"]
-    worst = max(leak, key=lambda code: leak[code] or 0)
-    pairs = s.split.get("near_duplicates_across_lesions", [])
-    return "\n\n".join(
-        (
-            "## Data",
-            f"{provenance.data_name}, licence {provenance.data_licence}. Manifest `{provenance.data_manifest_sha256}`.",
-            _table(("split", "photos", "lesion groups", *codes), rows),
-            "Photos of one lesion, and lesions with near-duplicate photos, stand in one split only; "
-            f"{len(pairs)} near-duplicate pairs across lesions (perceptual hash, at most "
-            f"{s.split['near_duplicate_bits']} of 64 bits apart) were joined. A split by photo would have put "
-            "another photo of the same lesion into training for "
-            f"{_percent(s.split['random_leak'])} of the test photos, "
-            f"and for {_percent(leak[worst])} of the `{worst}` ones.",
-        )
+    of_class = leak["random_leak_of_class"]
+    worst = max(of_class, key=lambda code: of_class[code] or 0)
+    return (
+        _table((name, "photos", "lesion groups", *codes), rows),
+        f"{len(leak.get('near_duplicates_across_lesions', []))} near-duplicate pairs across lesions (perceptual hash, "
+        f"at most {leak['near_duplicate_bits']} of 64 bits apart, or known) were joined. A split by photo would have "
+        f"put another photo of the same lesion into training for {_percent(leak['random_leak'])} of the test photos, "
+        f"and for {_percent(of_class[worst])} of the `{worst}` ones.",
     )
 
 
 def _figures(s: Sources) -> str:
-    test = s.report["test"]
+    test = s.test
     if test is None:
         return "## Figures\n\nThe run has no test split."
-    recipe = s.contract.provenance.recipe
+    if s.crossval is None:
+        which = (
+            f"On {test['photos']:,} test photos of {test['lesions']:,} lesion groups that neither training, nor the "
+            "choice of an epoch, nor calibration, nor quantization has seen."
+        )
+    else:
+        which = (
+            f"Out of fold: {len(test['folds'])} models were trained and converted as this one was, each without a part "
+            f"of the photos, and answered that part: {test['photos']:,} photos of {test['lesions']:,} lesion groups. "
+            "This file learnt from all of them, so no photo is left on which it could be measured itself."
+        )
+    lines = ["## Figures", f"{which} Intervals are 95 %, bootstrap by lesion group.", *_pair(s, test)]
+    malignant_auc = s.metrics.get("test", {}).get("malignant_auc")
+    if s.crossval is None and malignant_auc is not None:
+        lines.append(f"Malignant against benign, sum of scores, float: AUC {malignant_auc:.3f}.")
+    for name, figures in test.get("sources", {}).items():
+        lines += [f"### {name}", f"{figures['photos']:,} photos.", *_pair(s, figures)]
+    return "\n\n".join(lines)
+
+
+def _pair(s: Sources, test: dict[str, Any]) -> list[str]:
+    """Both models' figures, and how far they are apart."""
     rows = [
         (
             title,
@@ -184,30 +252,28 @@ def _figures(s: Sources) -> str:
             _percent(test[side]["accuracy"]),
             f"{test[side]['expected_calibration_error']:.3f}",
         )
-        for title, side in (("float, Keras", "keras"), (f"{recipe}, this file", "converted"))
+        for title, side in (
+            ("float, Keras", "keras"),
+            (
+                f"{s.contract.provenance.recipe}, this file" if s.crossval is None else "converted",
+                "converted",
+            ),
+        )
     ]
-    malignant_auc = s.metrics.get("test", {}).get("malignant_auc")
-    lines = [
-        "## Figures",
-        f"On {test['photos']:,} test photos of {test['lesions']:,} lesion groups that neither training, nor the "
-        "choice of an epoch, nor calibration, nor quantization has seen. Intervals are 95 %, bootstrap by lesion "
-        "group.",
+    return [
         _table(("model", "balanced accuracy", "accuracy", "calibration error"), rows),
-        f"As a pair on the same photos: this file loses "
+        f"As a pair on the same photos: conversion loses "
         f"{_with_interval(test['balanced_accuracy_loss'], test['balanced_accuracy_loss_interval'])} of balanced "
         f"accuracy; {test['answers_changed']} of {test['photos']:,} answers change, {test['right_to_wrong']} for the "
         f"worse, {test['wrong_to_right']} for the better; agreement {_percent(test['agreement'])}.",
     ]
-    if malignant_auc is not None:
-        lines.append(f"Malignant against benign, sum of scores, float: AUC {malignant_auc:.3f}.")
-    return "\n\n".join(lines)
 
 
 def _per_class(s: Sources) -> str:
-    test = s.report["test"]
+    test = s.test
     if test is None:
         return ""
-    float_figures = s.metrics.get("test", {}).get("per_class", {})
+    float_figures = s.metrics.get("test", {}).get("per_class", {}) if s.crossval is None else {}
     rows = [
         (
             f"`{label.code}`",
@@ -266,6 +332,12 @@ def _quantization(s: Sources) -> str:
         )
     if s.report["qat"]:
         lines.append(_qat(s.report["qat"]))
+    if temperature := s.report.get("temperature"):
+        lines.append(
+            f"Temperature, fitted to this file's own logits on {temperature['photos']} validation photos and folded "
+            f"into its scales after quantization: {temperature['total']} in all, of which "
+            f"{temperature['after_quantization']:.3f} after quantization."
+        )
     spread = "; ".join(
         f"{name}: {value:g}" for name, value in golden["largest_difference_by_kernel_set"].items()
     )
@@ -346,9 +418,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "model", type=Path, metavar="MODEL.tflite", help="with the .json that convert wrote beside it"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="CARD.md")
+    parser.add_argument(
+        "--crossval", type=Path, metavar="DIR", help="figures out of fold, for a run without test photos"
+    )
     arguments = parser.parse_args(argv)
     try:
-        card = write_card(read_sources(arguments.run, arguments.model))
+        card = write_card(read_sources(arguments.run, arguments.model, arguments.crossval))
         with whole_file(arguments.out) as temporary:
             temporary.write_text(card, encoding="utf-8")
     except EdgeError as error:

@@ -135,13 +135,15 @@ def write_run_files(folder: Path, *, photos_per_class: int = 90) -> tuple[Path, 
             "imbalance": {"sampling_exponent": -0.5, "lesion_exponent": 0.0},
         },
         "split": {
-            "sizes": {
-                name: {x.code: photos_per_class // 5 for x in LABELS} for name in ("train", "val", "test")
-            },
-            "random_leak": 0.4,
-            "random_leak_of_class": {x.code: 0.4 for x in LABELS},
-            "near_duplicate_bits": 4,
-            "near_duplicates_across_lesions": [],
+            "drawn": {
+                "sizes": {
+                    name: {x.code: photos_per_class // 5 for x in LABELS} for name in ("train", "val", "test")
+                },
+                "random_leak": 0.4,
+                "random_leak_of_class": {x.code: 0.4 for x in LABELS},
+                "near_duplicate_bits": 4,
+                "near_duplicates_across_lesions": [],
+            }
         },
         "metrics": {},
     }
