@@ -1,0 +1,350 @@
+"""`python -m convert.crossval DIR --recipe NAME`: what conversion costs, on answers out of fold.
+
+DIR is what `python -m train.crossval` made. Each finished fold is converted, its file answers the fold's test photos as
+a device would, and the answers are pooled beside the float ones:
+
+  foldK/convert/NAME.tflite, NAME.json   the fold's file and its report
+  foldK/convert/NAME_SHA.csv             that file's answers to the fold's test photos
+  oof_NAME.csv        photo_id, source, fold, label, group_id, p_CODE
+  metrics_NAME.json   both models' figures, paired on the same photos, by data set
+
+The same command resumes: a fold whose model has not changed is neither converted nor asked again. numpy; TensorFlow
+where a fold is to be converted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binomtest
+
+from convert import check
+from convert.__main__ import EXIT_INTERRUPTED
+from convert.files import json_text, report_path, sha256_of, whole_file
+from convert.options import add_qat_options, qat_settings
+from convert.pixels import read_pixels
+from convert.recipes import RECIPES, QatSettings, Recipe, find_recipe, options_of
+from convert.run_directory import FINISHED, Photo, Run, read_run
+from edge_runtime.contract import Decision, Rule
+from edge_runtime.errors import EXIT_OK, EdgeError, RunInvalid, UsageError
+from edge_runtime.model_file import open_model
+from train.metrics import bootstrap_interval, softmax
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+RULES = ("refer", "not_a_lesion")
+SIDES = ("keras", "converted")
+OOF = "oof.csv"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A fold's test photos and what both models say to them."""
+
+    number: int
+    codes: tuple[str, ...]
+    photos: tuple[Photo, ...]
+    scores: dict[str, FloatArray]
+    """By side: [n, labels], rows sum to 1."""
+    fired: dict[str, dict[str, BoolArray]]
+    """By side and rule: [n]; a rule that the contract lacks is absent."""
+    model_bytes: int
+
+
+def run_crossval(
+    folder: Path,
+    recipe: Recipe,
+    settings: QatSettings,
+    *,
+    folds: Sequence[int] | None = None,
+    data: Path | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Converts folds, asks their files, and writes oof_NAME.csv and metrics_NAME.json.
+
+    Args:
+        folder: DIR.
+        recipe: Of the files.
+        settings: Of fine-tuning.
+        folds: Which ones; every finished one if None.
+        data: The first data set's folder, if it is not where the folds say.
+        seed: Of the choice of calibration photos.
+
+    Returns:
+        The content of metrics_NAME.json.
+
+    Raises:
+        RunInvalid: No finished fold, or DIR/oof.csv does not answer its test photos.
+        ConversionRefused: As for one run; folds that are done stay done.
+    """
+    numbers = _finished(folder) if folds is None else sorted(set(folds))
+    if not numbers:
+        raise RunInvalid(
+            f"{folder}: no fold is finished",
+            expected="fold0, fold1, ... with status done",
+            fix="let `python -m train.crossval` finish",
+        )
+    float_logits = _read_oof(folder / OOF)
+    done, first_source = [], ""
+    for number in numbers:
+        run = read_run(folder / f"fold{number}", data)
+        first_source = run.sources[0]
+        done.append(_answer(run, number, recipe, settings, seed, float_logits))
+        print(f"fold {number}: agreement {_agreement(done[-1]):.4f}", file=sys.stderr)
+    with whole_file(folder / f"oof_{recipe.name}.csv") as temporary:
+        _write_answers(temporary, done)
+    metrics = {"recipe": recipe.name, **pooled_report(done, first_source)}
+    with whole_file(folder / f"metrics_{recipe.name}.json") as temporary:
+        temporary.write_text(json_text(metrics), encoding="utf-8")
+    return metrics
+
+
+def _finished(folder: Path) -> list[int]:
+    numbers = []
+    for path in folder.glob("fold*/run.json"):
+        matched = re.fullmatch(r"fold(\d+)", path.parent.name)
+        if matched and json.loads(path.read_text(encoding="utf-8")).get("status") == FINISHED:
+            numbers.append(int(matched[1]))
+    return sorted(numbers)
+
+
+def _read_oof(path: Path) -> dict[str, dict[str, str]]:
+    if not path.is_file():
+        raise RunInvalid(
+            f"{path}: the float models' answers are not here",
+            found="nothing",
+            expected="the file that `python -m train.crossval` writes when a fold ends",
+            fix="run it again; finished folds are not trained again",
+        )
+    with path.open(newline="", encoding="utf-8") as stream:
+        return {row["photo_id"]: row for row in csv.DictReader(stream)}
+
+
+# -------------------------------------------------------------------- one fold
+
+
+def _answer(
+    run: Run,
+    number: int,
+    recipe: Recipe,
+    settings: QatSettings,
+    seed: int,
+    float_logits: dict[str, dict[str, str]],
+) -> Fold:
+    photos = run.split("test")
+    codes = tuple(label.code for label in run.contract.labels)
+    columns = [f"logit_{code}" for code in codes]
+    lacking = [p.photo_id for p in photos if not set(columns) <= set(float_logits.get(p.photo_id, ()))]
+    if lacking or not photos:
+        raise RunInvalid(
+            f"{run.folder.parent / OOF}: does not answer the test photos of fold {number}",
+            found=f"{len(lacking)} of {len(photos)} without an answer: {', '.join(lacking[:3])}",
+            expected=f"columns {', '.join(columns)} for every test photo",
+            fix="run `python -m train.crossval` again; finished folds are not trained again",
+        )
+    out = run.work_folder / f"{recipe.name}.tflite"
+    out.parent.mkdir(exist_ok=True)
+    if not _is_current(run, out, recipe, settings, seed):
+        from convert.conversion import Request, convert_run
+
+        convert_run(run, Request(recipe, out, settings, seed, test_report=False))
+    contract = open_model(out).contract
+    logits = np.array([[float(float_logits[p.photo_id][name]) for name in columns] for p in photos])
+    scores = {"keras": softmax(logits), "converted": _ask(run, out, photos)}
+    contracts = {"keras": run.contract, "converted": contract}
+    fired = {side: _fired(contracts[side].decision, scores[side]) for side in SIDES}
+    return Fold(number, codes, photos, scores, fired, out.stat().st_size)
+
+
+def _is_current(run: Run, out: Path, recipe: Recipe, settings: QatSettings, seed: int) -> bool:
+    """Whether the file was made from this run as it is, with these options, and is whole."""
+    if not out.is_file() or not report_path(out).is_file():
+        return False
+    report = json.loads(report_path(out).read_text(encoding="utf-8"))
+    files = {"model_keras": "model.keras", "contract_json": "contract.json", "manifest_csv": "manifest.csv"}
+    return (
+        report["options"] == options_of(recipe, settings, seed)
+        and report["model"]["sha256"] == sha256_of(out)
+        and all(
+            report["run"][f"{name}_sha256"] == sha256_of(run.folder / file) for name, file in files.items()
+        )
+    )
+
+
+def _ask(run: Run, model: Path, photos: Sequence[Photo]) -> FloatArray:
+    """The file's scores [n, labels], each row divided by its sum as the runtime does; kept, and read back."""
+    kept = model.with_name(f"{model.stem}_{sha256_of(model)[:12]}.csv")
+    codes = [label.code for label in run.contract.labels]
+    if not kept.is_file():
+        scores = check.run_file(model, read_pixels(photos, run.contract, progress="test"), progress="asked")
+        with whole_file(kept) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["photo_id", *(f"p_{code}" for code in codes)])
+            for photo, row in zip(photos, scores, strict=True):
+                writer.writerow([photo.photo_id, *(f"{value:.6g}" for value in row)])
+    with kept.open(newline="", encoding="utf-8") as stream:
+        answers = {row["photo_id"]: row for row in csv.DictReader(stream)}
+    found = np.array([[float(answers[photo.photo_id][f"p_{code}"]) for code in codes] for photo in photos])
+    normalized: FloatArray = found / found.sum(axis=1, keepdims=True)
+    return normalized
+
+
+def _fired(decision: Decision, scores: FloatArray) -> dict[str, BoolArray]:
+    """Which photos each rule of a contract would have caught, as the runtime decides: not a lesion before refer."""
+    fired: dict[str, BoolArray] = {}
+    if decision.not_a_lesion is not None:
+        fired["not_a_lesion"] = _applies(decision.not_a_lesion, scores)
+    if decision.refer is not None:
+        before = fired.get("not_a_lesion", np.zeros(len(scores), np.bool_))
+        fired["refer"] = _applies(decision.refer, scores) & ~before
+    return fired
+
+
+def _applies(rule: Rule, scores: FloatArray) -> BoolArray:
+    if rule.measure == "top_score":
+        below: BoolArray = scores.max(axis=1) < rule.threshold
+        return below
+    entropy = -(scores * np.log(np.maximum(scores, 1e-300))).sum(axis=1) / np.log(scores.shape[1])
+    above: BoolArray = entropy > rule.threshold
+    return above
+
+
+# -------------------------------------------------------------------- all folds
+
+
+def pooled_report(folds: Sequence[Fold], first_source: str) -> dict[str, Any]:
+    """Figures of all folds' test photos together: of the first data set, and below `sources` of each further one."""
+    sources = list(dict.fromkeys([first_source, *sorted({p.source for fold in folds for p in fold.photos})]))
+    by_source = {source: figures for source in sources if (figures := _figures(folds, source))}
+    return {
+        "folds": [fold.number for fold in folds],
+        "bytes_by_fold": [fold.model_bytes for fold in folds],
+        "agreement_by_fold": [_agreement(fold) for fold in folds],
+        **by_source.pop(first_source, {}),
+        "sources": by_source,
+    }
+
+
+def _figures(folds: Sequence[Fold], source: str) -> dict[str, Any]:
+    inside = [np.array([photo.source == source for photo in fold.photos]) for fold in folds]
+    photos = [p for fold in folds for p in fold.photos if p.source == source]
+    if not photos:
+        return {}
+
+    def joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        return np.concatenate([array[chosen] for array, chosen in zip(arrays, inside, strict=True)])
+
+    scores = {side: joined([fold.scores[side] for fold in folds]) for side in SIDES}
+    groups = [photo.group_id for photo in photos]
+    report = check.paired_report(
+        check.labels_of(photos), groups, scores["keras"], scores["converted"], folds[0].codes
+    )
+    same = scores["keras"].argmax(axis=1) == scores["converted"].argmax(axis=1)
+    report["agreement_interval"] = bootstrap_interval(lambda x: float(x.mean()), groups, same)
+    changed = (report["right_to_wrong"], report["wrong_to_right"])
+    # McNemar's exact test: among the answers that changed sides, both directions alike?
+    report["mcnemar_p"] = float(binomtest(changed[0], sum(changed)).pvalue) if sum(changed) else 1.0
+    for rule in RULES:
+        if all(rule in fold.fired[side] for fold in folds for side in SIDES):
+            report[f"{rule}_share"] = {
+                side: float(joined([fold.fired[side][rule] for fold in folds]).mean()) for side in SIDES
+            }
+    return report
+
+
+def _agreement(fold: Fold) -> float:
+    return float((fold.scores["keras"].argmax(axis=1) == fold.scores["converted"].argmax(axis=1)).mean())
+
+
+def _write_answers(path: Path, folds: Sequence[Fold]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        codes = folds[0].codes
+        writer.writerow(["photo_id", "source", "fold", "label", "group_id", *(f"p_{code}" for code in codes)])
+        for fold in folds:
+            for photo, row in zip(fold.photos, fold.scores["converted"], strict=True):
+                named = [photo.photo_id, photo.source, fold.number, codes[photo.label], photo.group_id]
+                writer.writerow([*named, *(f"{value:.6g}" for value in row)])
+
+
+# -------------------------------------------------------------------- the command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; its exit status is that of `python -m convert`."""
+    arguments = _parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        recipe = find_recipe(arguments.recipe)
+        metrics = run_crossval(
+            arguments.folder,
+            recipe,
+            qat_settings(arguments, recipe),
+            folds=arguments.folds,
+            data=arguments.data,
+            seed=arguments.seed,
+        )
+    except EdgeError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return UsageError.exit_status
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(_summary(metrics))
+    return EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m convert.crossval",
+        description="Converts every fold of a cross-validation and compares it with the float model, out of fold.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder made by python -m train.crossval")
+    parser.add_argument("--recipe", required=True, metavar="NAME", help=", ".join(RECIPES))
+    parser.add_argument(
+        "--folds", type=int, nargs="+", metavar="K", help="which (default: every finished one)"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="the photos' folder, if not where the folds say"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of calibration photos and fine-tuning (default 0)"
+    )
+    add_qat_options(parser)
+    return parser
+
+
+def _summary(metrics: dict[str, Any]) -> str:
+    lines = []
+    for name, figures in (("", metrics), *metrics["sources"].items()):
+        low, high = figures["balanced_accuracy_loss_interval"]
+        agreement = figures["agreement_interval"]
+        lines.append(
+            f"{name + ': ' if name else ''}{figures['photos']} photos out of fold: balanced accuracy "
+            f"{figures['keras']['balanced_accuracy']:.4f} -> {figures['converted']['balanced_accuracy']:.4f}, loss "
+            f"{figures['balanced_accuracy_loss']:.4f} ({low:.4f} to {high:.4f}); agreement "
+            f"{figures['agreement']:.4f} ({agreement[0]:.4f} to {agreement[1]:.4f}), {figures['right_to_wrong']} "
+            f"answers for the worse, {figures['wrong_to_right']} for the better (p {figures['mcnemar_p']:.2f}); "
+            f"calibration error {figures['keras']['expected_calibration_error']:.4f} -> "
+            f"{figures['converted']['expected_calibration_error']:.4f}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""Every fold converted, asked out of fold, and paired with the float answers; and none of it done twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convert.crossval import Fold, _applies, main, pooled_report
+from convert.run_directory import Photo, read_run
+from edge_runtime.contract import Rule
+from tests.convert.synthetic_run import LABELS, write_manifest
+
+CODES = tuple(label.code for label in LABELS)
+# The float file answers as Keras does; oof.csv is rounded to five digits.
+SAME_ANSWER = 1e-3
+
+
+def _photo(number: int, label: int, source: str = "a") -> Photo:
+    return Photo(f"{source}{number}", Path("x"), label, f"l{number}", "test", "", "", "", source)
+
+
+def _fold(number: int, photos: list[Photo], keras: list[int], converted: list[int]) -> Fold:
+    certain = np.eye(3) * 0.7 + 0.1
+    scores = {"keras": certain[keras], "converted": certain[converted]}
+    fired = {
+        side: {"refer": np.array([p.photo_id == referred for p in photos])}
+        for side, referred in (("keras", "a0"), ("converted", "none"))
+    }
+    return Fold(number, CODES, tuple(photos), scores, fired, 1000 + number)
+
+
+def test_figures_are_pooled_over_folds_and_paired() -> None:
+    first = [_photo(i, i % 3) for i in range(6)]
+    second = [_photo(i, i % 3) for i in range(6, 12)]
+    folds = [
+        _fold(0, first, [0, 1, 2, 0, 1, 2], [0, 1, 2, 0, 1, 1]),
+        _fold(1, second, [0, 1, 2, 0, 1, 0], [0, 1, 2, 0, 1, 2]),
+    ]
+    report = pooled_report(folds, "a")
+    assert report["photos"] == 12 and report["folds"] == [0, 1] and report["bytes_by_fold"] == [1000, 1001]
+    assert report["agreement"] == pytest.approx(10 / 12)
+    assert report["agreement_by_fold"] == pytest.approx([5 / 6, 5 / 6])
+    assert (report["right_to_wrong"], report["wrong_to_right"]) == (1, 1)
+    assert report["mcnemar_p"] == 1.0
+    assert report["balanced_accuracy_loss"] == pytest.approx(0)
+    low, high = report["balanced_accuracy_loss_interval"]
+    assert low < 0 < high
+    assert report["refer_share"] == {"keras": pytest.approx(1 / 12), "converted": 0}
+    assert "not_a_lesion_share" not in report and report["sources"] == {}
+
+
+def test_each_data_set_has_its_own_figures() -> None:
+    photos = [_photo(0, 0), _photo(1, 1), _photo(2, 2), _photo(0, 1, "phone"), _photo(1, 2, "phone")]
+    report = pooled_report([_fold(0, photos, [0, 1, 2, 1, 2], [0, 1, 2, 1, 0])], "a")
+    assert report["photos"] == 3 and report["agreement"] == 1
+    assert list(report["sources"]) == ["phone"]
+    phone = report["sources"]["phone"]
+    assert phone["photos"] == 2 and phone["agreement"] == 0.5
+    assert phone["balanced_accuracy_loss"] == pytest.approx(0.5)
+    assert phone["converted"]["recall"]["ash"] is None
+
+
+def test_many_answers_for_the_worse_are_significant() -> None:
+    photos = [_photo(i, i % 3) for i in range(30)]
+    right = [photo.label for photo in photos]
+    report = pooled_report([_fold(0, photos, right, [0] * 30)], "a")
+    assert report["right_to_wrong"] == 20 and report["mcnemar_p"] < 1e-4
+
+
+def test_rules_fire_as_the_runtime_decides() -> None:
+    from edge_runtime.result import measure
+
+    scores = np.array([[0.4, 0.35, 0.25], [0.9, 0.05, 0.05], [0.5, 0.5, 0.0]])
+    for name, threshold in (("top_score", 0.5), ("normalized_entropy", 0.7)):
+        values = [measure(name, row) for row in scores.tolist()]
+        expected = [v < threshold if name == "top_score" else v > threshold for v in values]
+        assert _applies(Rule(name, threshold, "test"), scores).tolist() == expected
+        assert 0 < sum(expected) < 3
+
+
+@pytest.fixture
+def folds(trained_run: Path, tmp_path: Path) -> Path:
+    """Two folds of one model, the one's validation photos being the other's test photos, and the float answers."""
+    from convert.export import load_float_model
+    from convert.keras_answers import Predictor
+    from convert.pixels import read_pixels
+
+    directory = tmp_path / "cross"
+    rows: list[dict[str, Any]] = []
+    for number in range(2):
+        run = directory / f"fold{number}"
+        shutil.copytree(trained_run, run, ignore=shutil.ignore_patterns("convert"))
+        if number == 1:
+            with (run / "manifest.csv").open(newline="") as stream:
+                manifest = list(csv.DictReader(stream))
+            swapped = {"val": "test", "test": "val", "train": "train"}
+            write_manifest(run, [{**row, "split": swapped[row["split"]]} for row in manifest])
+        opened = read_run(run)
+        model = load_float_model(opened.model_path, opened.contract)
+        photos = opened.split("test")
+        probs = Predictor(model, opened.contract)(read_pixels(photos, opened.contract))
+        rows += [
+            {
+                "photo_id": photo.photo_id,
+                "fold": number,
+                "label": CODES[photo.label],
+                **{f"logit_{c}": f"{np.log(p):.5g}" for c, p in zip(CODES, row, strict=True)},
+            }
+            for photo, row in zip(photos, probs, strict=True)
+        ]
+    with (directory / "oof.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        # In another order than the manifest's: photos are matched by id.
+        writer.writerows(reversed(rows))
+    return directory
+
+
+@pytest.mark.tf
+def test_folds_are_converted_asked_and_pooled_once(folds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from convert import check, conversion
+
+    assert main([str(folds), "--recipe", "float32"]) == 0
+    metrics = json.loads((folds / "metrics_float32.json").read_text(), parse_constant=pytest.fail)
+    assert metrics["photos"] == 108 and metrics["folds"] == [0, 1]
+    assert metrics["agreement"] == 1.0 and metrics["max_score_difference"] < SAME_ANSWER
+    assert metrics["keras"]["balanced_accuracy"] > 0.6
+    with (folds / "oof_float32.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["photo_id", "source", "fold", "label", "group_id", *(f"p_{c}" for c in CODES)]
+    assert len({row["photo_id"] for row in rows}) == 108
+    tested = {str(i): {p.photo_id for p in read_run(folds / f"fold{i}").split("test")} for i in range(2)}
+    assert all(row["photo_id"] in tested[row["fold"]] for row in rows)
+    hit = [max(CODES, key=lambda c: float(row[f"p_{c}"])) == row["label"] for row in rows]
+    assert np.mean(hit) == pytest.approx(metrics["converted"]["accuracy"])
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("done before")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(conversion, "convert_run", never)
+        patch.setattr(check, "run_file", never)
+        assert main([str(folds), "--recipe", "float32"]) == 0
+        assert json.loads((folds / "metrics_float32.json").read_text()) == metrics
+    # A fold whose contract has changed is converted again.
+    contract = folds / "fold1" / "contract.json"
+    contract.write_text(contract.read_text().replace("Tests only.", "Tests, only."))
+    with monkeypatch.context() as patch:
+        patch.setattr(conversion, "convert_run", never)
+        with pytest.raises(AssertionError, match="done before"):
+            main([str(folds), "--recipe", "float32"])
+        assert main([str(folds), "--recipe", "float32", "--folds", "0"]) == 0
+    assert json.loads((folds / "metrics_float32.json").read_text())["photos"] == 54
+
+
+@pytest.mark.tf
+def test_answers_of_other_photos_are_refused(folds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (folds / "oof.csv").read_text().splitlines()
+    (folds / "oof.csv").write_text("\n".join(lines[:-10]))
+    assert main([str(folds), "--recipe", "float32"]) == 2
+    error = capsys.readouterr().err
+    assert "10 of 54 without an answer" in error and "fold 0" in error
+    assert not (folds / "metrics_float32.json").exists()
+
+
+def test_a_folder_without_a_finished_fold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "fold0").mkdir()
+    (tmp_path / "fold0" / "run.json").write_text('{"status": "training"}')
+    assert main([str(tmp_path), "--recipe", "int8_ptq"]) == 2
+    assert "no fold is finished" in capsys.readouterr().err
