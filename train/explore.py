@@ -38,9 +38,9 @@ def make_page(view: DataView, *, photos: bool = True) -> str:
         view: The data.
         photos: Whether to show thumbnails, where the photos are on this machine.
     """
-    shown = photos and view.root is not None
+    root = view.root if photos else None
     remarks = []
-    if photos and not shown:
+    if photos and root is None:
         remarks.append(page.note(f"The photos are not on this machine ({view.told_root}): no thumbnails."))
     sections = [
         Section("classes", "Classes", [*remarks, _headline(view), _classes(view)]),
@@ -50,12 +50,12 @@ def make_page(view: DataView, *, photos: bool = True) -> str:
         Section("site", "Site", [_cross(view, "site", "site")]),
         Section("lesions", "Photos per lesion", [_lesion_sizes(view)]),
         Section("split", "Split and leaks", [_split(view)]),
-        Section("duplicates", "Near-duplicates across lesions", [_duplicates(view, shown=shown)]),
+        Section("duplicates", "Near-duplicates across lesions", [_duplicates(view, root)]),
     ]
     if len(view.sources) > 1:
         sections.insert(1, Section("data-sets", "Data sets", [_data_sets(view)]))
-    if shown:
-        sections.append(Section("sample", "Sample sheet", [_sample_sheet(view)]))
+    if root is not None:
+        sections.append(Section("sample", "Sample sheet", [_sample_sheet(view, root)]))
     subtitle = f"{view.origin}: {page.counted(len(view.photos), 'photo')}"
     return page.page(f"Data of {view.name}", subtitle, view.licence, sections)
 
@@ -268,7 +268,7 @@ def _leaked(photos: int) -> str:
 # ------------------------------------------------------------------ photos
 
 
-def _duplicates(view: DataView, *, shown: bool) -> Markup:
+def _duplicates(view: DataView, root: Path | None) -> Markup:
     by_id = {photo.photo_id: photo for photo in view.photos}
     pairs = [
         (by_id[first], by_id[second])
@@ -294,7 +294,7 @@ def _duplicates(view: DataView, *, shown: bool) -> Markup:
     chosen = pairs[:PAIRS_SHOWN]
     lead = f"The first {len(chosen)} of {len(pairs)}: " if len(chosen) < len(pairs) else ""
     order = page.paragraph(f"{lead}known ones first, then by distance of their hashes.")
-    if not shown or view.root is None:
+    if root is None:
         rows = [
             (
                 f"{a.photo_id}, {b.photo_id}",
@@ -309,7 +309,7 @@ def _duplicates(view: DataView, *, shown: bool) -> Markup:
     cards = (
         page.element(
             "div",
-            *(_card(view, photo, view.root) for photo in pair),
+            *(_card(view, photo, root) for photo in pair),
             page.paragraph(f"{_bits(*pair)} bits apart" + (", known" if pair in known else "")),
             class_="pair",
         )
@@ -325,31 +325,41 @@ def _bits(a: Photo, b: Photo) -> int:
     return (int(a.phash, 16) ^ int(b.phash, 16)).bit_count()
 
 
-def _sample_sheet(view: DataView) -> Markup:
-    assert view.root is not None
+def _sample_sheet(view: DataView, root: Path) -> Markup:
     rng = np.random.default_rng(SAMPLE_SEED)
     blocks: list[Markup] = [
         page.paragraph(
-            f"{SAMPLES_OF_CLASS} lesions of each class drawn at random, one photo each, cropped and resized as the "
-            f"network sees them, but {page.THUMBNAIL_PX} instead of {view.contract.input.height_px} pixels a side. The "
-            f"photos are the data set's, under its licence: {view.licence}. --no-photos leaves them out."
+            f"Up to {SAMPLES_OF_CLASS} lesions of each class drawn at random, one photo each, cropped and resized as "
+            f"the network sees them, but {page.THUMBNAIL_PX} instead of {view.contract.input.height_px} pixels a "
+            f"side. The photos are the data set's, under its licence: {view.licence}. --no-photos leaves them out."
         )
     ]
     lost = 0
     for label in view.labels:
-        first_of: dict[str, Photo] = {}
-        for photo in view.photos:
-            if photo.label == label.code:
-                first_of.setdefault(photo.lesion_id, photo)
-        lesions = sorted(first_of)
-        drawn = rng.permutation(len(lesions))[:SAMPLES_OF_CLASS]
-        cards = [_card(view, first_of[lesions[i]], view.root, label=False) for i in sorted(drawn)]
-        lost += sum("missing" in card for card in cards)
         title = f"{label.code}: {label.name}" if label.name != label.code else label.code
-        blocks += [page.element("h3", title), page.photo_row(cards)]
+        blocks.append(page.element("h3", title))
+        for source in view.sources:
+            lesions = _lesions(view, label.code, source)
+            if not lesions:
+                continue
+            drawn = sorted(rng.permutation(len(lesions))[:SAMPLES_OF_CLASS])
+            cards = [_card(view, lesions[i], root, label=False) for i in drawn]
+            lost += sum("missing" in card for card in cards)
+            if len(view.sources) > 1:
+                blocks.append(page.paragraph(source, class_="subtitle"))
+            blocks.append(page.photo_row(cards))
     if lost:
         blocks.insert(1, page.note(f"{page.counted(lost, 'photo')} of these cannot be read any more."))
     return page.join(blocks)
+
+
+def _lesions(view: DataView, code: str, source: str) -> list[Photo]:
+    """The first photo of each lesion of a class and data set, by lesion."""
+    first_of: dict[str, Photo] = {}
+    for photo in view.photos:
+        if photo.label == code and view.source_of[photo.photo_id] == source:
+            first_of.setdefault(photo.lesion_id, photo)
+    return [first_of[lesion] for lesion in sorted(first_of)]
 
 
 def _card(view: DataView, photo: Photo, root: Path, *, label: bool = True) -> Markup:

@@ -69,6 +69,8 @@ class Finished:
     """Of the photos' paths; None where they are not on this machine."""
     remarks: tuple[str, ...] = field(default=())
     """What a reader must know before the figures."""
+    folds: tuple[str, ...] = field(default=())
+    """Of each photo, which fold it was held out in; empty of a run."""
     outliers: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Run or fold to what metrics.json says of pictures without a lesion; empty where none were counted."""
 
@@ -111,6 +113,7 @@ class Finished:
             probs=self.probs[inside],
             plain_probs=self.plain_probs[inside],
             decisions=tuple(self.decisions[i] for i in inside),
+            folds=tuple(self.folds[i] for i in inside) if self.folds else (),
         )
 
     @property
@@ -266,6 +269,7 @@ def _read_crossval(folder: Path, data: Path | None) -> Finished:
         state=state,
         root=find_root(state, config, data),
         remarks=_remarks(config, state),
+        folds=tuple(f"fold {row['fold']}" for row in rows),
         outliers={f"fold {fold}": found for fold, run in runs.items() if (found := _outliers(run))},
     )
 

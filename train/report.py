@@ -52,7 +52,10 @@ def make_report(runs: Sequence[Finished], *, source: str | None = None, photos: 
         run = runs[0]
         subtitle = f"{run.state.get('run_id', run.name)}: {len(run.y_true):,} {run.of_photos}"
         return page.page(
-            f"Run {run.name}", subtitle, "; ".join(licences), _of_run(whole[0], run, summaries[0], photos)
+            f"{'Cross-validation' if run.folds else 'Run'} {run.name}",
+            subtitle,
+            "; ".join(licences),
+            _of_run(whole[0], run, summaries[0], photos),
         )
     names = distinct_names(runs)
     sections = [Section("comparison", "Comparison", [comparison(runs, summaries, names)])]
@@ -78,10 +81,13 @@ def distinct_names(runs: Sequence[Finished]) -> list[str]:
 
 
 def _of_run(whole: Finished, run: Finished, summary: dict[str, Any], photos: bool) -> list[Section]:
+    figures = [
+        run_figures.headline(run, summary),
+        run_figures.per_class(run, summary),
+        run_figures.folds(run),
+    ]
     sections = [
-        Section(
-            "figures", "Figures", [run_figures.headline(run, summary), run_figures.per_class(run, summary)]
-        ),
+        Section("figures", "Figures", figures),
         Section("confusion", "Confusion", [run_figures.confusion(run, summary)]),
         Section("roc", "ROC", [run_figures.roc_curves(run, summary)]),
         Section("precision", "Precision and recall", [run_figures.precision_recall_curves(run, summary)]),

@@ -294,6 +294,22 @@ def _outliers(run: Finished) -> Markup:
     return page.table(header, rows, caption=caption)
 
 
+def folds(run: Finished) -> Markup:
+    """Figures of each fold of a cross-validation, and how far they scatter; nothing of a run."""
+    if not run.folds:
+        return Markup("")
+    tables = _tables(run, {"fold": list(run.folds)}, least_lesions=1)["fold"]
+    rows = [
+        (row.value, *_figures(row), row.photos, row.lesions)
+        for row in sorted(tables, key=lambda row: (len(row.value), row.value))
+    ]
+    values = [row.balanced_accuracy.value for row in tables if row.balanced_accuracy is not None]
+    spread = f", standard deviation {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    told = f"Mean balanced accuracy over folds {np.mean(values):.3f}{spread}; the figures above pool all folds' photos."
+    header = ("Fold", "Balanced accuracy", "Malignant AUC", "Accuracy", "Photos", "Lesions")
+    return page.join([page.table(header, rows, caption="Each fold"), page.paragraph(told)])
+
+
 def data_sets(run: Finished) -> Markup:
     """Figures of each data set of a run that has several, and what the rules make of its photos."""
     rows = []

@@ -6,6 +6,8 @@ import base64
 import csv
 import dataclasses
 import io
+import itertools
+import json
 import re
 import shutil
 from collections import Counter
@@ -21,6 +23,7 @@ from edge_runtime.preprocess import fit_pixels
 from tests.train.finished_runs import change_json, write_config, write_crossval, write_run
 from tests.train.html_reader import Page
 from train import explore, page, run_dir
+from train.manifest import read_rows
 from train.phantom import draw_dataset
 
 PHOTOS = 130
@@ -150,6 +153,26 @@ def test_near_duplicates_across_lesions_stand_side_by_side(config: Path, data: P
     assert f"ANOTHER, {lesion}" in without.text
     assert without.pictures == []
     assert "Sample sheet" not in without.text
+
+
+def test_known_pairs_come_first_then_the_most_alike(run: Path) -> None:
+    rows = read_rows(run / "manifest.csv", ("photo_id", "phash"))
+    apart = sorted(
+        ((int(a["phash"], 16) ^ int(b["phash"], 16)).bit_count(), a["photo_id"], b["photo_id"])
+        for a, b in itertools.combinations(rows[:40], 2)
+    )
+    close, closer, known = apart[100], apart[0], apart[-1]
+    assert closer[0] < close[0] < known[0]
+    content = json.loads((run / "split.json").read_text(encoding="utf-8"))
+    content["phantom"]["near_duplicate_bits"] = close[0]
+    content["phantom"]["near_duplicates_across_lesions"] = [pair[1:] for pair in (close, closer, known)]
+    run_dir.write_json(run / "split.json", content)
+    text = whole(run, "--no-photos").text
+    places = [text.index(", ".join(pair[1:])) for pair in (known, closer, close)]
+    assert places == sorted(places)
+    assert (
+        f"2 whose perceptual hashes differ in at most {close[0]} of 64 bits, 1 that are further apart" in text
+    )
 
 
 def test_what_a_random_split_would_leak_is_told_by_class(run: Path) -> None:

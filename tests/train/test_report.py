@@ -123,6 +123,7 @@ def test_the_worst_mistakes_come_first_one_of_each_lesion(run: Path) -> None:
     seen: dict[str, str] = {}
     for i in order:
         seen.setdefault(found.groups[i], found.photos[i].photo_id)
+    assert len(seen) < len(wrong)
     mistakes = read.text.split("Most confident mistakes")[1].split("Malignant lesions called benign")[0]
     assert re.findall(r"PHANTOM_\d+", mistakes) == list(seen.values())[:24]
     worst = found.photos[order[0]]
@@ -219,6 +220,13 @@ def test_a_cross_validation_counts_every_photo_with_its_folds_temperature(data: 
     assert f"{PHOTOS} out-of-fold photos of 4 folds" in read.text
     assert "each of 4 folds" in read.text
     assert "Temperature 0.5, 1, 2, 1.5" in read.text
+    of_fold = [
+        metrics.balanced_accuracy(found.y_true[inside], found.y_pred[inside], len(found.codes))
+        for inside in (np.array(found.folds) == f"fold {fold}" for fold in range(4))
+    ]
+    for fold, value in enumerate(of_fold):
+        assert f"fold {fold} {value:.3f}" in read.text
+    assert f"{np.mean(of_fold):.3f}, standard deviation {np.std(of_fold, ddof=1):.3f}" in read.text
 
 
 def test_a_fold_that_is_gone_is_named(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
