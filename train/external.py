@@ -8,7 +8,6 @@ Labels that occur in no photo are answered all the same; balanced accuracy is ov
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,8 +18,7 @@ import numpy as np
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import EdgeError, RunInvalid
-from train.config import READERS, parse_config
-from train.data_sets import merged_labels
+from train.config import READERS
 from train.decide import fires
 from train.manifest import LabelSet, Manifest
 from train.metrics import FloatArray, balanced_accuracy, softmax, summarize
@@ -64,12 +62,18 @@ def _answers(
     from train.evaluate import predict_logits
 
     try:
-        config = parse_config(json.loads((run / "config.json").read_text(encoding="utf-8")), str(run))
         contract = ModelContract.from_json((run / "contract.json").read_text(encoding="utf-8"))
         model = tf_keras.models.load_model(run / "model.keras", compile=False)
     except OSError as error:
         raise RunInvalid(f"{run}: no finished run", found=str(error), expected="model.keras") from error
-    labels = merged_labels(config)
+    provenance = contract.provenance
+    labels = LabelSet(
+        provenance.data_name,
+        provenance.data_licence,
+        provenance.model_licence,
+        contract.intended_use,
+        contract.labels,
+    )
     manifest = read_photos(reader, folder, labels, name=folder.name, on_problem="refuse", every_class=False)
     ids = [photo.photo_id for photo in manifest.photos]
     pixels_u8 = cached_pixels(manifest, ids, contract, contract.input.height_px, pixels)
