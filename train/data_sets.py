@@ -18,7 +18,7 @@ from edge_runtime.contract import Label
 from edge_runtime.errors import ConfigInvalid, DataInvalid
 from train.config import TrainConfig
 from train.manifest import LabelSet, Manifest, load_labels, read_manifest
-from train.readers import read_photos
+from train.readers import read_photos, source_licence
 from train.split import LeakReport, Split, check_split, make_random_split, make_split, require_parts
 
 DATA_VARIABLE = "DERMEDGE_DATA"
@@ -66,7 +66,9 @@ def find_data(config: TrainConfig, folder: Path | None) -> Path:
 
 
 def merged_labels(config: TrainConfig) -> LabelSet:
-    """The config's label set, with [[merge]] applied: a merged label stands where its first one stood.
+    """The config's label set, with [[merge]] applied and the licences of further data sets beside its own.
+
+    A merged label stands where its first one stood.
 
     Raises:
         ConfigInvalid: An unknown label, one merged twice, or labels of different groups: a merger may not
@@ -94,7 +96,8 @@ def merged_labels(config: TrainConfig) -> LabelSet:
             kept.append(Label(first_of[label.code].code, first_of[label.code].name, label.group))
         elif label.code not in named:
             kept.append(label)
-    return dataclasses.replace(labels, labels=tuple(kept))
+    licences = [labels.licence, *filter(None, (source_licence(source.reader) for source in config.source))]
+    return dataclasses.replace(labels, labels=tuple(kept), licence="; ".join(dict.fromkeys(licences)))
 
 
 def read_sources(config: TrainConfig, folder: Path) -> list[Manifest]:

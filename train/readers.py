@@ -254,10 +254,19 @@ def read_fitzpatrick(root: Path) -> dict[str, str]:
     return types
 
 
-def _codes_of_source(source: str) -> dict[str, str]:
+def _codes_of_source(reader: str) -> dict[str, str]:
     """What a data set calls a diagnosis, to the code of it."""
-    with (LABELS_DIR / "sources" / f"{source}.toml").open("rb") as stream:
-        return dict(tomllib.load(stream)["codes"])
+    return dict(tomllib.loads(_source_file(reader).read_text(encoding="utf-8"))["codes"])
+
+
+def source_licence(reader: str) -> str:
+    """The licence of a further data set's photos; empty where only the user knows it."""
+    path = _source_file(reader)
+    return str(tomllib.loads(path.read_text(encoding="utf-8"))["licence"]) if path.is_file() else ""
+
+
+def _source_file(reader: str) -> Path:
+    return LABELS_DIR / "sources" / f"{reader}.toml"
 
 
 def _read_isic2018_task3(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Path, list[Photo]]:
