@@ -220,6 +220,8 @@ class Trainer:
             (r["val_balanced_accuracy"] for r in self.history if r["stage"] == index), default=-1.0
         )
         if self.config.stop.keep == "last" or row["val_balanced_accuracy"] > best_before:
+            # An epoch shorter than checkpoint.every_steps ends before the first checkpoint makes the folder.
+            self.kept_path.parent.mkdir(exist_ok=True)
             with whole_file(self.kept_path) as temporary:
                 self.plain.save_weights(str(temporary), save_format="h5")
         self.history.append(row)
