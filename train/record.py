@@ -4,9 +4,10 @@ DIR/
   config.toml history.csv metrics.json split.json contract.json   as in RUN; pictures can be drawn again
   run.json             without the place of the photos on that machine
   split.csv.gz         photo_id, group_id, split: which photos were trained on
-  predictions_*.csv.gz photo_id and the scores of each label, at temperature 1
+  predictions_*.csv.gz photo_id and the scores of each label, at temperature 1; test only if a part was held out
 
-Labels and whatever else the data set says of a photo stay out: they are the data set's, found again by photo_id.
+Labels and whatever else the data set says of a photo stay out: they are the data set's, found again by photo_id. A
+teacher's file stays out too: config.toml names it.
 """
 
 from __future__ import annotations
@@ -51,9 +52,11 @@ def record_run(run: Path, out: Path) -> None:
     state["data"].pop("root")
     write_json(out / "run.json", state)
     _write_columns(run / "manifest.csv", out / "split.csv.gz", ("photo_id", "group_id", "split").__contains__)
-    for split in ("val", "test"):
-        name = f"predictions_{split}.csv"
-        _write_columns(run / name, out / f"{name}.gz", lambda column: column != "label")
+    measured = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    for part in ("val", "test"):
+        if part in measured:
+            name = f"predictions_{part}.csv"
+            _write_columns(run / name, out / f"{name}.gz", lambda column: column != "label")
 
 
 def _write_columns(source: Path, target: Path, kept: Callable[[str], bool]) -> None:

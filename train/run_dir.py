@@ -3,11 +3,16 @@
 RUN/
   config.toml        the config as given          config.json       every value, resolved
   run.json           id, seed, versions, commit, data, status
-  manifest.csv       photos, groups, split        split.json        what a random split would have leaked
+  manifest.csv       photos, groups, split        split.json        by data set: sizes, and what a random split leaks
   contract.json      what devices will be told    model.keras       float weights, logits out
   history.csv        a row per epoch              tensorboard/      the same for TensorBoard
   metrics.json       figures per split            predictions_*.csv curves.png confusion_*.png
   checkpoints/       to resume from               pixels/           cached pixels, can be deleted
+  teacher.csv.gz     the soft labels, if any: a resumed run keeps its teacher
+
+A run whose config holds no photos out for the end (split.test_fold = -1) has no predictions_test.csv, no
+confusion_test.png, and no `test` in metrics.json. With several workers, RUN.worker1 and so on stand beside RUN while
+they train (train/workers.py).
 """
 
 from __future__ import annotations
