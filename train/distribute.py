@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import tensorflow as tf
@@ -71,7 +71,7 @@ class Replicas:
 
     def mean(self, value: float) -> float:
         """The mean over workers of a number that each has computed: whoever decides by it decides as the others."""
-        return self._sum(value) / self.count if self.worker.count > 1 else value
+        return float(self._total(value)) / self.count if self.worker.count > 1 else value
 
     def require_equal(self, text: str) -> None:
         """Returns if every worker says the same.
@@ -83,10 +83,10 @@ class Replicas:
             return
         # 32 bits, so that the sum of many is exact.
         own = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
-        if round(self._sum(float(own))) != own * self.count:
+        if round(float(self._total(own))) != own * self.count:
             raise RunInvalid(
                 "the workers would not train the same thing",
-                found="another config, other photos, or another split on one of them",
+                found="another config, other photos, another split, or other pixels on one of them",
                 expected="the same config and data on every worker, and one run directory that all of them see",
                 fix="give every worker the same command and data",
             )
@@ -108,13 +108,15 @@ class Replicas:
                 fix="change the config, or the number of replicas",
             )
 
-    def _sum(self, value: float) -> float:
-        @tf.function
-        def total() -> tf.Tensor:
-            per_replica = self.strategy.run(lambda: tf.constant(value, tf.float64))
-            return self.strategy.reduce("SUM", per_replica, axis=None)
+    @cached_property
+    def _total(self) -> Callable[[float], tf.Tensor]:
+        """The sum over replicas of a number that each worker has."""
 
-        return float(total())
+        @tf.function(input_signature=[tf.TensorSpec([], tf.float64)])
+        def total(value: tf.Tensor) -> tf.Tensor:
+            return self.strategy.reduce("SUM", self.strategy.run(tf.identity, args=(value,)), axis=None)
+
+        return total
 
 
 def replicas_for(config: TrainConfig, worker: Worker) -> Replicas:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -249,11 +250,9 @@ def _train(inputs: Inputs, run: Path, worker: Worker) -> tuple[Any, list[dict[st
     tf_keras.backend.clear_session()
     with watched(worker):
         replicas = replicas_for(config, worker)
-        replicas.require_equal(
-            repr((config, inputs.data.manifest.sha256, sorted(inputs.data.assignment.items())))
-        )
         tf_keras.utils.set_random_seed(config.seed)
         data = _training_data(inputs, run)
+        replicas.require_equal(_fingerprint(inputs, data))
         with replicas.scope():
             model = build_model(config.model, len(codes), None)
             trainer = Trainer(model, config, data, inputs.contract.normalization, run, replicas)
@@ -314,6 +313,14 @@ def _training_data(inputs: Inputs, run: Path) -> TrainingData:
         val_labels=inputs.labels(val_ids),
         val_by_stage=val_by_stage,
     )
+
+
+def _fingerprint(inputs: Inputs, data: TrainingData) -> str:
+    """What all workers must have in common: config, photos, split, and the pixels of some of the photos."""
+    pixels_u8 = data.photos_by_stage[0].pixels_u8
+    some = pixels_u8[:: max(1, len(pixels_u8) // 64)]
+    split = sorted(inputs.data.assignment.items())
+    return repr((inputs.config, inputs.data.manifest.sha256, split, zlib.crc32(some.tobytes())))
 
 
 def _evenly(real: PixelArray, generated: PixelArray) -> PixelArray:
