@@ -71,15 +71,19 @@ def merged_labels(config: TrainConfig) -> LabelSet:
     A merged label stands where its first one stood.
 
     Raises:
-        ConfigInvalid: An unknown label, one merged twice, or labels of different groups: a merger may not
-            hide whether an answer is malignant.
+        ConfigInvalid: An unknown label, one merged twice, a code that another label has, or labels of different
+            groups: a merger may not hide whether an answer is malignant.
     """
     labels = load_labels(config.data.labels)
     by_code = {label.code: label for label in labels.labels}
     named = Counter(code for merged in config.merge for code in merged.labels)
     problems = [f"{code} is unknown" for code in named if code not in by_code]
     problems += [f"{code} is merged twice" for code, count in named.items() if count > 1]
+    kept_codes = Counter([merged.code for merged in config.merge] + [c for c in by_code if c not in named])
+    problems += [f"{code} would name two labels" for code, count in kept_codes.items() if count > 1]
     for merged in config.merge:
+        if len(merged.labels) < 2:
+            problems.append(f"{merged.code} merges fewer than two labels")
         groups = sorted({by_code[code].group for code in merged.labels if code in by_code})
         if len(groups) > 1:
             problems.append(f"{merged.code} merges labels of the groups {', '.join(groups)}")

@@ -129,7 +129,12 @@ class Trainer:
 
         Returns:
             The rows of history.csv.
+
+        Raises:
+            ConfigInvalid: A stage freezes layers that the network does not have, or all.
         """
+        for stage in self.config.stage:
+            self._first_trained(stage)  # A misspelt layer is refused now, not hours later.
         self._resume()
         for index in range(int(self.progress.stage.numpy()), len(self.config.stage)):
             self._train_stage(index)
@@ -249,19 +254,27 @@ class Trainer:
 
     # ---------------------------------------------------------------- a step
 
+    def _first_trained(self, stage: StageConfig) -> int:
+        """Index of the first layer that a stage trains.
+
+        Raises:
+            ConfigInvalid: `frozen` names no layer, or leaves nothing to learn.
+        """
+        layers = self.model.layers
+        if not stage.frozen:
+            return len(layers) - 1 if stage.trains == "head" else 0
+        named = [i for i, layer in enumerate(layers) if stage.frozen in layer.name]
+        if not named or named[-1] == len(layers) - 1:
+            raise ConfigInvalid(
+                f"stage {stage.name}: frozen names no layer, or the last",
+                found=repr(stage.frozen),
+                expected=f"a part of a layer's name, such as {layers[len(layers) // 2].name}",
+            )
+        return named[-1] + 1
+
     def _trained_variables(self, stage: StageConfig) -> list[tf.Variable]:
         """The variables that a stage learns; its other layers keep weights and batch-norm statistics."""
-        layers = self.model.layers
-        first = len(layers) - 1 if stage.trains == "head" else 0
-        if stage.frozen:
-            named = [i for i, layer in enumerate(layers) if stage.frozen in layer.name]
-            if not named:
-                raise ConfigInvalid(
-                    f"stage {stage.name}: frozen names no layer",
-                    found=repr(stage.frozen),
-                    expected=f"a part of a layer's name, such as {layers[len(layers) // 2].name}",
-                )
-            first = named[-1] + 1
+        layers, first = self.model.layers, self._first_trained(stage)
         for i, layer in enumerate(layers):
             layer.trainable = i >= first
         return [variable for layer in layers[first:] for variable in layer.trainable_variables]

@@ -198,6 +198,8 @@ def test_a_merged_label_stands_where_its_first_one_stood() -> None:
     assert labels.codes == ("akiec", "bcc", "benign2", "mel", "nv", "vasc")
     merged = labels.labels[2]
     assert (merged.name, merged.group) == ("Keratosis or fibroma", "benign")
+    # A merged label may keep the code of one of its own.
+    assert merged_labels(merging(MergedLabel("nv", "Nevus", ("df", "nv")))).codes[3] == "nv"
     assert merged_labels(TWO).codes == ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 
 
@@ -217,6 +219,10 @@ def test_photos_carry_the_merged_label_in_both(phantom: Path, both: list[Manifes
         ([("a", ("bkl", "naevus"))], "naevus is unknown"),
         ([("a", ("bkl", "df")), ("b", ("df", "nv"))], "df is merged twice"),
         ([("a", ("mel", "nv"))], "a merges labels of the groups benign, malignant"),
+        ([("nv", ("bkl", "df"))], "nv would name two labels"),
+        ([("a", ("bkl", "df")), ("a", ("nv", "vasc"))], "a would name two labels"),
+        ([("a", ("bkl",))], "a merges fewer than two labels"),
+        ([("a", ())], "a merges fewer than two labels"),
     ],
 )
 def test_mergers_that_do_not_fit_are_refused(merged: list[tuple[str, tuple[str, ...]]], said: str) -> None:
