@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import time
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.train.training_runs import finish, start
+from tests.train.training_runs import finish, rows_of, start
 
 pytestmark = pytest.mark.tf
 
@@ -106,10 +105,8 @@ def test_a_killed_run_resumes_its_average(
     process = start("plain", plain_config, run, phantom, log=log)
     try:
         until = time.monotonic() + 300
-        # Past the first checkpoint of the epoch, of the third of nine steps.
-        while (
-            "network 2/5" not in log.read_text() or "loss=" not in log.read_text().split("network 2/5", 1)[1]
-        ):
+        # The second figure of an epoch comes after the checkpoint of the first.
+        while log.read_text().partition("network 2/5")[2].count("loss=") < 2:
             assert process.poll() is None and time.monotonic() < until, log.read_text()
             time.sleep(0.02)
     finally:
@@ -119,7 +116,7 @@ def test_a_killed_run_resumes_its_average(
     status, output = finish("plain", plain_config, run, phantom)
     assert status == 0, output
     assert "resuming at stage 1" in output
-    rows, expected = ([*csv.DictReader((folder / "history.csv").open())] for folder in (run, plain_run))
+    rows, expected = rows_of(run / "history.csv"), rows_of(plain_run / "history.csv")
     assert len(rows) == len(expected) == 6
     for row, wanted in zip(rows, expected, strict=True):
         assert float(row["val_loss"]) == pytest.approx(float(wanted["val_loss"]), abs=SAME_LOSS)

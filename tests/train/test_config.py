@@ -40,6 +40,19 @@ def test_a_minimal_config_gets_the_documented_defaults(tmp_path: Path) -> None:
     assert config.stage[0].learning_rate == 1e-3
 
 
+def test_further_sources_mergers_and_a_run_without_a_test_part(tmp_path: Path) -> None:
+    text = MINIMAL.replace(
+        "[[stage]]",
+        '[split]\ntest_fold = -1\n[[source]]\nreader = "csv"\nfolder = "more"\n'
+        '[[merge]]\ncode = "ker"\nname = "Keratoses"\nlabels = ["bkl", "df"]\n[[stage]]',
+    )
+    config = load_config(write(tmp_path, text))
+    assert config.split.test_fold == -1
+    assert [(source.folder, source.draw) for source in config.source] == [("more", 1.0)]
+    assert config.merge[0].labels == ("bkl", "df")
+    assert config.distribute.strategy == "none"
+
+
 def test_there_are_configs_to_check() -> None:
     assert {"ham10000_mobilenetv2", "phantom"} <= {path.stem for path in CONFIGS}
 
@@ -66,6 +79,30 @@ def test_committed_configs_load_and_say_how_to_run_them(path: Path) -> None:
         ('name = "tiny"', 'name = "tiny"\nsplit = {folds = 1}', "split.folds is 1"),
         ('name = "tiny"', 'name = "tiny"\naugment = {zoom = [1.0]}', "augment.zoom has 1 values, not 2"),
         ('name = "tiny"', "name =", "not TOML"),
+        *(
+            ('name = "tiny"', f'name = "tiny"\n{table} = {{{key} = {value}}}', said)
+            for table, key, value, said in [
+                ("loss", "kind", '"hinge"', "loss.kind is 'hinge', not one of softmax, focal, binary_focal"),
+                ("loss", "label_smoothing", "1.5", "loss.label_smoothing is 1.5, not in [0, 1]"),
+                ("distribute", "strategy", '"tpu"', "'tpu', not one of none, mirrored, multi_worker"),
+                ("split", "method", '"by_eye"', "split.method is 'by_eye', not one of grouped, random"),
+                ("split", "test_fold", "-2", "split.test_fold is -2, not -1 to split.folds - 1"),
+                ("split", "test_fold", "5", "split.test_fold is 5"),
+                ("tiles", "fraction", "0.0", "tiles.fraction is not in (0, 1]"),
+                ("distill", "temperature", "0", "distill.temperature is not positive"),
+                ("outliers", "per_batch", "-1", "outliers.per_batch is negative"),
+                ("stop", "keep", '"newest"', "stop.keep is 'newest', not one of best, last"),
+                ("optimizer", "average_decay", "2", "optimizer.average_decay is 2.0, not in [0, 1]"),
+                ("augment", "mixup", "-0.1", "augment.mixup is negative"),
+            ]
+        ),
+        (
+            "[[stage]]",
+            '[[source]]\nreader = "zip"\nfolder = "more"\ndraw = 0\n[[stage]]',
+            "source[0].reader is 'zip', not one of ham10000",
+        ),
+        ("[[stage]]", '[[source]]\nreader = "csv"\nfolder = "x"\ndraw = 0\n[[stage]]', "source[0].draw is"),
+        ("[[stage]]", '[[merge]]\ncode = "x"\nname = "X"\n[[stage]]', "merge[0].labels is missing"),
     ],
 )
 def test_problems_are_named(tmp_path: Path, before: str, after: str, said: str) -> None:

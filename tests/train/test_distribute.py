@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -17,7 +16,7 @@ import pytest
 
 from edge_runtime.errors import ConfigInvalid
 from tests.train.conftest import PHANTOM_PHOTOS
-from tests.train.training_runs import PLAIN, finish, start
+from tests.train.training_runs import PLAIN, finish, rows_of, start
 from train.config import DistributeConfig
 from train.phantom import draw_dataset
 from train.workers import Worker, this_worker
@@ -35,13 +34,8 @@ def config_with(strategy: str, folder: Path) -> Path:
     return path
 
 
-def history(run: Path) -> list[dict[str, str]]:
-    with (run / "history.csv").open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def assert_same_training(run: Path, other: Path) -> None:
-    rows, expected = history(run), history(other)
+    rows, expected = rows_of(run / "history.csv"), rows_of(other / "history.csv")
     assert len(rows) == len(expected) == 6
     for row, wanted in zip(rows, expected, strict=True):
         for key in LOSSES:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from train.config import ImbalanceConfig
-from train.sampling import draw_epoch, loss_weights, photo_weights
+from train.sampling import draw_epoch, epoch_length, loss_weights, photo_weights
 
 LABELS = np.array([0] * 160 + [1] * 40)
 LESIONS = [f"l{i // 4}" for i in range(160)] + [f"m{i}" for i in range(40)]
@@ -48,3 +48,30 @@ def test_loss_weights_have_mean_one_over_what_is_drawn() -> None:
     weights = loss_weights(LABELS, drawn, config)
     assert (weights[LABELS] * drawn).sum() == pytest.approx(1)
     assert weights[1] / weights[0] == pytest.approx(2)
+
+
+def test_a_data_set_can_be_drawn_more_often() -> None:
+    """160 and 40 photos of two classes; the last ten of each are another data set's."""
+    further = np.array([i >= 150 for i in range(160)] + [i >= 30 for i in range(40)])
+    config = ImbalanceConfig(sampling_exponent=-0.5)
+    plain = photo_weights(LABELS, LESIONS, config)
+    weights = photo_weights(LABELS, LESIONS, config, np.where(further, 3.0, 1.0))
+    assert weights.sum() == pytest.approx(1)
+    for label in (0, 1):
+        ours, theirs = (label == LABELS) & ~further, (label == LABELS) & further
+        # Within a class, a photo of the further data set comes three times as often as one of the first.
+        assert weights[theirs][0] / weights[ours][0] == pytest.approx(3 * plain[theirs][0] / plain[ours][0])
+
+
+@pytest.mark.parametrize(("share", "rare_photos"), [(1.0, 160), (0.5, 80)])
+def test_oversampling_shows_every_photo_and_fills_rare_classes(share: float, rare_photos: int) -> None:
+    config = ImbalanceConfig(oversampling=share, sampling_exponent=-0.9)
+    assert epoch_length(LABELS, config) == 160 + rare_photos
+    drawn = draw_epoch(photo_weights(LABELS, LESIONS, config), (1,), epoch_length(LABELS, config))
+    times = np.bincount(drawn, minlength=200)
+    assert (times[LABELS == 0] == 1).all()
+    assert (times[LABELS == 1] == rare_photos // 40).all()
+
+
+def test_without_oversampling_an_epoch_is_as_long_as_the_data() -> None:
+    assert epoch_length(LABELS, ImbalanceConfig()) == 200
