@@ -5,11 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,12 +14,11 @@ import pytest
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
-from train.phantom import draw_dataset
+from tests.train.training_runs import finish, start
 from train.record import record_run
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow]
 
-REPOSITORY = Path(__file__).parents[2]
 # Two threads may add floats in another order after a resume; the drift over a few dozen steps stays below this.
 SAME_METRIC = 1e-3
 
@@ -62,39 +58,17 @@ every_steps = 2
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom") / "phantom"
-    draw_dataset(folder, photos=130, seed=1)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("config") / "tiny.toml"
     path.write_text(CONFIG, encoding="utf-8")
     return path
 
 
-def start(config: Path, run: Path, data: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "train", str(config), "--workdir", str(run), "--data", str(data)]
-    # One thread each keeps the order of additions, and leaves the machine to the other tests.
-    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-
-
-def finish(config: Path, run: Path, data: Path) -> tuple[int, str]:
-    process = start(config, run, data)
-    output, _ = process.communicate(timeout=600)
-    return process.returncode, output
-
-
 @pytest.fixture(scope="module")
-def finished(config: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(config: Path, phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing disturbed."""
     run = tmp_path_factory.mktemp("runs") / "finished"
-    status, output = finish(config, run, data)
+    status, output = finish("real", config, run, phantom)
     assert status == 0, output
     assert "test: balanced accuracy" in output
     return run
@@ -146,13 +120,13 @@ def test_the_saved_model_gives_the_saved_predictions(finished: Path) -> None:
 
 
 def test_killed_runs_resume_to_the_same_metrics(
-    finished: Path, config: Path, data: Path, tmp_path: Path
+    finished: Path, config: Path, phantom: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "killed"
     kills = 0
     # Twice: in the first stage, and within an epoch of the second.
     for wanted in ("head 1/1", "network 2/3"):
-        process = start(config, run, data)
+        process = start("real", config, run, phantom)
         assert process.stdout is not None
         seen = ""
         while wanted not in seen or "step" not in seen.rsplit(wanted, 1)[1]:
@@ -165,7 +139,7 @@ def test_killed_runs_resume_to_the_same_metrics(
         process.stdout.close()
         kills += process.returncode == -signal.SIGKILL
     assert kills >= 1, "the run was over before it could be killed"
-    status, output = finish(config, run, data)
+    status, output = finish("real", config, run, phantom)
     assert status == 0, output
     assert "resuming at stage" in output
     expected = json.loads((finished / "metrics.json").read_text())
@@ -178,25 +152,25 @@ def test_killed_runs_resume_to_the_same_metrics(
     assert (run / "history.csv").read_text().count("\n") == (finished / "history.csv").read_text().count("\n")
 
 
-def test_a_finished_run_is_not_trained_again(finished: Path, config: Path, data: Path) -> None:
+def test_a_finished_run_is_not_trained_again(finished: Path, config: Path, phantom: Path) -> None:
     before = (finished / "model.keras").stat().st_mtime_ns
-    status, output = finish(config, finished, data)
+    status, output = finish("real", config, finished, phantom)
     assert status == 0, output
     assert "this run is complete" in output
     assert (finished / "model.keras").stat().st_mtime_ns == before
 
 
-def test_another_config_is_refused(finished: Path, data: Path, tmp_path: Path) -> None:
+def test_another_config_is_refused(finished: Path, phantom: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
     other.write_text(CONFIG.replace("seed = 3", "seed = 4"), encoding="utf-8")
-    status, output = finish(other, finished, data)
+    status, output = finish("real", other, finished, phantom)
     assert status == 2
     assert "belongs to another config" in output
     assert "seed" in output
 
 
 def test_a_moved_lesion_is_refused_on_resume(
-    finished: Path, config: Path, data: Path, tmp_path: Path
+    finished: Path, config: Path, phantom: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "moved"
     run.mkdir()
@@ -213,18 +187,18 @@ def test_a_moved_lesion_is_refused_on_resume(
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    status, output = finish(config, run, data)
+    status, output = finish("real", config, run, phantom)
     assert status == 2
     assert moved["lesion_id"] in output
     assert not (run / "model.keras").exists()
 
 
-def test_another_decision_is_measured_without_training(finished: Path, data: Path, tmp_path: Path) -> None:
+def test_another_decision_is_measured_without_training(finished: Path, phantom: Path, tmp_path: Path) -> None:
     run = tmp_path / "decided"
     shutil.copytree(finished, run)
     other = tmp_path / "other.toml"
     other.write_text(CONFIG + "[decision]\nprior_correction = 1.0\nrefer_share = 0.3\n", encoding="utf-8")
-    status, output = finish(other, run, data)
+    status, output = finish("real", other, run, phantom)
     assert status == 0, output
     assert "step/s" not in output
     assert (run / "history.csv").read_bytes() == (finished / "history.csv").read_bytes()
@@ -248,6 +222,15 @@ def test_the_record_of_a_run_is_small_and_holds_no_data(finished: Path, tmp_path
     predictions = gzip.decompress((tmp_path / "record" / "predictions_test.csv.gz").read_bytes()).decode()
     assert predictions.startswith("photo_id,p_akiec,")
     assert "root" not in json.loads((tmp_path / "record" / "run.json").read_text())["data"]
+
+
+def test_a_lost_prediction_is_missed(finished: Path, tmp_path: Path) -> None:
+    """Only a run that measured no test part has a record without one."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("pixels", "checkpoints"))
+    (run / "predictions_test.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"predictions_test\.csv"):
+        record_run(run, tmp_path / "record")
 
 
 def test_an_unfinished_run_has_no_record(tmp_path: Path) -> None:
