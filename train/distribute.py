@@ -86,9 +86,9 @@ class Replicas:
         if round(float(self._total(own))) != own * self.count:
             raise RunInvalid(
                 "the workers would not train the same thing",
-                found="another config, other photos, another split, or other pixels on one of them",
+                found="on one of them another config, other photos, another split, or another checkpoint",
                 expected="the same config and data on every worker, and one run directory that all of them see",
-                fix="give every worker the same command and data",
+                fix="start every worker with the same command, data and --workdir",
             )
 
     def require_divisible(self, config: TrainConfig) -> None:

@@ -132,6 +132,7 @@ class Trainer:
 
         Raises:
             ConfigInvalid: A stage freezes layers that the network does not have, or all.
+            RunInvalid: Workers begin at different checkpoints.
         """
         for stage in self.config.stage:
             self._first_trained(stage)  # A misspelt layer is refused now, not hours later.
@@ -143,6 +144,7 @@ class Trainer:
 
     def _resume(self) -> None:
         newest = self.checkpoints.restore_or_initialize()
+        self.replicas.require_equal(f"the first step is {int(self.optimizer.iterations.numpy())}")
         if newest is None:
             return
         done = (int(self.progress.stage.numpy()), int(self.progress.epoch.numpy()))
