@@ -31,7 +31,7 @@ from train.distribute import Replicas
 from train.evaluate import predict_logits, predict_tiles
 from train.losses import distillation_losses, photo_losses, uniform_losses
 from train.metrics import balanced_accuracy, recall_per_class, softmax
-from train.pipeline import Batch, Photos, tile_augmentation, training_batches
+from train.pipeline import Batch, Photos, stage_augmentation, training_batches
 from train.pixels import PixelArray
 from train.run_dir import whole_file, write_rows
 from train.sampling import draw_epoch
@@ -175,14 +175,13 @@ class Trainer:
         steps = self.data.epoch_photos // stage.batch
         first_step = int(self.progress.step.numpy())
         seed = (self.config.seed, index, epoch)
-        tiles = self.config.tiles
         batches = training_batches(
             self.data.photos_by_stage[index],
             self.data.rows[draw_epoch(self.data.drawn, seed, self.data.epoch_photos)],
             first_step=first_step,
             batch=stage.batch,
             size_px=stage.size_px,
-            augmentation=tile_augmentation(self.config.augment, tiles) if tiles.grid else self.config.augment,
+            augmentation=stage_augmentation(self.config, stage),
             normalization=self.normalization,
             seed=(self.config.seed, index * 1000 + epoch),
         )

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from edge_runtime.contract import Normalization
 from train.augment import augment, mixup
-from train.config import AugmentConfig, TilesConfig
+from train.config import AugmentConfig, StageConfig, TilesConfig, TrainConfig
 from train.pixels import PixelArray
 
 # Training squares are cached this much larger than the network's input, so that zooming in does not blur.
@@ -67,6 +67,14 @@ def tile_augmentation(augmentation: AugmentConfig, tiles: TilesConfig) -> Augmen
     """Views of one random tile: the zoom is relative to a tile, which may lie anywhere in the square."""
     zoom = (augmentation.zoom[0] * tiles.fraction, augmentation.zoom[1] * tiles.fraction)
     return dataclasses.replace(augmentation, zoom=zoom, shift=(1 - tiles.fraction) / 2)
+
+
+def stage_augmentation(config: TrainConfig, stage: StageConfig) -> AugmentConfig:
+    """What a stage's views are drawn from: [augment], with the stage's own zoom if it has one, within tiles if any."""
+    views = config.augment
+    if stage.zoom:
+        views = dataclasses.replace(views, zoom=(stage.zoom[0], stage.zoom[1]))
+    return tile_augmentation(views, config.tiles) if config.tiles.grid else views
 
 
 def training_batches(

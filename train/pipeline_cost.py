@@ -58,7 +58,7 @@ def measure_stage(config: TrainConfig, index: int, steps: int, rounds: int) -> t
     """Mean seconds per step with the pipeline and on constant input."""
     from train.backbones import build_model
     from train.loop import Trainer, TrainingData
-    from train.pipeline import tile_augmentation, training_batches
+    from train.pipeline import stage_augmentation, training_batches
 
     stage = config.stage[index]
     rng = np.random.default_rng(0)
@@ -77,7 +77,6 @@ def measure_stage(config: TrainConfig, index: int, steps: int, rounds: int) -> t
         normalization = Normalization(config.input.mean, config.input.std)
         model = build_model(dataclasses.replace(config.model, weights="none"), CLASSES, None)
         learn = Trainer(model, config, data, normalization, Path(folder)).compile_step(stage)
-        tiles = config.tiles
 
         def batches() -> Any:
             return training_batches(
@@ -86,7 +85,7 @@ def measure_stage(config: TrainConfig, index: int, steps: int, rounds: int) -> t
                 first_step=0,
                 batch=stage.batch,
                 size_px=stage.size_px,
-                augmentation=tile_augmentation(config.augment, tiles) if tiles.grid else config.augment,
+                augmentation=stage_augmentation(config, stage),
                 normalization=normalization,
                 seed=(0, 0),
             )

@@ -74,6 +74,7 @@ def test_committed_configs_load_and_say_how_to_run_them(path: Path) -> None:
         ("size_px = 64", "size_px = 65", "stage[0].size_px is 65, not a multiple of 32"),
         ("size_px = 64", "size_px = true", "stage[0].size_px is True, not of type int"),
         ("learning_rate = 1e-3", "learning_rate = 0", "stage[0].learning_rate is not positive"),
+        ("epochs = 1", "epochs = 1\nzoom = [0.9, 0.5]", "stage[0].zoom is not an increasing pair above 0"),
         ('trains = "all"', 'trains = "tail"', "stage[0].trains is 'tail', not one of head, all"),
         ('reader = "folders"', 'reader = "zip"', "data.reader is 'zip', not one of"),
         ('name = "tiny"', 'name = "tiny"\nsplit = {folds = 1}', "split.folds is 1"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edge_runtime.contract import Normalization
-from train.config import AugmentConfig, TilesConfig
+from train.config import AugmentConfig, TilesConfig, parse_config
 from train.evaluate import predict_logits, predict_tiles
 from train.metrics import softmax
 
@@ -92,3 +93,19 @@ def test_training_sees_tiles_of_the_same_scale_anywhere_in_the_square() -> None:
     # A view of half the side that is moved by a quarter of the square touches its border.
     assert views.shift == 0.25
     assert views.rotation_deg == 7.0
+
+
+@pytest.mark.tf
+def test_a_stage_may_have_its_own_views() -> None:
+    from train.pipeline import stage_augmentation
+
+    stage = {"name": "all", "trains": "all", "epochs": 1, "size_px": 64, "learning_rate": 1e-3}
+    data = {"reader": "folders", "folder": "photos", "labels": "phantom"}
+    config = parse_config(
+        {"name": "views", "data": data, "augment": {"zoom": [0.5, 1.0]}, "stage": [stage]}, "here"
+    )
+    wide = dataclasses.replace(config.stage[0], zoom=(0.8, 1.0))
+    assert stage_augmentation(config, config.stage[0]).zoom == (0.5, 1.0)
+    assert stage_augmentation(config, wide).zoom == (0.8, 1.0)
+    tiled = dataclasses.replace(config, tiles=TilesConfig(grid=2, fraction=0.5))
+    assert stage_augmentation(tiled, wide).zoom == (0.4, 0.5)
