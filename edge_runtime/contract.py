@@ -6,15 +6,14 @@ refused, and all problems are reported together. Scale and zero point are not he
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import types
 import typing
-from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.errors import ContractInvalid, ContractTooNew
+from edge_runtime.records import dataclass
 
 SCHEMA_VERSION = 1
 CONTRACT_ENTRY = "edge_contract.json"
@@ -182,11 +181,13 @@ class ModelContract:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts and lists, ready for JSON."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        plain: dict[str, Any] = json.loads(self.to_json())
         return plain
 
     def to_json(self) -> str:
         """Indented JSON with a final newline; equal contracts give equal bytes."""
+        import dataclasses
+
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -258,7 +259,7 @@ def _decode(expected: Any, data: object, path: str, problems: list[str]) -> Any:
             return ()
         item_type = typing.get_args(expected)[0]
         return tuple(_decode(item_type, item, f"{path}[{i}]", problems) for i, item in enumerate(data))
-    if dataclasses.is_dataclass(expected) and isinstance(expected, type):
+    if isinstance(expected, type) and hasattr(expected, "__match_args__"):
         return _decode_object(expected, data, path, problems)
     return _decode_scalar(expected, data, path, problems)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from edge_runtime.errors import (
     NotATfliteFile,
 )
 from edge_runtime.flatbuffer import walk_model
+from edge_runtime.records import dataclass
 from edge_runtime.tensors import check_tensors
 from edge_runtime.zip_tail import ZipTail
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from edge_runtime.contract import Decision, ModelContract, Rule
 from edge_runtime.errors import InterpreterBroken
+from edge_runtime.records import dataclass
 from edge_runtime.tensors import TensorSpec, dequantize
 
 ANSWER, REFER, NOT_A_LESION = "answer", "refer", "not_a_lesion"
@@ -48,8 +48,11 @@ class Prediction:
     """Why: which measure stood on which side of which threshold."""
     elapsed_ms: dict[str, float]
     """Milliseconds by stage, and `total`."""
-    describe_runtime: Callable[[], dict[str, Any]] = field(repr=False, compare=False)
+    describe_runtime: Callable[[], dict[str, Any]]
     """Behind `runtime`; called late, because the model's sha256 costs more than an inference."""
+
+    # Two predictions are equal when they say the same; a closure says nothing.
+    COMPARED = ("image", "model", "labels", "groups", "decision", "reason", "elapsed_ms")
 
     @property
     def runtime(self) -> dict[str, Any]:

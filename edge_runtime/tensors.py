@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ModelMismatch
+from edge_runtime.records import dataclass
 
 # struct codes of the dtypes that an input or output may have.
 STRUCT_CODES = {"uint8": "B", "int8": "b", "float32": "f"}

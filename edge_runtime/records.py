@@ -1,0 +1,96 @@
+"""`dataclass(frozen=True)` whose machinery is built when somebody asks for it. stdlib only.
+
+`dataclasses` imports `inspect`, `ast` and `dis` and compiles five methods for every class: a tenth of an
+`edge-classify` on one photo, more than the inference. The classes on its road need `__init__`, equality, a hash and a repr, which are
+written out here once for all of them. To everybody else they are dataclasses: `dataclasses.replace`, `asdict`, `fields`
+and `is_dataclass` work, and type checkers see the standard library's decorator.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass as dataclass
+else:
+
+    def dataclass(*, frozen: bool):
+        """A class decorator for frozen dataclasses.
+
+        A field may have a default that is a plain value. `COMPARED = ("a", ...)` in the body restricts equality, hash
+        and repr to these fields.
+
+        Raises:
+            TypeError: `frozen` is false.
+        """
+        if not frozen:
+            raise TypeError("dataclasses of this room are frozen; for others take the standard library's")
+        return _decorate
+
+
+def _decorate(cls: Any) -> Any:
+    fields = tuple(cls.__annotations__)
+    protocol: dict[str, Any] = {"__match_args__": fields}
+    protocol |= {name: _OfTwin(name) for name in ("__dataclass_fields__", "__dataclass_params__")}
+    for name, value in protocol.items():
+        setattr(cls, name, value)
+    compared = getattr(cls, "COMPARED", fields)
+    defaults = {name: cls.__dict__[name] for name in fields if name in cls.__dict__}
+
+    def init(self: Any, *values: Any, **named: Any) -> None:
+        given = dict(zip(fields, values, strict=False))
+        wrong = len(values) > len(fields) or given.keys() & named.keys() or named.keys() - set(fields)
+        given = {**defaults, **given, **named}
+        if wrong or len(given) != len(fields):
+            missing = [name for name in fields if name not in given]
+            raise TypeError(
+                f"{cls.__name__} takes {', '.join(fields)}; found {len(values)} by position and {sorted(named)} "
+                f"by name; missing: {', '.join(missing) or 'nothing'}"
+            )
+        # Past __setattr__, which refuses.
+        self.__dict__.update(given)
+
+    def equal(self: Any, other: object) -> Any:
+        if other.__class__ is not self.__class__:
+            return NotImplemented
+        return all(self.__dict__[name] == other.__dict__[name] for name in compared)
+
+    def hashed(self: Any) -> int:
+        return hash(tuple(self.__dict__[name] for name in compared))
+
+    def shown(self: Any) -> str:
+        values = ", ".join(f"{name}={self.__dict__[name]!r}" for name in compared)
+        return f"{cls.__qualname__}({values})"
+
+    cls.__init__, cls.__eq__, cls.__hash__, cls.__repr__ = init, equal, hashed, shown
+    cls.__setattr__, cls.__delattr__ = _refuse_assignment, _refuse_deletion
+    return cls
+
+
+def _refuse_assignment(_: Any, name: str, value: object) -> None:
+    from dataclasses import FrozenInstanceError
+
+    raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+
+def _refuse_deletion(_: Any, name: str) -> None:
+    from dataclasses import FrozenInstanceError
+
+    raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+
+class _OfTwin:
+    """What `dataclasses` keeps on a class; taken from a real dataclass with the same fields when first asked for."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        import dataclasses
+
+        body = {"__annotations__": owner.__annotations__, "__module__": owner.__module__}
+        body |= {name: owner.__dict__[name] for name in owner.__annotations__ if name in owner.__dict__}
+        twin: Any = dataclasses.dataclass(frozen=True)(type(owner.__name__, (), body))
+        made = getattr(twin, self.name)
+        setattr(owner, self.name, made)
+        return made
