@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
 from edge_runtime.errors import EdgeError
+from train.config import load_config
 from train.experiment import run_experiment
 
 
@@ -20,9 +22,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="an experiment, see train/configs")
     parser.add_argument("--workdir", type=Path, required=True, metavar="RUN", help="the run directory")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the data set's own folder")
+    parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
+    parser.add_argument(
+        "--no-test",
+        action="store_true",
+        help="hold no test part out: the model to ship, whose recipe was measured by cross-validation",
+    )
     arguments = parser.parse_args(argv)
     try:
-        metrics = run_experiment(arguments.config, arguments.workdir, arguments.data)
+        config = load_config(arguments.config)
+        if arguments.no_test:
+            config = dataclasses.replace(config, split=dataclasses.replace(config.split, test_fold=-1))
+        metrics = run_experiment(
+            arguments.config, arguments.workdir, arguments.data, pixels=arguments.pixels, config=config
+        )
     except EdgeError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return error.exit_status

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import train.__main__ as command
+from train.config import TrainConfig
 from train.phantom import draw_dataset
 
 REPOSITORY = Path(__file__).parents[2]
@@ -73,3 +75,16 @@ def test_unusable_photos_are_all_named_and_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [(), ("config.toml",), ("config.toml", "--work", "x")])
 def test_usage(arguments: tuple[str, ...]) -> None:
     assert run(*arguments).returncode == 2
+
+
+def test_no_test_holds_no_part_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held_out = []
+
+    def stands_for_training(*_: object, config: TrainConfig, **__: object) -> dict[str, object]:
+        held_out.append(config.split.test_fold)
+        return {}
+
+    monkeypatch.setattr(command, "run_experiment", stands_for_training)
+    arguments = [str(PHANTOM), "--workdir", str(tmp_path / "run")]
+    assert command.main(arguments) == command.main([*arguments, "--no-test"]) == 0
+    assert held_out == [0, -1]
