@@ -6,6 +6,7 @@ photo -> read -> decode -> crop -> resize -> input tensor -> inference -> scores
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock
 from time import perf_counter
 from types import TracebackType
 from typing import Any
@@ -20,7 +21,10 @@ from edge_runtime.tensors import check_tensors
 
 
 class Classifier:
-    """A model that is loaded and ready. Not thread-safe: one classifier a thread.
+    """A model that is loaded and ready.
+
+    Thread-safe: several threads may classify at once. They read and decode side by side and take turns at the
+    inference; `pipeline.classify_each` gives every worker an engine of its own.
 
     Args:
         model: An opened model file.
@@ -35,6 +39,7 @@ class Classifier:
         self.model = model
         self.contract = model.contract
         self.engine = engine
+        self._turn = allocate_lock()
 
     @classmethod
     def open(
@@ -77,23 +82,44 @@ class Classifier:
             ImageError: This photo cannot be classified; others can.
             InterpreterBroken: The inference failed.
         """
-        watch = _Stopwatch()
-        if isinstance(photo, bytes):
-            data, name = photo, name or "photo"
-        else:
-            data, name = read_photo(photo), name or os.fspath(photo)
+        prepared = self.prepare(photo, name=name)
+        with self._turn:
+            prepared.watch.skip()
+            raw_output = self.engine.run(prepared.input_tensor)
+            prepared.watch.lap("inference")
+        return self.answer(prepared, raw_output)
+
+    def prepare(self, photo: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Prepared:
+        """All that comes before the inference; arguments and errors as `classify`."""
+        prepared = Prepared(name or ("photo" if isinstance(photo, bytes) else os.fspath(photo)))
+        watch = prepared.watch
+        data = photo if isinstance(photo, bytes) else read_photo(photo)
         watch.lap("read")
-        image = decode_rgb(data, self.contract, name=name)
+        image = decode_rgb(data, self.contract, name=prepared.name, notes=prepared.notes)
         watch.lap("decode")
         image = crop(image, self.contract.geometry)
         watch.lap("crop")
         pixels_u8 = resize(image, self.contract.input).tobytes()
         watch.lap("resize")
-        input_tensor = self.input_tensor(pixels_u8)
+        prepared.input_tensor = self.input_tensor(pixels_u8)
         watch.lap("input")
-        raw_output = self.engine.run(input_tensor)
-        watch.lap("inference")
-        return self._prediction(name, self.labels_from(raw_output), watch)
+        return prepared
+
+    def answer(self, prepared: Prepared, raw_output: bytes) -> Prediction:
+        """All that comes after the inference."""
+        labels = self.labels_from(raw_output)
+        decision, reason = decide(self.contract.decision, [label.score for label in labels])
+        return Prediction(
+            image=prepared.name,
+            model=self.contract.model_id,
+            labels=labels,
+            groups=group_scores(labels),
+            decision=decision,
+            reason=reason,
+            elapsed_ms=prepared.watch.result(),
+            describe_runtime=self.describe_runtime,
+            notes=tuple(prepared.notes),
+        )
 
     def input_tensor(self, pixels_u8: bytes) -> bytes:
         """The bytes of the input tensor, from height_px * width_px * 3 RGB bytes."""
@@ -124,8 +150,9 @@ class Classifier:
         }
 
     def close(self) -> None:
-        """Frees the engine; a second call does nothing."""
-        self.engine.close()
+        """Frees the engine, after the inference that is going on; a second call does nothing."""
+        with self._turn:
+            self.engine.close()
 
     def __enter__(self) -> Classifier:
         return self
@@ -135,21 +162,18 @@ class Classifier:
     ) -> None:
         self.close()
 
-    def _prediction(self, name: str, labels: tuple[ScoredLabel, ...], watch: _Stopwatch) -> Prediction:
-        decision, reason = decide(self.contract.decision, [label.score for label in labels])
-        return Prediction(
-            image=name,
-            model=self.contract.model_id,
-            labels=labels,
-            groups=group_scores(labels),
-            decision=decision,
-            reason=reason,
-            elapsed_ms=watch.result(),
-            describe_runtime=self.describe_runtime,
-        )
+
+class Prepared:
+    """A photo that is ready for the inference."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.notes: list[str] = []
+        self.input_tensor = b""
+        self.watch = Stopwatch()
 
 
-class _Stopwatch:
+class Stopwatch:
     """Milliseconds between laps."""
 
     def __init__(self) -> None:
@@ -157,9 +181,15 @@ class _Stopwatch:
         self._laps: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
+        """Gives `stage` the time since the last lap."""
         now = perf_counter()
         self._laps[stage] = round((now - self._last) * 1000, 3)
         self._last = now
 
+    def skip(self) -> None:
+        """What passed since the last lap belongs to none: waiting."""
+        self._last = perf_counter()
+
     def result(self) -> dict[str, float]:
+        """By stage, and `total`."""
         return {**self._laps, "total": round((perf_counter() - self._start) * 1000, 3)}

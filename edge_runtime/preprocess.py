@@ -12,7 +12,9 @@ What each kind of picture becomes:
     BMP         any
     alpha       blended over white: alpha channels, palettes with transparency, PNG's transparent colour
     EXIF        orientation 1 to 8 is applied; a missing, damaged or other value counts as 1. XMP is not looked at
-Refused: every other format (GIF, HEIC, ...), whatever the file's name; floating-point, signed and 32-bit samples, which
+    profiles    an ICC profile that is not sRGB's is converted to sRGB (`color.py`); one that is damaged is noted
+    HEIC        its first picture, where pillow-heif is installed
+Refused: every other format (GIF, AVIF, ...), whatever the file's name; floating-point, signed and 32-bit samples, which
 have no known range; 16-bit PNG with a transparent colour; more than MAX_PIXELS, before anything is decoded.
 """
 
@@ -26,13 +28,15 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from edge_runtime.color import to_srgb
 from edge_runtime.contract import Geometry, InputSpec, ModelContract, Normalization
 from edge_runtime.errors import ImageTooLarge, ImageUnreadable, ModelMismatch
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
-# Content decides the format, never the file's name. HEIC and others are refused with this list in the message.
+# Content decides the format, never the file's name. Others are refused with this list in the message. HEIC comes on top
+# where pillow-heif is installed.
 ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 # 12,000 x 10,000: beyond any phone, and 360 MB decoded. Pillow itself only warns between one and two times its limit.
 MAX_PIXELS = 120_000_000
@@ -40,11 +44,13 @@ MAX_PIXELS = 120_000_000
 # To name what was given instead of a photo: bytes, where they stand, what they are.
 _REFUSED_SIGNATURES = (
     (0, b"GIF8", "a GIF"),
-    (4, b"ftyp", "HEIC, AVIF or a video"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftyp", "a video"),
     (0, b"%PDF", "a PDF"),
     (0, b"TFL3", "a model"),
     (4, b"TFL3", "a model"),
 )
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 _PLAIN_MODES = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")
 _ORIENTATION_TAG = 0x0112
@@ -77,13 +83,17 @@ _DECODER_ERRORS = (
 )
 
 
-def decode_rgb(photo: bytes, contract: ModelContract, *, name: str = "photo") -> Image.Image:
-    """Decodes a photo to upright 8-bit RGB.
+def decode_rgb(
+    photo: bytes, contract: ModelContract, *, name: str = "photo", notes: list[str] | None = None
+) -> Image.Image:
+    """Decodes a photo to upright 8-bit sRGB.
 
     Args:
         photo: The bytes of a JPEG, PNG, WebP, BMP or TIFF file.
         contract: Its input and geometry say how alpha, EXIF and decode scaling are treated.
         name: Named in errors.
+        notes: What the reader of the answer should know of the file is appended here: further frames that were left
+            out, a colour profile that could not be applied.
 
     Returns:
         An image of mode RGB.
@@ -104,8 +114,10 @@ def decode_rgb(photo: bytes, contract: ModelContract, *, name: str = "photo") ->
             )
         if contract.geometry.decode_scaling == "jpeg_dct":
             _scale_jpeg_decoding(image, contract)
+        notes = [] if notes is None else notes
+        notes += _further_frames(image, photo)
         image.load()
-        return _to_rgb(_upright(image), is_16_bit_png=_is_16_bit_png(photo), name=name)
+        return _to_rgb(_upright(image), is_16_bit_png=_is_16_bit_png(photo), name=name, notes=notes)
     except _DECODER_ERRORS as error:
         raise ImageUnreadable(
             f"{name}: the image is damaged or incomplete",
@@ -141,6 +153,8 @@ def _open(photo: bytes, name: str) -> ImageFile:
         from PIL.TiffImagePlugin import TiffImageFile
 
         return TiffImageFile(file)
+    if photo[4:8] == b"ftyp" and photo[8:12] in _HEIF_BRANDS:
+        return _open_heif(file, name)
     kinds = (kind for at, mark, kind in _REFUSED_SIGNATURES if photo[at : at + len(mark)] == mark)
     raise ImageUnreadable(
         f"{name}: not an image of an accepted format",
@@ -148,6 +162,45 @@ def _open(photo: bytes, name: str) -> ImageFile:
         expected=", ".join(ACCEPTED_FORMATS),
         fix="convert the photo to JPEG or PNG",
     )
+
+
+def _open_heif(file: io.BytesIO, name: str) -> ImageFile:
+    try:
+        from pillow_heif import HeifImageFile  # type: ignore[import-not-found, unused-ignore]
+    except ImportError as error:
+        raise ImageUnreadable(
+            f"{name}: not an image of an accepted format",
+            found="HEIC, and no pillow-heif to read it",
+            expected=", ".join(ACCEPTED_FORMATS),
+            fix="pip install pillow-heif, or convert the photo to JPEG",
+        ) from error
+    opened: ImageFile = HeifImageFile(file)
+    return opened
+
+
+def _further_frames(image: ImageFile, photo: bytes) -> list[str]:
+    """A note where the file holds more than the picture that is taken."""
+    if image.format == "TIFF":
+        # Not Pillow's n_frames, which reads every page.
+        several, what = _tiff_goes_on(photo), "pages"
+    elif image.format == "JPEG":
+        # A second picture in a JPEG (MPO) is a preview, a depth or a gain map.
+        return []
+    else:
+        several, what = getattr(image, "n_frames", 1) > 1, "frames"
+    return [f"the file has several {what}, the first was taken"] if several else []
+
+
+def _tiff_goes_on(photo: bytes) -> bool:
+    """Whether another directory follows the first."""
+    order = "<" if photo.startswith(b"II") else ">"
+    offset, count, entry_bytes = ("Q", "Q", 20) if photo[2:4].strip(b"\0") == b"+" else ("I", "H", 12)
+    (first,) = struct.unpack_from(order + offset, photo, 8 if offset == "Q" else 4)
+    (entries,) = struct.unpack_from(order + count, photo, first)
+    after = first + struct.calcsize(count) + entries * entry_bytes
+    if after + struct.calcsize(offset) > len(photo):
+        return False
+    return bool(struct.unpack_from(order + offset, photo, after)[0])
 
 
 def _scale_jpeg_decoding(image: ImageFile, contract: ModelContract) -> None:
@@ -165,7 +218,7 @@ def _upright(image: ImageFile) -> Image.Image:
         # Pillow turns TIFFs itself while loading and then drops the tag; releases that do not leave it here.
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     else:
-        orientation = exif_orientation(image.info.get("exif", b""))
+        orientation = exif_orientation(image.info.get("exif") or b"")
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
@@ -195,21 +248,33 @@ def _is_16_bit_png(photo: bytes) -> bool:
     return photo.startswith(b"\x89PNG") and photo[24:25] == b"\x10"
 
 
-def _to_rgb(image: Image.Image, *, is_16_bit_png: bool, name: str) -> Image.Image:
-    """8-bit RGB from any accepted mode; the module's docstring says how."""
+def _to_rgb(image: Image.Image, *, is_16_bit_png: bool, name: str, notes: list[str]) -> Image.Image:
+    """8-bit sRGB from any accepted mode; the module's docstring says how."""
     transparent_color = "transparency" in image.info
+    profile = image.info.get("icc_profile") or b""
     if is_16_bit_png and transparent_color:
         # The colour has 16 bits and the pixels no longer have; comparing high bytes would make other colours vanish.
         raise _unknown_samples("16-bit samples with a transparent colour", name)
     if image.mode.startswith("I"):
-        return _high_bytes(image, is_16_bit_png, name).convert("RGB")
+        return _in_srgb(_high_bytes(image, is_16_bit_png, name), profile, notes)
     if image.mode in _ALPHA_MODES or (transparent_color and image.mode in _PLAIN_MODES):
-        image = image.convert("RGBA")
+        is_grey = image.mode in ("LA", "La") or (transparent_color and image.mode in ("1", "L"))
+        alpha = image.convert("RGBA").getchannel("A")
+        opaque = _in_srgb(image.convert("RGBA").convert("L" if is_grey else "RGB"), profile, notes)
         flat = Image.new("RGB", image.size, (255, 255, 255))
-        flat.paste(image, mask=image.getchannel("A"))
+        flat.paste(opaque, mask=alpha)
         return flat
     if image.mode not in _PLAIN_MODES:
         raise _unknown_samples(f"samples of mode {image.mode}", name)
+    if profile and image.mode not in ("RGB", "L", "CMYK"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    return _in_srgb(image, profile, notes)
+
+
+def _in_srgb(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
+    if profile:
+        image, note = to_srgb(image, profile)
+        notes += [note] if note else []
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

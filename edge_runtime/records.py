@@ -1,9 +1,9 @@
 """`dataclass(frozen=True)` whose machinery is built when somebody asks for it. stdlib only.
 
 `dataclasses` imports `inspect`, `ast` and `dis` and compiles five methods for every class: a tenth of an
-`edge-classify` on one photo, more than the inference. The classes on its road need `__init__`, equality, a hash and a repr, which are
-written out here once for all of them. To everybody else they are dataclasses: `dataclasses.replace`, `asdict`, `fields`
-and `is_dataclass` work, and type checkers see the standard library's decorator.
+`edge-classify` on one photo, more than the inference. The classes on its road need `__init__`, equality, a hash and a
+repr, which are written out here once for all of them. To everybody else they are dataclasses: `dataclasses.replace`,
+`asdict`, `fields` and `is_dataclass` work, and type checkers see the standard library's decorator.
 """
 
 from __future__ import annotations

@@ -50,9 +50,11 @@ class Prediction:
     """Milliseconds by stage, and `total`."""
     describe_runtime: Callable[[], dict[str, Any]]
     """Behind `runtime`; called late, because the model's sha256 costs more than an inference."""
+    notes: tuple[str, ...] = ()
+    """What was left out or not applied while reading the file: further frames, a damaged colour profile."""
 
     # Two predictions are equal when they say the same; a closure says nothing.
-    COMPARED = ("image", "model", "labels", "groups", "decision", "reason", "elapsed_ms")
+    COMPARED = ("image", "model", "labels", "groups", "decision", "reason", "elapsed_ms", "notes")
 
     @property
     def runtime(self) -> dict[str, Any]:
@@ -101,6 +103,7 @@ class Prediction:
             "groups": self.groups,
             "decision": self.decision,
             "reason": self.reason,
+            "notes": list(self.notes),
             "elapsed_ms": self.elapsed_ms,
             "runtime": self.runtime,
         }
@@ -121,6 +124,7 @@ class Prediction:
         lines += [f"  {label.code:<{width}}  {label.score:6.1%}  {label.name}" for label in shown]
         lines.append("  groups: " + ", ".join(f"{group} {score:.1%}" for group, score in self.groups.items()))
         lines.append(f"  decision: {self.decision} ({self.reason})")
+        lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
 

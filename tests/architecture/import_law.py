@@ -37,6 +37,9 @@ _EDGE = {"edge_runtime": EVERYTHING}
 # The longest matching path rules. ARCHITECTURE's table, plus what single files promise in their first line.
 LAWS: Mapping[str, Law] = {
     "edge_runtime": Law(_EDGE, frozenset({"PIL"})),
+    "edge_runtime/preprocess.py": Law(
+        _EDGE, frozenset({"PIL", "pillow_heif"}), lazily=frozenset({"pillow_heif"})
+    ),
     "edge_runtime/contract.py": Law(_EDGE, frozenset()),
     "edge_runtime/errors.py": Law(_EDGE, frozenset()),
     "edge_runtime/model_file.py": Law(_EDGE, frozenset()),
@@ -59,6 +62,12 @@ LAWS: Mapping[str, Law] = {
         frozenset({"ai_edge_litert", "numpy"}),
         lazily=frozenset({"ai_edge_litert"}),
     ),
+    # Looks at inner tensors, which only LiteRT's Interpreter shows; no device has to.
+    "convert/layer_probe.py": Law(
+        {"edge_runtime": _EDGE_PARTS_FOR_CONVERT},
+        frozenset({"ai_edge_litert", "numpy"}),
+        lazily=frozenset({"ai_edge_litert"}),
+    ),
     "train": Law(
         {"train": EVERYTHING, "edge_runtime": _EDGE_PARTS_FOR_TRAIN},
         TENSORFLOW | WORKSHOP | {"matplotlib", "pandas"},
@@ -77,7 +86,8 @@ LAWS: Mapping[str, Law] = {
         },
         TENSORFLOW
         | WORKSHOP
-        | {"_pytest", "ai_edge_litert", "flatbuffers", "matplotlib", "pandas", "pytest", "tflite_runtime"},
+        | {"_pytest", "ai_edge_litert", "flatbuffers", "matplotlib", "pandas", "pytest", "tflite_runtime"}
+        | {"cryptography", "pillow_heif"},
     ),
 }
 
