@@ -135,6 +135,12 @@ class _Table:
             raise _Malformed(f"string {number} of table {self.name} is too long or does not end")
         return self.data[start : start + count]
 
+    def required_text(self, number: int) -> bytes:
+        """A string field that must be there: LiteRT 2.3.0 ends the process where a signature lacks a name."""
+        if self.target(number) is None:
+            raise _Malformed(f"string {number} of table {self.name} is missing")
+        return self.text(number)
+
 
 def walk_model(data: bytes, *, where: str, end: int | None = None) -> ModelStructure:
     """Checks the structure of a .tflite.
@@ -186,12 +192,12 @@ def _walk_root(root: _Table) -> ModelStructure:
     for signature in root.children(7, "SignatureDef"):
         index = signature.scalar(4, "I")
         _require_index(index, len(subgraphs), signature.name, "subgraph")
-        signature.text(2)
+        signature.required_text(2)
         # Subgraph and signature number inputs 1 and 0, outputs 2 and 1.
         for number in (0, 1):
             ends = subgraphs[index].numbers(number + 1, "i")
             for entry in signature.children(number, "TensorMap"):
-                entry.text(0)
+                entry.required_text(0)
                 if entry.scalar(1, "I") not in ends:
                     raise _Malformed(
                         f"{entry.name} of {signature.name} is no input or output of its subgraph"

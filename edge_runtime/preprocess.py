@@ -106,18 +106,16 @@ def decode_rgb(
         image = _open(photo, name)
         width_px, height_px = image.size
         if width_px * height_px > MAX_PIXELS:
-            raise ImageTooLarge(
-                f"{name}: the image has too many pixels",
-                found=f"{width_px} x {height_px} pixels",
-                expected=f"at most {MAX_PIXELS:,} pixels",
-                fix="crop or shrink the photo first",
-            )
+            raise _too_large(name, f"{width_px} x {height_px} pixels")
         if contract.geometry.decode_scaling == "jpeg_dct":
             _scale_jpeg_decoding(image, contract)
         notes = [] if notes is None else notes
         notes += _further_frames(image, photo)
         image.load()
         return _to_rgb(_upright(image), is_16_bit_png=_is_16_bit_png(photo), name=name, notes=notes)
+    except Image.DecompressionBombError as error:
+        # Some of Pillow's plugins look at its own limit while they read the header.
+        raise _too_large(name, str(error)) from error
     except _DECODER_ERRORS as error:
         raise ImageUnreadable(
             f"{name}: the image is damaged or incomplete",
@@ -161,6 +159,15 @@ def _open(photo: bytes, name: str) -> ImageFile:
         found=next(kinds, f"{len(photo)} bytes that begin with {photo[:8]!r}"),
         expected=", ".join(ACCEPTED_FORMATS),
         fix="convert the photo to JPEG or PNG",
+    )
+
+
+def _too_large(name: str, found: str) -> ImageTooLarge:
+    return ImageTooLarge(
+        f"{name}: the image has too many pixels",
+        found=found,
+        expected=f"at most {MAX_PIXELS:,} pixels",
+        fix="crop or shrink the photo first",
     )
 
 

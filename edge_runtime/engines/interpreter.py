@@ -73,9 +73,17 @@ class InterpreterEngine:
             values = np.frombuffer(input_tensor, self.input.dtype).reshape(self.input.shape)
             self._interpreter.set_tensor(self._source, values)
             self._interpreter.invoke()
-            return bytes(self._interpreter.get_tensor(self._sink).tobytes())
+            raw_output = bytes(self._interpreter.get_tensor(self._sink).tobytes())
         except LIBRARY_ERRORS as error:
             raise broken(self.name, "fails to run the model", error) from error
+        if len(raw_output) != self.output.nbytes:
+            raise InterpreterBroken(
+                "the model's operators give another output than its tensor says",
+                found=f"{len(raw_output)} bytes",
+                expected=f"{self.output.nbytes} bytes: {self.output}",
+                fix="copy the model again, or convert it again",
+            )
+        return raw_output
 
     def close(self) -> None:
         """Lets the Interpreter go; a second call does nothing."""

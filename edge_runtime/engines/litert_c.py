@@ -60,6 +60,10 @@ class _RankedTensorType(ctypes.Structure):
     ]
 
 
+class _Layout(ctypes.Structure):
+    _fields_ = _RankedTensorType._fields_[1:]
+
+
 class _PerTensorQuantization(ctypes.Structure):
     _fields_ = [("scale", ctypes.c_float), ("zero_point", c_int64)]
 
@@ -82,6 +86,9 @@ _FUNCTIONS: dict[str, list[Any]] = {
     "LiteRtGetRankedTensorType": [c_void_p, POINTER(_RankedTensorType)],
     "LiteRtGetQuantizationTypeId": [c_void_p, POINTER(c_int)],
     "LiteRtGetPerTensorQuantization": [c_void_p, POINTER(_PerTensorQuantization)],
+    "LiteRtGetCompiledModelOutputTensorLayouts": [
+        c_void_p, c_size_t, c_size_t, POINTER(_Layout), ctypes.c_bool,
+    ],
     "LiteRtGetCompiledModelInputBufferRequirements": [c_void_p, c_size_t, c_size_t, _HANDLE_OUT],
     "LiteRtGetCompiledModelOutputBufferRequirements": [c_void_p, c_size_t, c_size_t, _HANDLE_OUT],
     "LiteRtCreateManagedTensorBufferFromRequirements": [
@@ -243,8 +250,26 @@ class LiteRtC:
         self._compiled = self._own(
             "CompiledModel", "LiteRtCreateCompiledModel", self._environment, model, self._create_options()
         )
+        self._check_output_shape()
         self._input, self._input_bytes = self._create_buffer("Input", input_types[0], self.input)
         self._output, self._output_bytes = self._create_buffer("Output", output_types[0], self.output)
+
+    def _check_output_shape(self) -> None:
+        """Refuses a model whose operators make more, or less, than its output tensor says.
+
+        Operators shape their outputs by their inputs, and LiteRT 2.3.0 writes what comes out into a buffer of the size
+        that the file says, past its end.
+        """
+        layout = _Layout()
+        self._call("LiteRtGetCompiledModelOutputTensorLayouts", self._compiled, 0, 1, byref(layout), True)
+        shape = tuple(layout.dimensions[: layout.rank_and_strides & 0x7F])
+        if shape != self.output.shape:
+            raise InterpreterBroken(
+                "the model's operators give another output than its tensor says",
+                found=f"{list(shape)}",
+                expected=f"{list(self.output.shape)}",
+                fix="copy the model again, or convert it again",
+            )
 
     def _create_environment(self) -> c_void_p:
         # Only the CPU is registered: by default LiteRT also loads its 20 MB GPU library. Its INFO lines stay away.

@@ -1,0 +1,74 @@
+"""A short run of the fuzzers, the fuzzers' own test, and photos cut short."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge_runtime.contract import ModelContract
+from edge_runtime.errors import ImageError
+from edge_runtime.model_file import open_model
+from edge_runtime.preprocess import decode_rgb
+from tests.edge_runtime import fuzz
+from tests.fixtures import FIXTURES
+
+SEED = 20261124
+MODELS, PHOTOS = 600, 800
+# A truncated file lacks pixels. The last bytes of some formats hold none: a trailer, a directory, a second page.
+CUTS = [fraction / 20 for fraction in range(1, 17)]
+
+
+@pytest.mark.parametrize(("kind", "count"), [("models", MODELS), ("photos", PHOTOS)])
+def test_mutations_are_answered_or_refused_in_our_words(kind: str, count: int) -> None:
+    outcomes, wrong = fuzz.run(kind, SEED, count)
+    assert wrong == {}
+    assert sum(outcomes.values()) == count
+    # Neither refused at the door, all of them, nor all let through.
+    assert 0.1 * count < outcomes["answered"] < 0.8 * count
+    assert len(outcomes) >= 2
+
+
+# Seed 1 of the long run, by what ended the process: a signature entry without its name, and operators whose output is
+# larger than the output tensor.
+FOUND = {8787: "not-a-tflite", 37824: "not-a-tflite", 34031: "interpreter-broken", 35065: "interpreter-broken"}
+
+
+@pytest.mark.parametrize("index", FOUND)
+def test_what_the_long_run_found_stays_refused(index: int) -> None:
+    assert fuzz.try_model(fuzz.model_case(1, index)) == FOUND[index]
+
+
+def test_the_fuzzer_sees_every_crime() -> None:
+    outcomes, wrong = fuzz.run("crimes", 1, 7, hang_s=5.0)
+    assert [what.partition(":")[0] for what in wrong.values()] == [
+        "WRONG death",
+        "WRONG KeyError",
+        "WRONG hang",
+        "WRONG silent image",
+        "WRONG death",
+    ]
+    assert list(wrong) == [1, 2, 3, 4, 6] and "SIGSEGV" in wrong[1]
+    assert outcomes["answered"] == 2
+
+
+def test_a_case_is_the_same_bytes_every_time() -> None:
+    for make in (fuzz.model_case, fuzz.photo_case):
+        assert make(3, 50) == make(3, 50) != make(3, 51)
+
+
+@pytest.mark.parametrize("index", range(len(fuzz.photo_bases())))
+def test_a_truncated_photo_is_refused(index: int) -> None:
+    contract: ModelContract = open_model(FIXTURES / "tiny_uint8.tflite").contract
+    photo = fuzz.photo_bases()[index]
+    if len(photo) < 500:
+        pytest.skip("a few pixels end long before the file does")
+    # Of several pages or frames only the first is owed; a TIFF's directory may stand before or after its pixels.
+    several = bool(decoded_notes(photo, contract))
+    for cut in CUTS[: len(CUTS) // 2 if several else None]:
+        with pytest.raises(ImageError):
+            decode_rgb(photo[: int(len(photo) * cut)], contract)
+
+
+def decoded_notes(photo: bytes, contract: ModelContract) -> list[str]:
+    notes: list[str] = []
+    decode_rgb(photo, contract, notes=notes)
+    return notes
