@@ -134,8 +134,8 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
             found=f"no {', no '.join(missing)}",
             fix="let training finish: `python -m train CONFIG --workdir` with the same folder resumes it",
         )
-    run = _read_object(folder / "run.json")
-    config = _read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
+    run = read_object(folder / "run.json")
+    config = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
     contract_path = folder / "contract.json"
     contract = ModelContract.from_json(contract_path.read_bytes(), where=str(contract_path))
     if run.get("status") != FINISHED:
@@ -152,13 +152,18 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
             expected="a run whose figures hold for one view of its model",
             fix="train with another config",
         )
-    root = _find_root(run, data, folder)
+    root = find_root(run, data, folder)
     photos = _read_manifest(folder / "manifest.csv", root, contract, run["data"]["name"])
     _require_files(photos, root)
     return Run(folder, run, config, contract, photos)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object of a run directory.
+
+    Raises:
+        RunInvalid: It is no JSON object.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -168,7 +173,17 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _find_root(run: dict[str, Any], data: Path | None, folder: Path) -> Path:
+def find_root(run: dict[str, Any], data: Path | None, folder: Path) -> Path:
+    """The folder to which a run's photo paths are relative.
+
+    Args:
+        run: run.json.
+        data: As `read_run`.
+        folder: RUN, named in errors.
+
+    Raises:
+        RunInvalid: None of the candidates is a folder, or run.json names no data.
+    """
     section = run.get("data")
     if not isinstance(section, dict) or not isinstance(section.get("name"), str):
         raise RunInvalid(

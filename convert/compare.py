@@ -1,0 +1,226 @@
+"""`python -m convert.compare MODEL MODEL ... --data MANIFEST`: which .tflite to ship, compared on the same photos.
+
+Every model answers every photo as a device would; all are compared with the first one. A table goes to the terminal,
+DIR/report.json holds every figure, and DIR/report.html is the page to look at. Ctrl-C keeps what there is.
+
+Exit status: 0 compared; 1 compared, but a model is not what it says it is, or photos are unreadable; 2 usage or data;
+3 a model cannot be used; 130 interrupted, with a report on the photos answered so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from convert.answers import Answer, Workers
+from convert.files import json_text, whole_files
+from convert.photo_list import PhotoList, draw_photos, read_photo_list
+from convert.run_directory import Photo
+from edge_runtime.errors import EXIT_OK, DataInvalid, EdgeError, ModelMismatch, UsageError
+from edge_runtime.model_file import ModelFile, open_model
+
+EXIT_DOUBTFUL = 1
+EXIT_INTERRUPTED = 130
+REPORT_NAME, PAGE_NAME = "report.json", "report.html"
+BENCH_RUNS = 20
+# An interrupted comparison of fewer photos says nothing.
+LEAST_PHOTOS = 20
+
+
+@dataclass
+class Measured:
+    """What came back from the models, in the order in which photos were drawn."""
+
+    photos: tuple[Photo, ...]
+    answers: dict[int, Answer] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    """photo_id to why it could not be answered."""
+    bench_ms: list[list[float]] = field(default_factory=list)
+    """By model: one photo, one thread, again and again, nothing beside it."""
+    answering_seconds: float = 0.0
+    workers: int = 1
+    interrupted: bool = False
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; see the module's head for its exit status."""
+    arguments = _parser().parse_args(argv)
+    started = time.monotonic()
+    try:
+        models = [open_model(path) for path in arguments.models]
+        _require_comparable(models)
+        codes = [label.code for label in models[0].contract.labels]
+        listed = read_photo_list(arguments.data, codes, root=arguments.photos, split=arguments.split)
+        drawn = draw_photos(listed.photos, arguments.limit, arguments.seed)
+        _require_out(arguments.out)
+        measured = measure(arguments.models, drawn, workers=arguments.workers)
+        return _report(arguments, models, listed, measured, started)
+    except EdgeError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        print(f"error: {error}; nothing was written", file=sys.stderr)
+        return UsageError.exit_status
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def measure(models: Sequence[Path], photos: Sequence[Photo], *, workers: int | None = None) -> Measured:
+    """Asks every model every photo, in as many processes as there are cores.
+
+    Args:
+        models: Paths of .tflite files that open.
+        photos: In the order in which they are asked.
+        workers: Processes.
+
+    Returns:
+        What was answered; everything, unless Ctrl-C came.
+
+    Raises:
+        InterpreterBroken: A process died.
+    """
+    from tqdm import tqdm
+
+    measured = Measured(tuple(photos))
+    with Workers(models, workers) as pool:
+        measured.workers = pool.count
+        start = time.monotonic()
+        answering = pool.answer([photo.path for photo in photos])
+        with _keeping_what_is_there(measured):
+            for answer in tqdm(answering, total=len(photos), desc="photos", unit="photo", mininterval=0.5):
+                if answer.problem:
+                    measured.failures[photos[answer.index].photo_id] = answer.problem
+                else:
+                    measured.answers[answer.index] = answer
+        measured.answering_seconds = time.monotonic() - start
+        if measured.answers and not measured.interrupted:
+            some = photos[min(measured.answers)]
+            with _keeping_what_is_there(measured):
+                measured.bench_ms = pool.bench(some.path, BENCH_RUNS)
+    return measured
+
+
+@contextmanager
+def _keeping_what_is_there(measured: Measured) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        measured.interrupted = True
+
+
+def _require_comparable(models: Sequence[ModelFile]) -> None:
+    if len(models) < 2:
+        raise UsageError("a comparison needs two models", found="one", fix="name another .tflite file")
+    first = models[0]
+    wanted = {label.code for label in first.contract.labels}
+    for model in models[1:]:
+        if {label.code for label in model.contract.labels} != wanted:
+            raise ModelMismatch(
+                f"{model.path}: answers other questions than {first.path}",
+                found=", ".join(label.code for label in model.contract.labels),
+                expected=", ".join(label.code for label in first.contract.labels),
+                fix="compare models of the same labels",
+            )
+
+
+def _require_out(out: Path) -> None:
+    """Refuses, before minutes are spent, a folder that cannot be made."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(
+            "--out is no folder", found=str(out), expected="a folder for report.json and report.html"
+        )
+    if not out.parent.is_dir():
+        raise UsageError("--out's parent does not exist", found=str(out.parent), fix="make the folder first")
+
+
+def _report(
+    arguments: argparse.Namespace,
+    models: Sequence[ModelFile],
+    listed: PhotoList,
+    measured: Measured,
+    started: float,
+) -> int:
+    if len(measured.answers) < min(LEAST_PHOTOS, len(measured.photos)) and measured.interrupted:
+        print("interrupted before enough photos were answered; nothing was written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    if not measured.answers:
+        raise DataInvalid(
+            f"{listed.manifest}: no photo could be read",
+            found=next(iter(measured.failures.values())),
+            expected=f"photos in {listed.root}",
+            fix="name their folder with --photos DIR",
+        )
+    # Late: scikit-learn's import takes seconds, and the workers need none of it.
+    from convert.compare_page import make_page
+    from convert.comparison import build_report
+    from convert.summary import terminal_summary
+
+    report = build_report(models, listed, measured, layer_photos=0 if arguments.no_layers else None)
+    report["timing"]["total_seconds"] = round(time.monotonic() - started, 2)
+    page = make_page(report, models[0].contract, measured.photos, thumbnails=not arguments.no_photos)
+    arguments.out.mkdir(exist_ok=True)
+    paths = [arguments.out / REPORT_NAME, arguments.out / PAGE_NAME]
+    with whole_files(paths) as (json_file, html_file):
+        json_file.write_text(json_text(report), encoding="utf-8")
+        html_file.write_text(page, encoding="utf-8")
+    print(terminal_summary(report))
+    print(f"\n{paths[0]}\n{paths[1]}")
+    if measured.interrupted:
+        return EXIT_INTERRUPTED
+    doubtful = measured.failures or any(model["caught"] for model in report["models"])
+    return EXIT_DOUBTFUL if doubtful else EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m convert.compare",
+        description="Compares .tflite files with the first of them on the same photos.",
+        epilog="Exit status: 0 compared; 1 a model is not what it says it is, or photos are unreadable; 2 usage or "
+        "data; 3 a model cannot be used; 130 interrupted, with a report on the photos answered so far.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "models", nargs="+", type=Path, metavar="MODEL", help="a .tflite; the first is the reference"
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="MANIFEST",
+        help="a CSV with columns path and label (photo_id, group_id, split, sex, age, site where known), or a run",
+    )  # fmt: skip
+    parser.add_argument(
+        "--photos",
+        type=Path,
+        metavar="DIR",
+        help="to which the paths are relative, if not where the run says",
+    )
+    parser.add_argument(
+        "--split", metavar="NAME", help="which photos: test (default, where there is one), val, all"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("comparison"), metavar="DIR",
+        help=f"folder for {REPORT_NAME} and {PAGE_NAME} (default: comparison)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--limit", type=_positive, metavar="N", help="at most so many photos, drawn at random"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the photos' order (default: 0)")
+    parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one a core)")
+    parser.add_argument("--no-layers", action="store_true", help="no signal-to-noise ratio layer by layer")
+    parser.add_argument("--no-photos", action="store_true", help="no thumbnails: the page can then be shared")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Is a model what it says it is? Its golden answers, its contract against the first's, its answers against the first's.
+
+Three things make a converted file lie while it runs well: another normalization, another order of labels, another
+crop. Each leaves a trace: golden pictures whose pixels or answers are not repeated, contracts of one run that differ,
+answers that are further apart than the recipe allows. numpy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from convert.golden import closing_engine, fill, run_raw
+from convert.paired import exchanged_labels
+from convert.recipes import INT8_PTQ_LIMITS, RECIPES, Limits
+from edge_runtime.contract import GoldenVector, ModelContract
+from edge_runtime.engines import Engine
+from edge_runtime.errors import EdgeError
+from edge_runtime.model_file import ModelFile
+from edge_runtime.preprocess import fit_pixels
+from train.metrics import FloatArray
+
+# Parts of the contract that make an answer what it is; two files of one run have them alike.
+ANSWER_PARTS = ("input", "geometry", "normalization", "output")
+
+
+def golden_problems(model: ModelFile) -> list[str]:
+    """What the file's own golden pictures say, as `edge-classify --self-check` would; empty if all is well."""
+    contract = model.contract
+    if not contract.golden:
+        return ["no golden pictures inside: nothing proves its normalization and crop"]
+    problems: dict[str, list[str]] = {}
+    try:
+        with closing_engine(model.data) as engine:
+            for vector in contract.golden:
+                if problem := _golden_problem(model, engine, vector):
+                    problems.setdefault(problem, []).append(vector.image)
+    except EdgeError as error:
+        problems[error.message] = ["self check"]
+    return [f"{', '.join(images)}: {problem}" for problem, images in problems.items()]
+
+
+def _golden_problem(model: ModelFile, engine: Engine, vector: GoldenVector) -> str:
+    picture = model.read_entry(vector.image)
+    if hashlib.sha256(picture).hexdigest() != vector.image_sha256:
+        return "not the picture of the contract"
+    pixels_u8 = fit_pixels(picture, model.contract, name=vector.image)
+    if hashlib.sha256(pixels_u8).hexdigest() != vector.pixels_sha256:
+        return "crop or size give other pixels than its maker got"
+    output = run_raw(engine, fill(engine, pixels_u8, model.contract))
+    difference = float(np.abs(np.subtract(output, vector.output)).max())
+    # Written so that a NaN fails.
+    if not difference <= vector.tolerance:
+        return (
+            f"the answer differs from its maker's by {difference:g} (tolerance {vector.tolerance:g}): another "
+            "normalization, or other weights"
+        )
+    return ""
+
+
+def contract_differences(first: ModelContract, second: ModelContract) -> list[str]:
+    """Where two contracts would make other pixels, other tensors or other names of one photo."""
+    found = []
+    for part in ANSWER_PARTS:
+        one, other = asdict(getattr(first, part)), asdict(getattr(second, part))
+        found += [
+            f"{part}.{name} is {other[name]}, not {one[name]}" for name in one if one[name] != other[name]
+        ]
+    codes = [[label.code for label in contract.labels] for contract in (first, second)]
+    if codes[0] != codes[1]:
+        found.append(f"labels stand in the order {', '.join(codes[1])}, not {', '.join(codes[0])}")
+    return found
+
+
+def same_network(first: ModelContract, second: ModelContract) -> bool:
+    """Whether two files claim to come from one run, so that only rounding may tell them apart."""
+    return first.provenance.run_id == second.provenance.run_id
+
+
+def limits_for(first: ModelContract, second: ModelContract) -> Limits:
+    """The wider of both recipes' limits; those of int8_ptq for a recipe that is not known."""
+    return max(
+        (
+            RECIPES[name].limits if name in RECIPES else INT8_PTQ_LIMITS
+            for name in (first.provenance.recipe, second.provenance.recipe)
+        ),
+        key=lambda limits: limits.max_balanced_accuracy_loss,
+    )
+
+
+def answer_problems(
+    first: ModelContract,
+    second: ModelContract,
+    scores: tuple[FloatArray, FloatArray],
+    pair: dict[str, Any],
+) -> list[str]:
+    """Whether the second's answers are too far from the first's to come from the same network.
+
+    Args:
+        first: Contract of the reference.
+        second: Contract of the other.
+        scores: Both [n, labels], in the reference's order of labels.
+        pair: What `paired.paired` found.
+    """
+    problems = []
+    codes = [label.code for label in first.labels]
+    if exchanged := exchanged_labels(*scores):
+        named = ", ".join(f"{codes[i]} for {codes[j]}" for i, j in exchanged.items())
+        problems.append(f"its answers fit the first model's much better with labels exchanged ({named})")
+    if not same_network(first, second):
+        return problems
+    limits = limits_for(first, second)
+    agreement, loss = pair["agreement"][0], -pair["difference"][0]
+    # Written so that a NaN fails.
+    if not agreement >= limits.min_agreement:
+        problems.append(
+            f"agrees on {100 * agreement:.1f} % of the answers; a conversion of the same run must reach "
+            f"{100 * limits.min_agreement:g} %"
+        )
+    if not loss <= limits.max_balanced_accuracy_loss:
+        problems.append(
+            f"loses {100 * loss:.1f} points; a conversion of the same run may lose "
+            f"{100 * limits.max_balanced_accuracy_loss:g}"
+        )
+    return problems

@@ -1,0 +1,151 @@
+"""Layer by layer: how much of each float tensor is left in the quantized one, and where the loss enters. numpy.
+
+Operators of both files are laid beside each other by kind and shape, QUANTIZE and DEQUANTIZE left out. Of each pair's
+output the signal-to-noise ratio is taken over photos: 10 log10 of (sum of the first's squares) / (sum of squared
+differences). An operator's own loss is what it adds to the noise-to-signal ratio of its noisiest input.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.tflite_file import Operator, TfliteFile
+
+ROOT = Path(__file__).parents[1]
+PHOTOS = 12
+PROBE_SECONDS = 300
+IGNORED = ("QUANTIZE", "DEQUANTIZE")
+# An operator that adds 1 % of the signal's power as noise: by itself it leaves 20 dB.
+LARGE_LOSS = 0.01
+# Below this share of operators that fit each other, two files are not the same network.
+LEAST_ALIGNED = 0.6
+# Of a tensor that is exactly alike, or without any signal.
+BEST_DB = 120.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One operator in both files."""
+
+    kind: str
+    name: str
+    shape: tuple[int, ...]
+    first: Operator
+    second: Operator
+
+
+def align(first: TfliteFile, second: TfliteFile) -> list[Pair]:
+    """Operators that stand for each other, in order; empty when the files are not the same network."""
+    operators = [
+        [operator for operator in file.operators if operator.kind not in IGNORED] for file in (first, second)
+    ]
+    files = (first, second)
+    keys = [
+        [(operator.kind, files[i].tensors[operator.outputs[0]].shape) for operator in operators[i]]
+        for i in (0, 1)
+    ]
+    matcher = difflib.SequenceMatcher(None, keys[0], keys[1], autojunk=False)
+    pairs = [
+        Pair(
+            operators[0][a + k].kind,
+            short_name(first.tensors[operators[0][a + k].outputs[0]].name),
+            first.tensors[operators[0][a + k].outputs[0]].shape,
+            operators[0][a + k],
+            operators[1][b + k],
+        )
+        for a, b, size in matcher.get_matching_blocks()
+        for k in range(size)
+    ]
+    return pairs if len(pairs) >= LEAST_ALIGNED * max(map(len, operators)) else []
+
+
+def short_name(tensor_name: str) -> str:
+    """`block_3_depthwise_relu` of `classifier/block_3_depthwise_relu/Relu6;classifier/...`."""
+    parts = [part for part in tensor_name.split(";")[0].split("/") if part]
+    if len(parts) >= 2 and parts[0] in ("classifier", "model"):
+        parts = parts[1:]
+    return parts[0].removeprefix("quant_") if parts else tensor_name
+
+
+def layer_report(first: TfliteFile, second: TfliteFile, photos: Sequence[Path]) -> dict[str, Any]:
+    """Signal-to-noise ratio of every operator's output that both files compute.
+
+    Returns:
+        `rows` in the order of the network, `photos`, `first_large_loss` (index in rows, or None); or `problem` where
+        nothing could be measured.
+    """
+    pairs = align(first, second)
+    if not pairs:
+        return {"problem": "the two files are not the same network", "rows": []}
+    question = {
+        "pairs": [[pair.first.outputs[0], pair.second.outputs[0]] for pair in pairs],
+        "photos": [str(path) for path in photos],
+    }
+    try:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "convert.layer_probe",
+                str(first.path.resolve()),
+                str(second.path.resolve()),
+            ],
+            cwd=ROOT,
+            input=json.dumps(question),
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"problem": f"no answer within {PROBE_SECONDS} s", "rows": []}
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        return {"problem": said[-1] if said else f"exit status {done.returncode}", "rows": []}
+    return {"photos": len(photos), **rows_of(pairs, json.loads(done.stdout))}
+
+
+def rows_of(pairs: Sequence[Pair], sums: dict[str, list[float]]) -> dict[str, Any]:
+    """Rows of a report from the probe's sums; apart from it, so that it can be tested on made-up sums."""
+    ratios: dict[int, float] = {}
+    rows: list[dict[str, Any]] = []
+    for i, pair in enumerate(pairs):
+        signal, power, cross, noise = (sums[name][i] for name in ("signal", "power", "cross", "noise"))
+        gain = cross / signal if signal else 1.0
+        is_logits = pair.kind == "FULLY_CONNECTED" and i + 1 < len(pairs) and pairs[i + 1].kind == "SOFTMAX"
+        if is_logits and gain > 0:
+            # Another temperature was folded in here, on purpose: compared at the same one.
+            noise = power / gain**2 - 2 * cross / gain + signal
+        ratio = max(noise, 0.0) / signal if signal else 0.0
+        entering = max((ratios.get(index, 0.0) for index in pair.first.inputs), default=0.0)
+        ratios[pair.first.outputs[0]] = ratio
+        rows.append(
+            {
+                "position": i,
+                "name": pair.name,
+                "kind": pair.kind,
+                "shape": list(pair.shape),
+                "snr_db": decibels(ratio),
+                "gain": gain,
+                "noise_to_signal": ratio,
+                "added": max(0.0, ratio - entering),
+            }
+        )
+    large = [row["position"] for row in rows if row["added"] >= LARGE_LOSS and row["kind"] != "SOFTMAX"]
+    return {"rows": rows, "first_large_loss": large[0] if large else None}
+
+
+def decibels(noise_to_signal: float) -> float:
+    """Signal-to-noise ratio in dB, at most BEST_DB."""
+    if noise_to_signal <= 0:
+        return BEST_DB
+    return float(min(BEST_DB, -10 * np.log10(noise_to_signal)))
