@@ -1,0 +1,245 @@
+package dermedge.core;
+
+import java.util.Arrays;
+import java.util.EnumMap;
+import java.util.EnumSet;
+import java.util.Map;
+import java.util.Set;
+
+/**
+ * Finds the best accelerator that gives the right answers and is worth it, and tells the truth about it.
+ *
+ * <p>A rung is accepted when the library opens it, every golden picture gets its golden answer, and a warm inference is
+ * faster than the CPU's. LiteRT runs a model wholly on the CPU without a word when a set that holds the CPU is asked
+ * for (LiteRT #7891, #8093), so opening alone proves nothing.
+ */
+public final class Ladder {
+    /** Less than this gain over the CPU is within a phone's noise, or the CPU itself under another name. */
+    static final double LEAST_GAIN = 1.2;
+
+    static final int WARM_UP_RUNS = 3;
+    static final int TIMED_RUNS = 11;
+
+    /** System.nanoTime, or a test's own. */
+    public interface Clock {
+        long nanoTime();
+    }
+
+    /** An engine that passed, and how it was found. */
+    public static final class Result {
+        public final Classifier classifier;
+        public final LadderReport report;
+
+        Result(Classifier classifier, LadderReport report) {
+            this.classifier = classifier;
+            this.report = report;
+        }
+    }
+
+    /** A rung that opened and answered. */
+    private static final class Open {
+        final Classifier classifier;
+        final SelfCheck check;
+        double medianMs = Double.NaN;
+
+        Open(Classifier classifier, SelfCheck check) {
+            this.classifier = classifier;
+            this.check = check;
+        }
+    }
+
+    private final ModelFile model;
+    private final EngineFactory factory;
+    private final LadderStore store;
+    private final Photo.PlatformDecoder decoder;
+    private final Clock clock;
+    private final Map<Rung, LadderReport.Step> steps = new EnumMap<Rung, LadderReport.Step>(Rung.class);
+
+    /** @param decoder for the classifier; null where only PNG is needed */
+    public Ladder(
+            ModelFile model, EngineFactory factory, LadderStore store, Photo.PlatformDecoder decoder, Clock clock) {
+        this.model = model;
+        this.factory = factory;
+        this.store = store;
+        this.decoder = decoder;
+        this.clock = clock;
+    }
+
+    /**
+     * Climbs down from the best requested rung to the first that passes; the CPU stands below every request.
+     *
+     * @throws EdgeException not even the CPU gives the golden answers
+     */
+    public Result climb(Set<Accelerator> requested) {
+        Rung remembered = store.decision(LadderReport.names(requested));
+        if (remembered != null && remembered != Rung.CPU && !store.crashedOn(remembered)) {
+            Result result = climbRemembered(requested, remembered);
+            if (result != null) {
+                return result;
+            }
+        }
+        return climbAll(requested);
+    }
+
+    private Result climbRemembered(Set<Accelerator> requested, Rung rung) {
+        steps.clear();
+        for (Rung other : Rung.values()) {
+            note(other, LadderReport.Verdict.NOT_NEEDED, "not tried: an earlier decision is remembered", Double.NaN);
+        }
+        Open open = tryRung(rung);
+        if (open == null) {
+            return null;
+        }
+        note(rung, LadderReport.Verdict.ACCEPTED, "accepted before; " + open.check, Double.NaN);
+        return new Result(open.classifier, report(requested, true));
+    }
+
+    private Result climbAll(Set<Accelerator> requested) {
+        steps.clear();
+        Set<Accelerator> listed = factory.available();
+        Open cpu = openCpu();
+        for (Rung rung : EnumSet.complementOf(EnumSet.of(Rung.CPU))) {
+            if (!requested.contains(rung.aim())) {
+                note(rung, LadderReport.Verdict.NOT_REQUESTED, "not requested", Double.NaN);
+            } else if (listed != null && !listed.contains(rung.aim())) {
+                note(rung, LadderReport.Verdict.NOT_LISTED, "the library lists no " + rung.aim(), Double.NaN);
+            } else if (store.crashedOn(rung)) {
+                note(rung, LadderReport.Verdict.CRASHED_BEFORE, "the app died on it the last time", Double.NaN);
+            } else {
+                Open open = tryRung(rung);
+                if (open != null && isWorthIt(rung, open, cpu)) {
+                    cpu.classifier.engine().close();
+                    note(Rung.CPU, LadderReport.Verdict.NOT_NEEDED, "the measure of the gain", cpu.medianMs);
+                    skipBelow(rung);
+                    return decide(requested, rung, open);
+                }
+            }
+        }
+        String before = store.crashedOn(Rung.CPU) ? "; the app died on it the last time" : "";
+        note(Rung.CPU, LadderReport.Verdict.ACCEPTED, cpu.check + before, cpu.medianMs);
+        return decide(requested, Rung.CPU, cpu);
+    }
+
+    private void skipBelow(Rung accepted) {
+        for (Rung rung : Rung.values()) {
+            if (!steps.containsKey(rung)) {
+                note(rung, LadderReport.Verdict.NOT_NEEDED, "not tried: " + accepted + " was accepted", Double.NaN);
+            }
+        }
+    }
+
+    private Result decide(Set<Accelerator> requested, Rung rung, Open open) {
+        store.decide(LadderReport.names(requested), rung);
+        return new Result(open.classifier, report(requested, false));
+    }
+
+    private LadderReport report(Set<Accelerator> requested, boolean remembered) {
+        return new LadderReport(
+                factory.runtime(), requested, new EnumMap<Rung, LadderReport.Step>(steps), remembered);
+    }
+
+    /** The CPU comes first: its answers and its speed are the measure of every other rung. */
+    private Open openCpu() {
+        Open cpu = tryRung(Rung.CPU);
+        if (cpu == null || !time(Rung.CPU, cpu)) {
+            throw new EdgeException(
+                    EdgeException.Code.INTERPRETER_BROKEN,
+                    "nothing on this device runs the model as it should",
+                    "cpu: " + steps.get(Rung.CPU).reason,
+                    "the golden answers on the CPU",
+                    "report the runtime and its version: " + factory.runtime());
+        }
+        return cpu;
+    }
+
+    /** Opens a rung and runs the golden pictures; null, and a note, when that fails. */
+    private Open tryRung(Rung rung) {
+        store.begin(rung);
+        Engine engine = null;
+        LadderReport.Verdict verdict = LadderReport.Verdict.REFUSED;
+        String reason;
+        try {
+            engine = factory.open(model, rung);
+            Classifier classifier = new Classifier(model, engine, decoder);
+            Open open = new Open(classifier, SelfCheck.run(classifier));
+            engine = null;
+            return open;
+        } catch (EdgeException error) {
+            boolean wrong = error.code() == EdgeException.Code.SELF_CHECK_FAILED;
+            verdict = wrong ? LadderReport.Verdict.WRONG_ANSWER : verdict;
+            reason = error.getMessage();
+        } catch (RuntimeException error) {
+            reason = error.toString();
+        } catch (LinkageError error) {
+            verdict = LadderReport.Verdict.LIBRARY_MISSING;
+            reason = "a library is missing: " + error;
+        } catch (OutOfMemoryError error) {
+            reason = "out of memory";
+        } finally {
+            if (engine != null) {
+                engine.close();
+            }
+            // Not reached when the process dies, which is what the marker is for.
+            store.end();
+        }
+        note(rung, verdict, reason, Double.NaN);
+        return null;
+    }
+
+    /** Whether an open rung is enough faster than the CPU; closes it when not. */
+    private boolean isWorthIt(Rung rung, Open open, Open cpu) {
+        String same = sameBits(open, cpu) ? ", and its answers have the CPU's bits" : "";
+        boolean done = time(rung, open);
+        if (done && open.medianMs * LEAST_GAIN <= cpu.medianMs) {
+            note(rung, LadderReport.Verdict.ACCEPTED, open.check.toString() + same, open.medianMs);
+            return true;
+        }
+        open.classifier.engine().close();
+        if (done) {
+            note(
+                    rung,
+                    LadderReport.Verdict.NO_GAIN,
+                    "not faster than the CPU: probably it is the CPU" + same,
+                    open.medianMs);
+        }
+        return false;
+    }
+
+    private static boolean sameBits(Open one, Open other) {
+        for (int i = 0; i < one.check.outputs().size(); i++) {
+            if (!Arrays.equals(one.check.outputs().get(i), other.check.outputs().get(i))) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    /** Measures the median of warm inferences; false, and a note, when one of them fails. */
+    private boolean time(Rung rung, Open open) {
+        byte[] input = open.check.inputs().get(0);
+        Engine engine = open.classifier.engine();
+        double[] milliseconds = new double[TIMED_RUNS];
+        store.begin(rung);
+        try {
+            for (int i = -WARM_UP_RUNS; i < TIMED_RUNS; i++) {
+                long start = clock.nanoTime();
+                engine.run(input);
+                if (i >= 0) {
+                    milliseconds[i] = (clock.nanoTime() - start) / 1e6;
+                }
+            }
+        } catch (RuntimeException error) {
+            note(rung, LadderReport.Verdict.REFUSED, "it answered once and then failed: " + error, Double.NaN);
+            return false;
+        } finally {
+            store.end();
+        }
+        Arrays.sort(milliseconds);
+        open.medianMs = milliseconds[TIMED_RUNS / 2];
+        return true;
+    }
+
+    private void note(Rung rung, LadderReport.Verdict verdict, String reason, double medianMs) {
+        steps.put(rung, new LadderReport.Step(rung, verdict, reason, medianMs));
+    }
+}

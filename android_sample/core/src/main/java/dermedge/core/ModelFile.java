@@ -1,0 +1,112 @@
+package dermedge.core;
+
+import java.util.Arrays;
+import java.util.List;
+
+/** A .tflite with its contract; `model_file.py` in Java. */
+public final class ModelFile {
+    /** As in Python; a phone has less room still. */
+    public static final int MAX_BYTES = 512 * 1024 * 1024;
+
+    private final String name;
+    private final byte[] data;
+    private final Contract contract;
+    private final TensorSpec input;
+    private final TensorSpec output;
+    private final String sha256;
+
+    private ModelFile(String name, byte[] data, Contract contract, TensorSpec[] ends) {
+        this.name = name;
+        this.data = data;
+        this.contract = contract;
+        this.input = ends[0];
+        this.output = ends[1];
+        this.sha256 = Bytes.sha256(data);
+    }
+
+    /** Opens a model from its bytes, which are kept and must not change; `name` is named in errors. */
+    public static ModelFile open(byte[] data, String name) {
+        if (data.length > MAX_BYTES) {
+            throw new EdgeException(
+                    EdgeException.Code.MODEL_TOO_LARGE,
+                    name + ": the model file is too large",
+                    data.length + " bytes",
+                    "at most " + MAX_BYTES + " bytes",
+                    "give a model for small devices");
+        }
+        ZipTail tail = new ZipTail(data, name);
+        TensorSpec[] ends = new Flatbuffer(data, tail.start(), name).ends();
+        Contract contract = readContract(tail, name);
+        TensorSpec.check(contract, ends[0], ends[1], name);
+        return new ModelFile(name, data, contract, ends);
+    }
+
+    private static Contract readContract(ZipTail tail, String name) {
+        byte[] text = tail.read(Contract.ENTRY);
+        if (text == null) {
+            throw new EdgeException(
+                    EdgeException.Code.CONTRACT_MISSING,
+                    name + ": the model carries no contract",
+                    "entries " + tail.names(),
+                    "a zip tail with the entry " + Contract.ENTRY,
+                    "convert the model with `python -m convert`");
+        }
+        Contract contract =
+                ContractReader.read(new String(text, ZipTail.UTF_8), name + ", entry " + Contract.ENTRY);
+        byte[] labels = tail.read(Contract.LABELS_ENTRY);
+        if (labels != null) {
+            String listed = new String(labels, ZipTail.UTF_8);
+            listed = listed.endsWith("\n") ? listed.substring(0, listed.length() - 1) : listed;
+            List<String> codes = Arrays.asList(listed.split("\n", -1));
+            if (!codes.equals(contract.codes())) {
+                throw new EdgeException(
+                        EdgeException.Code.CONTRACT_INVALID,
+                        name + ": " + Contract.LABELS_ENTRY + " and the contract name different labels",
+                        codes.toString(),
+                        contract.codes().toString(),
+                        "convert the model again with `python -m convert`");
+            }
+        }
+        return contract;
+    }
+
+    /** A stored entry of the zip tail, by name. */
+    public byte[] readEntry(String entry) {
+        byte[] content = new ZipTail(data, name).read(entry);
+        if (content == null) {
+            throw new EdgeException(
+                    EdgeException.Code.CONTRACT_INVALID,
+                    name + ": the model has no entry " + entry,
+                    "",
+                    entry,
+                    "convert the model again with `python -m convert`");
+        }
+        return content;
+    }
+
+    public String name() {
+        return name;
+    }
+
+    /** The whole file; not a copy. */
+    public byte[] data() {
+        return data;
+    }
+
+    public Contract contract() {
+        return contract;
+    }
+
+    public TensorSpec input() {
+        return input;
+    }
+
+    public TensorSpec output() {
+        return output;
+    }
+
+    /** Of the whole file, 64 hex digits. */
+    public String sha256() {
+        return sha256;
+    }
+}

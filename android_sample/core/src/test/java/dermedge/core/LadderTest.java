@@ -1,0 +1,226 @@
+package dermedge.core;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dermedge.core.LadderReport.Verdict;
+import java.io.File;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.util.EnumMap;
+import java.util.EnumSet;
+import java.util.Map;
+import java.util.Set;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Every way in which an accelerator can fail or lie, with engines that do so. Time is the engines' own. */
+class LadderTest {
+    private static final Set<Accelerator> ALL = EnumSet.allOf(Accelerator.class);
+
+    @TempDir File folder;
+
+    private final ModelFile model = TestModels.tiny();
+    private final FakeFactory factory = new FakeFactory();
+
+    /** How a rung behaves. */
+    private interface Behaviour {
+        Engine open(Rung rung);
+    }
+
+    private final class FakeFactory implements EngineFactory {
+        final Map<Rung, Behaviour> behaviours = new EnumMap<Rung, Behaviour>(Rung.class);
+        final Map<Rung, TestModels.Fake> opened = new EnumMap<Rung, TestModels.Fake>(Rung.class);
+        Set<Accelerator> listed;
+        long nanos;
+        int opens;
+
+        @Override
+        public String runtime() {
+            return "fake 1.0";
+        }
+
+        @Override
+        public Set<Accelerator> available() {
+            return listed;
+        }
+
+        @Override
+        public Engine open(ModelFile file, Rung rung) {
+            opens++;
+            assertTrue(new File(folder, "trying").exists(), "the marker stands before anything is opened");
+            return behaviours.get(rung).open(rung);
+        }
+
+        Behaviour works(double milliseconds) {
+            return answers(0, milliseconds);
+        }
+
+        Behaviour answers(int error, double milliseconds) {
+            return rung -> {
+                TestModels.Fake fake = new TestModels.Fake(model, error, () -> nanos += (long) (milliseconds * 1e6));
+                opened.put(rung, fake);
+                return fake;
+            };
+        }
+    }
+
+    private Ladder.Result climb(Set<Accelerator> requested) {
+        return new Ladder(model, factory, store(), null, () -> factory.nanos).climb(requested);
+    }
+
+    private LadderStore store() {
+        return new LadderStore(folder, "model app library phone");
+    }
+
+    private void allWork() {
+        factory.behaviours.put(Rung.NPU_STRICT, factory.works(1));
+        factory.behaviours.put(Rung.NPU_PARTIAL, factory.works(2));
+        factory.behaviours.put(Rung.GPU, factory.works(4));
+        factory.behaviours.put(Rung.CPU, factory.works(10));
+    }
+
+    private static EdgeException refusal() {
+        return new EdgeException(EdgeException.Code.INTERPRETER_BROKEN, "no delegate", "", "", "");
+    }
+
+    @Test
+    void theBestThatWorksIsTakenAndTheRestIsClosed() {
+        allWork();
+        LadderReport report = climb(ALL).report;
+        assertEquals(Rung.NPU_STRICT, report.used());
+        assertEquals(1.0, report.step(Rung.NPU_STRICT).medianMs, 0.0);
+        assertEquals(10.0, report.step(Rung.CPU).medianMs, 0.0);
+        assertTrue(factory.opened.get(Rung.CPU).closed);
+        assertFalse(factory.opened.get(Rung.NPU_STRICT).closed);
+        assertNull(report.firstFailure());
+        assertTrue(report.usedText().contains("does not say which"), report.usedText());
+    }
+
+    @Test
+    void aWrongAnswerIsNeverTakenHoweverFast() {
+        allWork();
+        int wrong = (int) model.contract().golden().get(0).tolerance + 1;
+        factory.behaviours.put(Rung.NPU_STRICT, factory.answers(wrong, 0.01));
+        LadderReport report = climb(ALL).report;
+        assertEquals(Verdict.WRONG_ANSWER, report.step(Rung.NPU_STRICT).verdict);
+        assertEquals(Rung.NPU_PARTIAL, report.used());
+        assertTrue(factory.opened.get(Rung.NPU_STRICT).closed);
+        assertTrue(report.firstFailure().reason.contains("outputs differ by"), report.firstFailure().reason);
+    }
+
+    @Test
+    void whatIsNotFasterThanTheCpuIsTakenForTheCpu() {
+        allWork();
+        factory.behaviours.put(Rung.NPU_STRICT, rung -> { throw refusal(); });
+        factory.behaviours.put(Rung.NPU_PARTIAL, factory.works(10));
+        factory.behaviours.put(Rung.GPU, factory.works(10 / Ladder.LEAST_GAIN + 0.1));
+        LadderReport report = climb(ALL).report;
+        assertEquals(Verdict.REFUSED, report.step(Rung.NPU_STRICT).verdict);
+        assertEquals(Verdict.NO_GAIN, report.step(Rung.NPU_PARTIAL).verdict);
+        assertEquals(Verdict.NO_GAIN, report.step(Rung.GPU).verdict);
+        assertTrue(report.step(Rung.NPU_PARTIAL).reason.contains("have the CPU's bits"));
+        assertEquals(Rung.CPU, report.used());
+        assertTrue(report.toString().contains("requested npu, gpu, cpu -> used cpu"), report.toString());
+    }
+
+    @Test
+    void aMissingLibraryIsNamed() {
+        allWork();
+        factory.behaviours.put(Rung.NPU_STRICT, rung -> { throw new UnsatisfiedLinkError("libQnnHtp.so"); });
+        LadderReport.Step step = climb(ALL).report.step(Rung.NPU_STRICT);
+        assertEquals(Verdict.LIBRARY_MISSING, step.verdict);
+        assertTrue(step.reason.contains("libQnnHtp.so"), step.reason);
+    }
+
+    @Test
+    void anEngineThatFailsLaterIsPassedOver() {
+        allWork();
+        int[] runs = {0};
+        factory.behaviours.put(
+                Rung.NPU_STRICT,
+                rung -> new TestModels.Fake(model, 0, () -> {
+                    if (++runs[0] > model.contract().golden().size() + 2) {
+                        throw refusal();
+                    }
+                }));
+        LadderReport report = climb(ALL).report;
+        assertEquals(Verdict.REFUSED, report.step(Rung.NPU_STRICT).verdict);
+        assertTrue(report.step(Rung.NPU_STRICT).reason.startsWith("it answered once"));
+        assertEquals(Rung.NPU_PARTIAL, report.used());
+    }
+
+    @Test
+    void aRungThatKilledTheProcessIsNotTriedAgainUntilAskedTo() throws IOException {
+        allWork();
+        // What the disk holds in the moment in which the process dies.
+        factory.behaviours.put(Rung.NPU_STRICT, rung -> {
+            try {
+                Files.copy(new File(folder, "trying").toPath(), new File(folder, "marker").toPath());
+            } catch (IOException error) {
+                throw new IllegalStateException(error);
+            }
+            return factory.works(1).open(rung);
+        });
+        climb(ALL);
+        store().forget();
+        Files.move(new File(folder, "marker").toPath(), new File(folder, "trying").toPath());
+
+        factory.behaviours.put(Rung.NPU_STRICT, rung -> { throw new AssertionError("tried again"); });
+        LadderReport report = climb(ALL).report;
+        assertEquals(Verdict.CRASHED_BEFORE, report.step(Rung.NPU_STRICT).verdict);
+        assertEquals(Rung.NPU_PARTIAL, report.used());
+
+        factory.behaviours.put(Rung.NPU_STRICT, factory.works(1));
+        store().forget();
+        assertEquals(Rung.NPU_STRICT, climb(ALL).report.used());
+    }
+
+    @Test
+    void aCrashOfTheCpuIsSaidButTheCpuIsStillTried() {
+        allWork();
+        store().begin(Rung.CPU);
+        LadderReport report = climb(EnumSet.of(Accelerator.CPU)).report;
+        assertTrue(report.step(Rung.CPU).reason.contains("died on it"), report.toString());
+    }
+
+    @Test
+    void aDecisionIsRememberedCheckedAgainAndForgottenWithItsSituation() {
+        allWork();
+        climb(ALL);
+        factory.opens = 0;
+        LadderReport report = climb(ALL).report;
+        assertTrue(report.remembered());
+        assertEquals(1, factory.opens);
+        // Another library, another model, another phone: everything is measured again.
+        LadderStore other = new LadderStore(folder, "another situation");
+        assertNull(other.decision("npu, gpu, cpu"));
+        // It no longer answers as it did: the whole climb again.
+        factory.behaviours.put(Rung.NPU_STRICT, rung -> { throw refusal(); });
+        LadderReport again = climb(ALL).report;
+        assertFalse(again.remembered());
+        assertEquals(Rung.NPU_PARTIAL, again.used());
+    }
+
+    @Test
+    void whatIsNotListedOrNotRequestedIsNotTried() {
+        allWork();
+        factory.listed = EnumSet.of(Accelerator.CPU, Accelerator.GPU);
+        LadderReport report = climb(EnumSet.of(Accelerator.NPU)).report;
+        assertEquals(Verdict.NOT_LISTED, report.step(Rung.NPU_STRICT).verdict);
+        assertEquals(Verdict.NOT_REQUESTED, report.step(Rung.GPU).verdict);
+        assertEquals(Rung.CPU, report.used());
+        assertEquals(2, factory.opened.size() + 1, "only the CPU was opened");
+    }
+
+    @Test
+    void withoutARightCpuNothingIsTrusted() {
+        allWork();
+        factory.behaviours.put(Rung.CPU, factory.answers(100, 10));
+        EdgeException error = assertThrows(EdgeException.class, () -> climb(ALL));
+        assertTrue(error.getMessage().contains("nothing on this device"), error.getMessage());
+    }
+}
