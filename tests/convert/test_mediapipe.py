@@ -1,0 +1,92 @@
+"""The file opens, unchanged, in MediaPipe Tasks' ImageClassifier and answers there as it does here.
+
+MediaPipe pins packages that TensorFlow Model Optimization cannot live with, so it has an environment of its own:
+
+    python -m venv build/mediapipe && build/mediapipe/bin/pip install mediapipe pillow
+    DERMEDGE_MEDIAPIPE_PYTHON=build/mediapipe/bin/python pytest tests/convert/test_mediapipe.py
+
+MediaPipe stretches the whole frame and resizes by its own filter, so the promise is about square photos; at the
+model's own size no filter comes between, and scores differ by kernels only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convert.compare import measure
+from convert.golden import draw_picture
+from convert.run_directory import Photo
+from edge_runtime.model_file import bundled_model_path, open_model
+
+VARIABLE = "DERMEDGE_MEDIAPIPE_PYTHON"
+PHOTOS = 100
+LEAST_SAME_LABEL = 99
+# Two steps of the uint8 softmax: XNNPACK of another version rounds otherwise.
+SCORE_TOLERANCE = 2 / 256
+ASK = """
+import json, sys
+import mediapipe as mp
+from mediapipe.tasks import python
+from mediapipe.tasks.python import vision
+
+question = json.load(sys.stdin)
+options = vision.ImageClassifierOptions(
+    base_options=python.BaseOptions(model_asset_buffer=open(question["model"], "rb").read()), max_results=-1
+)
+answers = []
+with vision.ImageClassifier.create_from_options(options) as classifier:
+    for photo in question["photos"]:
+        found = classifier.classify(mp.Image.create_from_file(photo)).classifications[0].categories
+        answers.append({category.category_name: category.score for category in found})
+print(json.dumps(answers))
+"""
+
+
+def square_photos(folder: Path, size_px: int, count: int = PHOTOS) -> list[Path]:
+    """Drawn pictures, cropped to squares of one size."""
+    folder.mkdir()
+    paths = []
+    for i in range(count):
+        drawn, path = folder / "drawn.png", folder / f"{i:03}.png"
+        drawn.write_bytes(draw_picture(i))
+        with Image.open(drawn) as picture:
+            side = min(picture.size)
+            picture.convert("RGB").crop((0, 0, side, side)).resize((size_px, size_px)).save(path)
+        paths.append(path)
+    return paths
+
+
+@pytest.mark.slow
+def test_mediapipe_answers_as_the_runtime_does(tmp_path: Path) -> None:
+    python = os.environ.get(VARIABLE)
+    if not python:
+        pytest.skip(
+            f"MediaPipe was NOT checked: {VARIABLE} names no Python that has it; see this file's head"
+        )
+    model = bundled_model_path()
+    contract = open_model(model).contract
+    codes = [label.code for label in contract.labels]
+    paths = square_photos(tmp_path / "photos", contract.input.height_px)
+    done = subprocess.run(
+        [python, "-c", ASK],
+        input=json.dumps({"model": str(model), "photos": [str(path) for path in paths]}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    theirs = np.array([[row[code] for code in codes] for row in json.loads(done.stdout)])
+    photos = [Photo(path.name, path, 0, path.name, "", "", "", "") for path in paths]
+    measured = measure([model], photos, workers=1)
+    ours = np.array([measured.answers[i].scores[0] for i in range(len(paths))])
+    same = int((theirs.argmax(axis=1) == ours.argmax(axis=1)).sum())
+    assert same >= LEAST_SAME_LABEL, f"{same} of {len(paths)} the same label"
+    assert np.abs(theirs - ours).max() <= SCORE_TOLERANCE
+    assert len(set(ours.argmax(axis=1).tolist())) > 1, "pictures of one answer prove nothing"
