@@ -9,7 +9,7 @@ import os
 from _thread import allocate_lock
 from time import perf_counter
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime import __version__
 from edge_runtime.engines import Engine, open_engine
@@ -18,6 +18,9 @@ from edge_runtime.photos import read_photo
 from edge_runtime.preprocess import crop, decode_rgb, input_bytes, resize
 from edge_runtime.result import Prediction, ScoredLabel, decide, group_scores, scores_from
 from edge_runtime.tensors import check_tensors
+
+if TYPE_CHECKING:
+    from edge_runtime.ladder import Verdict
 
 
 class Classifier:
@@ -39,6 +42,10 @@ class Classifier:
         self.model = model
         self.contract = model.contract
         self.engine = engine
+        self.asked = "cpu"
+        """The accelerator or delegate that was asked for; what is used is `engine.accelerator`."""
+        self.verdicts: tuple[Verdict, ...] = ()
+        self.workers = 1
         self._turn = allocate_lock()
 
     @classmethod
@@ -48,8 +55,9 @@ class Classifier:
         *,
         engine: str = "auto",
         threads: int = 1,
-        accelerator: str = "auto",
+        accelerator: str = "cpu",
         delegate: str | None = None,
+        prove_again: bool = False,
     ) -> Classifier:
         """Opens a model file (the bundled one without `path`) and an engine for it.
 
@@ -57,8 +65,10 @@ class Classifier:
             path: A .tflite with its contract inside.
             engine: `auto`, or a name of `engines.ENGINES`.
             threads: CPU threads.
-            accelerator: A name of `engines.ACCELERATORS`.
-            delegate: Path of an external delegate library.
+            accelerator: A name of `engines.ACCELERATORS`. Those of `ladder.RUNGS` are proven first, in a process of
+                their own, and the CPU is taken where they fail: `verdicts` says why.
+            delegate: An external delegate library, `LIB[:key=value,...]`; proven likewise.
+            prove_again: Whatever was found out before.
 
         Raises:
             ModelFileError: The file cannot be trusted or used.
@@ -66,10 +76,24 @@ class Classifier:
             UsageError: Options that cannot be meant.
         """
         model = open_model(path)
-        opened = open_engine(
-            model.data, engine=engine, threads=threads, accelerator=accelerator, delegate=delegate
-        )
-        return cls(model, opened)
+        if (delegate is None and accelerator in ("cpu", "xnnpack")) or engine not in ("auto", "litert-c"):
+            wanted = "cpu" if accelerator == "auto" else accelerator
+            opened = open_engine(
+                model.data, engine=engine, threads=threads, accelerator=wanted, delegate=delegate
+            )
+            classifier = cls(model, opened)
+        else:
+            from edge_runtime.engines import check_options
+            from edge_runtime.ladder import climb
+
+            check_options(engine, threads, accelerator, delegate)
+            opened, verdicts = climb(
+                model, asked=accelerator, threads=threads, delegate=delegate, again=prove_again
+            )
+            classifier = cls(model, opened)
+            classifier.verdicts = verdicts
+        classifier.asked = delegate or accelerator
+        return classifier
 
     def classify(self, photo: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Prediction:
         """Classifies one photo.
@@ -144,9 +168,12 @@ class Classifier:
             "dermedge": __version__,
             "engine": self.engine.name,
             "accelerator": self.engine.accelerator,
+            "asked": self.asked,
             "threads": self.engine.threads,
             "model_sha256": self.model.sha256,
             "skipped": list(self.engine.skipped),
+            "workers": self.workers,
+            "verdicts": [verdict.to_dict() for verdict in self.verdicts],
         }
 
     def close(self) -> None:

@@ -83,11 +83,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=_positive, default=1, metavar="N", help="CPU threads (default: 1)")
     parser.add_argument(
         "--accelerator",
-        default="auto",
         metavar="NAME",
-        help="auto, cpu, or xnnpack (refused unless it takes part)",
+        help="cpu (default), xnnpack (refused unless it takes part), or one that is proven here first and replaced by "
+        "the CPU where it fails: gpu, npu, edgetpu, auto (the first of them that holds)",
     )
-    parser.add_argument("--delegate", metavar="LIB", help="an external TensorFlow Lite delegate library")
+    parser.add_argument(
+        "--delegate",
+        metavar="LIB[:K=V,...]",
+        help="an external TensorFlow Lite delegate with its options, proven first",
+    )
     parser.add_argument("--bench", type=_positive, metavar="N", help="measure N runs of each photo")
     parser.add_argument("--self-check", action="store_true", help="first run the model's golden pictures")
     parser.add_argument("--print-contract", action="store_true", help="print the model's contract and stop")
@@ -127,8 +131,9 @@ def _open_classifier(arguments: argparse.Namespace) -> Classifier:
         return Classifier.open(
             arguments.model,
             threads=arguments.threads,
-            accelerator=arguments.accelerator,
+            accelerator=arguments.accelerator or "cpu",
             delegate=arguments.delegate,
+            prove_again=arguments.self_check,
         )
 
 
@@ -158,6 +163,12 @@ def _check(arguments: argparse.Namespace) -> None:
     if not (arguments.photos or arguments.print_contract or (arguments.self_check and not arguments.bench)):
         raise UsageError(
             "no photo", expected="PHOTO, a folder, or - for stdin", fix="see edge-classify --help"
+        )
+    if arguments.accelerator and arguments.delegate:
+        raise UsageError(
+            "a delegate and an accelerator exclude each other",
+            found=f"--accelerator {arguments.accelerator} and --delegate {arguments.delegate}",
+            expected="one of them",
         )
     if arguments.photos.count("-") > 1:
         raise UsageError("stdin can be read once only", found=f"- {arguments.photos.count('-')} times")

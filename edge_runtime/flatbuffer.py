@@ -214,31 +214,53 @@ def _buffer_bytes(table: _Table) -> int:
 
 
 def _walk_subgraph(subgraph: _Table, buffer_sizes: list[int], code_count: int) -> ModelStructure:
-    tensors = [_walk_tensor(table, buffer_sizes) for table in subgraph.children(0, "Tensor")]
+    tables = subgraph.children(0, "Tensor")
+    tensors = [_walk_tensor(table, buffer_sizes) for table in tables]
+    # Constants, and variables (field 5), have a value before any operator runs.
+    known = {
+        i for i, table in enumerate(tables) if buffer_sizes[table.scalar(2, "I")] or table.scalar(5, "b")
+    }
     ends: list[tuple[TensorSpec, ...]] = []
     for number, role in ((1, "input"), (2, "output")):
         indices = subgraph.numbers(number, "i")
         for index in indices:
             _require_index(index, len(tensors), subgraph.name, role)
         ends.append(tuple(tensors[index] for index in indices))
+    known.update(subgraph.numbers(1, "i"))
     operators = subgraph.children(3, "Operator")
     for operator in operators:
-        _walk_operator(operator, len(tensors), code_count)
+        inputs, outputs = _walk_operator(operator, len(tensors), code_count)
+        # Each tensor is made once, before it is used: LiteRT 2.3.0 runs other graphs into memory that is not theirs.
+        for index in inputs:
+            if index not in known and tensors[index].size:
+                raise _Malformed(f"{operator.name} reads tensor {index} before anything made it")
+        for index in outputs:
+            if index in known:
+                raise _Malformed(f"{operator.name} writes tensor {index}, which has a value already")
+        known.update(outputs)
+    for index in subgraph.numbers(2, "i"):
+        if index not in known:
+            raise _Malformed(f"{subgraph.name} gives tensor {index} out, which nothing makes")
     return ModelStructure(ends[0], ends[1], len(tensors), len(operators))
 
 
-def _walk_operator(operator: _Table, tensor_count: int, code_count: int) -> None:
+def _walk_operator(
+    operator: _Table, tensor_count: int, code_count: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Returns the tensors that it reads and those that it makes."""
     _require_index(operator.scalar(0, "I"), code_count, operator.name, "operator code")
     inputs = operator.numbers(1, "i")
     # -1 stands for an optional input that is left out: a bias, never the picture or the weights.
     present = (*inputs[:2], *(index for index in inputs[2:] if index != -1))
-    for indices in (present, operator.numbers(2, "i"), operator.numbers(8, "i")):
+    outputs = operator.numbers(2, "i")
+    for indices in (present, outputs, operator.numbers(8, "i")):
         for index in indices:
             _require_index(index, tensor_count, operator.name, "tensor")
     operator.child(4, f"{operator.name} options")
     operator.vector(5, 1)
     operator.vector(7, 1)
     operator.child(12, f"{operator.name} options 2")
+    return present, outputs
 
 
 def _walk_tensor(table: _Table, buffer_sizes: list[int]) -> TensorSpec:

@@ -19,6 +19,7 @@ __all__ = [
     "ENGINES",
     "Engine",
     "TensorSpec",
+    "check_options",
     "check_tensors",
     "dequantize",
     "open_engine",
@@ -26,7 +27,9 @@ __all__ = [
 ]
 
 ENGINES = ("auto", "litert-c", "litert", "tflite-runtime")
-ACCELERATORS = ("auto", "cpu", "xnnpack")
+ACCELERATORS = ("auto", "cpu", "xnnpack", "edgetpu", "gpu", "npu")
+EDGETPU_LIBRARY = "libedgetpu.so.1"
+LITERT_HARDWARE = ("gpu", "npu")
 MAX_THREADS = 64
 
 
@@ -36,7 +39,10 @@ class Engine(Protocol):
     name: str
     """Library road and version: `litert-c 2.3.0`."""
     accelerator: str
-    """What runs the operators, as far as it is proven: `cpu`, `xnnpack (7 of 7 nodes)`, a delegate's file name."""
+    """What runs the operators, as far as it is proven: `cpu`, `xnnpack (4 of 7 operators)`, `gpu (...)`, a delegate's
+    file name."""
+    operators_taken: tuple[int, int] | None
+    """How many operators left the plain CPU, of how many; None for the library's default kernels."""
     threads: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -83,8 +89,10 @@ def open_engine(
         engine: A name of ENGINES; `auto` takes the first of the others that works.
         threads: CPU threads, 1 to MAX_THREADS.
         accelerator: `auto` and `cpu` take the library's default kernels. `xnnpack` demands proof that XNNPACK took
-            nodes of the graph, which only an Interpreter gives.
-        delegate: Path of an external delegate library; only an Interpreter can load one.
+            nodes of the graph, which only an Interpreter gives; `gpu` and `npu` are LiteRT's own and only litert-c
+            reaches them; `edgetpu` is the delegate EDGETPU_LIBRARY. Nothing is compared here: see `ladder`.
+        delegate: Path of an external delegate library, with options `LIB:key=value,...`; only an Interpreter can load
+            one.
 
     Raises:
         UsageError: An unknown name, or options that cannot be meant together.
@@ -92,12 +100,11 @@ def open_engine(
         InterpreterBroken: Something is installed, but nothing works; every attempt is named.
         DelegateUnusable: The requested accelerator or delegate cannot be used. Never replaced by another.
     """
-    _check_options(engine, threads, accelerator, delegate)
+    check_options(engine, threads, accelerator, delegate)
     if engine != "auto":
         return _open_one(engine, model_bytes, threads, accelerator, delegate)
-    needs_interpreter = delegate is not None or accelerator == "xnnpack"
     errors: list[tuple[str, InterpreterError]] = []
-    for name in ENGINES[2:] if needs_interpreter else ENGINES[1:]:
+    for name in _roads(accelerator, delegate):
         try:
             opened = _open_one(name, model_bytes, threads, accelerator, delegate)
         except (NoInterpreter, InterpreterBroken) as error:
@@ -108,23 +115,32 @@ def open_engine(
     raise _nothing_works(errors)
 
 
-def _check_options(engine: str, threads: int, accelerator: str, delegate: str | None) -> None:
+def _roads(accelerator: str, delegate: str | None) -> tuple[str, ...]:
+    """The engines that can do what is asked."""
+    if accelerator in LITERT_HARDWARE:
+        return ("litert-c",)
+    return ENGINES[2:] if delegate is not None or accelerator in ("xnnpack", "edgetpu") else ENGINES[1:]
+
+
+def check_options(engine: str, threads: int, accelerator: str, delegate: str | None) -> None:
+    """Refuses what cannot be meant; arguments and UsageError as `open_engine`."""
     for what, value, known in (("engine", engine, ENGINES), ("accelerator", accelerator, ACCELERATORS)):
         if value not in known:
             raise UsageError(f"unknown {what}", found=value, expected=f"one of {', '.join(known)}")
     if not 1 <= threads <= MAX_THREADS:
         raise UsageError("the number of threads", found=str(threads), expected=f"1 to {MAX_THREADS}")
-    if delegate is not None and accelerator != "auto":
+    if delegate is not None and accelerator not in ("auto", "cpu"):
         raise UsageError(
             "a delegate and an accelerator exclude each other",
             found=f"accelerator {accelerator}, delegate {delegate}",
             expected="one of them",
         )
-    if engine == "litert-c" and (delegate is not None or accelerator == "xnnpack"):
+    roads = _roads(accelerator, delegate)
+    if engine not in ("auto", *roads):
         raise UsageError(
-            "litert-c cannot prove what ran and loads no delegates",
+            f"{engine} cannot prove what ran, or does not reach it",
             found=f"accelerator {accelerator}, delegate {delegate or 'none'}",
-            expected="engine litert or tflite-runtime",
+            expected=f"engine {' or '.join(roads)}",
         )
 
 
@@ -132,7 +148,10 @@ def _open_one(name: str, model_bytes: bytes, threads: int, accelerator: str, del
     if name == "litert-c":
         from edge_runtime.engines.litert_c import LiteRtC
 
-        return LiteRtC(model_bytes, threads=threads)
+        hardware = accelerator if accelerator in LITERT_HARDWARE else "cpu"
+        return LiteRtC(model_bytes, threads=threads, hardware=hardware)
+    if accelerator == "edgetpu":
+        delegate = EDGETPU_LIBRARY
     if name == "litert":
         from edge_runtime.engines import litert_interpreter
 

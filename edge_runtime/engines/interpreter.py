@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
-from edge_runtime.errors import DelegateUnusable, InterpreterBroken, InterpreterError
+from edge_runtime.errors import DelegateUnusable, InterpreterBroken, InterpreterError, UsageError
 from edge_runtime.tensors import STRUCT_CODES, TensorSpec
 
 # What either library raises when a model, a delegate or numpy does not suit it; SystemError: tflite-runtime, numpy 2.
 LIBRARY_ERRORS = (RuntimeError, ValueError, TypeError, SystemError, OSError, AttributeError, MemoryError)
 PLUGIN_SYMBOLS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
+
+
+class Taken(NamedTuple):
+    """How much of a graph delegates took over."""
+
+    operators: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.operators} of {self.of} operators"
 
 
 class InterpreterEngine:
@@ -23,16 +32,20 @@ class InterpreterEngine:
         interpreter: A constructed Interpreter whose tensors are allocated.
         name: Library and version.
         accelerator: What is proven to run the operators.
+        taken: How many of them, where a delegate runs any.
         threads: As given to the Interpreter.
 
     Raises:
         InterpreterBroken: Not one input and one output, or of a dtype that is not accepted.
     """
 
-    def __init__(self, interpreter: Any, *, name: str, accelerator: str, threads: int) -> None:
+    def __init__(
+        self, interpreter: Any, *, name: str, accelerator: str, threads: int, taken: Taken | None = None
+    ) -> None:
         self.name = name
         self.accelerator = accelerator
         self.threads = threads
+        self.operators_taken: tuple[int, int] | None = taken
         self.skipped: tuple[str, ...] = ()
         self._interpreter = interpreter
         sources, sinks = interpreter.get_input_details(), interpreter.get_output_details()
@@ -108,7 +121,7 @@ def construct(
         name: Library and version.
         threads: CPU threads.
         accelerator: `auto`, `cpu` or `xnnpack`.
-        delegate: Path of a delegate library, or None.
+        delegate: Path of a delegate library with its options, as `split_delegate` reads it; or None.
         explain: Turns a failure of the library's constructor into ours.
 
     Raises:
@@ -127,11 +140,30 @@ def construct(
         if delegate is not None:
             raise _unusable(f"the delegate {delegate} fails on this model", str(error)) from error
         raise explain(error) from error
-    used = accelerator if accelerator == "xnnpack" else "cpu"
-    if delegate is not None or accelerator == "xnnpack":
-        what = Path(delegate).name if delegate is not None else "xnnpack"
-        used = f"{what} ({_delegate_nodes(interpreter, what, name)} delegate nodes)"
-    return InterpreterEngine(interpreter, name=name, accelerator=used, threads=threads)
+    if delegate is None and accelerator != "xnnpack":
+        return InterpreterEngine(interpreter, name=name, accelerator="cpu", threads=threads)
+    what = "xnnpack" if delegate is None else split_delegate(delegate)[0].rpartition("/")[2]
+    taken = _require_taken(interpreter, what, name)
+    return InterpreterEngine(
+        interpreter, name=name, accelerator=f"{what} ({taken})", threads=threads, taken=taken
+    )
+
+
+def split_delegate(text: str) -> tuple[str, dict[str, str]]:
+    """`LIB[:key=value,...]` to the library's path and its options.
+
+    Raises:
+        UsageError: Options that are no key=value pairs.
+    """
+    library, colon, options = text.rpartition(":")
+    if not colon or "=" not in options:
+        return text, {}
+    pairs = [pair.partition("=") for pair in options.split(",")]
+    if not library or any(not key or not equals for key, equals, _ in pairs):
+        raise UsageError(
+            "the delegate's options cannot be read", found=text, expected="LIB or LIB:key=value,key=value"
+        )
+    return library, {key: value for key, _, value in pairs}
 
 
 def broken(name: str, what: str, error: BaseException) -> InterpreterBroken:
@@ -146,24 +178,46 @@ def broken(name: str, what: str, error: BaseException) -> InterpreterBroken:
 
 def _load_delegate(module: ModuleType, path: str) -> Any:
     """Loads a delegate library, after looking for its entry points: the loader's own failure leaves a noisy object."""
+    path, options = split_delegate(path)
     try:
         library = ctypes.CDLL(path)
         for symbol in PLUGIN_SYMBOLS:
             getattr(library, symbol)
-        return module.load_delegate(path)
+        return module.load_delegate(path, options)
     except LIBRARY_ERRORS as error:
         raise _unusable(f"the delegate {path} cannot be loaded", str(error)) from error
 
 
-def _delegate_nodes(interpreter: Any, what: str, name: str) -> int:
-    """How many partitions of the graph a delegate took over; refuses zero: then all would run on plain CPU kernels."""
-    count = [node["op_name"] for node in interpreter._get_ops_details()].count("DELEGATE")
-    if count == 0:
+def _require_taken(interpreter: Any, what: str, name: str) -> Taken:
+    """How many operators a delegate took over; refuses none: then all would run on plain CPU kernels."""
+    taken = count_taken(interpreter._get_ops_details())
+    if taken.operators == 0:
         raise _unusable(
             f"{what} took no node of the model in {name}: everything would run on plain CPU kernels",
             "0 nodes",
         )
-    return count
+    return taken
+
+
+def count_taken(nodes: list[dict[str, Any]]) -> Taken:
+    """Counts the operators behind DELEGATE nodes: those that lead from a delegate's inputs to its outputs.
+
+    The list holds the graph's operators as they were, and a DELEGATE node for each part that was taken over.
+    """
+    originals = [node for node in nodes if node["op_name"] != "DELEGATE"]
+    makers = {int(tensor): node for node in originals for tensor in node["outputs"]}
+    taken: set[int] = set()
+    for delegate in nodes:
+        if delegate["op_name"] != "DELEGATE":
+            continue
+        given = set(map(int, delegate["inputs"]))
+        wanted = [int(tensor) for tensor in delegate["outputs"]]
+        while wanted:
+            maker = makers.get(wanted.pop())
+            if maker is not None and maker["index"] not in taken:
+                taken.add(maker["index"])
+                wanted += [int(tensor) for tensor in maker["inputs"] if int(tensor) not in given]
+    return Taken(len(taken), len(originals))
 
 
 def _unusable(what: str, found: str) -> DelegateUnusable:

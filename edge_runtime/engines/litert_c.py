@@ -16,7 +16,7 @@ import sys
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from typing import Any
 
-from edge_runtime.errors import InterpreterBroken, NoInterpreter
+from edge_runtime.errors import DelegateUnusable, InterpreterBroken, NoInterpreter
 from edge_runtime.tensors import STRUCT_CODES, TensorSpec
 
 PROVEN_VERSIONS = ("2.3.0",)
@@ -24,11 +24,13 @@ PROVEN_VERSIONS = ("2.3.0",)
 PACKAGE = "ai_edge_litert"
 LIBRARY = "libLiteRt.so"
 
-CPU = 1
+CPU, GPU, NPU = 1, 2, 4
+HARDWARE = {"cpu": CPU, "gpu": GPU, "npu": NPU}
 LOG_ERRORS_ONLY = 3
 TAG_AUTO_REGISTER_ACCELERATORS = 24
 TAG_MIN_LOGGER_SEVERITY = 25
-ANY_INT = 2
+TAG_RUNTIME_LIBRARY_DIR = 22
+ANY_INT, ANY_STRING = 2, 8
 LOCK_READ, LOCK_WRITE = 0, 1
 # TFLite and XNNPACK read constants in place and expect the flatbuffer's own 16-byte alignment to hold in memory.
 MODEL_ALIGNMENT = 16
@@ -86,6 +88,7 @@ _FUNCTIONS: dict[str, list[Any]] = {
     "LiteRtGetRankedTensorType": [c_void_p, POINTER(_RankedTensorType)],
     "LiteRtGetQuantizationTypeId": [c_void_p, POINTER(c_int)],
     "LiteRtGetPerTensorQuantization": [c_void_p, POINTER(_PerTensorQuantization)],
+    "LiteRtCompiledModelIsNonCpuFullyAccelerated": [c_void_p, POINTER(ctypes.c_bool)],
     "LiteRtGetCompiledModelOutputTensorLayouts": [
         c_void_p, c_size_t, c_size_t, POINTER(_Layout), ctypes.c_bool,
     ],
@@ -173,23 +176,40 @@ class LiteRtC:
     Args:
         model_bytes: A checked .tflite. Kept, because LiteRT reads constants from it in place.
         threads: CPU threads for XNNPACK.
+        hardware: A name of HARDWARE. LiteRT may leave operators to the CPU: `operators_taken` says whether it did.
 
     Raises:
         NoInterpreter, InterpreterBroken: As `find_library`; or LiteRT refused the model.
     """
 
-    def __init__(self, model_bytes: bytes, *, threads: int = 1) -> None:
+    def __init__(self, model_bytes: bytes, *, threads: int = 1, hardware: str = "cpu") -> None:
         path, version = find_library()
         self.name = f"litert-c {version}"
-        self.accelerator = "cpu"
+        self.accelerator = hardware
+        self.operators_taken: tuple[int, int] | None = None
+        self._hardware = HARDWARE[hardware]
         self.threads = threads
         self.skipped: tuple[str, ...] = ()
         self._library = _load(path)
         # Destroyed from last to first: LiteRT wants buffers gone before models, models before the environment.
         self._owned: list[tuple[str, c_void_p]] = []
         self._model_memory = _aligned(model_bytes)
+        if hardware != "cpu":
+            from edge_runtime.flatbuffer import walk_model
+
+            self._operator_count = walk_model(model_bytes, where="model").operator_count
         try:
             self._open()
+        except InterpreterBroken as error:
+            self.close()
+            if hardware == "cpu":
+                raise
+            raise DelegateUnusable(
+                f"LiteRT cannot run the model on the {hardware}",
+                found=error.found,
+                expected=f"a {hardware} and its driver",
+                fix="leave out --accelerator to run on the CPU",
+            ) from error
         except BaseException:
             self.close()
             raise
@@ -250,9 +270,26 @@ class LiteRtC:
         self._compiled = self._own(
             "CompiledModel", "LiteRtCreateCompiledModel", self._environment, model, self._create_options()
         )
+        if self._hardware != CPU:
+            self._prove_hardware()
         self._check_output_shape()
         self._input, self._input_bytes = self._create_buffer("Input", input_types[0], self.input)
         self._output, self._output_bytes = self._create_buffer("Output", output_types[0], self.output)
+
+    def _prove_hardware(self) -> None:
+        """Refuses a model of which nothing left the CPU."""
+        whole = ctypes.c_bool()
+        self._call("LiteRtCompiledModelIsNonCpuFullyAccelerated", self._compiled, byref(whole))
+        if not whole.value:
+            raise DelegateUnusable(
+                f"LiteRT does not run this model on the {self.accelerator}",
+                found="operators that would run on the CPU",
+                expected="the whole graph on it: LiteRT does not say which part it took",
+                fix="leave out --accelerator to run on the CPU",
+            )
+        operators = self._operator_count
+        self.operators_taken = (operators, operators)
+        self.accelerator = f"{self.accelerator} ({operators} of {operators} operators)"
 
     def _check_output_shape(self) -> None:
         """Refuses a model whose operators make more, or less, than its output tensor says.
@@ -273,15 +310,23 @@ class LiteRtC:
 
     def _create_environment(self) -> c_void_p:
         # Only the CPU is registered: by default LiteRT also loads its 20 MB GPU library. Its INFO lines stay away.
-        options = (_EnvironmentOption * 2)(
-            _EnvironmentOption(TAG_AUTO_REGISTER_ACCELERATORS, _Any(ANY_INT, CPU)),
+        options = [
+            _EnvironmentOption(TAG_AUTO_REGISTER_ACCELERATORS, _Any(ANY_INT, CPU | self._hardware)),
             _EnvironmentOption(TAG_MIN_LOGGER_SEVERITY, _Any(ANY_INT, LOG_ERRORS_ONLY)),
-        )
-        return self._own("Environment", "LiteRtCreateEnvironment", len(options), options)
+        ]
+        if self._hardware != CPU:
+            # Where the accelerators' own libraries lie: beside this one. LiteRT keeps the pointer.
+            self._library_folder = c_char_p(os.path.dirname(self._library._name).encode())
+            address = ctypes.cast(self._library_folder, c_void_p).value
+            options.append(_EnvironmentOption(TAG_RUNTIME_LIBRARY_DIR, _Any(ANY_STRING, address)))
+        array = (_EnvironmentOption * len(options))(*options)
+        return self._own("Environment", "LiteRtCreateEnvironment", len(options), array)
 
     def _create_options(self) -> c_void_p:
         options = self._own("Options", "LiteRtCreateOptions")
-        self._call("LiteRtSetOptionsHardwareAccelerators", options, CPU)
+        self._call("LiteRtSetOptionsHardwareAccelerators", options, self._hardware)
+        if self._hardware != CPU:
+            return options
         # The payload is the text that LrtGetOpaqueCpuOptionsData makes, which the library does not export. LiteRT
         # frees it, so it comes from the C library's own allocator.
         c_library = ctypes.CDLL(None)

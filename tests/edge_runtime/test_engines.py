@@ -257,10 +257,11 @@ def test_when_nothing_works_every_attempt_is_named(monkeypatch: pytest.MonkeyPat
     "options",
     [
         {"engine": "onnx"},
-        {"accelerator": "gpu"},
+        {"accelerator": "tpu"},
+        {"engine": "litert", "accelerator": "gpu"},
         {"threads": 0},
         {"threads": 65},
-        {"delegate": "x.so", "accelerator": "cpu"},
+        {"delegate": "x.so", "accelerator": "xnnpack"},
         {"engine": "litert-c", "accelerator": "xnnpack"},
         {"engine": "litert-c", "delegate": "x.so"},
     ],
@@ -274,7 +275,7 @@ def test_xnnpack_is_granted_only_with_proof() -> None:
     model = open_model(FIXTURES / "tiny_float32.tflite")
     engine = open_engine(model.data, accelerator="xnnpack")
     assert engine.name.startswith("litert ")
-    assert engine.accelerator == "xnnpack (1 delegate nodes)"
+    assert engine.accelerator == "xnnpack (5 of 5 operators)"
     engine.run(first_input(model, engine))
 
 

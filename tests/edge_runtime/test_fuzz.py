@@ -29,7 +29,12 @@ def test_mutations_are_answered_or_refused_in_our_words(kind: str, count: int) -
 
 # Seed 1 of the long run, by what ended the process: a signature entry without its name, and operators whose output is
 # larger than the output tensor.
-FOUND = {8787: "not-a-tflite", 37824: "not-a-tflite", 34031: "interpreter-broken", 35065: "interpreter-broken"}
+FOUND = {
+    8787: "not-a-tflite",
+    37824: "not-a-tflite",
+    34031: "interpreter-broken",
+    35065: "interpreter-broken",
+}
 
 
 @pytest.mark.parametrize("index", FOUND)
