@@ -58,6 +58,7 @@ class Classifier:
         accelerator: str = "cpu",
         delegate: str | None = None,
         prove_again: bool = False,
+        signature_key: str | None = None,
     ) -> Classifier:
         """Opens a model file (the bundled one without `path`) and an engine for it.
 
@@ -69,6 +70,7 @@ class Classifier:
                 their own, and the CPU is taken where they fail: `verdicts` says why.
             delegate: An external delegate library, `LIB[:key=value,...]`; proven likewise.
             prove_again: Whatever was found out before.
+            signature_key: A public key (PEM); the model must be signed with it, see `signature`.
 
         Raises:
             ModelFileError: The file cannot be trusted or used.
@@ -76,6 +78,10 @@ class Classifier:
             UsageError: Options that cannot be meant.
         """
         model = open_model(path)
+        if signature_key is not None:
+            from edge_runtime.signature import require_signature
+
+            require_signature(model, signature_key)
         if (delegate is None and accelerator in ("cpu", "xnnpack")) or engine not in ("auto", "litert-c"):
             wanted = "cpu" if accelerator == "auto" else accelerator
             opened = open_engine(

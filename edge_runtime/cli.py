@@ -11,8 +11,9 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from edge_runtime import __version__
@@ -20,10 +21,16 @@ from edge_runtime.errors import EXIT_OK, EXIT_PHOTO_FAILED, EdgeError, ImageErro
 
 if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
+    from edge_runtime.result import Prediction
+
+    Named = str | tuple[str, ImageError]
+    """A photo, or what could not be listed and why."""
 
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 MAX_BENCH_RUNS = 100_000
+MAX_THREADS = 64
+PROGRESS_S = 0.2
 # TensorFlow Lite announces its default kernels on stderr, once a process, and offers no switch.
 NATIVE_CHATTER = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
 
@@ -80,7 +87,21 @@ def _parser() -> argparse.ArgumentParser:
         "--top-k", type=_positive, default=3, metavar="N", help="labels shown as text (default: 3)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line, with all scores")
-    parser.add_argument("--threads", type=_positive, default=1, metavar="N", help="CPU threads (default: 1)")
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="CPU threads (default: 1 for one photo, all cores for several)",
+    )
+    parser.add_argument("--list", metavar="FILE", help="photos named in FILE, a path a line; - reads stdin")
+    parser.add_argument(
+        "--watch", metavar="FOLDER", help="classify the photos that arrive in FOLDER, until Ctrl-C"
+    )
+    parser.add_argument(
+        "--require-signature",
+        metavar="KEY",
+        help="refuse the model unless MODEL.sig is its Ed25519 signature by this public key (PEM)",
+    )
     parser.add_argument(
         "--accelerator",
         metavar="NAME",
@@ -117,23 +138,41 @@ def _run(arguments: argparse.Namespace) -> int:
             print(f"note: passed over {'; '.join(classifier.engine.skipped)}", file=sys.stderr)
         if arguments.self_check:
             _self_check(classifier, arguments)
-        if arguments.photos:
+        if _has_photos(arguments):
             from edge_runtime.result import notice
 
             print(notice(classifier.contract), file=sys.stderr)
         return _classify_all(classifier, arguments)
 
 
+def _has_photos(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.photos or arguments.list or arguments.watch)
+
+
+def _is_one_photo(arguments: argparse.Namespace) -> bool:
+    """Whether one engine is enough: a second costs what it never earns on one photo."""
+    from edge_runtime.photos import is_folder
+
+    return (
+        not (arguments.list or arguments.watch)
+        and len(arguments.photos) <= 1
+        and not any(map(is_folder, arguments.photos))
+    )
+
+
 def _open_classifier(arguments: argparse.Namespace) -> Classifier:
     with _garbage_collector_paused(), _native_chatter_dropped():
         from edge_runtime.classifier import Classifier
 
+        alone = arguments.bench or _is_one_photo(arguments)
+
         return Classifier.open(
             arguments.model,
-            threads=arguments.threads,
+            threads=(arguments.threads or 1) if alone else 1,
             accelerator=arguments.accelerator or "cpu",
             delegate=arguments.delegate,
             prove_again=arguments.self_check,
+            signature_key=arguments.require_signature,
         )
 
 
@@ -142,7 +181,7 @@ def _self_check(classifier: Classifier, arguments: argparse.Namespace) -> None:
     from edge_runtime.self_check import self_check
 
     checked = self_check(classifier)
-    if arguments.photos:
+    if _has_photos(arguments):
         print(checked.to_text(), file=sys.stderr)
     elif arguments.json:
         print(json.dumps({"self_check": checked.to_dict(), "runtime": classifier.describe_runtime()}))
@@ -154,13 +193,15 @@ def _check(arguments: argparse.Namespace) -> None:
     """What argparse cannot say."""
     if sys.stdout is None:
         raise UsageError("stdout is closed", expected="a place for the results")
-    if arguments.print_contract and (arguments.photos or arguments.self_check or arguments.bench):
+    if arguments.print_contract and (_has_photos(arguments) or arguments.self_check or arguments.bench):
         raise UsageError(
             "--print-contract stands alone",
             found="other work on the same line",
             fix="run edge-classify twice",
         )
-    if not (arguments.photos or arguments.print_contract or (arguments.self_check and not arguments.bench)):
+    if not (
+        _has_photos(arguments) or arguments.print_contract or (arguments.self_check and not arguments.bench)
+    ):
         raise UsageError(
             "no photo", expected="PHOTO, a folder, or - for stdin", fix="see edge-classify --help"
         )
@@ -170,39 +211,110 @@ def _check(arguments: argparse.Namespace) -> None:
             found=f"--accelerator {arguments.accelerator} and --delegate {arguments.delegate}",
             expected="one of them",
         )
-    if arguments.photos.count("-") > 1:
-        raise UsageError("stdin can be read once only", found=f"- {arguments.photos.count('-')} times")
+    if arguments.threads is not None and arguments.threads > MAX_THREADS:
+        raise UsageError(
+            "the number of threads", found=str(arguments.threads), expected=f"1 to {MAX_THREADS}"
+        )
+    from_stdin = [*arguments.photos, arguments.list].count("-")
+    if from_stdin > 1:
+        raise UsageError("stdin can be read once only", found=f"- {from_stdin} times")
+    if arguments.bench and (arguments.list or arguments.watch):
+        raise UsageError("--bench measures single photos", fix="name the photos themselves")
 
 
 def _classify_all(classifier: Classifier, arguments: argparse.Namespace) -> int:
-    from edge_runtime.photos import list_photos
+    names = _named_photos(arguments)
+    if arguments.bench:
+        return max((_measure(classifier, name, arguments) for name in names), default=EXIT_OK)
+    if arguments.watch or _is_one_photo(arguments):
+        # Answers to what arrives must not wait for what arrives next.
+        answers = _one_by_one(classifier, names)
+    else:
+        from edge_runtime.pipeline import classify_each
 
+        answers = classify_each(classifier, names, workers=arguments.threads)
+    progress = _Progress(sys.stderr.isatty() and not sys.stdout.isatty() and not _is_one_photo(arguments))
     status = EXIT_OK
-    for argument in arguments.photos:
-        try:
-            names = list_photos(argument)
-        except ImageError as error:
-            status = _report(argument, error, arguments.json)
-            continue
-        for name in names:
-            try:
-                _answer(classifier, name, arguments)
-            except ImageError as error:
-                status = _report(name, error, arguments.json)
+    for name, answer in answers:
+        if isinstance(answer, ImageError):
+            status = _report(name, answer, arguments.json)
+        else:
+            # Flushed: the next photo may take long.
+            text = answer.to_json() if arguments.json else answer.to_text(arguments.top_k)
+            print(text, flush=True)
+        progress.step()
+    progress.end()
     return status
 
 
-def _answer(classifier: Classifier, name: str, arguments: argparse.Namespace) -> None:
-    """Prints one photo's result, flushed: the next photo may take long."""
-    if arguments.bench:
-        from edge_runtime.bench import measure
-        from edge_runtime.photos import read_photo
+def _one_by_one(
+    classifier: Classifier, names: Iterable[Named]
+) -> Iterator[tuple[str, Prediction | ImageError]]:
+    for name in names:
+        if not isinstance(name, str):
+            yield name
+            continue
+        try:
+            yield name, classifier.classify(name)
+        except ImageError as error:
+            yield name, error
 
+
+def _measure(classifier: Classifier, name: Named, arguments: argparse.Namespace) -> int:
+    from edge_runtime.bench import measure
+    from edge_runtime.photos import read_photo
+
+    if not isinstance(name, str):
+        return _report(*name, arguments.json)
+    try:
         bench = measure(classifier, read_photo(name), arguments.bench, name=name)
-        print(json.dumps(bench.to_dict()) if arguments.json else bench.to_text(), flush=True)
-        return
-    prediction = classifier.classify(name)
-    print(prediction.to_json() if arguments.json else prediction.to_text(arguments.top_k), flush=True)
+    except ImageError as error:
+        return _report(name, error, arguments.json)
+    print(json.dumps(bench.to_dict()) if arguments.json else bench.to_text(), flush=True)
+    return EXIT_OK
+
+
+def _named_photos(arguments: argparse.Namespace) -> Iterator[Named]:
+    """The photos that the command line names, in order; in their place the folders and lists that cannot be read."""
+    from edge_runtime.photos import list_photos, listed_photos
+
+    for argument in arguments.photos:
+        try:
+            yield from list_photos(argument)
+        except ImageError as error:
+            yield argument, error
+    try:
+        if arguments.list:
+            yield from listed_photos(arguments.list)
+        if arguments.watch:
+            from edge_runtime.watch import arrivals
+
+            yield from arrivals(arguments.watch)
+    except ImageError as error:
+        yield arguments.watch or arguments.list, error
+
+
+class _Progress:
+    """Photos done and photos a second, on a terminal's stderr."""
+
+    def __init__(self, shown: bool) -> None:
+        self._shown = shown
+        self._done = 0
+        self._started = self._last = perf_counter()
+
+    def step(self) -> None:
+        """One more is done."""
+        self._done += 1
+        now = perf_counter()
+        if self._shown and now - self._last > PROGRESS_S:
+            self._last = now
+            rate = self._done / (now - self._started)
+            print(f"\r{self._done} photos, {rate:.1f} a second ", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Leaves the line."""
+        if self._shown and self._last > self._started:
+            print(file=sys.stderr)
 
 
 def _report(name: str, error: ImageError, as_json: bool) -> int:

@@ -8,7 +8,8 @@ EdgeError                      code               edge-classify exit status
 │   ├── ContractMissing        contract-missing
 │   ├── ContractInvalid        contract-invalid
 │   ├── ContractTooNew         contract-too-new
-│   └── ModelMismatch          model-mismatch     contract and tensors disagree
+│   ├── ModelMismatch          model-mismatch     contract and tensors disagree
+│   └── ModelUnsigned          model-unsigned     a signature was required
 ├── InterpreterError                              3  nothing here can run the model
 │   ├── NoInterpreter          no-interpreter
 │   ├── InterpreterBroken      interpreter-broken
@@ -117,6 +118,12 @@ class ModelMismatch(ModelFileError):
     """The contract and the tensors of the same file disagree."""
 
     code = "model-mismatch"
+
+
+class ModelUnsigned(ModelFileError):
+    """A signature was required, and the model has none that fits."""
+
+    code = "model-unsigned"
 
 
 class InterpreterError(EdgeError):

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections.abc import Iterator
 
 from edge_runtime.errors import ImageNotFound, ImageTooLarge, ImageUnreadable
 
 STDIN = "-"
 # Only to pick photos out of a folder; what a file is, its content decides.
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"})
 MAX_PHOTO_BYTES = 256 * 1024 * 1024
 """More than MAX_PIXELS of any accepted format needs, and less than /dev/zero gives."""
 
@@ -28,17 +29,9 @@ def list_photos(argument: str) -> list[str]:
     Raises:
         ImageNotFound: A folder without photos, or one that cannot be listed.
     """
-    if argument == STDIN or not os.path.isdir(argument):
+    if not is_folder(argument):
         return [argument]
-    try:
-        found = sorted(filter(_is_photo, (os.path.join(argument, name) for name in os.listdir(argument))))
-    except OSError as error:
-        raise ImageNotFound(
-            f"{argument}: the folder cannot be listed",
-            found=error.strerror or str(error),
-            expected="a readable folder",
-            fix="check its permissions",
-        ) from error
+    found = photos_in(argument)
     if not found:
         raise ImageNotFound(
             f"{argument}: a folder without photos",
@@ -47,6 +40,52 @@ def list_photos(argument: str) -> list[str]:
             fix="name the photos themselves, or another folder (subfolders are not searched)",
         )
     return found
+
+
+def is_folder(argument: str) -> bool:
+    """Whether an argument names a folder."""
+    return argument != STDIN and os.path.isdir(argument)
+
+
+def photos_in(folder: str) -> list[str]:
+    """The photos of a folder by suffix, sorted by name; perhaps none.
+
+    Raises:
+        ImageNotFound: It cannot be listed.
+    """
+    try:
+        return sorted(filter(_is_photo, (os.path.join(folder, name) for name in os.listdir(folder))))
+    except OSError as error:
+        raise ImageNotFound(
+            f"{folder}: the folder cannot be listed",
+            found=error.strerror or str(error),
+            expected="a readable folder",
+            fix="check its permissions",
+        ) from error
+
+
+def listed_photos(argument: str) -> Iterator[str]:
+    """The photos that a list names, a path a line, as the lines come; `-` reads the list from stdin.
+
+    Raises:
+        ImageNotFound: The list cannot be read.
+    """
+    try:
+        if argument == STDIN:
+            if sys.stdin is None:
+                raise ValueError("stdin is closed")
+            lines = sys.stdin.buffer
+            yield from map(os.fsdecode, filter(None, (line.rstrip(b"\r\n") for line in lines)))
+            return
+        with open(argument, "rb") as lines:
+            yield from map(os.fsdecode, filter(None, (line.rstrip(b"\r\n") for line in lines)))
+    except (OSError, ValueError) as error:
+        raise ImageNotFound(
+            f"{argument}: the list of photos cannot be read",
+            found=getattr(error, "strerror", None) or str(error),
+            expected="a text file with a path a line",
+            fix="check the path",
+        ) from error
 
 
 def read_photo(photo: str | os.PathLike[str]) -> bytes:

@@ -40,6 +40,7 @@ LAWS: Mapping[str, Law] = {
     "edge_runtime/preprocess.py": Law(
         _EDGE, frozenset({"PIL", "pillow_heif"}), lazily=frozenset({"pillow_heif"})
     ),
+    "edge_runtime/signature.py": Law(_EDGE, frozenset({"cryptography"}), lazily=frozenset({"cryptography"})),
     "edge_runtime/contract.py": Law(_EDGE, frozenset()),
     "edge_runtime/errors.py": Law(_EDGE, frozenset()),
     "edge_runtime/model_file.py": Law(_EDGE, frozenset()),

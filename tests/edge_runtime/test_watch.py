@@ -1,0 +1,98 @@
+"""Photos that arrive in a folder, and lists of photos."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from edge_runtime import watch
+from edge_runtime.errors import ImageNotFound
+from edge_runtime.photos import listed_photos
+from tests.fixtures import FIXTURES
+from tests.fixtures import pictures as p
+
+U8 = str(FIXTURES / "tiny_uint8.tflite")
+ROOT = FIXTURES.parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def test_only_what_arrives_and_has_stopped_growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "old.jpg").write_bytes(b"old")
+    polls = 0
+
+    def sleep(_: float) -> None:
+        """What happens in the folder between two looks."""
+        nonlocal polls
+        polls += 1
+        if polls == 1:
+            (tmp_path / "growing.jpg").write_bytes(b"1")
+            (tmp_path / "whole.jpg").write_bytes(b"whole")
+            (tmp_path / "notes.txt").write_bytes(b"no photo")
+            (tmp_path / "empty.jpg").write_bytes(b"")
+        if polls == 2:
+            (tmp_path / "growing.jpg").write_bytes(b"12")
+        if polls == 5:
+            (tmp_path / "old.jpg").write_bytes(b"replaced")
+        if polls > 20:
+            raise AssertionError("nothing arrives any more")
+
+    monkeypatch.setattr(watch.time, "sleep", sleep)
+    arrived = [Path(path).name for path in islice(watch.arrivals(str(tmp_path)), 3)]
+    assert arrived == ["whole.jpg", "growing.jpg", "old.jpg"]
+
+
+def test_a_folder_that_is_none() -> None:
+    with pytest.raises(ImageNotFound, match="not a folder"):
+        next(watch.arrivals("/none"))
+
+
+def test_the_command_watches_until_it_is_interrupted(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edge_runtime", "--json", "--model", U8, "--watch", str(tmp_path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as running:
+        assert running.stdout is not None and running.stderr is not None
+        try:
+            # The notice says that the model is open; the first look at the folder follows.
+            running.stderr.readline()
+            time.sleep(1.0)
+            partial = tmp_path / "photo.jpg.partial"
+            partial.write_bytes(p.jpeg())
+            partial.rename(tmp_path / "photo.jpg")
+            row = json.loads(running.stdout.readline())
+            assert row["image"] == str(tmp_path / "photo.jpg") and row["label"]
+        finally:
+            running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=60) == 130
+        assert "Traceback" not in running.stderr.read()
+
+
+def test_a_list_names_photos(tmp_path: Path) -> None:
+    names = [tmp_path / "사진 하나.jpg", tmp_path / "two.jpg"]
+    for name in names:
+        name.write_bytes(p.jpeg())
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{names[0]}\n\n{names[1]}\r\n/none.jpg\n", encoding="utf-8")
+    assert list(listed_photos(str(listed))) == [*map(str, names), "/none.jpg"]
+    for arguments, stdin in (([str(listed)], b""), (["-"], listed.read_bytes())):
+        ran = subprocess.run(
+            [sys.executable, "-m", "edge_runtime", "--json", "--model", U8, "--list", *arguments],
+            input=stdin, capture_output=True, env=ENVIRONMENT, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 1, ran.stderr
+        rows = [json.loads(line) for line in ran.stdout.splitlines()]
+        assert [row["image"] for row in rows] == [*map(str, names), "/none.jpg"]
+        assert rows[2]["error"]["code"] == "image-not-found" and rows[0]["label"] == rows[1]["label"]
+
+
+def test_a_list_that_cannot_be_read() -> None:
+    with pytest.raises(ImageNotFound, match="list of photos"):
+        list(listed_photos("/none.txt"))
