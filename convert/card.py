@@ -369,8 +369,9 @@ def _qat(qat: dict[str, Any]) -> str:
 
 
 def _making(s: Sources) -> str:
+    no_test = " --no-test" if s.config.get("split", {}).get("test_fold", 0) < 0 else ""
     commands = [
-        f"python -m train train/configs/{s.config['name']}.toml --workdir runs/{s.run_folder.name}",
+        f"python -m train train/configs/{s.config['name']}.toml --workdir runs/{s.run_folder.name}{no_test}",
         f"python -m convert runs/{s.run_folder.name} {' '.join(s.report['options'])} --out {s.model_name}",
         f"python -m convert.card runs/{s.run_folder.name} {s.model_name} --out CARD.md",
     ]

@@ -20,6 +20,9 @@ from convert.run_directory import Photo, Sampling
 
 # Factors drawn per photo: light of a dermatoscope varies by more, but the teacher need not be pushed to its limits.
 BRIGHTNESS, CONTRAST, CHANNEL_GAIN = 0.10, 0.10, 0.04
+# Draws of an epoch. Fine-tuning starts where most answers agree already and moves little: so many views are
+# worth a look at the validation photos.
+EPOCH_VIEWS = 2048
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 WeightArray = npt.NDArray[np.float64]
@@ -55,8 +58,8 @@ class TrainingStream:
 
     @property
     def steps_per_epoch(self) -> int:
-        """So many draws as there are photos, at least one batch."""
-        return max(1, len(self.labels) // self.batch)
+        """As many draws as there are photos, at most EPOCH_VIEWS, at least one batch."""
+        return max(1, min(len(self.labels), EPOCH_VIEWS) // self.batch)
 
     def batch_at(self, step: int) -> Batch:
         """The batch of one step, from 0."""
