@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from convert.any_model import is_any_model, read_any_model
 from convert.files import require_out
 from convert.options import add_qat_options, qat_settings
-from convert.recipes import RECIPES, find_recipe
-from convert.run_directory import read_run
+from convert.recipes import RECIPES, Recipe, find_recipe
+from convert.run_directory import Run, read_run
 from edge_runtime.errors import EXIT_OK, EdgeError, UsageError
 
 EXIT_INTERRUPTED = 130
+DEFAULT_MAX_LOSS = 0.02
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +49,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Converts a run directory to one .tflite that carries its contract.",
         allow_abbrev=False,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder made by python -m train")
+    parser.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN",
+        help="folder made by python -m train; or, with --contract and --manifest, a SavedModel folder or a .keras or "
+        ".h5 file of tf_keras",
+    )
     parser.add_argument("--recipe", required=True, metavar="NAME", help=", ".join(RECIPES))
     parser.add_argument(
         "--out", required=True, type=Path, metavar="MODEL.tflite", help="MODEL.json is written beside it"
@@ -54,8 +63,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="the photos' folder, if not where the run says"
     )
+    parser.add_argument("--contract", type=Path, metavar="JSON", help="of a model that is no run")
+    parser.add_argument(
+        "--manifest", type=Path, metavar="CSV", help="its photos: columns path, label, split (train and val)"
+    )
     parser.add_argument(
         "--seed", type=int, default=0, help="of calibration photos and fine-tuning (default 0)"
+    )
+    parser.add_argument(
+        "--keep-float",
+        choices=("auto",),
+        help="int8_ptq: find the smallest set of layers whose return to float holds --max-loss",
+    )
+    parser.add_argument(
+        "--max-loss",
+        type=float,
+        metavar="SHARE",
+        help="of answers that may change, for --keep-float (default 0.02)",
     )
     add_qat_options(parser)
     return parser
@@ -64,13 +88,54 @@ def _parser() -> argparse.ArgumentParser:
 def _convert(arguments: argparse.Namespace) -> None:
     recipe = find_recipe(arguments.recipe)
     settings = qat_settings(arguments, recipe)
+    keep_float = _keep_float(arguments, recipe)
     require_out(arguments.out)
-    run = read_run(arguments.run, arguments.data)
+    run = _read(arguments)
     # Late, so that usage errors and --help do not wait for TensorFlow.
     from convert.conversion import Request, convert_run
 
-    report = convert_run(run, Request(recipe, arguments.out, settings, arguments.seed))
+    try:
+        report = convert_run(run, Request(recipe, arguments.out, settings, arguments.seed, keep_float))
+    except (EdgeError, OSError):
+        _forget(run)
+        raise
+    _forget(run)
     print(_summary(arguments.out, report))
+
+
+def _keep_float(arguments: argparse.Namespace, recipe: Recipe) -> float | None:
+    """The limit of `--keep-float auto`; None without it."""
+    if arguments.keep_float is None:
+        if arguments.max_loss is not None:
+            raise UsageError("--max-loss is the limit of --keep-float auto", found="no --keep-float")
+        return None
+    if recipe.name != "int8_ptq":
+        raise UsageError(
+            "--keep-float works on what is quantized after training",
+            found=f"recipe {recipe.name}",
+            expected="recipe int8_ptq",
+        )
+    limit = DEFAULT_MAX_LOSS if arguments.max_loss is None else float(arguments.max_loss)
+    if not 0 <= limit < 1:
+        raise UsageError("--max-loss is no share", found=str(limit), expected="at least 0 and below 1")
+    return limit
+
+
+def _forget(run: Run) -> None:
+    """Removes the work folder of a model that is no run; an interrupted command keeps it, to go on from there."""
+    if run.foreign:
+        shutil.rmtree(run.work_folder, ignore_errors=True)
+
+
+def _read(arguments: argparse.Namespace) -> Run:
+    """A run directory, or a model of its own."""
+    given = arguments.contract is not None or arguments.manifest is not None
+    if is_any_model(arguments.run) or given:
+        work_folder = arguments.out.with_suffix(".convert")
+        return read_any_model(
+            arguments.run, arguments.contract, arguments.manifest, arguments.data, work_folder
+        )
+    return read_run(arguments.run, arguments.data)
 
 
 def _summary(out: Path, report: dict[str, object]) -> str:
@@ -90,6 +155,14 @@ def _summary(out: Path, report: dict[str, object]) -> str:
             f"{test['converted']['balanced_accuracy']:.4f}, loss {test['balanced_accuracy_loss']:.4f} "
             f"({low:.4f} to {high:.4f}), {test['answers_changed']} answers change, "
             f"{test['right_to_wrong']} for the worse, {test['wrong_to_right']} for the better"
+        )
+    if kept := report.get("kept_float"):
+        assert isinstance(kept, dict)
+        lines.append(
+            f"kept float: {', '.join(kept['kept']) or 'nothing'} ({len(kept['kept'])} of {kept['layers']} layers); "
+            f"{100 * kept['loss_of_whole']:.1f} % -> {100 * kept['loss']:.1f} % of the answers change, "
+            f"{kept['bytes']['whole']:,} -> {kept['bytes']['mixed']:,} bytes, "
+            f"{kept['ms_per_photo']['whole']:.1f} -> {kept['ms_per_photo']['mixed']:.1f} ms"
         )
     return "\n".join(lines)
 

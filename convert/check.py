@@ -20,6 +20,7 @@ from convert.golden import closing_engine, fill, run_raw
 from convert.pixels import PixelArray
 from convert.recipes import CHECK_PHOTOS, Limits, Recipe
 from convert.run_directory import SUBGROUP_COLUMNS, Photo
+from edge_runtime.contract import ModelContract
 from edge_runtime.engines import dequantize
 from edge_runtime.errors import ConversionRefused
 from edge_runtime.model_file import open_model
@@ -81,11 +82,18 @@ def run_file(path: Path, pixels_u8: PixelArray, *, progress: str = "") -> FloatA
         [n, labels] dequantized.
     """
     model = open_model(path)
-    scores = np.empty((len(pixels_u8), len(model.contract.labels)))
-    with closing_engine(model.data, threads=2) as engine:
+    return run_tensors(model.data, pixels_u8, model.contract, progress=progress)
+
+
+def run_tensors(
+    tflite: bytes, pixels_u8: PixelArray, contract: ModelContract, *, progress: str = ""
+) -> FloatArray:
+    """As `run_file`, of a file that carries no contract yet."""
+    scores = np.empty((len(pixels_u8), len(contract.labels)))
+    with closing_engine(tflite, threads=2) as engine:
         bar = tqdm(pixels_u8, desc=progress, unit="photo", disable=not progress)
         for i, photo in enumerate(bar):
-            tensor = fill(engine, photo.tobytes(), model.contract)
+            tensor = fill(engine, photo.tobytes(), contract)
             scores[i] = dequantize(engine.run(tensor), engine.output)
     return scores
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import tempfile
 import time
 from dataclasses import dataclass
 from importlib import metadata
@@ -14,18 +15,21 @@ import numpy as np
 
 from convert import calibration, check, export, recipes
 from convert.embed import embed_entries, embed_metadata
-from convert.files import json_text, report_path, require_out, sha256_of, whole_files
+from convert.files import json_text, report_path, require_out, sha256_of, sha256_of_model, whole_files
 from convert.golden import GoldenResult, make_golden
 from convert.keras_answers import Predictor
 from convert.pixels import PixelArray, cached_pixels, normalize, read_pixels
 from convert.recipes import QatSettings, Recipe
+from convert.repeat_training import require_training_repeated
 from convert.rounding_shift import PHOTOS, prepare_for_rounding
 from convert.run_directory import SPLITS, Photo, Run, require_whole_chain
 from convert.tensors import FileInfo, require_as_specified
 from edge_runtime.contract import Calibration
+from edge_runtime.errors import ConversionRefused, DataInvalid, UsageError
 from train.metrics import expected_calibration_error, softmax
 
 REPORT_SCHEMA = 1
+PHOTOS_TO_RANK = 12
 PACKAGES = (
     "tensorflow",
     "tf_keras",
@@ -46,6 +50,8 @@ class Request:
     qat: QatSettings
     seed: int = 0
     """Of the choice of calibration photos."""
+    keep_float: float | None = None
+    """Share of answers that may change before layers are given back to float; None keeps none."""
     test_report: bool = True
     """Whether float and converted are compared on the test split as well; False where somebody else does it."""
 
@@ -60,6 +66,8 @@ class _Converted:
     qat: dict[str, Any] | None
     temperature: dict[str, Any] | None
     """What was folded in after quantization."""
+    kept_float: dict[str, Any] | None = None
+    """What `--keep-float` found."""
 
 
 def convert_run(run: Run, request: Request) -> dict[str, Any]:
@@ -75,8 +83,9 @@ def convert_run(run: Run, request: Request) -> dict[str, Any]:
     require_out(request.out)
     require_whole_chain(run)
     started = time.monotonic()
-    float_model = export.load_float_model(run.model_path, run.contract)
+    float_model = _float_model(run, request.recipe)
     keras = Predictor(float_model, run.contract)
+    repeated = require_training_repeated(run, keras)
     converted = _apply_recipe(run, request, float_model, keras)
     contract = dataclasses.replace(
         run.contract,
@@ -87,7 +96,7 @@ def convert_run(run: Run, request: Request) -> dict[str, Any]:
     golden = make_golden(described, contract)
     contract = dataclasses.replace(contract, golden=golden.vectors)
     complete = embed_entries(described, contract, golden.pictures)
-    require_as_specified(complete, request.recipe, contract)
+    require_as_specified(complete, request.recipe, contract, mixed=request.keep_float is not None)
     with whole_files([report_path(request.out), request.out]) as (json_file, tflite_file):
         tflite_file.write_bytes(complete)
         check.check_golden(tflite_file)
@@ -95,9 +104,25 @@ def convert_run(run: Run, request: Request) -> dict[str, Any]:
         test = _test_report(run, tflite_file, keras) if request.test_report else None
         report = _report(run, request, converted, golden, gate, test)
         report["model"] = {"file": request.out.name, "bytes": len(complete), "sha256": sha256_of(tflite_file)}
+        report["training_repeated"] = repeated
         report["seconds"] = round(time.monotonic() - started, 1)
         json_file.write_text(json_text(report), encoding="utf-8")
     return report
+
+
+def _float_model(run: Run, recipe: Recipe) -> Any:
+    if not run.model_path.is_dir():
+        return export.load_float_model(run.model_path, run.contract, any_head=run.foreign)
+    if recipe.needs_qat:
+        raise UsageError(
+            f"{run.model_path}: a SavedModel cannot be fine-tuned",
+            found=f"recipe {recipe.name}",
+            expected=" or ".join(name for name, other in recipes.RECIPES.items() if not other.needs_qat),
+            fix="give the model as a .keras or .h5 file of tf_keras, or choose another recipe",
+        )
+    from convert.saved_model import SavedNetwork
+
+    return SavedNetwork(run.model_path, run.contract)
 
 
 def _apply_recipe(run: Run, request: Request, float_model: Any, keras: Predictor) -> _Converted:
@@ -109,20 +134,65 @@ def _apply_recipe(run: Run, request: Request, float_model: Any, keras: Predictor
         chosen = calibration.choose_calibration_photos(
             run.photos, len(codes), recipes.CALIBRATION_PHOTOS, request.seed
         )
+        if len(chosen) < recipes.LEAST_CALIBRATION_PHOTOS:
+            raise DataInvalid(
+                "too few photos to take ranges from",
+                found=f"{len(chosen)} in the train split",
+                expected=f"{recipes.CALIBRATION_PHOTOS}, at the very least {recipes.LEAST_CALIBRATION_PHOTOS}",
+                fix="add train photos, or convert with recipe float16 or dynamic_int8, which need none",
+            )
         calibration_report = calibration.describe(chosen, codes, request.seed)
         calibration_u8 = read_pixels(chosen, contract, progress="calibration photos")
         if recipe.needs_qat:
             model, qat_report = _fine_tune(run, request, float_model, keras, calibration_u8)
         else:
-            spread_out = calibration_u8[:: max(1, len(calibration_u8) // PHOTOS)]
-            model = prepare_for_rounding(float_model, normalize(spread_out, contract))
+            if not run.model_path.is_dir():
+                spread_out = calibration_u8[:: max(1, len(calibration_u8) // PHOTOS)]
+                model = prepare_for_rounding(float_model, normalize(spread_out, contract))
             dataset = export.representative_dataset(calibration_u8, contract)
-    tflite = export.to_tflite(export.with_softmax(model), recipe, contract, dataset)
-    info = require_as_specified(tflite, recipe, contract)
+    kept_float = None
+    if request.keep_float is not None:
+        tflite, kept_float = _keep_float(run, model, keras, dataset, request.keep_float)
+    else:
+        tflite = export.to_tflite(export.with_softmax(model), recipe, contract, dataset)
+    info = require_as_specified(tflite, recipe, contract, mixed=kept_float is not None)
     temperature_report = None
     if recipe.quantized:
-        tflite, temperature_report = _fold_temperature(run, tflite)
-    return _Converted(tflite, info, calibration_report, qat_report, temperature_report)
+        try:
+            tflite, temperature_report = _fold_temperature(run, tflite)
+        except ConversionRefused:
+            # Only our own networks promise to end in one dense layer and a softmax; others keep their own calibration.
+            if not run.foreign and kept_float is None:
+                raise
+    return _Converted(tflite, info, calibration_report, qat_report, temperature_report, kept_float)
+
+
+def _keep_float(
+    run: Run, model: Any, keras: Predictor, dataset: Any, max_loss: float
+) -> tuple[bytes, dict[str, Any]]:
+    from convert import keep_float
+
+    photos = check.choose_check_photos(run.photos)
+    pixels_u8 = _check_pixels(run, photos)
+    expected = keras(pixels_u8).argmax(axis=1)
+
+    def loss_of(tflite: bytes) -> float:
+        answers = check.run_tensors(tflite, pixels_u8, run.contract).argmax(axis=1)
+        return float((answers != expected).mean())
+
+    def rank(floating: bytes, whole: bytes) -> list[str]:
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [Path(folder) / name for name in ("float.tflite", "int8.tflite")]
+            for path, tflite in zip(paths, (floating, whole), strict=True):
+                # The probe opens files as a device does: with a contract.
+                path.write_bytes(embed_entries(tflite, run.contract, {}))
+            some = [photo.path for photo in photos[:PHOTOS_TO_RANK]]
+            return keep_float.noisiest_first(paths[0], paths[1], some)
+
+    found = keep_float.search(
+        export.with_softmax(model), run.contract, dataset, rank=rank, loss_of=loss_of, max_loss=max_loss
+    )
+    return found.tflite, found.report
 
 
 def _fold_temperature(run: Run, tflite: bytes) -> tuple[bytes, dict[str, Any]]:
@@ -239,14 +309,16 @@ def _report(
     return {
         "schema_version": REPORT_SCHEMA,
         "model": {},
-        "options": recipes.options_of(request.recipe, request.qat, request.seed),
+        "options": recipes.options_of(
+            request.recipe, request.qat, request.seed, keep_float=request.keep_float
+        ),
         "recipe": recipes.as_dict(request.recipe),
         "run": {
             "run_id": run.contract.provenance.run_id,
             "commit": run.contract.provenance.commit,
-            "model_keras_sha256": sha256_of(run.model_path),
-            "manifest_csv_sha256": sha256_of(run.folder / "manifest.csv"),
-            "contract_json_sha256": sha256_of(run.folder / "contract.json"),
+            "model_keras_sha256": sha256_of_model(run.model_path),
+            "manifest_csv_sha256": sha256_of(run.manifest_path),
+            "contract_json_sha256": sha256_of(run.contract_path),
         },
         "versions": {name: _version(name) for name in PACKAGES},
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
@@ -254,6 +326,7 @@ def _report(
         "calibration": converted.calibration,
         "qat": converted.qat,
         "temperature": converted.temperature,
+        "kept_float": converted.kept_float,
         "golden": {
             "runtime": golden.vectors[0].runtime,
             "tolerance": {vector.image: vector.tolerance for vector in golden.vectors},

@@ -6,7 +6,7 @@ a Dense named `logits`. The file takes the contract's pixels: uint8 as they are,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 import tf_keras
+from tensorflow.lite.python.convert import mlir_quantize
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from convert.any_model import refuse_keras_3
 from convert.pixels import PixelArray, normalize
 from convert.recipes import Recipe
 from edge_runtime.contract import ModelContract
@@ -27,12 +29,13 @@ INPUT_NAME = "image"
 REFUSED_LAYERS = ("Rescaling", "Normalization", "Resizing", "CenterCrop", "Lambda")
 
 
-def load_float_model(path: Path, contract: ModelContract) -> Any:
+def load_float_model(path: Path, contract: ModelContract, *, any_head: bool = False) -> Any:
     """Loads the run's Keras model with the input size fixed and the contract's temperature folded in.
 
     Args:
-        path: RUN/model.keras.
+        path: RUN/model.keras, or another .keras or .h5 file.
         contract: Its input, labels, normalization and calibration.
+        any_head: Whether the last layer may have another name and a softmax, which is then taken off.
 
     Returns:
         A flat functional tf_keras model whose softmax is the calibrated probability.
@@ -40,6 +43,7 @@ def load_float_model(path: Path, contract: ModelContract) -> Any:
     Raises:
         RunInvalid: Not loadable, nested, with a preprocessing layer, or of other shapes than the contract's.
     """
+    refuse_keras_3(path)
     try:
         model = tf_keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError, ImportError, AttributeError) as error:
@@ -49,10 +53,34 @@ def load_float_model(path: Path, contract: ModelContract) -> Any:
             expected="a flat functional model saved by tf_keras (Keras 3 files differ)",
             fix="train again",
         ) from error
+    if any_head:
+        model = _with_logits(model)
     _require_flat(model, path, contract)
     model = _fix_input_size(model, contract)
     fold_temperature(model, contract.calibration.temperature)
     return model
+
+
+def _with_logits(model: Any) -> Any:
+    """The same network up to the dense layer before its softmax, that layer named as ours; else the model as it is."""
+    if not getattr(model, "_is_graph_network", False) or len(model.outputs) != 1:
+        return model
+    last, layers = model.layers[-1], tf_keras.layers
+    is_softmax = isinstance(last, layers.Softmax) or (
+        isinstance(last, layers.Activation) and last.activation is tf_keras.activations.softmax
+    )
+    dense = last.input._keras_history.layer if is_softmax else last
+    if not isinstance(dense, layers.Dense) or dense.activation not in (
+        tf_keras.activations.linear,
+        tf_keras.activations.softmax,
+    ):
+        return model
+    head = layers.Dense(dense.units, use_bias=True, name=LOGITS_LAYER)
+    with_head = tf_keras.Model(model.input, head(dense.input), name=model.name)
+    weights = dense.get_weights()
+    # A bias of zeros where there was none: the temperature of an int8 file is folded into it.
+    head.set_weights(weights if dense.use_bias else [*weights, np.zeros(dense.units, np.float32)])
+    return with_head
 
 
 def _require_flat(model: Any, path: Path, contract: ModelContract) -> None:
@@ -106,6 +134,8 @@ def fold_temperature(model: Any, temperature: float) -> None:
 
 def with_softmax(model: Any) -> Any:
     """The model with a softmax after its logits, sharing its weights."""
+    if hasattr(model, "scores"):
+        return model.scores
     # Named, since an automatic name counts up within a process and would end in the file's tensor names.
     return tf_keras.Model(
         model.input, tf_keras.layers.Softmax(name="scores")(model.output), name="classifier"
@@ -158,26 +188,74 @@ def to_tflite(model: Any, recipe: Recipe, contract: ModelContract, dataset: Any 
     Raises:
         ConversionRefused: TensorFlow cannot convert the model.
     """
+    converter = _converter(model, contract)
+    _configure(converter, recipe, dataset)
+    return _converted(converter, f"with recipe {recipe.name}")
+
+
+def to_calibrated(model: Any, contract: ModelContract, dataset: Any) -> bytes:
+    """As `to_tflite`, but float still, with the ranges that calibration found: for `quantize_calibrated`."""
+    converter = _converter(model, contract)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = dataset
+    # What tf.lite.experimental.QuantizationDebugger sets, to quantize once more with other lists.
+    converter._experimental_calibrate_only = True
+    return _converted(converter, "up to its ranges")
+
+
+def quantize_calibrated(calibrated: bytes, kept: Sequence[str]) -> bytes:
+    """Integers from uint8 to uint8, but for some operators that stay float.
+
+    Args:
+        calibrated: Of `to_calibrated`.
+        kept: Names of their output tensors.
+    """
+    quantized: bytes = mlir_quantize(
+        calibrated, input_data_type=tf.uint8, output_data_type=tf.uint8, denylisted_nodes=list(kept)
+    )
+    return quantized
+
+
+def _converter(model: Any, contract: ModelContract) -> Any:
     shape = (1, contract.input.height_px, contract.input.width_px, 3)
     function = tf.function(lambda image: model(image, training=False))
     concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float32, name=INPUT_NAME))
     # Frozen first: given the model itself, the converter saves every Keras layer as a function of its own, which
     # took nine tenths of the time (MobileNetV2, two cores: 50 s against 5 s) and changes nothing.
     frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())
-    if recipe.quantized:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.inference_input_type = tf.uint8
-        converter.inference_output_type = tf.uint8
-        if dataset is not None:
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.representative_dataset = dataset
+    return tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())
+
+
+def _converted(converter: Any, how: str) -> bytes:
     try:
         converted: bytes = converter.convert()
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         raise ConversionRefused(
-            f"TensorFlow could not convert the model with recipe {recipe.name}",
-            found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            f"TensorFlow could not convert the model {how}",
+            found=_reason(str(error)) or type(error).__name__,
             fix="use layers that TFLite can hold, or recipe float32",
         ) from error
     return converted
+
+
+def _reason(text: str) -> str:
+    """The first line, and the operators that TFLite lacks, which TensorFlow names far below."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines[1:] if line.startswith(("Flex ops:", "TF Select ops:", "Custom ops:"))]
+    return "; ".join([*lines[:1], *named[:2]])
+
+
+def _configure(converter: Any, recipe: Recipe, dataset: Any) -> None:
+    """What the recipe asks of TensorFlow's converter."""
+    if recipe.weights != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if recipe.weights == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if recipe.quantized:
+        converter.inference_input_type = tf.uint8
+        converter.inference_output_type = tf.uint8
+    if dataset is not None:
+        int16 = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        int8 = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
+        converter.target_spec.supported_ops = [int16 if recipe.activations == "int16" else int8]
+        converter.representative_dataset = dataset

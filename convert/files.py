@@ -43,6 +43,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def sha256_of_model(path: Path) -> str:
+    """As `sha256_of`; of a folder over the names and contents of all files, in order of name."""
+    if path.is_file():
+        return sha256_of(path)
+    lines = [
+        f"{file.relative_to(path)} {sha256_of(file)}" for file in sorted(path.rglob("*")) if file.is_file()
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 def json_text(data: Any) -> str:
     """Indented JSON with a final newline."""
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"

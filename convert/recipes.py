@@ -1,15 +1,33 @@
 """Recipes: names that are specifications, decoded here. stdlib only.
 
-    float32     weights float32, activations float32; float32 input and output. Needs nothing.
-    int8_ptq    weights int8 (per channel), activations int8; uint8 input and output. Post-training quantization:
-                ranges from calibration photos, weights rounded as they are; batch normalization absorbs beforehand
-                what rounding will shift (convert/rounding_shift.py).
-    int8_qat    as int8_ptq, but the weights are first fine-tuned while rounding is simulated (quantization-aware
-                training), so that they end where rounding hurts least.
+    name          weights   activations  input, output   needs                    taken by
+    float32       float32   float32      float32         nothing                  XNNPACK, GPU
+    float16       float16   float32      float32         nothing                  XNNPACK, GPU
+    dynamic_int8  int8      float32      float32         nothing                  XNNPACK
+    int8_ptq      int8      int8         uint8           500 train photos         XNNPACK, Edge TPU, NPU
+    int8_qat      int8      int8         uint8           the same, fine-tuning    XNNPACK, Edge TPU, NPU
+    int16x8       int8      int16        float32         500 train photos         built-in kernels, some NPUs
 
-First part of a name: type of weights and activations. Second part: how the ranges and weights came about. Quantized
-recipes take uint8 pixels that map to themselves (scale 1/128, zero point 128) and give uint8 softmax (scale 1/256,
-zero point 0).
+float32       The network as trained; batch normalization folded into the kernels. The reference of every comparison.
+float16       Half the size. Weights are widened to float32 when the file is loaded (a GPU delegate may compute in
+              float16), so answers move by rounding of the weights only. No faster on a CPU, no smaller in its memory.
+dynamic_int8  A quarter of the size, without calibration photos. Weights of layers with at least 1,024 of them are
+              int8, per channel; each activation's range is measured anew for every photo, so times vary by kernel and
+              a delegate that wants integers takes nothing. Layers below 1,024 weights stay float32.
+int8_ptq      A quarter of the size, and integers throughout. Post-training quantization: ranges from calibration
+              photos, weights rounded as they are (per channel; those of depthwise layers and the last layer too);
+              batch normalization absorbs beforehand what rounding will shift (convert/rounding_shift.py). Loses most.
+int8_qat      As int8_ptq, but the weights are first fine-tuned while rounding is simulated (quantization-aware
+              training), so that they end where rounding hurts least. Minutes of fine-tuning.
+int16x8       A quarter of the size; activations in 65,536 steps lose next to nothing. LiteRT has only plain kernels for
+              it: XNNPACK, GPU and Edge TPU take none of it, and on a CPU it is the slowest of all. For NPUs that ask
+              for it, and to tell what the activations cost from what the weights cost.
+
+First part of a name: type of weights and activations. Second part: how the ranges and weights came about. uint8
+recipes take pixels that map to themselves (scale 1/128, zero point 128) and give uint8 softmax (scale 1/256, zero
+point 0); float32 ones take pixels normalized as the contract says and give float32 softmax. Every file has a batch of
+exactly 1. Which operators a target takes says `python -m convert.inspect`; that a device does take them, only the
+device.
 """
 
 from __future__ import annotations
@@ -23,6 +41,8 @@ from edge_runtime.errors import UsageError
 
 # 500 photos are the least that the range of every activation is taken from; fewer only if the train split has fewer.
 CALIBRATION_PHOTOS = 500
+# Below this, one odd photo sets every range.
+LEAST_CALIBRATION_PHOTOS = 100
 # The gate compares at least so many photos: with 200, an agreement of 0.95 has a 95 % half-width of 0.03.
 CHECK_PHOTOS = 200
 
@@ -75,10 +95,14 @@ class Recipe:
     needs_calibration: bool
     needs_qat: bool
     limits: Limits
+    weights: str = "float32"
+    """`float32`, `float16` or `int8`."""
+    activations: str = "float32"
+    """`float32`, `int8` or `int16`."""
 
     @property
     def quantized(self) -> bool:
-        """Whether every tensor must be integer."""
+        """Whether every tensor must be integer, from uint8 pixels to uint8 scores."""
         return self.tensor_dtype != "float32"
 
 
@@ -89,6 +113,11 @@ FLOAT32_LIMITS = Limits(0.995, 1e-4, 1e-3, 0.002)
 # agrees on 0.1 to 0.7 of the photos, far below. The loss limit is twice the 0.015 that the project promises on a
 # large test split, since the gate's few photos of rare classes make it noisy. One photo in hundreds may sit on an
 # edge and move far: the largest difference only guards against saturation.
+# float16: weights keep 11 bits, so scores move by about 1e-3. dynamic_int8: int8 weights, float sums. int16x8: int8
+# weights, and integer kernels whose softmax has 65,536 steps.
+FLOAT16_LIMITS = Limits(0.99, 0.005, 0.05, 0.005)
+DYNAMIC_INT8_LIMITS = Limits(0.93, 0.04, 0.6, 0.02)
+INT16X8_LIMITS = Limits(0.93, 0.04, 0.6, 0.02)
 INT8_PTQ_LIMITS = Limits(0.88, 0.06, 0.85, 0.05)
 INT8_QAT_LIMITS = Limits(0.90, 0.05, 0.85, 0.03)
 
@@ -97,8 +126,49 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         recipe.name: recipe
         for recipe in (
             Recipe("float32", "float32", needs_calibration=False, needs_qat=False, limits=FLOAT32_LIMITS),
-            Recipe("int8_ptq", "uint8", needs_calibration=True, needs_qat=False, limits=INT8_PTQ_LIMITS),
-            Recipe("int8_qat", "uint8", needs_calibration=True, needs_qat=True, limits=INT8_QAT_LIMITS),
+            Recipe(
+                "float16",
+                "float32",
+                needs_calibration=False,
+                needs_qat=False,
+                limits=FLOAT16_LIMITS,
+                weights="float16",
+            ),
+            Recipe(
+                "dynamic_int8",
+                "float32",
+                needs_calibration=False,
+                needs_qat=False,
+                limits=DYNAMIC_INT8_LIMITS,
+                weights="int8",
+            ),
+            Recipe(
+                "int8_ptq",
+                "uint8",
+                needs_calibration=True,
+                needs_qat=False,
+                limits=INT8_PTQ_LIMITS,
+                weights="int8",
+                activations="int8",
+            ),
+            Recipe(
+                "int8_qat",
+                "uint8",
+                needs_calibration=True,
+                needs_qat=True,
+                limits=INT8_QAT_LIMITS,
+                weights="int8",
+                activations="int8",
+            ),
+            Recipe(
+                "int16x8",
+                "float32",
+                needs_calibration=True,
+                needs_qat=False,
+                limits=INT16X8_LIMITS,
+                weights="int8",
+                activations="int16",
+            ),
         )
     }
 )
@@ -115,11 +185,15 @@ def find_recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def options_of(recipe: Recipe, settings: QatSettings, seed: int) -> list[str]:
+def options_of(
+    recipe: Recipe, settings: QatSettings, seed: int, *, keep_float: float | None = None
+) -> list[str]:
     """The command's options that differ from their defaults; paths are left out, they belong to one machine."""
     options = ["--recipe", recipe.name]
     if seed:
         options += ["--seed", str(seed)]
+    if keep_float is not None:
+        options += ["--keep-float", "auto", "--max-loss", str(keep_float)]
     if recipe.needs_qat:
         defaults = QatSettings()
         for name in QAT_OPTIONS:

@@ -73,16 +73,36 @@ class Run:
     """config.json, empty if there is none."""
     contract: ModelContract
     photos: tuple[Photo, ...]
+    model: Path | None = None
+    """Of a model that is no run directory, as the next three; see convert/any_model.py."""
+    contract_file: Path | None = None
+    manifest_file: Path | None = None
+    work: Path | None = None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether this is no run directory but a model of its own."""
+        return self.model is not None
 
     @property
     def model_path(self) -> Path:
-        """The float Keras model."""
-        return self.folder / "model.keras"
+        """The float model: a Keras file, or the folder of a SavedModel."""
+        return self.model or self.folder / "model.keras"
+
+    @property
+    def contract_path(self) -> Path:
+        """The contract as JSON."""
+        return self.contract_file or self.folder / "contract.json"
+
+    @property
+    def manifest_path(self) -> Path:
+        """The table of photos."""
+        return self.manifest_file or self.folder / "manifest.csv"
 
     @property
     def work_folder(self) -> Path:
         """Where conversion keeps pixels and QAT checkpoints; can be deleted at any time."""
-        return self.folder / "convert"
+        return self.work or self.folder / "convert"
 
     @property
     def sampling(self) -> Sampling:

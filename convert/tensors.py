@@ -19,6 +19,8 @@ from edge_runtime.errors import ConversionRefused
 
 # A quantized softmax has this scale and zero point by the TFLite quantization specification.
 SOFTMAX_SCALE, SOFTMAX_ZERO_POINT = 1 / 256, 0
+# TensorFlow's converter: `kWeightsMinNumElementsDefaultValue`.
+DYNAMIC_LEAST_WEIGHTS = 1024
 TYPE_NAMES = {
     value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")
 }
@@ -107,8 +109,16 @@ def _info(tensor: Any) -> TensorInfo:
     )
 
 
-def require_as_specified(tflite: bytes, recipe: Recipe, contract: ModelContract) -> FileInfo:
+def require_as_specified(
+    tflite: bytes, recipe: Recipe, contract: ModelContract, *, mixed: bool = False
+) -> FileInfo:
     """Refuses a file whose tensors are not what the recipe and the contract say.
+
+    Args:
+        tflite: The file.
+        recipe: What it should be.
+        contract: Of the model.
+        mixed: Whether some layers were left float on purpose.
 
     Returns:
         What was found.
@@ -125,7 +135,9 @@ def require_as_specified(tflite: bytes, recipe: Recipe, contract: ModelContract)
         expected_output = TensorInfo(
             recipe.tensor_dtype, (1, len(contract.labels)), SOFTMAX_SCALE, SOFTMAX_ZERO_POINT
         )
-        if found.float_operators:
+        if mixed:
+            pass
+        elif found.float_operators:
             problems.append(
                 f"{len(found.float_operators)} float operators: {'; '.join(found.float_operators[:8])}"
             )
@@ -134,6 +146,7 @@ def require_as_specified(tflite: bytes, recipe: Recipe, contract: ModelContract)
     else:
         expected_input = TensorInfo(recipe.tensor_dtype, shape, 0.0, 0)
         expected_output = TensorInfo(recipe.tensor_dtype, (1, len(contract.labels)), 0.0, 0)
+        problems += _weight_problems(tflite, recipe)
     if found.input != expected_input:
         problems.append(f"input {found.input}, not {expected_input}")
     if found.output != expected_output:
@@ -145,6 +158,36 @@ def require_as_specified(tflite: bytes, recipe: Recipe, contract: ModelContract)
             fix="convert with recipe float32, or change the layers named above",
         )
     return found
+
+
+def _weight_problems(tflite: bytes, recipe: Recipe) -> list[str]:
+    """Convolutions of a recipe with float input whose weights or activations have another type than its name says."""
+    model = read_object(tflite)
+    graph = model.subgraphs[0]
+    made_by = {index: operator for operator in graph.operators for index in operator.outputs}
+    wrong: list[str] = []
+    for operator in graph.operators:
+        if operator_name(model, operator) not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+            continue
+        inputs = [graph.tensors[index] for index in operator.inputs]
+        weights = inputs[1]
+        source = made_by.get(operator.inputs[1])
+        if source is not None and operator_name(model, source) == "DEQUANTIZE":
+            weights = graph.tensors[source.inputs[0]]
+        found = TYPE_NAMES[weights.type], TYPE_NAMES[inputs[0].type]
+        # The converter leaves small tensors of a dynamic recipe float: there is nothing to save.
+        small = (
+            recipe.name == "dynamic_int8" and found[0] == "float32" and _size(weights) < DYNAMIC_LEAST_WEIGHTS
+        )
+        if found != (recipe.weights, recipe.activations) and not small:
+            wrong.append(
+                f"{_text(graph.tensors[operator.outputs[0]].name)}: weights {found[0]}, input {found[1]}"
+            )
+    return [f"{len(wrong)} layers of other types: {'; '.join(wrong[:3])}"] if wrong else []
+
+
+def _size(tensor: Any) -> int:
+    return int(np.prod(tensor.shape))
 
 
 def pixel_quantization(contract: ModelContract) -> tuple[float, int]:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.convert.synthetic_run import make_run, write_run_files
 
-RECIPE_NAMES = ("float32", "int8_ptq", "int8_qat")
+RECIPE_NAMES = ("float32", "float16", "dynamic_int8", "int8_ptq", "int8_qat", "int16x8")
 
 
 @dataclass(frozen=True)

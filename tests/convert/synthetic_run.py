@@ -168,21 +168,38 @@ def make_run(
     run, rows = write_run_files(folder, photos_per_class=photos_per_class)
     model = build()
     _fit(model, rows, folder / "data", make_contract(), epochs)
+    _write_predictions(model, rows, folder / "data", run / "predictions_val.csv")
     model.save(run / "model.keras")
     return run
+
+
+def _pixels(rows: list[dict[str, str]], data: Path, contract: c.ModelContract) -> Any:
+    """Normalized, [n, SIZE_PX, SIZE_PX, 3] float32."""
+    from edge_runtime.preprocess import fit_pixels
+
+    photos = [fit_pixels((data / row["path"]).read_bytes(), contract) for row in rows]
+    pixels_u8 = np.frombuffer(b"".join(photos), np.uint8).reshape(-1, SIZE_PX, SIZE_PX, 3)
+    return (pixels_u8.astype(np.float32) - 128) / 128
+
+
+def _write_predictions(model: Any, rows: list[dict[str, str]], data: Path, path: Path) -> None:
+    """What training leaves of the validation photos: scores at temperature 1."""
+    val = [row for row in rows if row["split"] == "val"]
+    logits = model(_pixels(val, data, make_contract()), training=False).numpy().astype(np.float64)
+    scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["photo_id", "label", *(f"p_{label.code}" for label in LABELS)])
+        for row, values in zip(val, scores, strict=True):
+            writer.writerow([row["photo_id"], row["label"], *(f"{value:.6g}" for value in values)])
 
 
 def _fit(model: Any, rows: list[dict[str, str]], data: Path, contract: c.ModelContract, epochs: int) -> None:
     import tf_keras as keras
 
-    from edge_runtime.preprocess import fit_pixels
-
     codes = [label.code for label in LABELS]
     train = [row for row in rows if row["split"] == "train"]
-    photos = [fit_pixels((data / row["path"]).read_bytes(), contract) for row in train]
-    x = (
-        np.frombuffer(b"".join(photos), np.uint8).reshape(-1, SIZE_PX, SIZE_PX, 3).astype(np.float32) - 128
-    ) / 128
+    x = _pixels(train, data, contract)
     y = np.array([codes.index(row["label"]) for row in train])
     model.compile(keras.optimizers.Adam(5e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(x, y, batch_size=16, epochs=epochs, verbose=0)

@@ -16,7 +16,10 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--recipe", "int4", "--out", "m.tflite"], ("int4", "float32 or int8_ptq or int8_qat")),
+        (
+            ["--recipe", "int4", "--out", "m.tflite"],
+            ("int4", "float32 or float16 or dynamic_int8 or int8_ptq or int8_qat or int16x8"),
+        ),
         (["--recipe", "float32", "--epochs", "3", "--out", "m.tflite"], ("no fine-tuning", "--epochs")),
         (["--recipe", "float32", "--out", "m.onnx"], ("m.onnx", ".tflite")),
         (["--recipe", "float32", "--out", "absent/m.tflite"], ("absent", "make the folder")),

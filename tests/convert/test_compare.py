@@ -285,7 +285,7 @@ def test_ctrl_c_keeps_what_is_there(tmp_path: Path) -> None:
     )
     assert process.stderr is not None
     seen = ""
-    while not re.search(r" [1-9]\d*/9600", seen):
+    while not re.search(r" [1-9]\d{2,}/9600", seen):
         seen += process.stderr.read(1)
         assert process.poll() is None, seen
     process.send_signal(signal.SIGINT)

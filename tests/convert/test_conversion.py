@@ -22,6 +22,7 @@ from tests.convert.synthetic_run import LABELS, SIZE_PX, TEMPERATURE
 
 pytestmark = pytest.mark.tf
 QUANTIZED = ("int8_ptq", "int8_qat")
+CALIBRATED = (*QUANTIZED, "int16x8")
 # The temperature is folded into float32 weights: rounding of one division.
 FOLDING_TOLERANCE = 1e-5
 
@@ -94,8 +95,10 @@ def test_report_says_what_was_made_of_what(
     assert report["check"]["photos"] == 200
     assert report["check"]["photos_by_split"] == {"train": 146, "val": 54, "test": 0}
     assert report["test"]["photos"] == 54
-    assert (report["calibration"] is None) == (name == "float32")
+    assert (report["calibration"] is None) == (name not in CALIBRATED)
     assert (report["qat"] is None) == (name != "int8_qat")
+    assert report["training_repeated"]["photos"] == 54
+    assert report["training_repeated"]["mean_score_difference"] < 1e-4
     # A report that only Python can read is no report: NaN is not JSON.
     json.loads((conversions[name].tflite.with_suffix(".json")).read_text(), parse_constant=pytest.fail)
 
@@ -104,7 +107,7 @@ def test_calibration_read_train_photos_only(conversions: dict[str, Conversion], 
     from convert.run_directory import read_run
 
     train = {photo.photo_id for photo in read_run(trained_run).split("train")}
-    for name in QUANTIZED:
+    for name in CALIBRATED:
         ids = conversions[name].report["calibration"]["ids"]
         assert len(ids) == 162 and set(ids) <= train
 
@@ -221,6 +224,73 @@ def test_a_broken_model_is_refused_and_nothing_written(
     assert _convert(run_copy("broken"), folder / "m.tflite") == 2
     assert "top-1 agreement" in capsys.readouterr().err
     assert list(folder.iterdir()) == []
+
+
+def _tamper(run: Path, **changes: Any) -> None:
+    path = run / "contract.json"
+    contract = ModelContract.from_json(path.read_bytes())
+    path.write_text(dataclasses.replace(contract, **changes).to_json(), encoding="utf-8")
+
+
+@pytest.mark.parametrize("what", ["normalization", "labels", "crop"])
+def test_a_contract_that_was_tampered_with_after_training_is_refused(
+    what: str, run_copy: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Float and converted would be wrong alike: only training's own answers tell."""
+    contract = ModelContract.from_json((run_copy("original") / "contract.json").read_bytes())
+    changes: dict[str, Any] = {
+        "normalization": {"normalization": dataclasses.replace(contract.normalization, mean=110.0)},
+        "labels": {"labels": (contract.labels[1], contract.labels[0], contract.labels[2])},
+        "crop": {"geometry": dataclasses.replace(contract.geometry, crop_fraction=0.7)},
+    }[what]
+    run = run_copy(what)
+    _tamper(run, **changes)
+    out = tmp_path / "out"
+    out.mkdir()
+    assert _convert(run, out / "m.tflite") == 2
+    assert "answers that training wrote down" in capsys.readouterr().err
+    assert list(out.iterdir()) == []
+
+
+def test_a_run_without_trainings_answers_is_converted_with_a_note(
+    run_copy: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = run_copy("bare")
+    (run / "predictions_val.csv").unlink()
+    assert _convert(run, tmp_path / "m.tflite") == 0
+    assert "nothing proves" in json.loads((tmp_path / "m.json").read_text())["training_repeated"]["note"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("float16", {"float16"}),
+        ("dynamic_int8", {"int8", "float32"}),
+        ("int16x8", {"int8"}),
+        ("int8_ptq", {"int8"}),
+        ("int8_qat", {"int8"}),
+        ("float32", {"float32"}),
+    ],
+)
+def test_weights_are_of_the_type_that_the_name_says(
+    name: str, kept: set[str], conversions: dict[str, Conversion]
+) -> None:
+    from convert.tflite_file import read_tflite
+
+    file = read_tflite(conversions[name].tflite)
+    weights = {tensor.dtype for tensor in file.tensors if tensor.constant and len(tensor.shape) == 4}
+    assert weights == kept
+
+
+def test_a_recipe_that_did_not_do_its_work_is_refused(conversions: dict[str, Conversion]) -> None:
+    from convert.recipes import RECIPES
+    from convert.tensors import require_as_specified
+    from edge_runtime.errors import ConversionRefused
+
+    contract = open_model(conversions["float32"].tflite).contract
+    for name in ("float16", "dynamic_int8", "int16x8"):
+        with pytest.raises(ConversionRefused, match="layers of other types"):
+            require_as_specified(conversions["float32"].tflite.read_bytes(), RECIPES[name], contract)
 
 
 def test_a_refusal_leaves_the_older_model_alone(

@@ -7,7 +7,7 @@ from edge_runtime.errors import UsageError
 
 
 def test_every_recipe_is_decoded_in_the_docstring() -> None:
-    assert len(recipes.RECIPES) == 3
+    assert len(recipes.RECIPES) == 6
     for name in recipes.RECIPES:
         assert f"    {name}  " in (recipes.__doc__ or "")
 
@@ -22,4 +22,5 @@ def test_unknown_recipe_lists_the_known() -> None:
 def test_quantized_recipes_take_pixels() -> None:
     for recipe in recipes.RECIPES.values():
         assert (recipe.tensor_dtype == "uint8") == recipe.quantized == recipe.name.startswith("int8")
-        assert recipe.needs_calibration == recipe.quantized
+        assert recipe.needs_calibration == (recipe.activations != "float32")
+        assert recipe.needs_qat == recipe.name.endswith("qat")

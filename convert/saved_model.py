@@ -1,0 +1,99 @@
+"""A SavedModel as the converter wants it: from normalized pixels to logits or probabilities. TensorFlow.
+
+Its graph stays as it is, so what needs layers (quantization-aware fine-tuning, absorbing what rounding shifts) is not
+to be had; every other recipe is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from edge_runtime.contract import ModelContract
+from edge_runtime.errors import RunInvalid
+
+SIGNATURE = "serving_default"
+# Of a softmax in float32.
+SUM_TOLERANCE = 1e-3
+LEAST_PROBABILITY = 1e-30
+
+
+class SavedNetwork:
+    """Callable like a Keras model that ends in logits.
+
+    Args:
+        path: Folder of the SavedModel.
+        contract: Its input, labels and temperature.
+
+    Raises:
+        RunInvalid: Not loadable, or from other pixels to other labels than the contract's.
+    """
+
+    def __init__(self, path: Path, contract: ModelContract) -> None:
+        try:
+            # Kept: its variables live as long as it does.
+            self._loaded = tf.saved_model.load(str(path))
+            self._function = self._loaded.signatures[SIGNATURE]
+        except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
+            raise RunInvalid(
+                f"{path}: not a SavedModel that can be called",
+                found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                expected=f"a SavedModel with the signature {SIGNATURE!r}",
+            ) from error
+        (_, inputs), outputs = self._function.structured_input_signature, self._function.structured_outputs
+        wanted = (contract.input.height_px, contract.input.width_px, 3)
+        specs, results = list(inputs.values()), list(outputs.values())
+        if (
+            len(specs) != 1
+            or len(results) != 1
+            or specs[0].dtype != tf.float32
+            or specs[0].shape.rank != 4
+            or not specs[0].shape[1:].is_compatible_with(wanted)
+            or specs[0].shape[0] not in (None, 1)
+            or not results[0].shape.is_compatible_with((None, len(contract.labels)))
+        ):
+            raise RunInvalid(
+                f"{path}: the SavedModel cannot be converted",
+                found=f"inputs {[(s.dtype.name, s.shape) for s in specs]}, outputs {[r.shape for r in results]}",
+                expected=f"one float32 [batch, {', '.join(map(str, wanted))}] of normalized pixels, batch free or 1, "
+                f"and one [batch, {len(contract.labels)}]",
+                fix="export it with this signature",
+            )
+        self._input, self._one_by_one = next(iter(inputs)), specs[0].shape[0] == 1
+        self._temperature = contract.calibration.temperature
+        self.gives_probabilities = self._looks_like_probabilities(wanted)
+        if self.gives_probabilities and self._temperature != 1:
+            raise RunInvalid(
+                f"{path}: the SavedModel ends in a softmax, so no temperature can be folded in",
+                found=f"temperature {self._temperature:g} in the contract",
+                expected="temperature 1, or a SavedModel that gives logits",
+            )
+
+    def __call__(self, images: Any, *, training: bool = False) -> Any:
+        """Logits, divided by the temperature; of a model that gives probabilities their logarithms."""
+        found = self._raw(images)
+        if self.gives_probabilities:
+            return tf.math.log(tf.maximum(found, LEAST_PROBABILITY))
+        return found / self._temperature
+
+    def scores(self, images: Any, *, training: bool = False) -> Any:
+        """Probabilities."""
+        found = self._raw(images)
+        return found if self.gives_probabilities else tf.nn.softmax(found / self._temperature)
+
+    def _raw(self, images: Any) -> Any:
+        def call(batch: Any) -> Any:
+            return next(iter(self._function(**{self._input: batch}).values()))
+
+        if self._one_by_one and images.shape[0] != 1:
+            return tf.map_fn(lambda image: call(image[tf.newaxis])[0], images)
+        return call(images)
+
+    def _looks_like_probabilities(self, shape: tuple[int, int, int]) -> bool:
+        rng = np.random.default_rng(0)
+        images = rng.uniform(-1, 1, (2, *shape)).astype(np.float32)
+        found = np.concatenate([self._raw(tf.constant(image[np.newaxis])).numpy() for image in images])
+        return bool((found >= 0).all() and (np.abs(found.sum(axis=1) - 1) <= SUM_TOLERANCE).all())

@@ -1,0 +1,138 @@
+"""Figures of pairs and of layers on answers whose truth is known. No TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convert.layers import BEST_DB, Pair, align, decibels, rows_of, short_name
+from convert.paired import BETTER, OTHER, WORSE, Truth, exchanged_labels, figures, paired, verdict
+from convert.run_directory import Photo
+from convert.summary import p_value
+from convert.tflite_file import Operator, read_tflite
+from tests.fixtures import FIXTURES
+from train.metrics import bootstrap_interval, paired_difference_interval
+
+CODES = ("a", "b", "c")
+
+
+def _truth(labels: list[int], groups: list[str] | None = None) -> Truth:
+    names = groups or [f"g{i}" for i in range(len(labels))]
+    photos = [
+        Photo(f"p{i}", Path("x"), label, names[i], "test", "female" if i % 2 else "", str(i), "")
+        for i, label in enumerate(labels)
+    ]
+    return Truth.of(photos, CODES, repeats=200)
+
+
+def _scores(answers: list[int], top: float = 0.8) -> Any:
+    rows = np.full((len(answers), 3), (1 - top) / 2)
+    rows[np.arange(len(answers)), answers] = top
+    return rows
+
+
+def test_flips_are_counted_by_what_they_are() -> None:
+    truth = _truth([0, 0, 1, 1, 2, 2])
+    pair = paired(truth, _scores([0, 0, 0, 1, 0, 2]), _scores([1, 0, 1, 1, 1, 2]))
+    assert (pair["answers_changed"], pair["for_the_worse"], pair["for_the_better"]) == (3, 1, 1)
+    assert pair["wrong_both_times"] == 1
+    assert [(flip["photo_id"], flip["kind"]) for flip in pair["flips"]] == [
+        ("p0", WORSE), ("p2", BETTER), ("p4", OTHER),
+    ]  # fmt: skip
+    assert pair["agreement"][0] == 0.5 and pair["mcnemar_p"] == 1.0
+    assert pair["classes"]["a"]["recall"] == [1.0, 0.5]
+    assert pair["difference"][0] == pytest.approx((0.5 + 1 + 0.5) / 3 - (1 + 0.5 + 0.5) / 3)
+    assert sum(row["photos"] for row in pair["score_changes"]) == 6
+    # Too few lesions in every part: counts only.
+    assert all(row["difference"] is None for rows in pair["groups"].values() for row in rows)
+
+
+def test_intervals_are_those_of_the_metrics() -> None:
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 3, 120).tolist()
+    groups = [f"g{i // 3}" for i in range(120)]
+    first, second = rng.dirichlet(np.ones(3), 120), rng.dirichlet(np.ones(3), 120)
+    truth = _truth(labels, groups)
+    before, after = first.argmax(axis=1), second.argmax(axis=1)
+    expected = paired_difference_interval(truth.labels, before, after, 3, groups, repeats=200)
+    assert paired(truth, first, second)["difference"] == pytest.approx(list(expected))
+    own = figures(truth, first)
+    low, high = bootstrap_interval(
+        lambda y, p: float((y == p).mean()), groups, truth.labels, before, repeats=200
+    )
+    assert own["accuracy"][1:] == pytest.approx([low, high])
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [
+        (
+            [-0.003, -0.008, 0.002],
+            "loses 0.3 points of balanced accuracy against float32 (−0.2 to 0.8), which these",
+        ),
+        (
+            [-0.02, -0.03, -0.01],
+            "loses 2.0 points of balanced accuracy against float32 (1.0 to 3.0); 41 of 2,003",
+        ),
+        ([0.011, 0.001, 0.02], "gains 1.1 points of balanced accuracy against float32 (0.1 to 2.0); 41"),
+        ([0.0, -0.002, 0.002], "is level with float32 in balanced accuracy (−0.2 to 0.2 points); 41"),
+    ],
+)
+def test_the_verdict_says_loss_interval_and_changes(difference: list[float], words: str) -> None:
+    pair = {"difference": difference, "answers_changed": 41, "for_the_worse": 22, "for_the_better": 15}
+    said = verdict("int8_qat", "float32", pair, 2003)
+    assert words in said
+    assert said.endswith("41 of 2,003 answers change, 22 for the worse and 15 for the better.")
+    assert said.count(". ") == 0
+
+
+def test_exchanged_labels_are_found_and_honest_models_are_not_accused() -> None:
+    rng = np.random.default_rng(1)
+    first = _scores(rng.integers(0, 3, 200).tolist())
+    assert exchanged_labels(first, first[:, [1, 0, 2]]) == {0: 1, 1: 0}
+    noisy = first.copy()
+    noisy[:40] = rng.dirichlet(np.ones(3), 40)
+    assert exchanged_labels(first, noisy) == {}
+    assert exchanged_labels(first, first) == {}
+
+
+def test_p_values_are_not_rounded_to_nothing() -> None:
+    assert [p_value(x) for x in (0.00001, 0.0123, 0.5)] == ["< 0.001", "0.012", "0.50"]
+
+
+def _pairs(kinds: list[str]) -> list[Pair]:
+    return [
+        Pair(
+            kind, f"op{i}", (1, 4), Operator(i, kind, 1, (i,), (i + 1,)), Operator(i, kind, 1, (i,), (i + 1,))
+        )
+        for i, kind in enumerate(kinds)
+    ]
+
+
+def test_the_first_large_loss_is_where_it_enters_and_not_where_it_is_carried() -> None:
+    pairs = _pairs(["CONV_2D", "CONV_2D", "CONV_2D", "MEAN"])
+    noise = [0.001, 0.03, 0.035, 0.03]
+    found = rows_of(pairs, {"signal": [1.0] * 4, "power": [1.0] * 4, "cross": [1.0] * 4, "noise": noise})
+    assert found["first_large_loss"] == 1
+    assert [round(row["added"], 4) for row in found["rows"]] == [0.001, 0.029, 0.005, 0.0]
+    assert found["rows"][1]["snr_db"] == pytest.approx(15.23, abs=0.01)
+
+
+def test_another_temperature_is_no_noise_of_the_logits() -> None:
+    pairs = _pairs(["FULLY_CONNECTED", "SOFTMAX"])
+    # The second's logits are twice the first's.
+    sums = {"signal": [1.0, 1.0], "power": [4.0, 1.0], "cross": [2.0, 1.0], "noise": [1.0, 0.0]}
+    found = rows_of(pairs, sums)
+    assert found["rows"][0]["snr_db"] == BEST_DB and found["first_large_loss"] is None
+
+
+def test_operators_are_aligned_over_quantize() -> None:
+    files = [read_tflite(FIXTURES / f"tiny_{name}.tflite") for name in ("int8", "uint8", "float32")]
+    assert len(align(files[0], files[1])) == 5
+    # Other sizes: not the same network.
+    assert align(files[0], files[2]) == []
+    assert short_name("classifier/quant_block_1_add/add;classifier/x") == "block_1_add"
+    assert decibels(0.01) == 20 and decibels(0.0) == BEST_DB
