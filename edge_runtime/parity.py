@@ -1,10 +1,12 @@
 """The parity harness: what every stage made of one photo, written down, and two such traces compared.
 
+    python -m edge_runtime.parity record --model M PHOTO... --out TRACE.jsonl [--engine NAME]
+    python -m edge_runtime.parity compare A.jsonl B.jsonl [--tolerance STAGE=VALUE]
     python -m edge_runtime.parity trace MODEL PHOTO [--engine NAME] [--out TRACE.json]
-    python -m edge_runtime.parity compare A.json B.json [--tolerance STAGE=VALUE]
 
-Stages, in order: decoded, cropped, resized, input_tensor, raw_output, scores. The first that differs is where to look:
-what follows differs because of it. Exit status of `compare`: 0 the traces agree, 1 they differ.
+A file of `record` has a trace a line, a file of `trace` has one; TRACE_FORMAT.md describes them, and a phone writes
+them too. Stages, in order: decoded, cropped, resized, input_tensor, raw_output, scores. The first that differs is where
+to look: what follows differs because of it. Exit status of `compare`: 0 the traces agree, 1 they differ.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import platform
 import struct
 import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from edge_runtime import __version__
 from edge_runtime.classifier import Classifier
 from edge_runtime.engines import ENGINES
 from edge_runtime.errors import EXIT_OK, EXIT_USAGE, EdgeError, UsageError
-from edge_runtime.photos import read_photo
+from edge_runtime.photos import list_photos, read_photo
 from edge_runtime.preprocess import crop, decode_rgb, resize
 from edge_runtime.tensors import STRUCT_CODES, raw_values
 
@@ -291,9 +293,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "trace":
             return _trace_command(arguments)
-        comparison = _compare_files(arguments.first, arguments.second, dict(arguments.tolerance))
-        print(comparison.to_text())
-        return EXIT_DIFFERENT if comparison.first_difference else EXIT_OK
+        if arguments.command == "record":
+            return _record_command(arguments)
+        return _compare_command(arguments)
     except EdgeError as error:
         print(f"error: {error.message}", file=sys.stderr)
         # 1 says that traces differ, so a photo that cannot be traced must not give it.
@@ -315,6 +317,11 @@ def _parser() -> argparse.ArgumentParser:
     tracing.add_argument("photo", help="a photo, or - for stdin")
     tracing.add_argument("--engine", default="auto", choices=ENGINES, help="default: auto")
     tracing.add_argument("--out", type=Path, help="file to write (default: stdout)")
+    recording = commands.add_parser("record", help="trace photos, a line each", allow_abbrev=False)
+    recording.add_argument("--model", metavar="M", help="a .tflite file (default: the bundled model)")
+    recording.add_argument("photos", nargs="+", metavar="PHOTO", help="a photo or a folder of photos")
+    recording.add_argument("--engine", default="auto", choices=ENGINES, help="default: auto")
+    recording.add_argument("--out", type=Path, required=True, help="file to write, JSON lines")
     comparing = commands.add_parser("compare", help="compare two traces", allow_abbrev=False)
     comparing.add_argument("first", type=Path)
     comparing.add_argument("second", type=Path)
@@ -338,42 +345,99 @@ def _tolerance(text: str) -> tuple[str, float]:
 def _trace_command(arguments: argparse.Namespace) -> int:
     with Classifier.open(arguments.model, engine=arguments.engine) as classifier:
         traced = trace(classifier, read_photo(arguments.photo), name=arguments.photo)
-    text = json.dumps(traced) + "\n"
     if arguments.out is None:
-        print(text, end="")
+        print(json.dumps(traced))
         return EXIT_OK
-    temporary = arguments.out.with_name(f".{arguments.out.name}.{os.getpid()}.partial")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(arguments.out)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UsageError(f"{arguments.out}: cannot be written", found=error.strerror or str(error)) from error
+    _write_lines(arguments.out, [traced])
     return EXIT_OK
 
 
-def _compare_files(first: Path, second: Path, tolerances: Mapping[str, float]) -> Comparison:
+def _record_command(arguments: argparse.Namespace) -> int:
+    """One photo that cannot be traced fails the whole: a record with gaps would be compared as if it had none."""
+    names = [name for argument in arguments.photos for name in list_photos(argument)]
+    with Classifier.open(arguments.model, engine=arguments.engine) as classifier:
+        _write_lines(arguments.out, (trace(classifier, read_photo(name), name=name) for name in names))
+    print(f"{arguments.out}: {len(names)} photos, {len(STAGES)} stages each", file=sys.stderr)
+    return EXIT_OK
+
+
+def _write_lines(path: Path, traces: Iterable[Mapping[str, Any]]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        return compare(_read(first), _read(second), tolerances)
+        with temporary.open("w", encoding="utf-8") as file:
+            for one in traces:
+                file.write(json.dumps(one) + "\n")
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written", found=error.strerror or str(error)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _compare_command(arguments: argparse.Namespace) -> int:
+    """Every photo that both files hold; a photo that only one holds is a difference."""
+    files = (arguments.first, arguments.second)
+    first, second = ({one["photo"]["sha256"]: one for one in _read(path)} for path in files)
+    lonely = [
+        one["photo"]["name"]
+        for key, one in {**first, **second}.items()
+        if not {key} <= first.keys() & second.keys()
+    ]
+    if not first.keys() & second.keys():
+        raise UsageError(
+            "the traces are of different photos", found=", ".join(lonely[:4]), expected="the same bytes"
+        )
+    worst: dict[str, StageComparison] = {}
+    verdicts = []
+    for key in (key for key in first if key in second):
+        comparison = _compare_checked(first[key], second[key], arguments)
+        verdicts.append(comparison.first_difference)
+        for stage in comparison.stages:
+            known = worst.get(stage.stage)
+            if known is None or (not stage.agrees, stage.difference) > (not known.agrees, known.difference):
+                worst[stage.stage] = stage
+        if len(first) > 1 and comparison.first_difference:
+            print(f"{first[key]['photo']['name']}: {comparison.verdict}")
+    print(Comparison(tuple(worst.values())).to_text())
+    if len(verdicts) > 1 or lonely:
+        apart = sum(verdict is not None for verdict in verdicts)
+        print(f"{len(verdicts)} photos in both, {apart} of them differ; {len(lonely)} in one file only")
+    return EXIT_DIFFERENT if lonely or any(verdicts) else EXIT_OK
+
+
+def _compare_checked(
+    first: Mapping[str, Any], second: Mapping[str, Any], arguments: argparse.Namespace
+) -> Comparison:
+    try:
+        return compare(first, second, dict(arguments.tolerance))
     except (KeyError, TypeError, ValueError, AttributeError, struct.error, zlib.error) as error:
         raise UsageError(
-            f"{first} or {second}: a damaged trace",
+            f"{arguments.first} or {arguments.second}: a damaged trace",
             found=f"{type(error).__name__}: {error}",
             expected="files as trace wrote them",
             fix="trace again",
         ) from error
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(path: Path) -> list[Mapping[str, Any]]:
+    """The traces in a file: one JSON object, over several lines perhaps, or one a line."""
     try:
-        data = json.loads(path.read_bytes())
+        text = path.read_bytes().decode("utf-8")
+        try:
+            traces = [json.loads(text)]
+        except ValueError:
+            traces = [json.loads(line) for line in text.splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{path}: not a trace", found=str(error), expected="a JSON file that trace wrote"
+            f"{path}: not a trace", found=str(error), expected="a file that trace or record wrote"
         ) from error
-    if not isinstance(data, dict):
-        raise UsageError(f"{path}: not a trace", found=type(data).__name__, expected="a JSON object")
-    return data
+    for one in traces:
+        photo = one.get("photo") if isinstance(one, dict) else None
+        if not isinstance(photo, dict) or not isinstance(photo.get("sha256"), str) or "name" not in photo:
+            raise UsageError(
+                f"{path}: not a trace", found=type(one).__name__, expected="a JSON object with a photo"
+            )
+    return traces
 
 
 if __name__ == "__main__":

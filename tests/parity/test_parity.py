@@ -272,3 +272,53 @@ def test_the_command_line_on_wrong_things(tmp_path: Path) -> None:
         ran = harness(*arguments)
         assert (ran.returncode, ran.stdout) == (status, ""), arguments
         assert "error: " in ran.stderr
+
+
+def test_a_record_of_several_photos_is_compared_photo_by_photo(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for index in range(3):
+        (photos / f"{index}.jpg").write_bytes(p.jpeg(80, 60, index))
+    here, there = tmp_path / "here.jsonl", tmp_path / "there.jsonl"
+    model = str(FIXTURES / "tiny_uint8.tflite")
+    assert parity.main(["record", "--model", model, str(photos), "--out", str(here)]) == 0
+    arguments = ["record", "--model", model, "--engine", "litert", str(photos), "--out", str(there)]
+    assert parity.main(arguments) == 0
+    assert len(here.read_text().splitlines()) == 3
+    assert parity.main(["compare", str(here), str(there)]) == 0
+    lines = here.read_text().splitlines()
+    altered = json.loads(lines[1])
+    altered["stages"]["raw_output"]["values"][0] += 70
+    there.write_text("\n".join([lines[2], json.dumps(altered), lines[0]]) + "\n")
+    assert parity.main(["compare", str(here), str(there)]) == 1
+    there.write_text("\n".join(lines[:2]) + "\n")
+    assert parity.main(["compare", str(here), str(there)]) == 1
+
+
+def test_a_record_tells_which_photo_and_which_stage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = [tmp_path / f"{index}.jpg" for index in range(2)]
+    for index, photo in enumerate(photos):
+        photo.write_bytes(p.jpeg(80, 60, index))
+    out = tmp_path / "one.jsonl"
+    model = str(FIXTURES / "tiny_float32.tflite")
+    assert parity.main(["record", "--model", model, *map(str, photos), "--out", str(out)]) == 0
+    lines = out.read_text().splitlines()
+    other = json.loads(lines[1])
+    other["stages"]["scores"]["values"][0] += 0.5
+    (tmp_path / "two.jsonl").write_text(lines[0] + "\n" + json.dumps(other) + "\n")
+    capsys.readouterr()
+    assert parity.main(["compare", str(out), str(tmp_path / "two.jsonl")]) == 1
+    said = capsys.readouterr().out
+    assert f"{photos[1]}: differ: first at stage scores" in said
+    assert "2 photos in both, 1 of them differ; 0 in one file only" in said
+
+
+def test_a_record_with_a_bad_photo_is_not_written(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no photo")
+    out = tmp_path / "out.jsonl"
+    model = str(FIXTURES / "tiny_uint8.tflite")
+    assert parity.main(["record", "--model", model, str(bad), "--out", str(out)]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.jpg"]
