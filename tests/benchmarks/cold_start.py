@@ -1,30 +1,35 @@
 """One photo, whole process: edge-classify against the ten lines that people write instead. Paired runs.
 
-    python -m tests.benchmarks.cold_start [--model M] [--photo P ...] [--runs N] [--check]
+    python -m tests.benchmarks.cold_start [--model M] [--photo P ...] [--runs N] [--csv FILE] [--check]
 
-Prints medians, minima and the paired ratios of wall time and peak memory, on a 600x450 and a 12 MP JPEG unless photos
-are given. The two take turns, so that a machine that is busy for a while is busy for both; compare ratios, not seconds.
-With --check the exit status is 1 when a median ratio is above its limit.
+Prints medians, minima and the paired ratios of wall time, processor time and peak memory, on a 600x450 and a 12 MP JPEG
+unless photos are given; MediaPipe takes part where it is installed. All take turns, so that a machine that is busy for
+a while is busy for all; compare ratios, not seconds, and on a busy machine those of processor time. --csv appends a row
+a comparison to the reference of this machine type. With --check the exit status is 1 when a median ratio is above its
+limit.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURE_MODEL = ROOT / "tests" / "fixtures" / "tiny_uint8.tflite"
-# What the issue asks for: at most half of the time and four fifths of the memory.
+# At most half of the time and four fifths of the memory; the goal on a quiet machine is 0.35 of the time.
 TIME_LIMIT = 0.5
 MEMORY_LIMIT = 0.8
 DEFAULT_RUNS = 15
+CSV_COLUMNS = "machine,python,photo,model,against,runs,wall_ratio,cpu_ratio,memory_ratio,ours_mib,ours_cpu_s"
 
 # As the console script does it.
 OURS = "import sys; from edge_runtime.cli import main; sys.exit(main())"
@@ -43,6 +48,14 @@ interpreter.invoke()
 scores = interpreter.get_tensor(sink["index"])[0]
 print([(int(i), int(scores[i])) for i in np.argsort(scores)[::-1][:3]])
 """
+MEDIAPIPE = """\
+import sys
+import mediapipe as mp
+from mediapipe.tasks.python import vision, BaseOptions
+options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=sys.argv[1]), max_results=3)
+with vision.ImageClassifier.create_from_options(options) as classifier:
+    print(classifier.classify(mp.Image.create_from_file(sys.argv[2])))
+"""
 # Drawn in a process of its own: the one that measures must stay small, see `run_once`.
 DRAW = """\
 import sys
@@ -52,8 +65,14 @@ draw_photo(2, 4000, 3000).save(sys.argv[1] + "/12mp.jpg", quality=92)
 """
 
 
-def run_once(command: Sequence[str]) -> tuple[float, float]:
-    """Wall time in seconds and peak memory in MiB of one process.
+def environment() -> dict[str, str]:
+    """For the children: this checkout importable, and bytecode written, as an installation has it."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {"PYTHONPYCACHEPREFIX": str(ROOT / "build" / "bytecode"), **kept, "PYTHONPATH": str(ROOT)}
+
+
+def run_once(command: Sequence[str]) -> tuple[float, float, float]:
+    """Wall time in seconds, peak memory in MiB and processor time in seconds of one process.
 
     Linux counts the memory of the parent at the moment of exec as the child's; this process imports little, so its
     own 12 MiB stay below either child's.
@@ -61,46 +80,67 @@ def run_once(command: Sequence[str]) -> tuple[float, float]:
     started = time.perf_counter()
     null = os.open(os.devnull, os.O_RDWR)
     actions = [(os.POSIX_SPAWN_DUP2, null, target) for target in (0, 1, 2)]
-    child = os.posix_spawn(command[0], command, {**os.environ, "PYTHONPATH": str(ROOT)}, file_actions=actions)
+    child = os.posix_spawn(command[0], command, environment(), file_actions=actions)
     os.close(null)
     _, status, usage = os.wait4(child, 0)
     elapsed_s = time.perf_counter() - started
     if status != 0:
-        shown = subprocess.run(
-            command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
-        )
+        shown = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
         raise SystemExit(
             f"{command[:3]} failed with status {os.waitstatus_to_exitcode(status)}: {shown.stderr[-2000:]}"
         )
-    return elapsed_s, usage.ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
+    peak_mib = usage.ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
+    return elapsed_s, peak_mib, usage.ru_utime + usage.ru_stime
 
 
-def compare(model: Path, photo: Path, runs: int) -> tuple[float, float]:
-    """Prints the comparison on one photo; returns the median paired ratios of time and memory."""
+def compare(model: Path, photo: Path, runs: int, csv: Path | None = None) -> tuple[float, float]:
+    """Prints the comparison on one photo; returns the median paired ratios to the ten lines of time and memory."""
     commands = {
         "edge-classify": [sys.executable, "-c", OURS, "--model", str(model), str(photo)],
         "ten lines": [sys.executable, "-c", TEN_LINES, str(model), str(photo)],
     }
+    if find_spec("mediapipe") is not None:
+        commands["mediapipe"] = [sys.executable, "-c", MEDIAPIPE, str(model), str(photo)]
     for command in commands.values():
         run_once(command)
-    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    measured: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
     for _ in range(runs):
         for name, command in commands.items():
             measured[name].append(run_once(command))
     print(f"{photo.name}, {runs} paired runs, model {model.name}")
     for name, rows in measured.items():
-        times, memories = zip(*rows, strict=True)
+        times, memories, processor = zip(*rows, strict=True)
         print(
             f"  {name:<14} median {statistics.median(times):.3f} s, min {min(times):.3f} s, "
+            f"processor median {statistics.median(processor):.3f} s, min {min(processor):.3f} s, "
             f"peak memory {statistics.median(memories):.1f} MiB"
         )
-    pairs = list(zip(measured["edge-classify"], measured["ten lines"], strict=True))
-    time_ratio = statistics.median(ours[0] / theirs[0] for ours, theirs in pairs)
-    memory_ratio = statistics.median(ours[1] / theirs[1] for ours, theirs in pairs)
-    print(
-        f"  ratio          time {time_ratio:.2f} (limit {TIME_LIMIT}), memory {memory_ratio:.2f} (limit {MEMORY_LIMIT})"
-    )
-    return time_ratio, memory_ratio
+    ratios = {}
+    for name in list(commands)[:0:-1]:
+        pairs = list(zip(measured["edge-classify"], measured[name], strict=True))
+        wall, memory, processor_time = (
+            statistics.median(ours[i] / theirs[i] for ours, theirs in pairs) for i in range(3)
+        )
+        ratios[name] = wall, memory
+        print(f"  against {name}: processor time {processor_time:.2f}")
+        print(
+            f"  ratio          time {wall:.2f} (limit {TIME_LIMIT}), memory {memory:.2f} (limit {MEMORY_LIMIT})"
+        )
+        if csv is not None:
+            ours = measured["edge-classify"]
+            mine = statistics.median(row[1] for row in ours), statistics.median(row[2] for row in ours)
+            machine = f"{platform.machine()}-{os.cpu_count()}cores"
+            row = [machine, platform.python_version(), photo.name, model.name, name, runs]
+            numbers = [wall, processor_time, memory, *mine]
+            _append(csv, ",".join([*map(str, row), *(f"{number:.3f}" for number in numbers)]))
+    return ratios["ten lines"]
+
+
+def _append(csv: Path, row: str) -> None:
+    known = csv.read_text(encoding="utf-8") if csv.exists() else CSV_COLUMNS + "\n"
+    temporary = csv.with_name(f".{csv.name}.partial")
+    temporary.write_text(known + row + "\n", encoding="utf-8")
+    temporary.replace(csv)
 
 
 def default_model() -> Path:
@@ -122,6 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--runs", type=int, default=DEFAULT_RUNS, help=f"paired runs (default: {DEFAULT_RUNS})"
     )
+    parser.add_argument("--csv", type=Path, help="append the ratios to this file")
     parser.add_argument("--check", action="store_true", help="fail when a ratio is above its limit")
     arguments = parser.parse_args(argv)
     if arguments.runs < 1:
@@ -132,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not photos:
             subprocess.run([sys.executable, "-c", DRAW, folder], check=True, cwd=ROOT)
             photos = [Path(folder, "600x450.jpg"), Path(folder, "12mp.jpg")]
-        ratios = [compare(model, photo, arguments.runs) for photo in photos]
+        ratios = [compare(model, photo, arguments.runs, arguments.csv) for photo in photos]
     kept = all(seconds <= TIME_LIMIT and memory <= MEMORY_LIMIT for seconds, memory in ratios)
     if not kept:
         print("above the limit", file=sys.stderr)
