@@ -6,6 +6,7 @@ a Dense named `logits`. The file takes the contract's pixels: uint8 as they are,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import tensorflow as tf
 import tf_keras
 from tensorflow.lite.python.convert import mlir_quantize
+from tensorflow.lite.python.convert_phase import ConverterError
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from convert.any_model import refuse_keras_3
@@ -229,7 +231,7 @@ def _converter(model: Any, contract: ModelContract) -> Any:
 def _converted(converter: Any, how: str) -> bytes:
     try:
         converted: bytes = converter.convert()
-    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+    except (ConverterError, ValueError, RuntimeError, tf.errors.OpError) as error:
         raise ConversionRefused(
             f"TensorFlow could not convert the model {how}",
             found=_reason(str(error)) or type(error).__name__,
@@ -239,10 +241,11 @@ def _converted(converter: Any, how: str) -> bytes:
 
 
 def _reason(text: str) -> str:
-    """The first line, and the operators that TFLite lacks, which TensorFlow names far below."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    named = [line for line in lines[1:] if line.startswith(("Flex ops:", "TF Select ops:", "Custom ops:"))]
-    return "; ".join([*lines[:1], *named[:2]])
+    """The operators that TFLite lacks, which TensorFlow names amid its source lines; else its first line."""
+    lacking = sorted(set(re.findall(r"'(tf\.\w+)' op", text)))
+    if lacking:
+        return f"{', '.join(lacking)}: no TFLite operator does this"
+    return text.splitlines()[0] if text else ""
 
 
 def _configure(converter: Any, recipe: Recipe, dataset: Any) -> None:
