@@ -181,6 +181,7 @@ def _walk_root(root: _Table) -> ModelStructure:
     codes = root.children(1, "OperatorCode")
     for code in codes:
         code.text(1)
+        _check_operator_code(code)
     buffer_sizes = [_buffer_bytes(table) for table in root.children(4, "Buffer")]
     for metadata in root.children(6, "Metadata"):
         metadata.text(0)
@@ -203,6 +204,17 @@ def _walk_root(root: _Table) -> ModelStructure:
                         f"{entry.name} of {signature.name} is no input or output of its subgraph"
                     )
     return walked[0]
+
+
+def _check_operator_code(code: _Table) -> None:
+    """An operator has two numbers, an old one of a byte and a new one, and readers take the larger.
+
+    Writers give the same in both, 127 in the old one where it is larger, or the old one alone. Where they differ the
+    operator's options are those of another one, and LiteRT 2.3.0 reads them without looking.
+    """
+    old, new = code.scalar(0, "b"), code.scalar(3, "i")
+    if old < 0 or new < 0 or (new not in (0, old) and not (old in (0, 127) and new >= 127)):
+        raise _Malformed(f"{code.name} has the operator numbers {old} and {new}")
 
 
 def _buffer_bytes(table: _Table) -> int:
