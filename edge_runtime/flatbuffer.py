@@ -17,6 +17,7 @@ from edge_runtime.errors import NotATfliteFile
 from edge_runtime.tensors import TensorSpec
 
 IDENTIFIER = b"TFL3"
+DEPTHWISE_CONV_2D = 4
 SCHEMA_VERSION = 3
 # Far beyond any classifier (MobileNetV2: 1 subgraph, 180 tensors, 70 operators); they bound the walk's time, because a
 # hostile file can let a million vector entries point to one table.
@@ -181,7 +182,7 @@ def _walk_root(root: _Table) -> ModelStructure:
     codes = root.children(1, "OperatorCode")
     for code in codes:
         code.text(1)
-        _check_operator_code(code)
+    code_numbers = [_operator_number(code) for code in codes]
     buffer_sizes = [_buffer_bytes(table) for table in root.children(4, "Buffer")]
     for metadata in root.children(6, "Metadata"):
         metadata.text(0)
@@ -189,7 +190,7 @@ def _walk_root(root: _Table) -> ModelStructure:
     subgraphs = root.children(2, "SubGraph")
     if not subgraphs:
         raise _Malformed("the model has no subgraph")
-    walked = [_walk_subgraph(subgraph, buffer_sizes, len(codes)) for subgraph in subgraphs]
+    walked = [_walk_subgraph(subgraph, buffer_sizes, code_numbers) for subgraph in subgraphs]
     for signature in root.children(7, "SignatureDef"):
         index = signature.scalar(4, "I")
         _require_index(index, len(subgraphs), signature.name, "subgraph")
@@ -206,8 +207,8 @@ def _walk_root(root: _Table) -> ModelStructure:
     return walked[0]
 
 
-def _check_operator_code(code: _Table) -> None:
-    """An operator has two numbers, an old one of a byte and a new one, and readers take the larger.
+def _operator_number(code: _Table) -> int:
+    """Which operator it is. It has two numbers: an old one of a byte and a new one, and readers take the larger.
 
     Writers give the same in both, 127 in the old one where it is larger, or the old one alone. Where they differ the
     operator's options are those of another one, and LiteRT 2.3.0 reads them without looking.
@@ -215,6 +216,7 @@ def _check_operator_code(code: _Table) -> None:
     old, new = code.scalar(0, "b"), code.scalar(3, "i")
     if old < 0 or new < 0 or (new not in (0, old) and not (old in (0, 127) and new >= 127)):
         raise _Malformed(f"{code.name} has the operator numbers {old} and {new}")
+    return max(old, new)
 
 
 def _buffer_bytes(table: _Table) -> int:
@@ -225,7 +227,7 @@ def _buffer_bytes(table: _Table) -> int:
     return table.vector(0, 1)[1]
 
 
-def _walk_subgraph(subgraph: _Table, buffer_sizes: list[int], code_count: int) -> ModelStructure:
+def _walk_subgraph(subgraph: _Table, buffer_sizes: list[int], code_numbers: list[int]) -> ModelStructure:
     tables = subgraph.children(0, "Tensor")
     tensors = [_walk_tensor(table, buffer_sizes) for table in tables]
     # Constants, and variables (field 5), have a value before any operator runs.
@@ -241,7 +243,7 @@ def _walk_subgraph(subgraph: _Table, buffer_sizes: list[int], code_count: int) -
     known.update(subgraph.numbers(1, "i"))
     operators = subgraph.children(3, "Operator")
     for operator in operators:
-        inputs, outputs = _walk_operator(operator, len(tensors), code_count)
+        inputs, outputs = _walk_operator(operator, len(tensors), code_numbers)
         # Each tensor is made once, before it is used: LiteRT 2.3.0 runs other graphs into memory that is not theirs.
         for index in inputs:
             if index not in known and tensors[index].size:
@@ -257,11 +259,15 @@ def _walk_subgraph(subgraph: _Table, buffer_sizes: list[int], code_count: int) -
 
 
 def _walk_operator(
-    operator: _Table, tensor_count: int, code_count: int
+    operator: _Table, tensor_count: int, code_numbers: list[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Returns the tensors that it reads and those that it makes."""
-    _require_index(operator.scalar(0, "I"), code_count, operator.name, "operator code")
+    code = operator.scalar(0, "I")
+    _require_index(code, len(code_numbers), operator.name, "operator code")
     inputs = operator.numbers(1, "i")
+    if code_numbers[code] == DEPTHWISE_CONV_2D and len(inputs) < 3:
+        # The bias may be -1, left out, but must stand there: XNNPACK of LiteRT 2.3.0 reads it without looking.
+        raise _Malformed(f"{operator.name}, a depthwise convolution, has {len(inputs)} inputs, not 3")
     # -1 stands for an optional input that is left out: a bias, never the picture or the weights.
     present = (*inputs[:2], *(index for index in inputs[2:] if index != -1))
     outputs = operator.numbers(2, "i")

@@ -28,7 +28,8 @@ def test_mutations_are_answered_or_refused_in_our_words(kind: str, count: int) -
 
 
 # What ended the process in the long runs, by seed and case: signature entries without their names, operators whose
-# output is larger than the output tensor, tensors that nothing makes, an operator under two numbers.
+# output is larger than the output tensor, tensors that nothing makes, an operator under two numbers,
+# a depthwise convolution without a place for its bias.
 FOUND = {
     (1, 8787): "not-a-tflite",
     (1, 37824): "not-a-tflite",
@@ -37,6 +38,7 @@ FOUND = {
     (2, 12917): "not-a-tflite",
     (2, 28898): "not-a-tflite",
     (3, 6813): "not-a-tflite",
+    (3, 24445): "not-a-tflite",
 }
 
 
