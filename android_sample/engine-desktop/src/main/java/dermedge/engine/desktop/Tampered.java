@@ -59,7 +59,7 @@ final class Tampered {
         }
     }
 
-    /** Truncates where the quantizer rounds. */
+    /** By way of 0..1 with the constant that many apps carry, then cut off where the quantizer rounds. */
     private static final class Truncated extends Preprocess {
         Truncated(Contract contract) {
             super(contract, null);
@@ -67,7 +67,7 @@ final class Tampered {
 
         @Override
         protected double nearest(double value) {
-            return value >= 0 ? Math.floor(value) : Math.ceil(value);
+            return (int) (value * 0.00392 * 255);
         }
     }
 }
