@@ -25,7 +25,7 @@ PY := $(DEV)/bin/python
 # The raw text reaches the shell by the environment, so spaces, quotes and dollars in a path are safe.
 export DERMEDGE_PHOTO := $(value PHOTO)
 
-.PHONY: help demo setup test check pipeline wheel bench lock clean
+.PHONY: help demo setup test check pipeline wheel bench fuzz lock clean
 
 help: ## This list
 	@echo "usage: make TARGET"
@@ -63,9 +63,14 @@ wheel: $(dev_ready) $(demo_ready) build/sample.jpg ## Build the wheel, check it,
 	@$(call pip_into,$(WHEEL_VENV)) --no-deps --no-index dist/*.whl
 	cd dist && ../$(WHEEL_VENV)/bin/edge-classify --json ../build/sample.jpg
 
-bench: $(dev_ready) ## Cold start against a ten-line script; cost of the training input pipeline
+bench: $(dev_ready) ## Cold start and folders against ten-line scripts; cost of the training input pipeline
 	$(PY) -m tests.benchmarks.cold_start
+	$(PY) -m tests.benchmarks.folder
 	$(PY) -m train.pipeline_cost train/configs/ham10000_mobilenetv2.toml
+
+fuzz: $(dev_ready) ## Mutated models and photos, many more than the tests try (hours)
+	$(PY) -m tests.edge_runtime.fuzz models --count 100000
+	$(PY) -m tests.edge_runtime.fuzz photos --count 20000
 
 lock: ## Resolve pyproject.toml into locks/ again (needs uv)
 	@command -v uv >/dev/null || { echo "error: make lock needs uv; what to do: pip install uv" >&2; exit 1; }
