@@ -8,6 +8,8 @@ MAKEFLAGS += --no-builtin-rules
 # Python 3.11 or later. `make test PYTHON=/path/to/python3.11` chooses another one.
 PYTHON ?=
 PHOTO ?= build/sample.jpg
+# For make apk; the bundled one.
+MODEL ?=
 # More arguments for pytest: make test PYTEST_ARGS="-m 'not tf' -x"
 PYTEST_ARGS ?=
 # make lock LOCK_ARGS=--upgrade takes the newest versions; without it only what pyproject.toml asks for is changed.
@@ -21,11 +23,13 @@ PIPELINE := build/pipeline
 demo_ready := $(DEMO)/ready
 dev_ready := $(DEV)/ready
 PY := $(DEV)/bin/python
+bundled_model = $(PY) -c 'from edge_runtime.model_file import bundled_model_path; print(bundled_model_path())'
 
 # The raw text reaches the shell by the environment, so spaces, quotes and dollars in a path are safe.
 export DERMEDGE_PHOTO := $(value PHOTO)
+export DERMEDGE_MODEL := $(value MODEL)
 
-.PHONY: help demo setup test check pipeline wheel bench fuzz lock clean
+.PHONY: help demo setup test check pipeline wheel bench fuzz test-android apk lock clean
 
 help: ## This list
 	@echo "usage: make TARGET"
@@ -71,6 +75,15 @@ bench: $(dev_ready) ## Cold start and folders against ten-line scripts; cost of 
 fuzz: $(dev_ready) ## Mutated models and photos, many more than the tests try (hours)
 	$(PY) -m tests.edge_runtime.fuzz models --count 100000
 	$(PY) -m tests.edge_runtime.fuzz photos --count 20000
+
+test-android: $(dev_ready) ## The phone's Java core against Python, on the real LiteRT library (needs JDK 17 and Maven)
+	mvn -q -B -f android_sample/pom.xml verify \
+	  -Ddermedge.litert="$$($(PY) -c 'from edge_runtime.engines.litert_c import find_library; print(find_library()[0])')" \
+	  -Ddermedge.model="$$($(bundled_model))"
+	DERMEDGE_ANDROID=1 $(PY) -m pytest tests/android $(PYTEST_ARGS)
+
+apk: $(dev_ready) ## A signed APK with the bundled model, or with your own: make apk MODEL=mine.tflite
+	android_sample/tools/build_apk.sh "$${DERMEDGE_MODEL:-$$($(bundled_model))}" build/dermedge.apk --round-trip
 
 lock: ## Resolve pyproject.toml into locks/ again (needs uv)
 	@command -v uv >/dev/null || { echo "error: make lock needs uv; what to do: pip install uv" >&2; exit 1; }
