@@ -80,7 +80,10 @@ def test_it_requires_pillow_and_litert_only(metadata: Message) -> None:
         "ai-edge-litert",
         "pillow",
     ]
-    assert set(metadata.get_all("Provides-Extra", [])) == {"tflite-runtime", "train", "convert", "dev"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {
+        *("tflite-runtime", "heif", "signature"),
+        *("train", "convert", "dev"),
+    }
 
 
 def test_its_metadata(metadata: Message, wheel: zipfile.ZipFile) -> None:
