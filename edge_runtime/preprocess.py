@@ -181,7 +181,7 @@ def _open_heif(file: io.BytesIO, name: str) -> ImageFile:
             expected=", ".join(ACCEPTED_FORMATS),
             fix="pip install pillow-heif, or convert the photo to JPEG",
         ) from error
-    opened: ImageFile = HeifImageFile(file)
+    opened: ImageFile = HeifImageFile(file)  # type: ignore[no-untyped-call, unused-ignore]
     return opened
 
 
