@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import os
 import shutil
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +24,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # in place of its own and dies ("vector::reserve", or a segmentation fault). Loaded before, both work in one process.
 with contextlib.suppress(ImportError):
     importlib.import_module("tflite_runtime.interpreter")
+
+# A shell that runs things in the background lets them ignore Ctrl-C, and what they start inherits that: the tests of it
+# would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # A developer's checkout may have the data beside it.

@@ -101,6 +101,8 @@ def folds(trained_run: Path, tmp_path: Path) -> Path:
                 manifest = list(csv.DictReader(stream))
             swapped = {"val": "test", "test": "val", "train": "train"}
             write_manifest(run, [{**row, "split": swapped[row["split"]]} for row in manifest])
+            # What training wrote down is of the photos that this fold holds out for the end.
+            (run / "predictions_val.csv").unlink()
         opened = read_run(run)
         model = load_float_model(opened.model_path, opened.contract)
         photos = opened.split("test")

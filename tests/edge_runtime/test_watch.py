@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from itertools import islice
 from pathlib import Path
 
@@ -60,17 +60,29 @@ def test_the_command_watches_until_it_is_interrupted(tmp_path: Path) -> None:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     ) as running:
         assert running.stdout is not None and running.stderr is not None
+        stuck = threading.Timer(120, running.kill)
+        seen = threading.Event()
+
+        def photos_arrive() -> None:
+            """One after the other: the first may be there before the command's first look, and then has not arrived."""
+            for i in range(200):
+                partial = tmp_path / f"photo{i}.jpg.partial"
+                partial.write_bytes(p.jpeg())
+                partial.rename(tmp_path / f"photo{i}.jpg")
+                if seen.wait(0.5):
+                    return
+
+        photographer = threading.Thread(target=photos_arrive)
+        stuck.start()
+        photographer.start()
         try:
-            # The notice says that the model is open; the first look at the folder follows.
-            running.stderr.readline()
-            time.sleep(1.0)
-            partial = tmp_path / "photo.jpg.partial"
-            partial.write_bytes(p.jpeg())
-            partial.rename(tmp_path / "photo.jpg")
             row = json.loads(running.stdout.readline())
-            assert row["image"] == str(tmp_path / "photo.jpg") and row["label"]
+            assert Path(row["image"]).parent == tmp_path and row["label"]
         finally:
+            seen.set()
+            photographer.join()
             running.send_signal(signal.SIGINT)
+            stuck.cancel()
         assert running.wait(timeout=60) == 130
         assert "Traceback" not in running.stderr.read()
 
