@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MAX_MODEL_BYTES = 512 * 1024 * 1024
 """Larger files are refused unread. The largest image classifiers in .tflite form have some 350 MB."""
-BUNDLED_MODEL = "ham10000_mobilenetv2_int8_qat.tflite"
+BUNDLED_MODEL = "ham10000_lite0_int8_qat.tflite"
 
 
 @dataclass(frozen=True)
