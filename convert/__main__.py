@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convert.any_model import is_any_model, read_any_model
+from convert.command import run_command
 from convert.files import require_out
 from convert.options import add_qat_options, qat_settings
 from convert.recipes import RECIPES, Recipe, find_recipe
 from convert.run_directory import Run, read_run
 from edge_runtime.errors import EXIT_OK, EdgeError, UsageError
 
-EXIT_INTERRUPTED = 130
 DEFAULT_MAX_LOSS = 0.02
 
 
@@ -29,18 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     # Before TensorFlow's import; its own notices would bury the progress bars.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        _convert(arguments)
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}; nothing was written", file=sys.stderr)
-        return UsageError.exit_status
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return EXIT_OK
+    return run_command(
+        lambda: _convert(arguments),
+        interrupted="interrupted; the same command goes on from the last checkpoint",
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,13 +71,13 @@ def _parser() -> argparse.ArgumentParser:
         "--max-loss",
         type=float,
         metavar="SHARE",
-        help="of answers that may change, for --keep-float (default 0.02)",
+        help=f"of answers that may change, for --keep-float (default {DEFAULT_MAX_LOSS})",
     )
     add_qat_options(parser)
     return parser
 
 
-def _convert(arguments: argparse.Namespace) -> None:
+def _convert(arguments: argparse.Namespace) -> int:
     recipe = find_recipe(arguments.recipe)
     settings = qat_settings(arguments, recipe)
     keep_float = _keep_float(arguments, recipe)
@@ -101,6 +93,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         raise
     _forget(run)
     print(_summary(arguments.out, report))
+    return EXIT_OK
 
 
 def _keep_float(arguments: argparse.Namespace, recipe: Recipe) -> float | None:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convert.command import run_command
 from convert.files import sha256_of, whole_file
 from convert.run_directory import SOURCE_SEPARATOR
 from edge_runtime.contract import ModelContract
-from edge_runtime.errors import EXIT_OK, EdgeError, RunInvalid, UsageError
+from edge_runtime.errors import EXIT_OK, RunInvalid
 from edge_runtime.model_file import open_model
 
 NOTES = Path(__file__).parent / "data_notes"
@@ -423,19 +424,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--crossval", type=Path, metavar="DIR", help="figures out of fold, for a run without test photos"
     )
     arguments = parser.parse_args(argv)
-    try:
+
+    def write() -> int:
         card = write_card(read_sources(arguments.run, arguments.model, arguments.crossval))
         with whole_file(arguments.out) as temporary:
             temporary.write_text(card, encoding="utf-8")
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}; nothing was written", file=sys.stderr)
-        return UsageError.exit_status
-    except KeyboardInterrupt:
-        return 130
-    return EXIT_OK
+        return EXIT_OK
+
+    return run_command(write)
 
 
 if __name__ == "__main__":

@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from convert.answers import Answer, Workers
+from convert.command import EXIT_INTERRUPTED, positive, run_command
 from convert.files import json_text, whole_files
 from convert.photo_list import PhotoList, draw_photos, read_photo_list
 from convert.run_directory import Photo
-from edge_runtime.errors import EXIT_OK, DataInvalid, EdgeError, ModelMismatch, UsageError
+from edge_runtime.errors import EXIT_OK, DataInvalid, ModelMismatch, UsageError
 from edge_runtime.model_file import ModelFile, open_model
 
 EXIT_DOUBTFUL = 1
-EXIT_INTERRUPTED = 130
 REPORT_NAME, PAGE_NAME = "report.json", "report.html"
 BENCH_RUNS = 20
 # An interrupted comparison of fewer photos says nothing.
@@ -50,25 +50,19 @@ class Measured:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; see the module's head for its exit status."""
     arguments = _parser().parse_args(argv)
+    return run_command(lambda: _compare(arguments), interrupted="interrupted; nothing was written")
+
+
+def _compare(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
-    try:
-        models = [open_model(path) for path in arguments.models]
-        _require_comparable(models)
-        codes = [label.code for label in models[0].contract.labels]
-        listed = read_photo_list(arguments.data, codes, root=arguments.photos, split=arguments.split)
-        drawn = draw_photos(listed.photos, arguments.limit, arguments.seed)
-        _require_out(arguments.out)
-        measured = measure(arguments.models, drawn, workers=arguments.workers)
-        return _report(arguments, models, listed, measured, started)
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}; nothing was written", file=sys.stderr)
-        return UsageError.exit_status
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    models = [open_model(path) for path in arguments.models]
+    _require_comparable(models)
+    codes = [label.code for label in models[0].contract.labels]
+    listed = read_photo_list(arguments.data, codes, root=arguments.photos, split=arguments.split)
+    drawn = draw_photos(listed.photos, arguments.limit, arguments.seed)
+    _require_out(arguments.out)
+    measured = measure(arguments.models, drawn, workers=arguments.workers)
+    return _report(arguments, models, listed, measured, started)
 
 
 def measure(models: Sequence[Path], photos: Sequence[Photo], *, workers: int | None = None) -> Measured:
@@ -205,21 +199,12 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("comparison"), metavar="DIR",
         help=f"folder for {REPORT_NAME} and {PAGE_NAME} (default: comparison)",
     )  # fmt: skip
-    parser.add_argument(
-        "--limit", type=_positive, metavar="N", help="at most so many photos, drawn at random"
-    )
+    parser.add_argument("--limit", type=positive, metavar="N", help="at most so many photos, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of the photos' order (default: 0)")
-    parser.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one a core)")
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--no-layers", action="store_true", help="no signal-to-noise ratio layer by layer")
     parser.add_argument("--no-photos", action="store_true", help="no thumbnails: the page can then be shared")
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
-    return value
 
 
 if __name__ == "__main__":

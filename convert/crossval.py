@@ -30,14 +30,14 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from convert import check
-from convert.__main__ import EXIT_INTERRUPTED
+from convert.command import run_command
 from convert.files import json_text, report_path, sha256_of, whole_file
 from convert.options import add_qat_options, qat_settings
 from convert.pixels import read_pixels
 from convert.recipes import RECIPES, QatSettings, Recipe, find_recipe, options_of
 from convert.run_directory import FINISHED, Photo, Run, read_run
 from edge_runtime.contract import Decision, Rule
-from edge_runtime.errors import EXIT_OK, EdgeError, RunInvalid, UsageError
+from edge_runtime.errors import EXIT_OK, RunInvalid
 from edge_runtime.model_file import open_model
 from train.metrics import bootstrap_interval, softmax
 
@@ -285,25 +285,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; its exit status is that of `python -m convert`."""
     arguments = _parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        recipe = find_recipe(arguments.recipe)
-        metrics = run_crossval(
-            arguments.folder,
-            recipe,
-            qat_settings(arguments, recipe),
-            folds=arguments.folds,
-            data=arguments.data,
-            seed=arguments.seed,
-        )
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return UsageError.exit_status
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    return run_command(
+        lambda: _cross_validate(arguments),
+        interrupted="interrupted; the same command goes on from the last checkpoint",
+        after_os_error="",
+    )
+
+
+def _cross_validate(arguments: argparse.Namespace) -> int:
+    recipe = find_recipe(arguments.recipe)
+    metrics = run_crossval(
+        arguments.folder,
+        recipe,
+        qat_settings(arguments, recipe),
+        folds=arguments.folds,
+        data=arguments.data,
+        seed=arguments.seed,
+    )
     print(_summary(metrics))
     return EXIT_OK
 

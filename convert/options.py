@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
+from convert.command import positive
 from convert.recipes import QAT_OPTIONS, QatSettings, Recipe
 from edge_runtime.errors import UsageError
 
@@ -13,8 +14,8 @@ def add_qat_options(parser: argparse.ArgumentParser) -> None:
     """Adds what can be changed of quantization-aware fine-tuning."""
     defaults = QatSettings()
     group = parser.add_argument_group("quantization-aware fine-tuning (int8_qat)")
-    group.add_argument("--epochs", type=_positive, help=f"default {defaults.epochs}")
-    group.add_argument("--batch", type=_positive, help=f"default {defaults.batch}")
+    group.add_argument("--epochs", type=positive, help=f"default {defaults.epochs}")
+    group.add_argument("--batch", type=positive, help=f"default {defaults.batch}")
     group.add_argument("--learning-rate", type=float, help=f"peak; default {defaults.learning_rate}")
     group.add_argument("--hard-label-weight", type=float, help=f"default {defaults.hard_label_weight}")
     group.add_argument(
@@ -41,10 +42,3 @@ def qat_settings(arguments: argparse.Namespace, recipe: Recipe) -> QatSettings:
             f"recipe {recipe.name} does no fine-tuning", found=options, fix="leave these options out"
         )
     return dataclasses.replace(QatSettings(seed=arguments.seed), **changed)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
-    return value
