@@ -25,7 +25,7 @@ from edge_runtime.contract import ModelContract
 from edge_runtime.engines import Engine, dequantize, open_engine
 from edge_runtime.errors import EXIT_OK, EXIT_USAGE, EdgeError, ImageError, InterpreterBroken
 from edge_runtime.model_file import open_model
-from edge_runtime.preprocess import fit_pixels, input_bytes
+from edge_runtime.preprocess import fit_pixels, input_tensor
 
 ROOT = Path(__file__).parents[1]
 # Photos that a worker gets at a time: few, so that the last ones end together and an interruption loses little.
@@ -174,8 +174,7 @@ class _Model:
         return self.contract.input, self.contract.geometry
 
     def run(self, pixels_u8: bytes) -> tuple[list[float], float]:
-        spec = self.engine.input
-        tensor = input_bytes(pixels_u8, self.contract.normalization, spec.dtype, spec.scale, spec.zero_point)
+        tensor = input_tensor(pixels_u8, self.contract, self.engine.input)
         start = time.perf_counter()
         raw = self.engine.run(tensor)
         elapsed_ms = (time.perf_counter() - start) * 1000

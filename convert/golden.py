@@ -25,7 +25,7 @@ from PIL import Image
 from convert.kernel_probe import KERNEL_SETS, probe
 from edge_runtime.contract import GoldenVector, ModelContract
 from edge_runtime.engines import Engine, open_engine, raw_values
-from edge_runtime.preprocess import fit_pixels, input_bytes
+from edge_runtime.preprocess import fit_pixels, input_tensor
 
 # Not square, so that a wrong crop is noticed; wide, high, and odd-sized.
 PICTURE_SIZES_PX = ((120, 90), (90, 120), (101, 77))
@@ -132,8 +132,15 @@ def closing_engine(tflite: bytes, name: str = "auto", threads: int = 1) -> Itera
 
 def fill(engine: Engine, pixels_u8: bytes, contract: ModelContract) -> bytes:
     """The engine's input tensor for the contract's pixels."""
-    spec = engine.input
-    return input_bytes(pixels_u8, contract.normalization, spec.dtype, spec.scale, spec.zero_point)
+    return input_tensor(pixels_u8, contract, engine.input)
+
+
+def repeat_difference(
+    engine: Engine, pixels_u8: bytes, contract: ModelContract, vector: GoldenVector
+) -> float:
+    """Largest difference of a raw output value from the answer that a golden picture had when the file was made."""
+    output = run_raw(engine, fill(engine, pixels_u8, contract))
+    return float(np.abs(np.subtract(output, vector.output)).max())
 
 
 def run_raw(engine: Engine, input_tensor: bytes) -> tuple[float, ...]:

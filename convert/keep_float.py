@@ -22,7 +22,6 @@ from typing import Any
 
 from convert import export, layers
 from convert.golden import closing_engine
-from convert.layers import Pair
 from convert.recipes import RECIPES
 from convert.tflite_file import read_tflite
 from edge_runtime.contract import ModelContract
@@ -138,11 +137,12 @@ def without_the_needless(
 
 def noisiest_first(first: Path, second: Path, photos: Sequence[Path]) -> list[str]:
     """Output tensors of the float file's operators by the noise that each adds in the integer file."""
-    pairs: list[Pair] = layers.align(read_tflite(first), read_tflite(second))
-    report = layers.layer_report(read_tflite(first), read_tflite(second), photos)
+    floating, whole = read_tflite(first), read_tflite(second)
+    pairs = layers.align(floating, whole)
+    report = layers.layer_report(floating, whole, photos)
     if report.get("problem"):
         raise ConversionRefused("the layers cannot be ranked", found=str(report["problem"]))
-    names = {tensor.index: tensor.name for tensor in read_tflite(first).tensors}
+    names = {tensor.index: tensor.name for tensor in floating.tensors}
     rows = sorted(report["rows"], key=lambda row: -row["added"])
     return [names[pairs[row["position"]].first.outputs[0]] for row in rows if row["kind"] != "SOFTMAX"]
 

@@ -15,7 +15,7 @@ from edge_runtime import __version__
 from edge_runtime.engines import Engine, open_engine
 from edge_runtime.model_file import ModelFile, open_model
 from edge_runtime.photos import read_photo
-from edge_runtime.preprocess import crop, decode_rgb, input_bytes, resize
+from edge_runtime.preprocess import crop, decode_rgb, input_tensor, resize
 from edge_runtime.result import Prediction, ScoredLabel, decide, group_scores, scores_from
 from edge_runtime.tensors import check_tensors
 
@@ -114,9 +114,7 @@ class Classifier:
         """
         prepared = self.prepare(photo, name=name)
         with self._turn:
-            prepared.watch.skip()
-            raw_output = self.engine.run(prepared.input_tensor)
-            prepared.watch.lap("inference")
+            raw_output = self.infer(prepared, self.engine)
         return self.answer(prepared, raw_output)
 
     def prepare(self, photo: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Prepared:
@@ -134,6 +132,14 @@ class Classifier:
         prepared.input_tensor = self.input_tensor(pixels_u8)
         watch.lap("input")
         return prepared
+
+    @staticmethod
+    def infer(prepared: Prepared, engine: Engine) -> bytes:
+        """The inference alone, on an engine of this model that nobody else uses meanwhile."""
+        prepared.watch.skip()
+        raw_output = engine.run(prepared.input_tensor)
+        prepared.watch.lap("inference")
+        return raw_output
 
     def answer(self, prepared: Prepared, raw_output: bytes) -> Prediction:
         """All that comes after the inference."""
@@ -153,8 +159,7 @@ class Classifier:
 
     def input_tensor(self, pixels_u8: bytes) -> bytes:
         """The bytes of the input tensor, from height_px * width_px * 3 RGB bytes."""
-        spec = self.engine.input
-        return input_bytes(pixels_u8, self.contract.normalization, spec.dtype, spec.scale, spec.zero_point)
+        return input_tensor(pixels_u8, self.contract, self.engine.input)
 
     def labels_from(self, raw_output: bytes) -> tuple[ScoredLabel, ...]:
         """The labels with their scores, from the bytes of the output tensor."""

@@ -91,7 +91,7 @@ def climb(
         verdict = prove(model, rung, is_delegate=delegate is not None, threads=threads, again=again)
         if verdict.accepted:
             try:
-                engine = _open_rung(model.data, rung, delegate is not None, threads)
+                engine = open_rung(model.data, rung, delegate is not None, threads)
             except InterpreterError as error:
                 verdict = _refused(rung, f"it was accepted before and now fails: {error.what}")
             else:
@@ -117,7 +117,8 @@ def _tell(engine: Engine, verdicts: list[Verdict]) -> Engine:
     return engine
 
 
-def _open_rung(model_bytes: bytes, rung: str, is_delegate: bool, threads: int) -> Engine:
+def open_rung(model_bytes: bytes, rung: str, is_delegate: bool, threads: int) -> Engine:
+    """An engine on a rung, unproven; errors as `open_engine`."""
     if is_delegate:
         return open_engine(model_bytes, delegate=rung, threads=threads)
     return open_engine(model_bytes, accelerator=rung, threads=threads)

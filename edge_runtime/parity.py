@@ -378,18 +378,19 @@ def _compare_command(arguments: argparse.Namespace) -> int:
     """Every photo that both files hold; a photo that only one holds is a difference."""
     files = (arguments.first, arguments.second)
     first, second = ({one["photo"]["sha256"]: one for one in _read(path)} for path in files)
+    shared = [key for key in first if key in second]
     lonely = [
         one["photo"]["name"]
         for key, one in {**first, **second}.items()
-        if not {key} <= first.keys() & second.keys()
+        if not (key in first and key in second)
     ]
-    if not first.keys() & second.keys():
+    if not shared:
         raise UsageError(
             "the traces are of different photos", found=", ".join(lonely[:4]), expected="the same bytes"
         )
     worst: dict[str, StageComparison] = {}
     verdicts = []
-    for key in (key for key in first if key in second):
+    for key in shared:
         comparison = _compare_checked(first[key], second[key], arguments)
         verdicts.append(comparison.first_difference)
         for stage in comparison.stages:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from edge_runtime.errors import ImageNotFound, ImageTooLarge, ImageUnreadable
 
@@ -74,11 +74,10 @@ def listed_photos(argument: str) -> Iterator[str]:
         if argument == STDIN:
             if sys.stdin is None:
                 raise ValueError("stdin is closed")
-            lines = sys.stdin.buffer
-            yield from map(os.fsdecode, filter(None, (line.rstrip(b"\r\n") for line in lines)))
+            yield from _paths(sys.stdin.buffer)
             return
         with open(argument, "rb") as lines:
-            yield from map(os.fsdecode, filter(None, (line.rstrip(b"\r\n") for line in lines)))
+            yield from _paths(lines)
     except (OSError, ValueError) as error:
         raise ImageNotFound(
             f"{argument}: the list of photos cannot be read",
@@ -86,6 +85,10 @@ def listed_photos(argument: str) -> Iterator[str]:
             expected="a text file with a path a line",
             fix="check the path",
         ) from error
+
+
+def _paths(lines: Iterable[bytes]) -> Iterator[str]:
+    return map(os.fsdecode, filter(None, (line.rstrip(b"\r\n") for line in lines)))
 
 
 def read_photo(photo: str | os.PathLike[str]) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 
-from edge_runtime.classifier import Classifier, Prepared
+from edge_runtime.classifier import Classifier
 from edge_runtime.engines import Engine, open_engine
 from edge_runtime.errors import ImageError
 from edge_runtime.result import Prediction
@@ -88,18 +88,12 @@ def _worker(classifier: Classifier, engines: SimpleQueue[Engine]) -> Callable[[s
             return error
         engine = engines.get()
         try:
-            return _infer(classifier, engine, prepared)
+            raw_output = classifier.infer(prepared, engine)
+            return classifier.answer(prepared, raw_output)
         finally:
             engines.put(engine)
 
     return work
-
-
-def _infer(classifier: Classifier, engine: Engine, prepared: Prepared) -> Prediction:
-    prepared.watch.skip()
-    raw_output = engine.run(prepared.input_tensor)
-    prepared.watch.lap("inference")
-    return classifier.answer(prepared, raw_output)
 
 
 def _engines(classifier: Classifier, count: int) -> tuple[SimpleQueue[Engine], list[Engine]]:

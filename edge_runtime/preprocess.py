@@ -35,6 +35,8 @@ from edge_runtime.errors import ImageTooLarge, ImageUnreadable, ModelMismatch
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
+    from edge_runtime.tensors import TensorSpec
+
 # Content decides the format, never the file's name. Others are refused with this list in the message. HEIC comes on top
 # where pillow-heif is installed.
 ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
@@ -354,6 +356,11 @@ def fit_pixels(photo: bytes, contract: ModelContract, *, name: str = "photo") ->
     """
     upright = decode_rgb(photo, contract, name=name)
     return resize(crop(upright, contract.geometry), contract.input).tobytes()
+
+
+def input_tensor(pixels_u8: bytes, contract: ModelContract, spec: TensorSpec) -> bytes:
+    """The bytes of an engine's input tensor `spec`; pixels and errors as `input_bytes`."""
+    return input_bytes(pixels_u8, contract.normalization, spec.dtype, spec.scale, spec.zero_point)
 
 
 def input_bytes(

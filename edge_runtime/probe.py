@@ -14,9 +14,9 @@ from typing import Any
 
 from edge_runtime.engines import Engine, open_engine, raw_values
 from edge_runtime.errors import EdgeError
-from edge_runtime.ladder import MIN_SPEEDUP, Verdict
+from edge_runtime.ladder import MIN_SPEEDUP, Verdict, open_rung
 from edge_runtime.model_file import ModelFile, parse_model
-from edge_runtime.preprocess import fit_pixels, input_bytes
+from edge_runtime.preprocess import fit_pixels, input_tensor
 
 # Enough for a median; a software driver that takes seconds an inference is done after the first few.
 MAX_RUNS = 31
@@ -31,11 +31,7 @@ def probe(model: ModelFile, rung: str, *, is_delegate: bool, threads: int) -> Ve
         "largest_difference": None, "tolerance": None, "cpu_ms": None, "rung_ms": None,
     }  # fmt: skip
     try:
-        engine = (
-            open_engine(model.data, delegate=rung, threads=threads)
-            if is_delegate
-            else open_engine(model.data, accelerator=rung, threads=threads)
-        )
+        engine = open_rung(model.data, rung, is_delegate, threads)
     except EdgeError as error:
         why = error.what + (f" ({error.found})" if error.found else "")
         return Verdict(**{**found, "why": why})
@@ -61,14 +57,9 @@ def probe(model: ModelFile, rung: str, *, is_delegate: bool, threads: int) -> Ve
 
 def golden_inputs(model: ModelFile, engine: Engine) -> list[bytes]:
     """The input tensors of the model's golden pictures."""
-    spec, contract = engine.input, model.contract
+    contract = model.contract
     pictures = [model.read_entry(vector.image) for vector in contract.golden]
-    return [
-        input_bytes(
-            fit_pixels(picture, contract), contract.normalization, spec.dtype, spec.scale, spec.zero_point
-        )
-        for picture in pictures
-    ]
+    return [input_tensor(fit_pixels(picture, contract), contract, engine.input) for picture in pictures]
 
 
 def compare(model: ModelFile, cpu: Engine, engine: Engine, inputs: list[bytes]) -> tuple[float, float, str]:

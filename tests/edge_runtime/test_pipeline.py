@@ -80,10 +80,10 @@ def test_photos_are_taken_no_faster_than_answers(classifier: Classifier, photos:
 def test_a_failing_inference_ends_it(
     classifier: Classifier, photos: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> Prediction:
+    def fails(*_: object) -> bytes:
         raise InterpreterBroken("smoke")
 
-    monkeypatch.setattr(pipeline, "_infer", fails)
+    monkeypatch.setattr(Classifier, "infer", fails)
     before = threading.active_count()
     with pytest.raises(InterpreterBroken, match="smoke"):
         list(classify_each(classifier, photos, workers=2))
