@@ -57,7 +57,7 @@ def build_model(config: ModelConfig, classes: int, size_px: int | None, *, pretr
             fix=f"did you mean {near[0]}?",
         )
     _require_width(config)
-    features = BACKBONES[config.backbone](config, size_px, pretrained and not config.start)
+    features = BACKBONES[config.backbone](config, size_px, pretrained)
     for layer in features.layers:
         if isinstance(layer, tf_keras.layers.BatchNormalization):
             layer.momentum = config.batch_norm_momentum
@@ -65,23 +65,7 @@ def build_model(config: ModelConfig, classes: int, size_px: int | None, *, pretr
     if config.dropout > 0:
         pooled = tf_keras.layers.Dropout(config.dropout, name="dropout")(pooled)
     logits = tf_keras.layers.Dense(classes, name=LOGITS_LAYER)(pooled)
-    model = tf_keras.Model(features.input, logits, name=config.backbone)
-    if pretrained and config.start:
-        _load_whole(model, Path(config.start))
-    return model
-
-
-def _load_whole(model: Any, path: Path) -> None:
-    """Sets every weight from a file of train.soup."""
-    try:
-        model.load_weights(str(path))
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigInvalid(
-            f"model.start does not fit {model.name}",
-            found=f"{path}: {error}",
-            expected="the weights of the same network and as many labels, as train.soup writes them",
-            fix="make the file again from runs of this config's network",
-        ) from error
+    return tf_keras.Model(features.input, logits, name=config.backbone)
 
 
 def _require_width(config: ModelConfig) -> None:

@@ -93,8 +93,6 @@ class ModelConfig:
     """Share of the pooled features that is dropped in training."""
     weights: str = "imagenet"
     """`imagenet`, `none`, or the path of a weights file."""
-    start: str = ""
-    """Weights of the whole network, head included, in place of `weights`: a file of train.soup; empty: none."""
     batch_norm_momentum: float = 0.99
     """Keras ships 0.999: after the ~2,000 steps of a fine-tuning the statistics would still be ImageNet's. A short
     training from scratch needs 0.9, or what is left of the initial variance 1 outweighs the true one."""

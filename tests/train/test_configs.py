@@ -10,7 +10,7 @@ import pytest
 
 from edge_runtime.contract import ModelContract
 from tests.train.generated_sets import draw_data_root
-from train.config import DistillConfig, TrainConfig, load_config
+from train.config import TrainConfig, load_config
 from train.study import load_study
 
 TRAIN = Path(__file__).parents[2] / "train"
@@ -34,8 +34,7 @@ def smallest(config: TrainConfig) -> TrainConfig:
         stage=stages,
         data=dataclasses.replace(config.data, folder="HAM10000"),
         input=dataclasses.replace(config.input, size_px=SIZE_PX),
-        model=dataclasses.replace(config.model, weights="none", start="", alpha=alpha),
-        distill=DistillConfig(),
+        model=dataclasses.replace(config.model, weights="none", alpha=alpha),
         split=dataclasses.replace(config.split, folds=3, val_share=0.2),
     )
 
