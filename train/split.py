@@ -107,7 +107,6 @@ def make_split(
     near_duplicate_bits: int,
     seed: int,
     every_class: bool = True,
-    common_val: bool = False,
 ) -> Split:
     """Splits by group, stratified by class.
 
@@ -120,7 +119,6 @@ def make_split(
         seed: Equal seeds give equal splits.
         every_class: False for one data set of several: classes that do not occur in it are ignored, and one with
             fewer groups than parts is spread as far as it goes.
-        common_val: Val is fold 0's, less the photos of test_fold.
 
     Raises:
         ConfigInvalid: Numbers out of range.
@@ -131,8 +129,7 @@ def make_split(
     photos = sorted(manifest.photos, key=lambda photo: photo.photo_id)
     pairs = _pairs(manifest, near_duplicate_bits)
     group_of = _merge_lesions(photos, pairs)
-    val_for = 0 if common_val else test_fold
-    assignment = _assign(photos, group_of, manifest.labels.codes, folds, test_fold, val_share, val_for, seed)
+    assignment = _assign(photos, group_of, manifest.labels.codes, folds, test_fold, val_share, seed)
     if every_class:
         _require_every_class(photos, assignment, manifest.labels.codes, parts, group_of)
     check_split(manifest, assignment, near_duplicate_bits)
@@ -151,7 +148,6 @@ def make_random_split(
     near_duplicate_bits: int,
     seed: int,
     every_class: bool = True,
-    common_val: bool = False,
 ) -> Split:
     """Splits photo by photo, stratified by class, whichever lesion they show: it leaks, and says how much.
 
@@ -164,8 +160,7 @@ def make_random_split(
     photos = sorted(manifest.photos, key=lambda photo: photo.photo_id)
     pairs = _pairs(manifest, near_duplicate_bits)
     alone = {photo.photo_id: photo.photo_id for photo in photos}
-    val_for = 0 if common_val else test_fold
-    assignment = _assign(photos, alone, manifest.labels.codes, folds, test_fold, val_share, val_for, seed)
+    assignment = _assign(photos, alone, manifest.labels.codes, folds, test_fold, val_share, seed)
     if every_class:
         _require_every_class(photos, assignment, manifest.labels.codes, parts, alone)
     require_parts(manifest, assignment)
@@ -260,21 +255,19 @@ def _assign(
     folds: int,
     test_fold: int,
     val_share: float,
-    val_for: int,
     seed: int,
 ) -> dict[str, str]:
-    """photo_id to part; photos of one group stay together. Val is what it is when `val_for` is the test fold."""
+    """photo_id to part; photos of one group stay together."""
     rng = np.random.default_rng(seed)
     fold_of = _spread(photos, group_of, codes, [1 / folds] * folds, rng)
-    part_of = {}
+    part_of = {group: "test" for group, fold in fold_of.items() if fold == test_fold}
     if val_share > 0:
-        rest = [photo for photo in photos if fold_of[group_of[photo.photo_id]] != val_for]
+        rest = [photo for photo in photos if fold_of[group_of[photo.photo_id]] != test_fold]
         share = val_share / (1 - 1 / folds)
         # Its own generator: val must not depend on how many draws the folds took.
-        rng = np.random.default_rng([seed, val_for])
+        rng = np.random.default_rng([seed, test_fold])
         halves = _spread(rest, group_of, codes, [1 - share, share], rng)
-        part_of = {group: ("train", "val")[half] for group, half in halves.items()}
-    part_of |= {group: "test" for group, fold in fold_of.items() if fold == test_fold}
+        part_of |= {group: ("train", "val")[half] for group, half in halves.items()}
     return {photo.photo_id: part_of.get(group_of[photo.photo_id], "train") for photo in photos}
 
 
