@@ -22,6 +22,7 @@ from edge_runtime.errors import ConfigInvalid
 READERS = ("ham10000", "pad_ufes_20", "isic2018_task3", "folders", "csv")
 TRAINS = ("head", "all")
 LOSSES = ("softmax", "focal", "binary_focal")
+CHECKOUT = Path(__file__).parents[1]
 STRATEGIES = ("none", "mirrored", "multi_worker")
 
 
@@ -90,6 +91,9 @@ class ModelConfig:
     """Share of the pooled features that is dropped in training."""
     weights: str = "imagenet"
     """`imagenet`, `none`, or the path of a weights file."""
+    start: str = ""
+    """A `.tflite` of the same network and labels whose weights, head included, take the place of `weights`
+    (train/warm_start.py), by path from the working directory or the checkout; empty: none."""
     batch_norm_momentum: float = 0.99
     """Keras ships 0.999: after the ~2,000 steps of a fine-tuning the statistics would still be ImageNet's. A short
     training from scratch needs 0.9, or what is left of the initial variance 1 outweighs the true one."""
@@ -312,6 +316,27 @@ def load_config(path: Path) -> TrainConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"{path}: not TOML", found=str(error), expected="a TOML file") from error
     return parse_config(data, str(path))
+
+
+def find_file(given: str, key: str, what: str) -> Path:
+    """A file that a config names by an absolute path, or from the working directory, or from the checkout.
+
+    Args:
+        given: The path.
+        key: Of the config, for the error.
+        what: Is expected there, for the error.
+
+    Raises:
+        ConfigInvalid: There is none.
+    """
+    found = next((path for path in (Path(given), CHECKOUT / given) if path.is_file()), None)
+    if found is None:
+        raise ConfigInvalid(
+            f"{key} does not exist",
+            found=given,
+            expected=f"{what}, from the working directory or the checkout",
+        )
+    return found
 
 
 def parse_config(data: Mapping[str, Any], where: str) -> TrainConfig:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_runtime.contract import (
     SCHEMA_VERSION,
@@ -28,7 +29,7 @@ from edge_runtime.contract import (
 )
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train import run_dir
-from train.config import TrainConfig, load_config
+from train.config import TrainConfig, find_file, load_config
 from train.data_sets import DataSet, find_data, merged_labels, read_sources, reread, split_sources
 from train.inputs import TRAIN, Inputs
 from train.manifest import LabelSet, Manifest, write_manifest
@@ -39,6 +40,9 @@ from train.workers import Worker, this_worker
 
 if TYPE_CHECKING:
     from train.loop import TrainingData
+
+# For a network that starts from a converted file: each channel's statistics are then a hundredth of their spread off.
+STATISTICS_PHOTOS = 512
 
 
 def run_experiment(
@@ -245,6 +249,7 @@ def _train(inputs: Inputs, run: Path, worker: Worker) -> tuple[Any, list[dict[st
     from train.distribute import replicas_for, watched
     from train.evaluate import correct_prior
     from train.loop import Trainer
+    from train.warm_start import start_from_tflite
 
     config, codes = inputs.config, inputs.codes
     tf_keras.backend.clear_session()
@@ -254,7 +259,10 @@ def _train(inputs: Inputs, run: Path, worker: Worker) -> tuple[Any, list[dict[st
         data = _training_data(inputs, run)
         replicas.require_equal(_fingerprint(inputs, data))
         with replicas.scope():
-            model = build_model(config.model, len(codes), None)
+            model = build_model(config.model, len(codes), None, pretrained=not config.model.start)
+            if config.model.start:
+                start = find_file(config.model.start, "model.start", "a .tflite of the same network")
+                start_from_tflite(model, start, _some_pixels(inputs, data))
             trainer = Trainer(model, config, data, inputs.contract.normalization, run, replicas)
         history = trainer.train()
     fixed = build_model(config.model, len(codes), config.input.size_px, pretrained=False)
@@ -313,6 +321,14 @@ def _training_data(inputs: Inputs, run: Path) -> TrainingData:
         val_labels=inputs.labels(val_ids),
         val_by_stage=val_by_stage,
     )
+
+
+def _some_pixels(inputs: Inputs, data: TrainingData) -> npt.NDArray[np.float32]:
+    """[n, side, side, 3] normalized training photos as the last stage sees them, drawn as it draws them."""
+    squares, given = data.photos_by_stage[-1].pixels_u8, inputs.contract.normalization
+    rng = np.random.default_rng(inputs.config.seed)
+    some = rng.choice(data.rows, min(STATISTICS_PHOTOS, len(data.rows)), replace=False, p=data.drawn)
+    return ((squares[np.sort(some)].astype(np.float32) - given.mean) / given.std).astype(np.float32)
 
 
 def _fingerprint(inputs: Inputs, data: TrainingData) -> str:

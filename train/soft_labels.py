@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import ConfigInvalid
-from train.config import DistillConfig
+from train.config import DistillConfig, find_file
 from train.manifest import Manifest
 from train.run_dir import whole_file
 
-CHECKOUT = Path(__file__).parents[1]
 COPY_NAME = "teacher.csv.gz"
 
 
@@ -44,7 +43,7 @@ def read_soft_labels(
         return None
     copy = run / COPY_NAME
     if not copy.is_file():
-        content = _find(config.teacher).read_bytes()
+        content = find_file(config.teacher, "distill.teacher", "a CSV (.gz) of soft labels").read_bytes()
         packed = content if config.teacher.endswith(".gz") else gzip.compress(content, mtime=0)
         with whole_file(copy) as temporary:
             temporary.write_bytes(packed)
@@ -73,17 +72,3 @@ def read_soft_labels(
             expected="rows that sum to 1, nothing below 0",
         )
     return probs / sums[:, None]
-
-
-def _find(teacher: str) -> Path:
-    given = Path(teacher)
-    path = (
-        given if given.is_absolute() else next((p for p in (given, CHECKOUT / given) if p.is_file()), given)
-    )
-    if not path.is_file():
-        raise ConfigInvalid(
-            "distill.teacher does not exist",
-            found=teacher,
-            expected="a CSV (.gz) of soft labels, from the working directory or the checkout",
-        )
-    return path

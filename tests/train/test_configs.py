@@ -34,7 +34,7 @@ def smallest(config: TrainConfig) -> TrainConfig:
         stage=stages,
         data=dataclasses.replace(config.data, folder="HAM10000"),
         input=dataclasses.replace(config.input, size_px=SIZE_PX),
-        model=dataclasses.replace(config.model, weights="none", alpha=alpha),
+        model=dataclasses.replace(config.model, weights="none", start="", alpha=alpha),
         split=dataclasses.replace(config.split, folds=3, val_share=0.2),
     )
 
