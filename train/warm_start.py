@@ -9,6 +9,7 @@ on learning with batch statistics as if it had never been converted.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,10 @@ def read_folded(path: Path) -> list[Folded]:
         ConfigInvalid: No such file, or none that TensorFlow Lite reads.
     """
     try:
-        interpreter = tf.lite.Interpreter(model_content=path.read_bytes())
+        with warnings.catch_warnings():
+            # Its successor is no dependency of this room, and constants are all that is read here.
+            warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
+            interpreter = tf.lite.Interpreter(model_content=path.read_bytes())
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigInvalid(
             "model.start cannot be read",
@@ -94,11 +98,17 @@ def read_folded(path: Path) -> list[Folded]:
     tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
     # The only list of a file's operators that TensorFlow gives.
     operators = interpreter._get_ops_details()
-    return [
-        Folded(*(_dequantized(interpreter, tensors[index]) for index in operator["inputs"][1:3]))
-        for operator in operators
-        if operator["op_name"] in OPERATORS
-    ]
+    found = []
+    for operator in operators:
+        if operator["op_name"] not in OPERATORS:
+            continue
+        kernel, *bias = [
+            _dequantized(interpreter, tensors[i]) for i in operator["inputs"][1:] if i in tensors
+        ]
+        channels = kernel.shape[-1 if operator["op_name"] == "DEPTHWISE_CONV_2D" else 0]
+        # The converter leaves a bias out that is zero.
+        found.append(Folded(kernel, bias[0] if bias else np.zeros(channels, np.float32)))
+    return found
 
 
 def _dequantized(interpreter: Any, tensor: dict[str, Any]) -> FloatArray:
