@@ -131,7 +131,8 @@ def _read_stdin() -> bytes:
 
 def _read_file(name: str) -> bytes:
     with open(name, "rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
+        status = os.fstat(file.fileno())
+        mode = status.st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
             raise ImageUnreadable(
                 f"{name}: not a file",
@@ -139,7 +140,8 @@ def _read_file(name: str) -> bytes:
                 expected="a photo",
                 fix="name a regular file, or - for stdin",
             )
-        return file.read(MAX_PHOTO_BYTES + 1)
+        # Asked for the limit, Python would first take so much memory.
+        return file.read(min(status.st_size or MAX_PHOTO_BYTES, MAX_PHOTO_BYTES) + 1)
 
 
 def _is_photo(path: str) -> bool:
