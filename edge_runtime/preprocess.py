@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from edge_runtime import jpeg
 from edge_runtime.color import to_srgb
 from edge_runtime.contract import Geometry, InputSpec, ModelContract, Normalization
 from edge_runtime.errors import ImageTooLarge, ImageUnreadable, ModelMismatch
@@ -105,12 +106,14 @@ def decode_rgb(
         ImageTooLarge: More than MAX_PIXELS pixels.
     """
     try:
+        ordinary = _decode_ordinary_jpeg(photo, contract, name)
+        if ordinary is not None:
+            return ordinary
         image = _open(photo, name)
-        width_px, height_px = image.size
-        if width_px * height_px > MAX_PIXELS:
-            raise _too_large(name, f"{width_px} x {height_px} pixels")
+        _check_size(*image.size, name)
         if contract.geometry.decode_scaling == "jpeg_dct":
-            _scale_jpeg_decoding(image, contract)
+            # draft() does as `jpeg.dct_scale`; other formats ignore it.
+            image.draft(None, (_needed_px(contract),) * 2)
         notes = [] if notes is None else notes
         notes += _further_frames(image, photo)
         image.load()
@@ -125,6 +128,23 @@ def decode_rgb(
             expected="a complete image file",
             fix="copy or export the photo again",
         ) from error
+
+
+def _decode_ordinary_jpeg(photo: bytes, contract: ModelContract, name: str) -> Image.Image | None:
+    """The short road, see `jpeg`; None where the file must take the long one."""
+    header = jpeg.read_header(photo) if photo.startswith(b"\xff\xd8\xff") else None
+    if header is None:
+        return None
+    _check_size(header.width_px, header.height_px, name)
+    scale = 1
+    if contract.geometry.decode_scaling == "jpeg_dct":
+        scale = jpeg.dct_scale(header.width_px, header.height_px, _needed_px(contract))
+    image = jpeg.decode(photo, header, scale)
+    if image is None:
+        return None
+    orientation = exif_orientation(header.exif)
+    upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+    return upright if upright.mode == "RGB" else upright.convert("RGB")
 
 
 def _open(photo: bytes, name: str) -> ImageFile:
@@ -212,13 +232,15 @@ def _tiff_goes_on(photo: bytes) -> bool:
     return bool(struct.unpack_from(order + offset, photo, after)[0])
 
 
-def _scale_jpeg_decoding(image: ImageFile, contract: ModelContract) -> None:
-    """Asks libjpeg for a smaller decode (scale 1/2, 1/4, 1/8) where the contract leaves pixels to spare."""
-    geometry = contract.geometry
-    needed_px = max(contract.input.height_px, contract.input.width_px) * geometry.decode_oversampling
-    needed_px = -int(-needed_px // geometry.crop_fraction)
-    # draft() takes the largest scale that keeps both sides at least as large; other formats ignore it.
-    image.draft(None, (needed_px, needed_px))
+def _check_size(width_px: int, height_px: int, name: str) -> None:
+    if width_px * height_px > MAX_PIXELS:
+        raise _too_large(name, f"{width_px} x {height_px} pixels")
+
+
+def _needed_px(contract: ModelContract) -> int:
+    """The side that a decoded JPEG must keep; what the contract leaves to spare, libjpeg need not compute."""
+    needed_px = max(contract.input.height_px, contract.input.width_px) * contract.geometry.decode_oversampling
+    return -int(-needed_px // contract.geometry.crop_fraction)
 
 
 def _upright(image: ImageFile) -> Image.Image:
