@@ -34,7 +34,10 @@ EXTRAS = {
     "tests": ["tflite-runtime", "convert", "train", "dev"],
 }
 # No extra: who wants HEIC photos or signed models installs them, and the error that misses them names them.
-ON_DEMAND = {"edge_runtime": {"cryptography", "pillow-heif"}, "tests": {"cryptography", "pillow-heif"}}
+ON_DEMAND = {
+    "edge_runtime": {"cryptography", "pillow-heif"},
+    "tests": {"atheris", "cryptography", "pillow-heif"},
+}
 
 
 def test_the_law_holds(repository: Path) -> None:

@@ -3,9 +3,9 @@
     python -m tests.edge_runtime.fuzz models --count 100000 --seed 1
     python -m tests.edge_runtime.fuzz photos --count 20000 --seed 1 [--save FOLDER]
 
-A case is wrong when it ends the process by a signal, takes longer than HANG_S, raises anything but an error of ours, or
-is refused without saying what was found and expected. Exit status: 0 nothing was wrong, 1 something was; --save keeps
-the files of wrong cases. Case I of seed S is the same bytes on every machine.
+A case is wrong when it ends the process by a signal, works for longer than HANG_S, raises anything but an error of
+ours, or is refused without saying what was found and expected. Exit status: 0 nothing was wrong, 1 something was;
+--save keeps the files of wrong cases. Case I of seed S is the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ from tests.fixtures.bad_models import flatbuffer_of, good
 from tests.fixtures.make_models import draw_photo
 
 HANG_S = 10.0
+"""Of processor time: a long run is a polite one, and beside other work seconds pass in which its child does not run."""
+WAITING_S = 120.0
+"""By the clock, of a case that neither works nor answers."""
 # A fresh process now and then, so that what one case leaves behind does not hide the next one's fault.
 CASES_A_PROCESS = 2000
 # One model in so many is the bundled one: 180 tensors and 70 operators, but a hundred times slower than the fixtures.
@@ -183,13 +186,15 @@ def _refusal(error: EdgeError) -> str:
 
 def try_crime(data: bytes) -> str:
     """What a case must not do, one crime after the other: the fuzzer's own test."""
-    crime = int.from_bytes(data, "little") % 5
+    crime = int.from_bytes(data, "little") % 6
     if crime == 1:
         os.kill(os.getpid(), signal.SIGSEGV)
     if crime == 2:
         raise KeyError("no error of ours")
     if crime == 3:
         time.sleep(60)
+    while crime == 5:
+        pass
     return _refusal(ImageError("silent")) if crime == 4 else "answered"
 
 
@@ -218,31 +223,27 @@ def work(kind: str, seed: int, first: int, last: int) -> None:
 
 
 def run(
-    kind: str, seed: int, count: int, first: int = 0, hang_s: float = HANG_S
+    kind: str,
+    seed: int,
+    count: int,
+    first: int = 0,
+    hang_s: float = HANG_S,
+    waiting_s: float = WAITING_S,
 ) -> tuple[Counter[str], dict[int, str]]:
     """Runs cases in children; returns how often each outcome came, and the wrong cases with what they did."""
     outcomes: Counter[str] = Counter()
     wrong: dict[int, str] = {}
     index, last = first, first + count
     while index < last:
-        index = _one_child(kind, seed, index, min(last, index + CASES_A_PROCESS), outcomes, wrong, hang_s)
+        command = [sys.executable, "-m", "tests.edge_runtime.fuzz", kind, "--seed", str(seed), "--worker"]
+        until = min(last, index + CASES_A_PROCESS)
+        with subprocess.Popen(
+            [*command, str(index), str(until)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+        ) as child:
+            index = _watch(child, index, until, outcomes, wrong, hang_s, waiting_s)
         if count > CASES_A_PROCESS:
             print(f"{kind}: {index - first} of {count}, {len(wrong)} wrong", file=sys.stderr, flush=True)
     return outcomes, wrong
-
-
-def _one_child(
-    kind: str, seed: int, first: int, last: int, outcomes: Counter[str], wrong: dict[int, str], hang_s: float
-) -> int:
-    """Runs cases until the child ends; returns the next case."""
-    command = [sys.executable, "-m", "tests.edge_runtime.fuzz", kind, "--seed", str(seed)]
-    with subprocess.Popen(
-        [*command, "--worker", str(first), str(last)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=ROOT,
-    ) as child:
-        return _watch(child, first, last, outcomes, wrong, hang_s)
 
 
 def _watch(
@@ -252,15 +253,17 @@ def _watch(
     outcomes: Counter[str],
     wrong: dict[int, str],
     hang_s: float,
+    waiting_s: float,
 ) -> int:
-    """As `_one_child`, of a running one."""
+    """Follows a child until it ends, by itself or not; returns the next case."""
     assert child.stdout is not None and child.stderr is not None
     # Native code complains on stderr, a lot; nobody reads it but after a death.
     os.set_blocking(child.stderr.fileno(), False)
     buffer, started, current = b"", False, first
     tail = b""
+    clock, worked = time.monotonic(), processor_s(child.pid)
     while True:
-        ready, _, _ = select.select([child.stdout, child.stderr], [], [], hang_s)
+        ready, _, _ = select.select([child.stdout, child.stderr], [], [], hang_s / 4)
         if child.stderr in ready:
             tail = (tail + (child.stderr.read() or b""))[-2000:]
         if child.stdout in ready:
@@ -269,6 +272,7 @@ def _watch(
                 break
             buffer += chunk
             *lines, buffer = buffer.split(b"\n")
+            clock, worked = time.monotonic(), processor_s(child.pid)
             for line in lines:
                 if not started:
                     current, started = int(line), True
@@ -278,10 +282,10 @@ def _watch(
                     started = False
                     if outcome.startswith("WRONG"):
                         wrong[current] = outcome
-        elif not ready:
+        elif processor_s(child.pid) - worked > hang_s or time.monotonic() - clock > waiting_s:
             child.kill()
             child.wait()
-            wrong[current] = f"WRONG hang: longer than {hang_s:g} s"
+            wrong[current] = f"WRONG hang: {hang_s:g} s of work, or {waiting_s:g} s by the clock"
             outcomes["WRONG hang"] += 1
             return current + 1
     status = child.wait()
@@ -291,6 +295,15 @@ def _watch(
     wrong[current] = f"WRONG death: {said}; {tail[-300:]!r}"
     outcomes["WRONG death"] += 1
     return current + 1
+
+
+def processor_s(pid: int) -> float:
+    """Processor time of a running process so far; the clock where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    except OSError:
+        return time.monotonic()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
