@@ -67,9 +67,10 @@ wheel: $(dev_ready) $(demo_ready) build/sample.jpg ## Build the wheel, check it,
 	@$(call pip_into,$(WHEEL_VENV)) --no-deps --no-index dist/*.whl
 	cd dist && ../$(WHEEL_VENV)/bin/edge-classify --json ../build/sample.jpg
 
-bench: $(dev_ready) ## Cold start and folders against ten-line scripts; cost of the training input pipeline
+bench: $(dev_ready) ## Cold start and folders against ten-line scripts; cost of a heat map and of the training input pipeline
 	$(PY) -m tests.benchmarks.cold_start
 	$(PY) -m tests.benchmarks.folder
+	$(PY) -m tests.benchmarks.heat_map
 	$(PY) -m train.pipeline_cost train/configs/ham10000_mobilenetv2.toml
 
 fuzz: $(dev_ready) ## Mutated models and photos, many more than the tests try (hours)

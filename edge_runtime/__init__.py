@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
     from edge_runtime.contract import ModelContract
     from edge_runtime.errors import EdgeError, ImageError, InterpreterError, ModelFileError
+    from edge_runtime.explain import Explainer, Explanation
     from edge_runtime.model_file import bundled_model_path
     from edge_runtime.result import Prediction, ScoredLabel
 
@@ -22,6 +23,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Classifier",
     "EdgeError",
+    "Explainer",
+    "Explanation",
     "ImageError",
     "InterpreterError",
     "ModelContract",
@@ -35,6 +38,8 @@ __all__ = [
 _HOMES = {
     "Classifier": "classifier",
     "EdgeError": "errors",
+    "Explainer": "explain",
+    "Explanation": "explain",
     "ImageError": "errors",
     "InterpreterError": "errors",
     "ModelContract": "contract",

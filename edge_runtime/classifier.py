@@ -20,6 +20,8 @@ from edge_runtime.result import Prediction, ScoredLabel, decide, group_scores, s
 from edge_runtime.tensors import check_tensors
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from edge_runtime.ladder import Verdict
 
 
@@ -112,13 +114,24 @@ class Classifier:
             ImageError: This photo cannot be classified; others can.
             InterpreterBroken: The inference failed.
         """
-        prepared = self.prepare(photo, name=name)
+        return self.classify_prepared(self.prepare(photo, name=name))
+
+    def classify_prepared(self, prepared: Prepared) -> Prediction:
+        """All that comes after `prepare`, on the classifier's own engine."""
         with self._turn:
             raw_output = self.infer(prepared, self.engine)
         return self.answer(prepared, raw_output)
 
-    def prepare(self, photo: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Prepared:
-        """All that comes before the inference; arguments and errors as `classify`."""
+    def prepare(
+        self, photo: str | os.PathLike[str] | bytes, *, name: str | None = None, keep_photo: bool = False
+    ) -> Prepared:
+        """All that comes before the inference; arguments and errors as `classify`.
+
+        Args:
+            photo: As `classify`.
+            name: As `classify`.
+            keep_photo: Whether the cropped photo is kept beside the network's pixels, which costs its memory.
+        """
         prepared = Prepared(name or ("photo" if isinstance(photo, bytes) else os.fspath(photo)))
         watch = prepared.watch
         data = photo if isinstance(photo, bytes) else read_photo(photo)
@@ -127,6 +140,8 @@ class Classifier:
         watch.lap("decode")
         image = crop(image, self.contract.geometry)
         watch.lap("crop")
+        if keep_photo:
+            prepared.photo = image
         pixels_u8 = resize(image, self.contract.input).tobytes()
         watch.lap("resize")
         prepared.input_tensor = self.input_tensor(pixels_u8)
@@ -208,6 +223,8 @@ class Prepared:
         self.name = name
         self.notes: list[str] = []
         self.input_tensor = b""
+        self.photo: Image.Image | None = None
+        """Cropped, RGB; where it was to be kept."""
         self.watch = Stopwatch()
 
 

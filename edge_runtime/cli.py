@@ -21,6 +21,7 @@ from edge_runtime.errors import EXIT_OK, EXIT_PHOTO_FAILED, EdgeError, ImageErro
 
 if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
+    from edge_runtime.heat_files import Explained
     from edge_runtime.result import Prediction
 
     Named = str | tuple[str, ImageError]
@@ -96,6 +97,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", metavar="FILE", help="photos named in FILE, a path a line; - reads stdin")
     parser.add_argument(
         "--watch", metavar="FOLDER", help="classify the photos that arrive in FOLDER, until Ctrl-C"
+    )
+    parser.add_argument(
+        "--explain",
+        metavar="OUT",
+        help="write a picture of where the answer comes from: a .png file, or a folder for several photos",
     )
     parser.add_argument(
         "--require-signature",
@@ -220,13 +226,32 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError("stdin can be read once only", found=f"- {from_stdin} times")
     if arguments.bench and (arguments.list or arguments.watch):
         raise UsageError("--bench measures single photos", fix="name the photos themselves")
+    if arguments.explain is not None:
+        _check_explain(arguments)
+
+
+def _check_explain(arguments: argparse.Namespace) -> None:
+    from edge_runtime.heat_files import check_out
+
+    if arguments.bench or arguments.watch or not _has_photos(arguments):
+        raise UsageError(
+            "--explain draws a picture for each photo that is named",
+            found="--bench" if arguments.bench else "--watch" if arguments.watch else "no photo",
+            expected="PHOTO, a folder, --list FILE, or - for stdin",
+        )
+    check_out(arguments.explain, arguments.photos, several=not _is_one_photo(arguments))
 
 
 def _classify_all(classifier: Classifier, arguments: argparse.Namespace) -> int:
     names = _named_photos(arguments)
     if arguments.bench:
         return max((_measure(classifier, name, arguments) for name in names), default=EXIT_OK)
-    if arguments.watch or _is_one_photo(arguments):
+    answers: Iterator[tuple[str, Prediction | Explained | ImageError]]
+    if arguments.explain is not None:
+        from edge_runtime.heat_files import explain_each
+
+        answers = explain_each(classifier, names, arguments.explain)
+    elif arguments.watch or _is_one_photo(arguments):
         # Answers to what arrives must not wait for what arrives next.
         answers = _one_by_one(classifier, names)
     else:
@@ -249,7 +274,7 @@ def _classify_all(classifier: Classifier, arguments: argparse.Namespace) -> int:
 
 def _one_by_one(
     classifier: Classifier, names: Iterable[Named]
-) -> Iterator[tuple[str, Prediction | ImageError]]:
+) -> Iterator[tuple[str, Prediction | Explained | ImageError]]:
     for name in names:
         if not isinstance(name, str):
             yield name

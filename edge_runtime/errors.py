@@ -9,7 +9,8 @@ EdgeError                      code               edge-classify exit status
 │   ├── ContractInvalid        contract-invalid
 │   ├── ContractTooNew         contract-too-new
 │   ├── ModelMismatch          model-mismatch     contract and tensors disagree
-│   └── ModelUnsigned          model-unsigned     a signature was required
+│   ├── ModelUnsigned          model-unsigned     a signature was required
+│   └── ModelNotExplainable    model-not-explainable
 ├── InterpreterError                              3  nothing here can run the model
 │   ├── NoInterpreter          no-interpreter
 │   ├── InterpreterBroken      interpreter-broken
@@ -124,6 +125,12 @@ class ModelUnsigned(ModelFileError):
     """A signature was required, and the model has none that fits."""
 
     code = "model-unsigned"
+
+
+class ModelNotExplainable(ModelFileError):
+    """A heat map was asked for, and the model does not end in a form that gives one."""
+
+    code = "model-not-explainable"
 
 
 class InterpreterError(EdgeError):

@@ -188,7 +188,7 @@ def _walk_root(root: Table) -> ModelStructure:
     codes = root.children(1, "OperatorCode")
     for code in codes:
         code.text(1)
-    code_numbers = [_operator_number(code) for code in codes]
+    code_numbers = [operator_number(code) for code in codes]
     buffer_sizes = [_buffer_bytes(table) for table in root.children(4, "Buffer")]
     for metadata in root.children(6, "Metadata"):
         metadata.text(0)
@@ -211,7 +211,7 @@ def _walk_root(root: Table) -> ModelStructure:
     return walked[0]
 
 
-def _operator_number(code: Table) -> int:
+def operator_number(code: Table) -> int:
     """Which operator it is. It has two numbers: an old one of a byte and a new one, and readers take the larger.
 
     Writers give the same in both, 127 in the old one where it is larger, or the old one alone. Where they differ the

@@ -18,6 +18,8 @@ from edge_runtime.errors import UsageError
 SIZE_PX = (225, 300)
 # Reaches 2.5 units from the centre, beyond any photo's corner, at 14 grains per unit, the finest noise.
 NOISE_GRID = 72
+# Pixel values: three standard deviations of the noisiest sensor. Less nobody sees, and a soft border has no other end.
+LEAST_CHANGE = 12
 
 Colour = Sequence[float] | np.ndarray
 
@@ -282,20 +284,48 @@ def draw_photo(code: str, lesion_seed: int, view_seed: int, size: tuple[int, int
     Raises:
         UsageError: Not one of the seven classes.
     """
+    return draw_photo_and_lesion(code, lesion_seed, view_seed, size)[0]
+
+
+def draw_photo_and_lesion(
+    code: str, lesion_seed: int, view_seed: int, size: tuple[int, int] = SIZE_PX
+) -> tuple[Image.Image, Image.Image]:
+    """As `draw_photo`, and where the lesion is.
+
+    Returns:
+        The photo, and a mask of mode L: 255 where painting the lesion changed the skin's colour by more than
+        LEAST_CHANGE in one of R, G, B, else 0. Hair and light come later and are no lesion.
+    """
     if code not in PAINTERS:
         raise UsageError("no such phantom class", found=repr(code), expected=", ".join(PAINTERS))
     class_seed = [*PAINTERS].index(code)
     of_lesion = np.random.default_rng([class_seed, lesion_seed])
     of_view = np.random.default_rng([class_seed, lesion_seed, view_seed])
+    canvas = _skin(of_lesion, of_view, size)
+    before = canvas.rgb.copy()
+    PAINTERS[code](canvas, of_lesion)
+    lesion = np.abs(canvas.rgb - before).max(axis=2) > LEAST_CHANGE
+    _grow_hair(canvas, of_lesion, of_view)
+    return _photograph(canvas, of_view), Image.fromarray(lesion.astype(np.uint8) * 255)
+
+
+def draw_skin(seed: int, size: tuple[int, int] = SIZE_PX) -> Image.Image:
+    """A photo like the others without a lesion: bare skin, hair and light; arguments as `draw_photo`."""
+    rng = np.random.default_rng([len(PAINTERS), seed])
+    canvas = _skin(rng, rng, size)
+    _grow_hair(canvas, rng, rng)
+    return _photograph(canvas, rng)
+
+
+def _skin(of_lesion: np.random.Generator, of_view: np.random.Generator, size: tuple[int, int]) -> Canvas:
     canvas = Canvas(size, _view(of_view, size), _between(of_lesion, (238, 200, 182), (208, 156, 128)))
     canvas.shade(0.025 * canvas.noise(of_lesion, 3) + 0.02 * canvas.noise(of_lesion, 11))
-    PAINTERS[code](canvas, of_lesion)
-    _grow_hair(canvas, int(max(0, of_lesion.normal(2, 5))), of_view)
-    return _photograph(canvas, of_view)
+    return canvas
 
 
-def _grow_hair(canvas: Canvas, hairs: int, rng: np.random.Generator) -> None:
-    """Bent dark lines across lesion and skin."""
+def _grow_hair(canvas: Canvas, of_lesion: np.random.Generator, rng: np.random.Generator) -> None:
+    """Bent dark lines across lesion and skin; how many, the lesion's site says."""
+    hairs = int(max(0, of_lesion.normal(2, 5)))
     t = np.linspace(0, 1, 16)[:, None]
     lines = []
     for _ in range(hairs):
