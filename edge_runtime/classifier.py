@@ -12,10 +12,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime import __version__
-from edge_runtime.engines import Engine, open_engine
-from edge_runtime.model_file import ModelFile, open_model
+from edge_runtime.engines import Engine
+from edge_runtime.model_file import ModelFile
+from edge_runtime.opening import Opened, open_engine_for, open_trusted
 from edge_runtime.photos import read_photo
-from edge_runtime.preprocess import crop, decode_rgb, input_tensor, resize
+from edge_runtime.preprocess import crop, decode_rgb, input_tensor, pixel_bytes, resize
 from edge_runtime.result import Prediction, ScoredLabel, decide, group_scores, scores_from
 from edge_runtime.tensors import check_tensors
 
@@ -79,28 +80,23 @@ class Classifier:
             InterpreterError: Nothing here can run it as asked.
             UsageError: Options that cannot be meant.
         """
-        model = open_model(path)
-        if signature_key is not None:
-            from edge_runtime.signature import require_signature
-
-            require_signature(model, signature_key)
-        if (delegate is None and accelerator in ("cpu", "xnnpack")) or engine not in ("auto", "litert-c"):
-            wanted = "cpu" if accelerator == "auto" else accelerator
-            opened = open_engine(
-                model.data, engine=engine, threads=threads, accelerator=wanted, delegate=delegate
+        model = open_trusted(path, signature_key)
+        return cls.of(
+            open_engine_for(
+                model,
+                engine=engine,
+                threads=threads,
+                accelerator=accelerator,
+                delegate=delegate,
+                prove_again=prove_again,
             )
-            classifier = cls(model, opened)
-        else:
-            from edge_runtime.engines import check_options
-            from edge_runtime.ladder import climb
+        )
 
-            check_options(engine, threads, accelerator, delegate)
-            opened, verdicts = climb(
-                model, asked=accelerator, threads=threads, delegate=delegate, again=prove_again
-            )
-            classifier = cls(model, opened)
-            classifier.verdicts = verdicts
-        classifier.asked = delegate or accelerator
+    @classmethod
+    def of(cls, opened: Opened) -> Classifier:
+        """A classifier of what `opening` opened."""
+        classifier = cls(opened.model, opened.engine)
+        classifier.asked, classifier.verdicts = opened.asked, opened.verdicts
         return classifier
 
     def classify(self, photo: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Prediction:
@@ -142,7 +138,7 @@ class Classifier:
         watch.lap("crop")
         if keep_photo:
             prepared.photo = image
-        pixels_u8 = resize(image, self.contract.input).tobytes()
+        pixels_u8 = pixel_bytes(resize(image, self.contract.input))
         watch.lap("resize")
         prepared.input_tensor = self.input_tensor(pixels_u8)
         watch.lap("input")

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import NamedTuple
 
 from edge_runtime.errors import NotATfliteFile
+from edge_runtime.records import dataclass
 from edge_runtime.tensors import TensorSpec
 
 IDENTIFIER = b"TFL3"
@@ -39,7 +39,8 @@ ZERO_POINTS = {"int4": (-8, 7), "int8": (-128, 127), "uint8": (0, 255), "int16":
 """Lowest and highest zero point; 0 for all other dtypes."""
 
 
-class ModelStructure(NamedTuple):
+@dataclass(frozen=True)
+class ModelStructure:
     """What the walk saw."""
 
     inputs: tuple[TensorSpec, ...]

@@ -9,9 +9,9 @@ refusal: None means "not here", never "damaged".
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from PIL import Image
+
+from edge_runtime.records import dataclass
 
 DCT_SCALES = (8, 4, 2, 1)
 """What libjpeg can divide both sides by while it decodes."""
@@ -24,7 +24,8 @@ _EXIF = b"Exif\0\0"
 _PROFILE = b"ICC_PROFILE\0"
 
 
-class Header(NamedTuple):
+@dataclass(frozen=True)
+class Header:
     """What the segments before the pixels say."""
 
     width_px: int

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime import cli
 from edge_runtime.contract import ModelContract
 from edge_runtime.model_file import bundled_model_path, open_model
 from tests.fixtures import FIXTURES, PREDICTION_FIELDS
@@ -52,6 +53,36 @@ def photo(tmp_path: Path) -> Path:
     path = tmp_path / "photo.jpg"
     path.write_bytes(p.jpeg())
     return path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["a.jpg"],
+        ["a.jpg", "b b.jpg"],
+        ["--json", "a.jpg"],
+        ["a.jpg", "--json"],
+        ["--json"],
+        ["\ud55c.jpg", ""],
+    ],
+)
+def test_photos_alone_are_parsed_as_argparse_does(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    owed = vars(cli._parser().parse_args(words))
+    monkeypatch.setattr(cli, "_parser", lambda: pytest.fail("argparse was asked"))
+    assert vars(cli.parse(words)) == owed
+
+
+@pytest.mark.parametrize("words", [[], ["-"], ["--", "a.jpg"], ["a.jpg", "--top-k=2"], ["-x"]])
+def test_everything_else_is_left_to_argparse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asked(Exception):
+        pass
+
+    def refuse() -> None:
+        raise Asked
+
+    monkeypatch.setattr(cli, "_parser", refuse)
+    with pytest.raises(Asked):
+        cli.parse(words)
 
 
 def test_one_photo(photo: Path) -> None:

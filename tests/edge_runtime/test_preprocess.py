@@ -22,6 +22,7 @@ from edge_runtime.preprocess import (
     exif_orientation,
     fit_pixels,
     input_bytes,
+    pixel_bytes,
     resize,
 )
 from tests.edge_runtime.test_model_file import mutate
@@ -425,3 +426,15 @@ def test_decoding_imports_one_plugin_at_most(name: str, plugins: list[str]) -> N
         [sys.executable, "-c", code], input=photo, capture_output=True, check=True, cwd=FIXTURES.parents[1]
     )
     assert ran.stdout.decode().split() == plugins
+
+
+def test_pixel_bytes_are_those_of_tobytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for size_px in ((1, 1), (3, 2), (224, 224), (500, 333)):
+        image = draw_photo(3, *size_px)
+        owed = image.tobytes()
+        assert pixel_bytes(image) == owed
+        with monkeypatch.context() as patched:
+            # A Pillow that has no such function.
+            patched.delattr(Image, "_getencoder")
+            patched.setattr(image, "tobytes", lambda owed=owed: owed)
+            assert pixel_bytes(image) == owed
