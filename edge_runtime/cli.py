@@ -280,7 +280,7 @@ def _check(arguments: Arguments) -> None:
         _check_explain(arguments)
 
 
-def _check_explain(arguments: argparse.Namespace) -> None:
+def _check_explain(arguments: Arguments) -> None:
     from edge_runtime.heat_files import check_out
 
     if arguments.bench or arguments.watch or not _has_photos(arguments):
