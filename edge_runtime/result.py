@@ -174,7 +174,8 @@ def measure(name: str, scores: Sequence[float]) -> float:
     """
     if name == "top_score":
         return max(scores)
-    return -math.fsum(score * math.log(score) for score in scores if score > 0) / math.log(len(scores))
+    # The sum is never positive; a minus before it would print a certain answer's entropy as -0.
+    return abs(math.fsum(score * math.log(score) for score in scores if score > 0)) / math.log(len(scores))
 
 
 def decide(decision: Decision, scores: Sequence[float]) -> tuple[str, str]:

@@ -78,6 +78,6 @@ final class Scores {
             top = Math.max(top, scores[i]);
             terms[i] = scores[i] > 0 ? scores[i] * Math.log(scores[i]) : 0.0;
         }
-        return name.equals(Contract.Rule.TOP_SCORE) ? top : -exactSum(terms) / Math.log(scores.length);
+        return name.equals(Contract.Rule.TOP_SCORE) ? top : Math.abs(exactSum(terms)) / Math.log(scores.length);
     }
 }
