@@ -7,7 +7,6 @@ import com.sun.jna.ptr.PointerByReference;
 import dermedge.core.EdgeException;
 import dermedge.core.Engine;
 import dermedge.core.ModelFile;
-import dermedge.core.Rung;
 import dermedge.core.TensorSpec;
 
 /** The real LiteRT library in a JVM: the same code that a phone's CPU rung runs, compiled for the desktop. */
@@ -26,7 +25,7 @@ final class DesktopEngine implements Engine {
     private Pointer inputBuffer;
     private Pointer outputBuffer;
 
-    DesktopEngine(LiteRtLibrary library, String version, ModelFile file, Rung rung) {
+    DesktopEngine(LiteRtLibrary library, String version, ModelFile file, int acceleratorMask) {
         this.library = library;
         this.version = version;
         // LiteRT reads constants in place and expects the flatbuffer's alignment to hold in memory.
@@ -44,9 +43,9 @@ final class DesktopEngine implements Engine {
             options = made.getValue();
             check(
                     "LiteRtSetOptionsHardwareAccelerators",
-                    library.LiteRtSetOptionsHardwareAccelerators(options, rung.mask()));
+                    library.LiteRtSetOptionsHardwareAccelerators(options, acceleratorMask));
             check(
-                    "LiteRtCreateCompiledModel with the accelerators " + rung.asked(),
+                    "LiteRtCreateCompiledModel with the accelerators of mask " + acceleratorMask,
                     library.LiteRtCreateCompiledModel(environment, model, options, made));
             compiled = made.getValue();
             Memory type = new Memory(LiteRtLibrary.TENSOR_TYPE_BYTES);

@@ -39,6 +39,11 @@ public final class DesktopEngineFactory implements EngineFactory {
 
     @Override
     public Engine open(ModelFile model, Rung rung) {
-        return new DesktopEngine(library, PROVEN_VERSION, model, rung);
+        return open(model, rung.mask());
+    }
+
+    /** With LiteRT's own bit mask: CPU 1, GPU 2, NPU 4. */
+    public Engine open(ModelFile model, int acceleratorMask) {
+        return new DesktopEngine(library, PROVEN_VERSION, model, acceleratorMask);
     }
 }
