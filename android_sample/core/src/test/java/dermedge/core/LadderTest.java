@@ -14,6 +14,7 @@ import java.util.EnumMap;
 import java.util.EnumSet;
 import java.util.Map;
 import java.util.Set;
+import java.util.function.Supplier;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -59,9 +60,18 @@ class LadderTest {
             return answers(0, milliseconds);
         }
 
+        Behaviour takes(Supplier<Double> milliseconds) {
+            return behaves(0, milliseconds);
+        }
+
         Behaviour answers(int error, double milliseconds) {
+            return behaves(error, () -> milliseconds);
+        }
+
+        private Behaviour behaves(int error, Supplier<Double> milliseconds) {
             return rung -> {
-                TestModels.Fake fake = new TestModels.Fake(model, error, () -> nanos += (long) (milliseconds * 1e6));
+                TestModels.Fake fake =
+                        new TestModels.Fake(model, error, () -> nanos += (long) (milliseconds.get() * 1e6));
                 opened.put(rung, fake);
                 return fake;
             };
@@ -110,6 +120,25 @@ class LadderTest {
         assertEquals(Rung.NPU_PARTIAL, report.used());
         assertTrue(factory.opened.get(Rung.NPU_STRICT).closed);
         assertTrue(report.firstFailure().reason.contains("outputs differ by"), report.firstFailure().reason);
+    }
+
+    /** Seen on a loaded machine: the CPU, timed first, was slow only because something else ran. */
+    @Test
+    void aBusyPhoneMakesNoNpu() {
+        factory.behaviours.put(Rung.CPU, factory.takes(() -> factory.nanos < 600e6 ? 30.0 : 10.0));
+        factory.behaviours.put(Rung.NPU_STRICT, rung -> { throw refusal(); });
+        factory.behaviours.put(Rung.NPU_PARTIAL, factory.takes(() -> factory.nanos < 600e6 ? 30.0 : 10.0));
+        factory.behaviours.put(Rung.GPU, factory.takes(() -> 10.0));
+        LadderReport report = climb(EnumSet.of(Accelerator.NPU)).report;
+        assertEquals(Verdict.NO_GAIN, report.step(Rung.NPU_PARTIAL).verdict);
+        // Most of the CPU's turns are disturbed; at its best it is as fast.
+        int[] runs = {0};
+        factory.behaviours.put(Rung.CPU, factory.takes(() -> runs[0]++ % 8 == 0 ? 10.0 : 30.0));
+        assertEquals(Verdict.NO_GAIN, climb(EnumSet.of(Accelerator.GPU)).report.step(Rung.GPU).verdict);
+        // It has no moment as good as the GPU's best one, which is the only good one.
+        factory.behaviours.put(Rung.CPU, factory.takes(() -> 10.0));
+        factory.behaviours.put(Rung.GPU, factory.takes(() -> runs[0]++ % 5 == 0 ? 5.0 : 10.0));
+        assertEquals(Verdict.NO_GAIN, climb(EnumSet.of(Accelerator.GPU)).report.step(Rung.GPU).verdict);
     }
 
     @Test
