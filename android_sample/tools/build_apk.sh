@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Builds, aligns, signs and verifies an installable APK without Android's SDK: tools from Debian, the rest from Maven
-# Central. Usage: build_apk.sh MODEL.tflite OUT.apk [--round-trip]
-# --round-trip turns the shipped DEX back into classes and runs the core's tests on them.
+# Central. Usage: build_apk.sh MODEL.tflite OUT.apk [--prove]
+# --prove builds it a second time elsewhere and compares the bytes, then turns the shipped DEX back into classes and runs
+# the core's tests on them.
 set -euo pipefail
 
 sample="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 model="$(realpath "$1")"
 out="$(realpath -m "$2")"
-work="$sample/../build/android/apk"
+build="$sample/../build/android"
+work="${APK_WORK:-$build/apk}"
 min_sdk=24
 target_sdk=36
 version=0.1.0
@@ -19,6 +21,7 @@ dexer=com.jakewharton.android.repackaged:dalvik-dx:16.0.1
 runtime=org.tensorflow:tensorflow-lite:2.16.1:aar
 runtime_api=org.tensorflow:tensorflow-lite-api:2.16.1:aar
 
+[ -f "$model" ] || { echo "error: $model: no such file; what to do: name one .tflite that convert wrote" >&2; exit 1; }
 for tool in java javac keytool mvn aapt2 zipalign apksigner zip unzip; do
   command -v "$tool" >/dev/null || {
     echo "error: $tool is missing; what to do: apt-get install openjdk-17-jdk-headless maven aapt zipalign apksigner dexdump zip unzip" >&2
@@ -60,10 +63,18 @@ aapt2 link -I "$work/framework.apk" --manifest "$work/AndroidManifest.xml" --jav
   -0 .tflite --auto-add-overlay --warn-manifest-validation --min-sdk-version $min_sdk --target-sdk-version $target_sdk \
   -o "$work/unaligned.apk" "$work/res.zip"
 
-find "$sample"/{core,engine-classic,app}/src/main/java "$work/gen" -name '*.java' | LC_ALL=C sort >"$work/sources"
+# compile INTO FOLDER...: every Java file of these folders and the generated R, against API 24 and the classic runtime.
 # android-all holds android.* alone; java.* is Java 8's.
-javac -nowarn -Xlint:-options -encoding UTF-8 --release 8 -g:source,lines \
-  -cp "$android_jar:$work/aar/classes.jar:$work/api/classes.jar" -d "$work/classes" @"$work/sources"
+compile() {
+  local into="$1"
+  shift
+  find "$@" "$work/gen" -name '*.java' | LC_ALL=C sort >"$into.sources"
+  javac -nowarn -Xlint:-options -encoding UTF-8 --release 8 -g:source,lines \
+    -cp "$android_jar:$work/aar/classes.jar:$work/api/classes.jar" -d "$into" @"$into.sources"
+}
+compile "$work/classes" "$sample"/{core,engine-classic,app}/src/main/java "$sample/app/src/classic/java"
+# What Android Studio builds instead, for the compiler's judgement alone.
+compile "$work/studio" "$sample"/{core,engine-litert,litert-signatures,app}/src/main/java "$sample/app/src/litert/java"
 java -Xmx768m -cp "$dx" com.android.dx.command.Main --dex --min-sdk-version=$min_sdk --output="$work/dex/classes.dex" \
   "$work/classes" "$work/aar/classes.jar" "$work/api/classes.jar"
 
@@ -75,7 +86,7 @@ find "$work/package" -exec touch -d '1980-01-02 00:00 UTC' {} +
 zipalign -f -p 4 "$work/unaligned.apk" "$work/aligned.apk"
 
 # A debug key is no secret; kept, so that two builds are equal and one installs over the other.
-key="$sample/../build/android/debug.p12"
+key="$build/debug.p12"
 [ -f "$key" ] || keytool -genkeypair -keystore "$key" -storetype PKCS12 -storepass android -keypass android -alias debug \
   -keyalg RSA -keysize 2048 -validity 10000 -dname CN=debug 2>/dev/null
 apksigner sign --ks "$key" --ks-pass pass:android --min-sdk-version $min_sdk --v2-signing-enabled true \
@@ -100,14 +111,19 @@ zipalign -c 4 "$work/signed.apk"
 size=$(stat -c %s "$work/signed.apk")
 [ "$size" -lt 15000000 ] || { echo "error: the APK is too large: $size bytes, at most 15,000,000" >&2; exit 1; }
 
-if [ "${3:-}" = --round-trip ]; then
+if [ "${3:-}" = --prove ]; then
   command -v enjarify >/dev/null || { echo "error: enjarify is missing; what to do: apt-get install enjarify" >&2; exit 1; }
+  APK_WORK="$build/apk-again" "${BASH_SOURCE[0]}" "$model" "$build/again.apk" >/dev/null
+  cmp "$work/signed.apk" "$build/again.apk" || { echo "error: two builds differ" >&2; exit 1; }
+  echo "a second build in another folder: the same $size bytes"
   # enjarify must find Debian's own Python.
   PATH="/usr/bin:$PATH" enjarify "$work/dex/classes.dex" -f -o "$work/back.jar" >"$work/enjarify.log"
   mkdir -p "$work/back"
   unzip -q "$work/back.jar" 'dermedge/core/*' -d "$work/back"
-  mvn -q -B -f "$sample/pom.xml" -pl core surefire:test -Ddermedge.classes="$work/back"
-  echo "round trip: the core's tests pass on the shipped bytes"
+  unzip -q "$work/signed.apk" 'assets/model/*' -d "$work/shipped"
+  mvn -q -B -f "$sample/pom.xml" -pl core test-compile surefire:test -Ddermedge.classes="$work/back" \
+    -Ddermedge.model="$work/shipped/assets/model/$(basename "$model")"
+  echo "round trip: the core's tests pass on the shipped bytes, which open the shipped model"
 fi
 mv "$work/signed.apk" "$out"
 echo "$out: $size bytes, v2 and v3 signed, min $min_sdk, target $target_sdk, no permission"

@@ -6,7 +6,6 @@ import android.content.ClipData;
 import android.content.ClipboardManager;
 import android.content.Context;
 import android.content.Intent;
-import android.graphics.Bitmap;
 import android.net.Uri;
 import android.os.Bundle;
 import android.provider.MediaStore;
@@ -34,7 +33,6 @@ public final class MainActivity extends Activity {
     /** Since API 33; older phones have the documents' picker. */
     private static final String PICK_IMAGES = "android.provider.action.PICK_IMAGES";
     private static final int SHOWN_LABELS = 3;
-    private static final int SHOWN_SIDE_PX = 1024;
 
     private Session session;
 
@@ -173,7 +171,9 @@ public final class MainActivity extends Activity {
     }
 
     private void text(int id, String text) {
-        ((TextView) findViewById(id)).setText(text);
+        TextView view = (TextView) findViewById(id);
+        view.setText(text);
+        view.setVisibility(text.isEmpty() ? View.GONE : View.VISIBLE);
     }
 
     /** Draws the whole session; nothing of it lives in the views. */
@@ -182,10 +182,10 @@ public final class MainActivity extends Activity {
         ViewGroup bars = (ViewGroup) findViewById(R.id.bars);
         bars.removeAllViews();
         text(R.id.reason, "");
-        findViewById(R.id.retest).setEnabled(!session.busy);
+        findViewById(R.id.retest).setEnabled(!session.busy());
         if (session.error != null) {
             text(R.id.status, session.error);
-        } else if (session.busy) {
+        } else if (session.busy()) {
             text(R.id.status, getString(session.report == null ? R.string.loading : R.string.working));
         } else if (prediction == null) {
             text(R.id.status, getString(R.string.ready));
@@ -260,15 +260,7 @@ public final class MainActivity extends Activity {
 
     private void showPhoto() {
         ImageView view = (ImageView) findViewById(R.id.photo);
-        view.setVisibility(session.photo == null ? View.GONE : View.VISIBLE);
-        if (session.photo != null) {
-            android.graphics.BitmapFactory.Options options = new android.graphics.BitmapFactory.Options();
-            int[] sizePx = new AndroidDecoder().sizePx(session.photo);
-            options.inSampleSize =
-                    sizePx == null ? 1 : Math.max(1, Math.max(sizePx[0], sizePx[1]) / SHOWN_SIDE_PX);
-            Bitmap bitmap =
-                    android.graphics.BitmapFactory.decodeByteArray(session.photo, 0, session.photo.length, options);
-            view.setImageBitmap(bitmap);
-        }
+        view.setVisibility(session.preview == null ? View.GONE : View.VISIBLE);
+        view.setImageBitmap(session.preview);
     }
 }

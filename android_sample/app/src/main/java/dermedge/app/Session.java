@@ -2,6 +2,7 @@ package dermedge.app;
 
 import android.content.Context;
 import android.content.res.AssetManager;
+import android.graphics.Bitmap;
 import android.os.Build;
 import android.os.Handler;
 import android.os.Looper;
@@ -27,10 +28,7 @@ import java.util.concurrent.Executors;
 /** The model, its engine and the last answer. One a process, so that turning the phone loses nothing. */
 final class Session {
     private static final String APP_VERSION = "0.1.0";
-    /** The first that this build holds; a build without any says so. */
-    private static final String[] FACTORIES = {
-        "dermedge.engine.litert.LiteRtEngineFactory", "dermedge.engine.classic.ClassicEngineFactory"
-    };
+    private static final int PREVIEW_SIDE_PX = 1024;
 
     private static Session instance;
 
@@ -40,12 +38,13 @@ final class Session {
     private Runnable listener;
     private Ladder.Result ladder;
 
-    ModelFile model;
-    LadderReport report;
-    Prediction prediction;
-    byte[] photo;
+    volatile ModelFile model;
+    volatile LadderReport report;
+    volatile Prediction prediction;
+    volatile Bitmap preview;
     String error;
-    boolean busy;
+    private volatile byte[] photo;
+    private int tasks;
 
     static Session get(Context context) {
         if (instance == null) {
@@ -75,18 +74,38 @@ final class Session {
                 });
     }
 
+    /** Whether something is under way. */
+    boolean busy() {
+        return tasks > 0;
+    }
+
     void classify(final byte[] bytes) {
         photo = bytes;
+        preview = null;
         prediction = null;
         inBackground(
                 new Runnable() {
                     @Override
                     public void run() {
-                        if (ladder != null) {
-                            prediction = ladder.classifier.classify(bytes, "photo");
-                        }
+                        classifyNow(bytes);
                     }
                 });
+    }
+
+    private void classifyNow(byte[] bytes) {
+        Bitmap shown = AndroidDecoder.preview(bytes, PREVIEW_SIDE_PX);
+        if (photo == bytes) {
+            preview = shown;
+        }
+        if (ladder == null) {
+            // The climb failed; this says again why.
+            climbNow(false);
+        }
+        Prediction made = ladder.classifier.classify(bytes, "photo");
+        if (photo == bytes) {
+            // Another photo may have been chosen meanwhile.
+            prediction = made;
+        }
     }
 
     private void climbNow(boolean again) {
@@ -97,7 +116,7 @@ final class Session {
         if (model == null) {
             model = readModel();
         }
-        EngineFactory factory = factory();
+        EngineFactory factory = Engines.create(context);
         String situation = model.sha256() + " " + APP_VERSION + " " + factory.runtime() + " " + Build.FINGERPRINT;
         LadderStore store = new LadderStore(new File(context.getFilesDir(), "ladder"), situation);
         if (again) {
@@ -112,20 +131,6 @@ final class Session {
                 };
         ladder = new Ladder(model, factory, store, new AndroidDecoder(), clock).climb(EnumSet.allOf(Accelerator.class));
         report = ladder.report;
-    }
-
-    private EngineFactory factory() {
-        for (String name : FACTORIES) {
-            try {
-                return (EngineFactory) Class.forName(name).newInstance();
-            } catch (ReflectiveOperationException missing) {
-                continue;
-            } catch (LinkageError missing) {
-                continue;
-            }
-        }
-        throw new EdgeException(
-                EdgeException.Code.NO_INTERPRETER, context.getString(R.string.no_engine), "", "", "");
     }
 
     /** The only .tflite among the assets, whatever its name: another model is one file copied. */
@@ -167,7 +172,7 @@ final class Session {
     }
 
     private void inBackground(final Runnable task) {
-        busy = true;
+        tasks++;
         error = null;
         worker.execute(
                 new Runnable() {
@@ -180,6 +185,9 @@ final class Session {
                             failed = context.getString(R.string.out_of_memory);
                         } catch (RuntimeException cause) {
                             failed = cause.getMessage() == null ? cause.toString() : cause.getMessage();
+                        } catch (LinkageError cause) {
+                            // Of a library that this build lacks. Uncaught, it would end the app.
+                            failed = cause.toString();
                         }
                         finish(failed);
                     }
@@ -191,8 +199,8 @@ final class Session {
                 new Runnable() {
                     @Override
                     public void run() {
-                        busy = false;
-                        error = failed;
+                        tasks--;
+                        error = failed == null ? error : failed;
                         if (listener != null) {
                             listener.run();
                         }

@@ -11,7 +11,7 @@ public final class Photo {
         int[] sizePx(byte[] photo);
 
         /**
-         * Straight RGBA without colour management or turning, blended over white.
+         * In sRGB, not turned, blended over white.
          *
          * @param sampleSize 1, 2, 4 or 8: sides are divided by it, rounded up, a JPEG in its DCT
          */
@@ -54,6 +54,15 @@ public final class Photo {
                 found,
                 "JPEG, PNG, WEBP, BMP",
                 "convert the photo to JPEG or PNG");
+    }
+
+    /** How a JPEG or WebP wants to be turned, 1 to 8; 1 for everything else. For showing a photo, not for classifying it. */
+    public static int orientation(byte[] photo) {
+        try {
+            return orientation(photo, format(photo, "photo"));
+        } catch (EdgeException otherFormat) {
+            return 1;
+        }
     }
 
     static int orientation(byte[] photo, Format format) {

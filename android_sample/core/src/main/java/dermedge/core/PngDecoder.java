@@ -6,8 +6,8 @@ import java.util.zip.DataFormatException;
 import java.util.zip.Inflater;
 
 /**
- * PNG of every colour type, depth and interlacing, without colour management, as Pillow and `preprocess.py` read it.
- * A phone's own decoder converts by colour profile and premultiplies; the model's golden pictures would not survive.
+ * PNG of every colour type, depth and interlacing, its samples as they stand, as Pillow reads it. A phone's own decoder
+ * does not say which samples it gives; the model's golden pictures must be these.
  */
 final class PngDecoder {
     private static final int[][] ADAM7 = {
@@ -27,6 +27,7 @@ final class PngDecoder {
     private byte[] palette = new byte[0];
     private byte[] transparency;
     private byte[] exif = new byte[0];
+    private boolean hasProfile;
     private final Inflater inflater = new Inflater();
     private int chunk;
     private int chunkBytes;
@@ -48,7 +49,7 @@ final class PngDecoder {
                 readPass(rgba, ADAM7[pass]);
             }
             readExifBehindThePixels();
-            return RgbImage.overWhite(widthPx, heightPx, rgba).upright(Exif.orientation(exif));
+            return RgbImage.overWhite(widthPx, heightPx, rgba).upright(orientation());
         } catch (DataFormatException error) {
             throw damaged(error.getMessage(), error);
         } catch (ArrayIndexOutOfBoundsException error) {
@@ -56,6 +57,15 @@ final class PngDecoder {
         } finally {
             inflater.end();
         }
+    }
+
+    /** Whether the samples that `decode` read belong to a colour profile. */
+    boolean hasProfile() {
+        return hasProfile;
+    }
+
+    int orientation() {
+        return Exif.orientation(exif);
     }
 
     private void readHeader() {
@@ -85,6 +95,8 @@ final class PngDecoder {
                 transparency = content();
             } else if (Bytes.startsWith(png, chunk - 4, "eXIf")) {
                 exif = content();
+            } else if (Bytes.startsWith(png, chunk - 4, "iCCP")) {
+                hasProfile = true;
             }
         } while (!Bytes.startsWith(png, chunk - 4, "IDAT"));
         boolean alphaColor = transparency != null && CHANNELS[colorType] % 2 == 1;

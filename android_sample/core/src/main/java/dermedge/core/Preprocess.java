@@ -28,7 +28,10 @@ public class Preprocess {
     public RgbImage decodeRgb(byte[] photo, String name) {
         Photo.Format format = Photo.format(photo, name);
         if (format == Photo.Format.PNG) {
-            return new PngDecoder(photo, name).decode();
+            PngDecoder png = new PngDecoder(photo, name);
+            RgbImage image = png.decode();
+            // Colours of another space are the platform's affair; where there is none they stay as they are.
+            return png.hasProfile() && decoder != null ? decoder.decode(photo, 1).upright(png.orientation()) : image;
         }
         int[] sizePx = decoder == null ? null : decoder.sizePx(photo);
         if (sizePx == null) {

@@ -3,8 +3,12 @@ package dermedge.core;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import java.io.File;
+import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.util.Arrays;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
@@ -21,6 +25,20 @@ class ModelFileTest {
         assertEquals(contract.labels().size(), model.output().shape()[1]);
         assertEquals(contract.heightPx(), model.input().shape()[1]);
         assertTrue(contract.intendedUse().length() > 0);
+    }
+
+    /** The bundled model, or the one inside an APK, whoever made it: its golden pictures give the pixels that it names. */
+    @Test
+    void theNamedModelOpensAndItsGoldenPicturesAreItsOwn() throws IOException {
+        String path = System.getProperty("dermedge.model", "");
+        assumeTrue(!path.isEmpty(), "NOT RUN: no model; what to do: make test-android");
+        ModelFile model = ModelFile.open(Files.readAllBytes(new File(path).toPath()), path);
+        Preprocess preprocess = new Preprocess(model.contract(), null);
+        assertTrue(model.contract().golden().size() > 0);
+        for (Contract.GoldenVector golden : model.contract().golden()) {
+            byte[] pixels = preprocess.fitPixels(model.readEntry(golden.image), golden.image);
+            assertEquals(golden.pixelsSha256, Bytes.sha256(pixels), golden.image);
+        }
     }
 
     @Test

@@ -1,4 +1,4 @@
-package dermedge.engine.desktop;
+package dermedge.engine.litert;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -7,18 +7,18 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import com.google.ai.edge.litert.CompiledModel;
-import com.google.ai.edge.litert.Environment;
 import com.google.ai.edge.litert.Environment.Option;
+import com.google.ai.edge.litert.Environment;
 import dermedge.core.Accelerator;
 import dermedge.core.EdgeException;
 import dermedge.core.Engine;
 import dermedge.core.Ladder;
-import dermedge.core.LadderReport;
 import dermedge.core.LadderReport.Verdict;
+import dermedge.core.LadderReport;
 import dermedge.core.LadderStore;
 import dermedge.core.ModelFile;
 import dermedge.core.Rung;
-import dermedge.engine.litert.LiteRtEngineFactory;
+import dermedge.engine.desktop.DesktopEngineFactory;
 import java.io.File;
 import java.io.IOException;
 import java.nio.file.Files;

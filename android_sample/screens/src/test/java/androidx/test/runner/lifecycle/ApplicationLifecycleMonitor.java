@@ -1,0 +1,4 @@
+package androidx.test.runner.lifecycle;
+
+/** What Robolectric calls of androidx.test; does nothing here. */
+public interface ApplicationLifecycleMonitor {}
