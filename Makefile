@@ -23,17 +23,20 @@ PIPELINE := build/pipeline
 demo_ready := $(DEMO)/ready
 dev_ready := $(DEV)/ready
 PY := $(DEV)/bin/python
+litert_library = $(PY) -c 'from edge_runtime.engines.litert_c import find_library; print(find_library()[0])'
+# Named, or copied into the app, or the bundled one.
+apk_model = $${DERMEDGE_MODEL:-$$(ls android_sample/app/src/main/assets/model/*.tflite 2>/dev/null || $(bundled_model))}
 bundled_model = $(PY) -c 'from edge_runtime.model_file import bundled_model_path; print(bundled_model_path())'
 
 # The raw text reaches the shell by the environment, so spaces, quotes and dollars in a path are safe.
 export DERMEDGE_PHOTO := $(value PHOTO)
 export DERMEDGE_MODEL := $(value MODEL)
 
-.PHONY: help demo setup test check pipeline wheel bench fuzz test-android apk lock clean
+.PHONY: help demo setup test check pipeline wheel bench fuzz test-android apk test-app lock clean
 
 help: ## This list
 	@echo "usage: make TARGET"
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
 demo: $(demo_ready) build/sample.jpg ## Install the runtime alone (under 160 MB) and classify a photo: make demo PHOTO=mole.jpg
 	@echo "$(DEMO)/bin/edge-classify $$DERMEDGE_PHOTO"
@@ -78,13 +81,17 @@ fuzz: $(dev_ready) ## Mutated models and photos, many more than the tests try (h
 	$(PY) -m tests.edge_runtime.fuzz photos --count 20000
 
 test-android: $(dev_ready) ## The phone's Java core against Python, on the real LiteRT library (needs JDK 17 and Maven)
-	mvn -q -B -f android_sample/pom.xml verify \
-	  -Ddermedge.litert="$$($(PY) -c 'from edge_runtime.engines.litert_c import find_library; print(find_library()[0])')" \
-	  -Ddermedge.model="$$($(bundled_model))"
+	mvn -q -B -f android_sample/pom.xml verify -Ddermedge.litert="$$($(litert_library))" -Ddermedge.model="$$($(bundled_model))"
 	DERMEDGE_ANDROID=1 $(PY) -m pytest tests/android $(PYTEST_ARGS)
 
-apk: $(dev_ready) ## A signed APK with the bundled model, or with your own: make apk MODEL=mine.tflite
-	android_sample/tools/build_apk.sh "$${DERMEDGE_MODEL:-$$($(bundled_model))}" build/dermedge.apk --round-trip
+apk: $(dev_ready) ## A signed APK, proven: make apk MODEL=mine.tflite (needs aapt, zipalign, apksigner and enjarify too)
+	android_sample/tools/build_apk.sh "$(apk_model)" build/dermedge.apk --prove
+
+test-app: apk ## The app on Android 15's framework in a JVM; its screens, drawn, in build/android/screens/pictures
+	$(PY) -m tests.android.screen_photos build/android/photos "$(apk_model)"
+	mvn -q -B -f android_sample/pom.xml -P screens -pl screens -am verify -Dtest='dermedge.app.*Test' \
+	  -Dsurefire.failIfNoSpecifiedTests=false -Ddermedge.litert="$$($(litert_library))" \
+	  -Ddermedge.model="$$(ls "$(CURDIR)"/build/android/apk/assets/model/*.tflite)" -Ddermedge.photos="$(CURDIR)/build/android/photos"
 
 lock: ## Resolve pyproject.toml into locks/ again (needs uv)
 	@command -v uv >/dev/null || { echo "error: make lock needs uv; what to do: pip install uv" >&2; exit 1; }

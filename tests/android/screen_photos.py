@@ -1,6 +1,6 @@
 """Draws the photos for the tests of the app itself, and beside each what Python makes of it.
 
-    python -m tests.android.screen_photos FOLDER
+Run as `python -m tests.android.screen_photos FOLDER MODEL.tflite`:
 
     lesion.jpg ...      photos in every format that the phone decodes, turned, large, with a colour profile
     lesion.jpg.png      the same, decoded, turned and converted by Python; lossless
@@ -47,13 +47,13 @@ def photos() -> dict[str, bytes]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command's entry."""
-    (folder,) = sys.argv[1:] if argv is None else argv
+    folder, model = sys.argv[1:] if argv is None else argv
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     draw_sample(out / "lesion.jpg")
     for name, data in photos().items():
         (out / name).write_bytes(data)
-    with Classifier.open() as classifier:
+    with Classifier.open(model) as classifier:
         for name in ("lesion.jpg", *photos()):
             photo = (out / name).read_bytes()
             buffer = io.BytesIO()
