@@ -218,6 +218,7 @@ public final class MainActivity extends Activity {
         }
         TextView title = new TextView(this);
         title.setText(R.string.groups);
+        title.setTextColor(getColor(R.color.quiet));
         title.setPadding(0, (int) (12 * getResources().getDisplayMetrics().density), 0, 0);
         bars.addView(title);
         for (Map.Entry<String, Double> group : prediction.groups().entrySet()) {
