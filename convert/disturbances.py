@@ -1,0 +1,127 @@
+"""What happens to a photo between skin and sensor, made on purpose: zoom, turn, light, blur, compression. Pillow.
+
+A disturbance is a deterministic function of a decoded, upright RGB photo and of a strength; it returns an RGB photo,
+which then goes through the contract's crop and resize as every photo does. So all models see the same disturbed pixels.
+Strength 0 returns the photo itself.
+
+    zoom           magnified about the centre by 1 + strength: the border is cut off
+    rotation       degrees counterclockwise about the centre; the photo is mirrored at its border to fill the corners
+    brightness     exposure in stops (EV): linear light times 2 to the strength, then clipped; negative is darker
+    white_balance  stops between red and blue in linear light: red up by half the strength, blue down; negative is bluer
+    blur           standard deviation of a Gaussian, in thousandths of the photo's shorter side
+    jpeg           100 less the quality of a JPEG (4:2:0) that the photo is written to and read from once more
+
+A photo that is large is decoded at the contract's reduced scale before it comes here, so all have about one size.
+Light is changed in linear light because a camera's exposure and illuminant are: on gamma-coded values a stop would be
+another factor for dark skin than for light skin. Mirrored corners, not black ones: no photo has black corners.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+# sRGB's transfer curve, IEC 61966-2-1.
+_LINEAR_BELOW = 0.04045
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """One way of changing a photo, and how far."""
+
+    unit: str
+    """Of the strengths."""
+    strengths: tuple[float, ...]
+    """In ascending order; 0, the undisturbed photo, is among them."""
+    apply: Callable[[Image.Image, float], Image.Image]
+    """Called with an RGB photo and a strength other than 0."""
+
+    def __call__(self, photo: Image.Image, strength: float) -> Image.Image:
+        """The disturbed photo, RGB; the photo itself at strength 0."""
+        return photo if strength == 0 else self.apply(photo, strength)
+
+
+def zoom(photo: Image.Image, strength: float) -> Image.Image:
+    """The photo's middle, magnified by 1 + strength, at least 1, to the size of the photo."""
+    width_px, height_px = photo.size
+    kept_x, kept_y = width_px / (1 + strength), height_px / (1 + strength)
+    left, top = (width_px - kept_x) / 2, (height_px - kept_y) / 2
+    box = (left, top, left + kept_x, top + kept_y)
+    return photo.resize(photo.size, Image.Resampling.BICUBIC, box=box)
+
+
+def rotate(photo: Image.Image, strength: float) -> Image.Image:
+    """The photo turned about its centre by so many degrees, of the same size."""
+    width_px, height_px = photo.size
+    reach = math.ceil(math.hypot(width_px, height_px) / 2)
+    margins = [(max(0, reach - side // 2) + 1,) * 2 for side in (height_px, width_px)]
+    pixels_u8 = np.pad(np.asarray(photo), [*margins, (0, 0)], mode="symmetric")
+    turned = Image.fromarray(pixels_u8).rotate(strength, Image.Resampling.BICUBIC)
+    (top, _), (left, _) = margins
+    return turned.crop((left, top, left + width_px, top + height_px))
+
+
+def expose(photo: Image.Image, strength: float) -> Image.Image:
+    """The photo with so many stops more light."""
+    return photo.point(_curve(2**strength) * 3)
+
+
+def warm(photo: Image.Image, strength: float) -> Image.Image:
+    """The photo under a light that is redder, or bluer below 0, by so many stops."""
+    return photo.point(_curve(2 ** (strength / 2)) + list(range(256)) + _curve(2 ** (-strength / 2)))
+
+
+def blur(photo: Image.Image, strength: float) -> Image.Image:
+    """The photo out of focus by so many thousandths of its shorter side."""
+    return photo.filter(ImageFilter.GaussianBlur(strength / 1000 * min(photo.size)))
+
+
+def compress(photo: Image.Image, strength: float) -> Image.Image:
+    """The photo after a JPEG of quality 100 less the strength."""
+    file = io.BytesIO()
+    photo.save(file, "JPEG", quality=round(100 - strength), subsampling="4:2:0")
+    with Image.open(file, formats=["JPEG"]) as image:
+        return image.convert("RGB")
+
+
+@lru_cache(maxsize=64)
+def _linear(value: int) -> float:
+    share = value / 255
+    return share / 12.92 if share <= _LINEAR_BELOW else ((share + 0.055) / 1.055) ** 2.4
+
+
+@lru_cache(maxsize=64)
+def _table(factor: float) -> tuple[int, ...]:
+    values = []
+    for value in range(256):
+        light = min(1.0, factor * _linear(value))
+        share = 12.92 * light if light <= 0.0031308 else 1.055 * light ** (1 / 2.4) - 0.055
+        values.append(round(255 * share))
+    return tuple(values)
+
+
+def _curve(factor: float) -> list[int]:
+    """For each of 256 values, the value of `factor` times its light."""
+    return list(_table(factor))
+
+
+DISTURBANCES: Mapping[str, Disturbance] = {
+    "zoom": Disturbance("magnification less 1", (0, 0.1, 0.25, 0.5, 1), zoom),
+    "rotation": Disturbance("degrees", (0, 10, 30, 90, 180), rotate),
+    "brightness": Disturbance("stops of light (EV)", (-1, -0.5, 0, 0.5, 1), expose),
+    "white_balance": Disturbance("stops between red and blue", (-0.6, -0.3, 0, 0.3, 0.6), warm),
+    "blur": Disturbance("Gaussian, thousandths of the shorter side", (0, 2, 5, 10, 20), blur),
+    "jpeg": Disturbance("100 less JPEG quality", (0, 10, 40, 70, 90), compress),
+}
+"""By name, in the order of tables and pages."""
+
+
+def steps() -> list[tuple[str, float]]:
+    """Every (name, strength) that changes a photo, in the order of DISTURBANCES."""
+    return [(name, s) for name, one in DISTURBANCES.items() for s in one.strengths if s != 0]

@@ -1,0 +1,322 @@
+"""Disturbed photos: what a disturbance means, that every figure belongs to its pixels, and what must be noticed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convert.disturbances import DISTURBANCES, blur, compress, expose, rotate, steps, warm, zoom
+from convert.robustness import main
+from convert.robustness_answers import Opened, answer_photo, ask, open_for_asking
+from convert.robustness_figures import Truth, choose_evenly
+from convert.run_directory import Photo
+from edge_runtime import Classifier
+from edge_runtime.errors import InterpreterBroken
+from edge_runtime.preprocess import crop, decode_rgb, resize
+from tests.fixtures import FIXTURES
+from tests.fixtures.bad_models import good, with_altered_weights
+from tests.fixtures.make_models import draw_photo, png_bytes
+
+U8, I8, F32 = (FIXTURES / f"tiny_{kind}.tflite" for kind in ("uint8", "int8", "float32"))
+CODES = ("ash", "brick", "cyan")
+PHOTO = draw_photo(3, 120, 90)
+STEPS = steps()
+
+
+def pixels(photo: Image.Image) -> np.ndarray:
+    return np.asarray(photo).astype(float)
+
+
+def grey(value: int) -> Image.Image:
+    return Image.new("RGB", (40, 30), (value, value, value))
+
+
+# -------------------------------------------------------------------- what a disturbance means
+
+
+def test_strength_zero_is_the_photo_itself() -> None:
+    assert len(DISTURBANCES) == 6
+    for disturbance in DISTURBANCES.values():
+        assert disturbance(PHOTO, 0) is PHOTO
+        assert 0 in disturbance.strengths
+        assert list(disturbance.strengths) == sorted(disturbance.strengths)
+
+
+@pytest.mark.parametrize(("name", "strength"), STEPS)
+def test_every_step_changes_pixels_and_nothing_else(name: str, strength: float) -> None:
+    given = PHOTO.tobytes()
+    disturbed = DISTURBANCES[name](PHOTO, strength)
+    assert (disturbed.mode, disturbed.size) == (PHOTO.mode, PHOTO.size)
+    assert disturbed.tobytes() != given == PHOTO.tobytes()
+    assert disturbed.tobytes() == DISTURBANCES[name](PHOTO, strength).tobytes()
+
+
+@pytest.mark.parametrize("name", ["zoom", "blur", "jpeg", "brightness", "white_balance"])
+def test_more_strength_changes_more(name: str) -> None:
+    strengths = DISTURBANCES[name].strengths
+    for side in ([s for s in strengths if s >= 0], [-s for s in strengths[::-1] if s <= 0]):
+        sign = 1 if side[-1] in strengths else -1
+        moved = [np.abs(pixels(DISTURBANCES[name](PHOTO, sign * s)) - pixels(PHOTO)).mean() for s in side]
+        assert moved == sorted(moved)
+
+
+def test_zoom_by_two_shows_the_middle_half() -> None:
+    photo = Image.new("RGB", (80, 60), (0, 0, 0))
+    photo.paste((255, 255, 255), (20, 15, 60, 45))
+    assert pixels(zoom(photo, 1))[5:-5, 5:-5].min() == 255
+    assert 0.2 < (pixels(zoom(photo, 0.5))[..., 0] < 128).mean() < 0.6
+
+
+def test_a_turn_is_about_the_centre_and_without_black_corners() -> None:
+    assert np.abs(pixels(rotate(PHOTO, 180)) - pixels(PHOTO.transpose(Image.Transpose.ROTATE_180))).max() == 0
+    square = PHOTO.crop((0, 0, 90, 90))
+    assert np.abs(pixels(rotate(square, 90)) - pixels(square.transpose(Image.Transpose.ROTATE_90))).mean() < 2
+    assert pixels(rotate(grey(200), 45)).min() == 200
+
+
+def test_light_is_counted_in_stops_of_linear_light() -> None:
+    # sRGB 188 is half the light of 255, and 137 is half the light of 188.
+    assert expose(grey(255), -1).getpixel((0, 0)) == (188, 188, 188)
+    assert expose(grey(188), -1).getpixel((0, 0)) == (137, 137, 137)
+    assert expose(grey(137), 1).getpixel((0, 0)) == (188, 188, 188)
+    assert expose(grey(230), 1).getpixel((0, 0)) == (255, 255, 255)
+    red, green, blue = warm(grey(188), 2).getpixel((0, 0))  # type: ignore[misc]
+    assert (red, green, blue) == (255, 188, 137)
+    assert warm(grey(188), -2).getpixel((0, 0)) == (137, 188, 255)
+
+
+def test_blur_and_compression_keep_an_even_photo() -> None:
+    assert np.abs(pixels(blur(grey(120), 20)) - 120).max() == 0
+    assert np.abs(pixels(compress(grey(120), 90)) - 120).max() <= 2
+    assert pixels(blur(PHOTO, 20)).std() < pixels(PHOTO).std()
+
+
+# -------------------------------------------------------------------- every answer belongs to its pixels
+
+
+@pytest.fixture
+def photo_file(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    path.write_bytes(png_bytes(PHOTO))
+    return path
+
+
+def test_the_first_version_is_the_undisturbed_answer_exactly(photo_file: Path) -> None:
+    opened = [open_for_asking(path) for path in (U8, I8)]
+    answers = answer_photo(opened, photo_file, STEPS)
+    for k, path in enumerate((U8, I8)):
+        with Classifier.open(path) as classifier:
+            raw = answers.scores[0][k]
+            plain = classifier.classify(photo_file).scores
+            assert [value / sum(raw) for value in raw] == pytest.approx(list(plain.values()), abs=1e-12)
+    # And one by one, by another road: disturbed, saved without loss, read back as any photo.
+    for number, (name, strength) in enumerate(STEPS, start=1):
+        photo_file.with_name("disturbed.png").write_bytes(png_bytes(DISTURBANCES[name](PHOTO, strength)))
+        alone = answer_photo(opened, photo_file.with_name("disturbed.png"), [])
+        assert alone.scores[0] == answers.scores[number], (name, strength)
+        assert alone.pixels_sha256[0] == answers.pixels_sha256[number]
+    # Were steps exchanged, the comparison above would fail: their pixels are all different.
+    assert max(Counter(answers.pixels_sha256).values()) == 1
+
+
+def test_processes_give_what_one_process_gives(photo_file: Path) -> None:
+    other = photo_file.with_name("other.png")
+    other.write_bytes(png_bytes(draw_photo(1, 120, 90)))
+    broken = photo_file.with_name("broken.jpg")
+    broken.write_text("no photo")
+    files = [photo_file, broken, other, photo_file.with_name("none.png")]
+    found = list(ask([U8, I8], files, STEPS[:3], workers=2))
+    opened = [open_for_asking(path) for path in (U8, I8)]
+    assert found == [answer_photo(opened, file, STEPS[:3]) for file in files]
+    assert [bool(one.problem) for one in found] == [False, True, False, True]
+
+
+def test_a_model_that_forgets_nothing_is_noticed(photo_file: Path) -> None:
+    opened = open_for_asking(U8)
+
+    class Drifting:
+        """Answers a little differently each time."""
+
+        input, output = opened.engine.input, opened.engine.output
+        count = 0
+
+        def run(self, tensor: bytes) -> bytes:
+            self.count += 1
+            raw = bytearray(opened.engine.run(tensor))
+            raw[0] = (raw[0] + self.count) % 256
+            return bytes(raw)
+
+    with pytest.raises(InterpreterBroken, match="answered in two ways"):
+        answer_photo([Opened(opened.contract, Drifting())], photo_file, STEPS[:1])  # type: ignore[arg-type]
+
+
+# -------------------------------------------------------------------- figures
+
+
+def photo_of(number: int, label: int, group: str = "") -> Photo:
+    return Photo(f"p{number}", Path(f"p{number}.png"), label, group or f"g{number}", "test", "", "", "")
+
+
+def test_photos_are_chosen_evenly_over_classes() -> None:
+    photos = [photo_of(i, 0) for i in range(50)] + [photo_of(100 + i, 1) for i in range(7)]
+    photos += [photo_of(200 + i, 2) for i in range(3)]
+    chosen = choose_evenly(photos, 24, 0)
+    assert Counter(photo.label for photo in chosen) == {0: 14, 1: 7, 2: 3}
+    assert chosen == choose_evenly(photos, 24, 0) != choose_evenly(photos, 24, 1)
+    assert len(choose_evenly(photos, 1000, 0)) == 60
+
+
+def test_agreement_is_a_mean_over_true_classes() -> None:
+    photos = [photo_of(i, 0) for i in range(8)] + [photo_of(10 + i, 1) for i in range(2)]
+    truth = Truth.of(photos, 3)
+    one = np.array([0, 0, 0, 0, 1, 1, 2, 2, 1, 2])
+    other = np.array([0, 0, 0, 0, 1, 1, 2, 1, 1, 1])
+    assert truth.agreement(one, one) == [1, 1, 1]
+    assert truth.agreement(one, other)[0] == pytest.approx((7 / 8 + 1 / 2) / 2)
+    assert truth.balanced(one)[0] == pytest.approx((4 / 8 + 1 / 2) / 2)
+    assert truth.change(one, other)[0] == pytest.approx(0.25)
+    low, high = truth.change(one, other)[1:]
+    assert low <= 0.25 <= high
+
+
+# -------------------------------------------------------------------- the command
+
+
+def write_table(folder: Path, count: int, **columns: Any) -> Path:
+    """Drawn photos, three in a row of equal labels two of a lesion."""
+    rows = []
+    for index in range(count):
+        (folder / f"{index}.png").write_bytes(png_bytes(draw_photo(index, 60, 45)))
+        row = {"path": f"{index}.png", "label": CODES[index % 3], "lesion_id": f"L{index // 6}{index % 3}"}
+        rows.append(row | {name: values[index] for name, values in columns.items()})
+    with (folder / "table.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder / "table.csv"
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = write_table(tmp_path, 24)
+    phones = tmp_path / "phones"
+    phones.mkdir()
+    shift = write_table(phones, 48, tone=["1", "2", "", "2"] * 12)
+    (phones / "7.png").write_text("no photo")
+    out = tmp_path / "out"
+    arguments = [str(U8), str(I8), "--data", str(table), "--limit", "12", "--workers", "1", "--out", str(out)]
+    assert main(arguments) == 0
+    assert main([*arguments, "--shift", str(shift), "--by", "tone"]) == 1
+    assert sorted(path.name for path in out.iterdir()) == ["robustness.html", "robustness.json"]
+    report = json.loads((out / "robustness.json").read_text())
+    assert str(tmp_path) not in json.dumps(report)
+    assert report["photos"]["per_class"] == {"ash": 4, "brick": 4, "cyan": 4}
+    assert [one["name"] for one in report["disturbances"]] == list(DISTURBANCES)
+    for one in report["disturbances"]:
+        points = one["points"]
+        assert [point["strength"] for point in points] == list(DISTURBANCES[one["name"]].strengths)
+        zero = next(point for point in points if point["strength"] == 0)
+        for figures in zero["models"]:
+            assert figures["change"] == [0, 0, 0]
+            assert figures["agreement"] == [1, 1, 1]
+        assert zero["models"][0]["with_first"] == [1, 1, 1]
+        assert len({point["pixels_sha256"] for point in points}) == len(points)
+    check_pixels(report, table)
+    rows = report["shift"]["rows"]
+    assert [(row["value"], row["photos"]) for row in rows] == [
+        ("all", 47),
+        ("1", 12),
+        ("2", 23),
+        ("unknown", 12),
+    ]
+    assert rows[0]["models"][0]["balanced_accuracy"] is not None
+    # Fewer than twenty lesions.
+    assert rows[1]["models"][0]["balanced_accuracy"] is None
+    assert list(report["shift"]["failures"]) == ["7.png"]
+    said = capsys.readouterr().out
+    assert "rotation" in said and "other photos, unknown" in said
+    page = (out / "robustness.html").read_text()
+    assert page.count("<svg") == 12 and "White balance" in page
+
+
+def check_pixels(report: dict[str, Any], table: Path) -> None:
+    """A report says which pixels were asked; here they are made again, beside the command."""
+    contract = open_for_asking(U8).contract
+    with table.open() as stream:
+        rows = list(csv.DictReader(stream))
+    photos = [replace(photo_of(0, CODES.index(row["label"])), photo_id=row["path"]) for row in rows]
+    chosen = choose_evenly(photos, 12, 0)
+    for name, strength in (("blur", 5), ("rotation", 30), ("jpeg", 0)):
+        hashes = ""
+        for photo in chosen:
+            image = decode_rgb((table.parent / photo.photo_id).read_bytes(), contract)
+            fitted = resize(crop(DISTURBANCES[name](image, strength), contract.geometry), contract.input)
+            hashes += hashlib.sha256(fitted.tobytes()).hexdigest()
+        (one,) = [one for one in report["disturbances"] if one["name"] == name]
+        (point,) = [point for point in one["points"] if point["strength"] == strength]
+        assert point["pixels_sha256"] == hashlib.sha256(hashes.encode()).hexdigest()
+
+
+def test_of_several_data_sets_the_first_is_disturbed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    rows = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_table(tmp_path / name, 6)
+        rows += [f"{name}/{i}.png,{CODES[i % 3]},test" for i in range(6)]
+    (run / "manifest.csv").write_text("\n".join(["path,label,split", *rows]))
+    (run / "run.json").write_text(
+        json.dumps({"run_id": "x", "data": {"name": "one+two", "root": str(tmp_path)}})
+    )
+    arguments = [
+        str(U8),
+        "--data",
+        str(run),
+        "--workers",
+        "1",
+        "--limit",
+        "12",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    for more, source, photos in (([], "one", 6), (["--source", "two"], "two", 6)):
+        assert main([*arguments, *more]) == 0
+        found = json.loads((tmp_path / "out" / "robustness.json").read_text())["photos"]
+        assert (found["source"], found["answered"]) == (source, photos)
+    assert main([*arguments, "--source", "three"]) == 2
+
+
+def test_a_tampered_model_is_caught(tmp_path: Path) -> None:
+    table = write_table(tmp_path, 12)
+    tampered = tmp_path / "tampered.tflite"
+    tampered.write_bytes(with_altered_weights(good("tiny_int8.tflite")))
+    out = tmp_path / "out"
+    arguments = [str(U8), str(tampered), "--data", str(table), "--workers", "1", "--out", str(out)]
+    assert main(arguments) == 1
+    report = json.loads((out / "robustness.json").read_text())
+    assert report["models"][0]["caught"] == []
+    assert "differs from its maker's" in report["models"][1]["caught"][0]
+    assert "differs from its maker&#x27;s" in (out / "robustness.html").read_text()
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = write_table(tmp_path, 6)
+    out = ["--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main([str(U8), str(F32), "--data", str(table), *out]) == 3
+    assert "sees photos in another way" in capsys.readouterr().err
+    assert main([str(U8), "--data", str(table), "--by", "tone", *out]) == 2
+    assert main([str(U8), "--data", str(table), "--shift", str(table), "--by", "tone", *out]) == 2
+    assert "no column tone" in capsys.readouterr().err
+    for path in tmp_path.glob("*.png"):
+        path.unlink()
+    assert main([str(U8), "--data", str(table), *out]) == 2
+    assert not (tmp_path / "out").exists()
