@@ -1,0 +1,97 @@
+"""Answers out of fold: plain or packed, float or quantized, and everything that is none."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_runtime.errors import RunInvalid
+from train.out_of_fold import read_answers, require_same_photos
+
+CODES = ("bcc", "mel", "nv")
+
+
+def write_answers(folder: Path, *, recipe: str = "", packed: bool = False, **changed: Any) -> Path:
+    """Nine photos of nine lesions in three folds; photo i is of class i % 3 and answered rightly."""
+    folder.mkdir(exist_ok=True)
+    name = f"oof_{recipe}.csv" if recipe else "oof.csv"
+    path = folder / (f"{name}.gz" if packed else name)
+    with gzip.open(path, "wt", newline="") if packed else path.open("w", newline="") as stream:
+        prefix = "p_" if recipe else "logit_"
+        fields = ["photo_id", "source", "fold", "label", "group_id", *(f"{prefix}{code}" for code in CODES)]
+        writer = csv.DictWriter(stream, [name for name in fields if name != changed.get("without")])
+        writer.writeheader()
+        for i in reversed(range(9)):
+            scores = np.where(np.arange(3) == i % 3, 0.5, 0.25)
+            row = {"photo_id": f"P{i}", "source": "clinic" if i < 6 else "phone", "fold": i % 3}
+            row |= {"label": CODES[i % 3], "group_id": f"G{i}"}
+            row |= {f"{prefix}{c}": s if recipe else np.log(s) for c, s in zip(CODES, scores, strict=True)}
+            row |= changed.get(f"P{i}", {})
+            writer.writerow({key: value for key, value in row.items() if key in writer.fieldnames})
+    return path
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("recipe", ["", "int8_qat"])
+def test_answers_come_back(tmp_path: Path, recipe: str, packed: bool) -> None:
+    write_answers(tmp_path, recipe=recipe, packed=packed)
+    answers = read_answers(tmp_path, recipe or "float")
+    assert answers.codes == CODES
+    assert answers.photo_ids == tuple(f"P{i}" for i in range(9))
+    assert answers.source_names == ("clinic", "phone")
+    assert answers.fold_numbers == (0, 1, 2)
+    assert (answers.y_pred == answers.y_true).all()
+    assert answers.probs[0] == pytest.approx([0.5, 0.25, 0.25])
+    phone = answers.of_source("phone")
+    assert phone.photo_ids == ("P6", "P7", "P8")
+    assert phone.groups == ("G6", "G7", "G8")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"without": "group_id"}, "columns are lacking: group_id"),
+        ({"P3": {"photo_id": "P4"}}, "a photo_id twice"),
+        ({"P3": {"label": "vasc"}}, "labels without a column: vasc"),
+        ({"P3": {"logit_mel": "high"}}, "no number"),
+        ({"P3": {"logit_mel": "nan"}}, "not finite"),
+        ({"P3": {"fold": "x"}}, "no number"),
+    ],
+)
+def test_what_is_no_answer(tmp_path: Path, changed: dict[str, Any], told: str) -> None:
+    write_answers(tmp_path, **changed)
+    with pytest.raises(RunInvalid, match=told):
+        read_answers(tmp_path)
+
+
+def test_a_folder_without_answers_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(RunInvalid, match=r"python -m train\.crossval"):
+        read_answers(tmp_path)
+    write_answers(tmp_path)
+    with pytest.raises(RunInvalid, match=r"python -m convert\.crossval .* --recipe int8_qat"):
+        read_answers(tmp_path, "int8_qat")
+
+
+def test_a_broken_archive(tmp_path: Path) -> None:
+    path = write_answers(tmp_path, packed=True)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(RunInvalid, match="cannot be read"):
+        read_answers(tmp_path)
+
+
+def test_fewer_folds_of_the_quantized_model(tmp_path: Path) -> None:
+    write_answers(tmp_path)
+    write_answers(tmp_path, recipe="int8_qat")
+    whole, other = read_answers(tmp_path), read_answers(tmp_path, "int8_qat")
+    some = other.where(other.folds < 2)
+    assert require_same_photos(whole, some).photo_ids == some.photo_ids
+    with pytest.raises(RunInvalid, match="3 photos that int8_qat did not answer"):
+        require_same_photos(some, whole)
+    write_answers(tmp_path, recipe="other", P3={"label": "nv"})
+    with pytest.raises(RunInvalid, match="other labels or folds"):
+        require_same_photos(whole, read_answers(tmp_path, "other"))
