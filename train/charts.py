@@ -26,6 +26,8 @@ TICK_TEXT_WIDTH, TICK_TEXT_HEIGHT, LABEL_HEIGHT = 28, 18, 14
 # A line's points are rounded to a tenth of a unit; those that coincide then are left out.
 DECIMALS = 1
 BAR, GAP = 18, 6
+# Half the width of a cross.
+CROSS = 5
 # Of the widest letters that a system's own font is likely to have; a name must not be cut off.
 CHARACTER = 6.9
 
@@ -107,6 +109,28 @@ class Plot:
             said = [element("title", titles[i])] if len(titles) else []
             radius = round(float(radii[i]), 1) if len(radii) else 3
             self.shapes.append(element("circle", *said, cx=x, cy=y, r=radius, class_=f"fill {class_}"))
+
+    def band(self, xs: Numbers, lows: Numbers, highs: Numbers, class_: str) -> None:
+        """The room between two lines, pale: an interval along a curve."""
+        there, back = self._at(xs, lows), self._at(xs, highs)[::-1]
+        path = "L".join(f"{x:g} {y:g}" for x, y in [*there, *back])
+        self.shapes.append(element("path", d=f"M{path}Z", class_=f"band {class_}"))
+
+    def marks(self, xs: Numbers, ys: Numbers, shape: str, class_: str, *, titles: Sequence[str] = ()) -> None:
+        """Points that differ by shape, not by colour alone: `circle`, `ring` or `cross`."""
+        for i, (x, y) in enumerate(self._at(xs, ys)):
+            said = [element("title", titles[i])] if len(titles) else []
+            if shape == "cross":
+                d = f"M{x - CROSS:g} {y:g}h{2 * CROSS}M{x:g} {y - CROSS:g}v{2 * CROSS}"
+                self.shapes.append(element("path", *said, d=d, class_=f"cross {class_}"))
+            else:
+                filled = "fill" if shape == "circle" else "ring"
+                self.shapes.append(element("circle", *said, cx=x, cy=y, r=3, class_=f"{filled} {class_}"))
+
+    def dots(self, xs: Numbers, ys: Numbers, class_: str) -> None:
+        """Thousands of small dots as one shape: a tenth of the bytes of as many circles."""
+        path = "".join(f"M{x:g} {y:g}h0" for x, y in dict.fromkeys(self._at(xs, ys)))
+        self.shapes.append(element("path", d=path, class_=f"dots {class_}"))
 
     def bars(
         self, lefts: Numbers, rights: Numbers, heights: Numbers, class_: str, *, titles: Sequence[str] = ()
