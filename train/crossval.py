@@ -114,7 +114,7 @@ def pool(config: TrainConfig, workdir: Path) -> dict[str, Any]:
     sources = {
         source.folder: figures
         for source in (config.data, *config.source)
-        if (figures := _pooled(labels, [row for row in rows if row["source"] == source.folder]))
+        if (figures := pooled_figures(labels, [row for row in rows if row["source"] == source.folder]))
     }
     per_fold = [metrics["test"]["balanced_accuracy"] for metrics in by_fold.values()]
     first = sources.pop(config.data.folder)
@@ -174,7 +174,8 @@ def _fold_rows(run: Path, fold: int, labels: LabelSet) -> list[Row]:
     return rows
 
 
-def _pooled(labels: LabelSet, rows: Sequence[Row]) -> dict[str, Any] | None:
+def pooled_figures(labels: LabelSet, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Figures of rows as oof.csv has them, all of one data set; None of no rows."""
     if not rows:
         return None
     logits = np.array([[float(row[f"logit_{code}"]) for code in labels.codes] for row in rows])
