@@ -18,8 +18,8 @@ from edge_runtime.errors import UsageError
 SIZE_PX = (225, 300)
 # Reaches 2.5 units from the centre, beyond any photo's corner, at 14 grains per unit, the finest noise.
 NOISE_GRID = 72
-# Pixel values: three standard deviations of the noisiest sensor. Less nobody sees, and a soft border has no other end.
-LEAST_CHANGE = 12
+# Of a pixel, covered by the pens: where the lesion counts as ended. Its soft border has no end of its own.
+LEAST_COVER = 0.1
 
 Colour = Sequence[float] | np.ndarray
 
@@ -68,11 +68,14 @@ class Canvas:
         x, y = (x - view.centre_px[0]) * view.units_per_px, (y - view.centre_px[1]) * view.units_per_px
         cos, sin = np.float32(np.cos(view.angle)), np.float32(np.sin(view.angle))
         self.u, self.v = cos * x + sin * y, cos * y - sin * x
+        self.cover = np.zeros(size, np.float32)
+        """[height, width] how much of the photo was painted over, 0 to 1: the largest mask at each pixel."""
         self.rgb = np.empty((*size, 3), np.float32)
         self.rgb[:] = skin
 
     def blend(self, mask: np.ndarray, colour: Colour) -> None:
         """Covers the photo with a colour, as far as mask [height, width] in 0 to 1 says."""
+        np.maximum(self.cover, mask, out=self.cover)
         self.rgb += mask[..., None] * (np.asarray(colour, np.float32) - self.rgb)
 
     def shade(self, amount: np.ndarray) -> None:
@@ -293,8 +296,8 @@ def draw_photo_and_lesion(
     """As `draw_photo`, and where the lesion is.
 
     Returns:
-        The photo, and a mask of mode L: 255 where painting the lesion changed the skin's colour by more than
-        LEAST_CHANGE in one of R, G, B, else 0. Hair and light come later and are no lesion.
+        The photo, and a mask of mode L: 255 where the lesion's pens covered more than LEAST_COVER of the skin,
+        whatever their colour, else 0. Hair and light come later and are no lesion.
     """
     if code not in PAINTERS:
         raise UsageError("no such phantom class", found=repr(code), expected=", ".join(PAINTERS))
@@ -302,9 +305,8 @@ def draw_photo_and_lesion(
     of_lesion = np.random.default_rng([class_seed, lesion_seed])
     of_view = np.random.default_rng([class_seed, lesion_seed, view_seed])
     canvas = _skin(of_lesion, of_view, size)
-    before = canvas.rgb.copy()
     PAINTERS[code](canvas, of_lesion)
-    lesion = np.abs(canvas.rgb - before).max(axis=2) > LEAST_CHANGE
+    lesion = canvas.cover > LEAST_COVER
     _grow_hair(canvas, of_lesion, of_view)
     return _photograph(canvas, of_view), Image.fromarray(lesion.astype(np.uint8) * 255)
 

@@ -11,6 +11,7 @@ from edge_runtime.model_file import open_model
 from edge_runtime.self_check import self_check
 from tests.fixtures import FIXTURES, MODEL_NAMES
 from tests.fixtures import pictures as p
+from tests.fixtures.make_lesion_model import LESION_MODEL, lesion_contract
 from tests.fixtures.make_models import base_contract
 
 MAX_FIXTURE_BYTES = 16 * 1024
@@ -29,7 +30,13 @@ def test_fixtures_are_small_and_carry_their_contract(name: str) -> None:
 
 
 def test_no_fixture_is_left_without_a_test() -> None:
-    assert sorted(path.name for path in FIXTURES.glob("*.tflite")) == sorted(MODEL_NAMES)
+    assert sorted(path.name for path in FIXTURES.glob("*.tflite")) == sorted([*MODEL_NAMES, LESION_MODEL])
+
+
+def test_the_lesion_model_is_small_and_carries_its_contract() -> None:
+    model = open_model(FIXTURES / LESION_MODEL)
+    assert len(model.data) < 2 * MAX_FIXTURE_BYTES
+    assert model.contract == lesion_contract()
 
 
 @pytest.mark.tf
