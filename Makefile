@@ -69,6 +69,7 @@ wheel: $(dev_ready) $(demo_ready) build/sample.jpg ## Build the wheel, check it,
 	$(call fresh_environment,$(WHEEL_VENV),locks/runtime.txt)
 	@$(call pip_into,$(WHEEL_VENV)) --no-deps --no-index dist/*.whl
 	cd dist && ../$(WHEEL_VENV)/bin/edge-classify --json ../build/sample.jpg
+	DERMEDGE_INSTALLED=$(WHEEL_VENV) $(PY) -m pytest -q tests/edge_runtime/test_installed.py
 
 bench: $(dev_ready) ## Cold start and folders against ten-line scripts; cost of a heat map and of the training input pipeline
 	$(PY) -m tests.benchmarks.cold_start
