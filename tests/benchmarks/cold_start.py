@@ -5,8 +5,8 @@
 Prints medians, minima and the paired ratios of wall time, processor time and peak memory, on a 600x450 and a 12 MP JPEG
 unless photos are given; MediaPipe takes part where it is installed. All take turns, so that a machine that is busy for
 a while is busy for all; compare ratios, not seconds, and on a busy machine those of processor time. --csv appends a row
-a comparison to the reference of this machine type. With --check the exit status is 1 when a median ratio is above its
-limit.
+a comparison; `reference/` keeps such a file for each machine type, with the load under which each row was measured.
+With --check the exit status is 1 when a median ratio is above its limit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ FIXTURE_MODEL = ROOT / "tests" / "fixtures" / "tiny_uint8.tflite"
 TIME_LIMIT = 0.5
 MEMORY_LIMIT = 0.8
 DEFAULT_RUNS = 15
-CSV_COLUMNS = "machine,python,photo,model,against,runs,wall_ratio,cpu_ratio,memory_ratio,ours_mib,ours_cpu_s"
+CSV_COLUMNS = (
+    "date,machine,load,python,photo,model,against,runs,wall_ratio,cpu_ratio,memory_ratio,ours_mib,ours_cpu_s"
+)
 
 # As the console script does it.
 OURS = "import sys; from edge_runtime.cli import main; sys.exit(main())"
@@ -95,8 +97,10 @@ def run_once(command: Sequence[str]) -> tuple[float, float, float]:
 
 def compare(model: Path, photo: Path, runs: int, csv: Path | None = None) -> tuple[float, float]:
     """Prints the comparison on one photo; returns the median paired ratios to the ten lines of time and memory."""
+    # Without --model where it is the bundled one: as most people type it.
+    chosen = [] if model == default_model() and model != FIXTURE_MODEL else ["--model", str(model)]
     commands = {
-        "edge-classify": [sys.executable, "-c", OURS, "--model", str(model), str(photo)],
+        "edge-classify": [sys.executable, "-c", OURS, *chosen, str(photo)],
         "ten lines": [sys.executable, "-c", TEN_LINES, str(model), str(photo)],
     }
     if find_spec("mediapipe") is not None:
@@ -130,7 +134,8 @@ def compare(model: Path, photo: Path, runs: int, csv: Path | None = None) -> tup
             ours = measured["edge-classify"]
             mine = statistics.median(row[1] for row in ours), statistics.median(row[2] for row in ours)
             machine = f"{platform.machine()}-{os.cpu_count()}cores"
-            row = [machine, platform.python_version(), photo.name, model.name, name, runs]
+            now, load = time.strftime("%Y-%m-%d"), f"{os.getloadavg()[0]:.1f}"
+            row = [now, machine, load, platform.python_version(), photo.name, model.name, name, runs]
             numbers = [wall, processor_time, memory, *mine]
             _append(csv, ",".join([*map(str, row), *(f"{number:.3f}" for number in numbers)]))
     return ratios["ten lines"]
