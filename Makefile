@@ -19,6 +19,8 @@ DEMO := .venv-demo
 DEV := .venv
 WHEEL_VENV := build/venv-wheel
 PIPELINE := build/pipeline
+PI := build/pi
+VULKAN := build/vulkan
 
 demo_ready := $(DEMO)/ready
 dev_ready := $(DEV)/ready
@@ -32,7 +34,7 @@ bundled_model = $(PY) -c 'from edge_runtime.model_file import bundled_model_path
 export DERMEDGE_PHOTO := $(value PHOTO)
 export DERMEDGE_MODEL := $(value MODEL)
 
-.PHONY: help demo setup test check pipeline wheel bench fuzz test-android apk test-app lock clean
+.PHONY: help demo setup test check pipeline wheel bench fuzz test-pi test-gpu test-android apk test-app lock clean
 
 help: ## This list
 	@echo "usage: make TARGET"
@@ -81,6 +83,16 @@ fuzz: $(dev_ready) ## Mutated models and photos, many more than the tests try (h
 	$(PY) -m tests.edge_runtime.fuzz models --count 100000
 	$(PY) -m tests.edge_runtime.fuzz photos --count 20000
 
+test-pi: $(dev_ready) $(PI)/ready ## The wheel on Raspberry Pi OS's userlands, as a Pi 4 and 5 under QEMU (minutes; needs Debian)
+	rm -rf $(PI)/wheel
+	$(PY) -m build --no-isolation --wheel --outdir $(PI)/wheel
+	@$(foreach suite,bookworm trixie,$(call pip_into,$(DEV)) --no-deps --no-index --upgrade --target $(PI)/$(suite)/site $(PI)/wheel/*.whl;)
+	DERMEDGE_PI=$(PI) $(PY) -m pytest tests/pi $(PYTEST_ARGS)
+	@cat $(PI)/report.txt
+
+test-gpu: $(dev_ready) $(VULKAN)/ready ## LiteRT's GPU accelerator on a software Vulkan driver, which is fetched
+	DERMEDGE_VULKAN=$(VULKAN)/files/usr/lib/chromium $(PY) -m pytest tests/edge_runtime/test_ladder.py -k gpu $(PYTEST_ARGS)
+
 test-android: $(dev_ready) ## The phone's Java core against Python, on the real LiteRT library (needs JDK 17 and Maven)
 	mvn -q -B -f android_sample/pom.xml verify -Ddermedge.litert="$$($(litert_library))" -Ddermedge.model="$$($(bundled_model))"
 	DERMEDGE_ANDROID=1 $(PY) -m pytest tests/android $(PYTEST_ARGS)
@@ -116,6 +128,21 @@ $(dev_ready): locks/dev.txt
 	$(call link_checkout,$(DEV))
 	@touch $@
 
+# Userlands and emulator from Debian's mirrors, wheels from the runtime's lock: the versions that this desktop has, for arm64.
+$(PI)/ready: tests/pi/userland.py tests/debian.py locks/runtime.txt | $(dev_ready)
+	@echo "fetching arm64 userlands and QEMU into $(PI) (200 MB to download, 450 MB on disk) ..."
+	$(PY) -m tests.pi.userland $(PI)
+	@$(call wheels_for_arm64,3.11,$(PI)/bookworm/site)
+	@$(call wheels_for_arm64,3.13,$(PI)/trixie/site)
+	@touch $@
+
+# SwiftShader, a Vulkan driver that needs no GPU, and the loader that finds it: three files of Debian's chromium-common.
+$(VULKAN)/ready: tests/debian.py | $(dev_ready)
+	@echo "fetching a software Vulkan driver into $(VULKAN) (6 MB on disk) ..."
+	$(PY) -m tests.debian $(VULKAN) HOST HOST chromium-common \
+	  $(addprefix usr/lib/chromium/,libvk_swiftshader.so libvulkan.so.1 vk_swiftshader_icd.json)
+	@touch $@
+
 build/sample.jpg: train/phantom.py | $(demo_ready)
 	@mkdir -p build
 	@PYTHONDONTWRITEBYTECODE=1 $(DEMO)/bin/python -m train.phantom --sample $@
@@ -140,6 +167,10 @@ pip_into = { $(find_python); pip="$$python -m pip"; \
 	fi; \
 	set -- $$pip --disable-pip-version-check --python $(1)/bin/python install --quiet --no-compile --only-binary :all:; \
 	} && "$$@"
+
+# wheels_for_arm64 PYTHON,FOLDER: what the runtime's lock names, for another processor. pip matches tags letter by letter.
+wheels_for_arm64 = $(call pip_into,$(DEV)) --require-hashes -r locks/runtime.txt --target $(2) --implementation cp \
+	--python-version $(1) $(foreach glibc,2_17 2_26 2_27 2_28 2_31 2_34 2_35,--platform manylinux_$(glibc)_aarch64) --platform manylinux2014_aarch64
 
 # fresh_environment FOLDER,LOCK: an environment that holds what the lock says and nothing else.
 define fresh_environment

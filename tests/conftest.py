@@ -58,7 +58,7 @@ def _missing(marker: str) -> str | None:
     if marker == "java" and shutil.which("javac") is None:
         return "no javac; what to do: install a JDK"
     if marker == "pi" and not os.environ.get("DERMEDGE_PI"):
-        return "no Raspberry Pi; what to do: set DERMEDGE_PI=1 on one"
+        return "no emulated Raspberry Pi; what to do: make test-pi"
     return None
 
 
