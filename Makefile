@@ -99,6 +99,7 @@ test-android: $(dev_ready) ## The phone's Java core against Python, on the real 
 
 apk: $(dev_ready) ## A signed APK, proven: make apk MODEL=mine.tflite (needs aapt, zipalign, apksigner and enjarify too)
 	android_sample/tools/build_apk.sh "$(apk_model)" build/dermedge.apk --prove
+	DERMEDGE_APK=1 $(PY) -m pytest -q tests/android/test_android_classic.py
 
 test-app: apk ## The app on Android 15's framework in a JVM; its screens, drawn, in build/android/screens/pictures
 	$(PY) -m tests.android.screen_photos build/android/photos "$(apk_model)"
