@@ -7,7 +7,7 @@ and what is not there is named with the command that makes it:
   crossval.json           config, commit, seconds               python -m train.crossval
   hierarchy.json          fine classes against coarse ones      python -m train.hierarchy
   embedding.json          t-SNE of held-out photos              python -m train.embedding
-  robustness.json         disturbances and phone photos         python -m train.robustness
+  robustness.json         disturbances and phone photos         python -m convert.robustness
   explanation.png         a heat map of a generated photo       edge-classify PHOTO --explain
   tests.xml               results of the tests                  python -m pytest --junitxml
   ../readers              the paper's dermatologists, beside the data sets (DERMEDGE_DATA)
@@ -29,6 +29,7 @@ from train.binary_tasks import BinaryResult, ask
 from train.coarse_levels import level_result
 from train.dossier_found import CONVERT, RECIPE, Dossier, read_dossier
 from train.dossier_readers import FORBIDDEN, binary_part, narrow_table, shown_name
+from train.dossier_robustness import robustness_part
 from train.dossier_tree import fine_coarse_part, levels_part, paper_table, taxonomy_part
 from train.finished import read_object
 from train.out_of_fold import FLOAT, Answers
@@ -46,6 +47,10 @@ from train.run_figures import estimate_of
 
 NAME = "dossier.html"
 DEPTHS = (1, 2)
+WHAT_WOULD_CHANGE_IT = (
+    "What would change it: more lesions of the rarer side to learn from, a larger network or several views of a photo "
+    "at the price of time on the device; and, to know what it is worth, readers on the same photos."
+)
 
 
 def make_dossier(found: Dossier, *, tests: Path | None = None, readers: Path | None = None) -> str:
@@ -157,7 +162,7 @@ def _answers_in_words(found: Dossier, results: dict[str, list[BinaryResult]]) ->
         for against in result.against[:1]:
             sensitivity, specificity = against.test.mean
             above = against.above_mean
-            where = "above" if above.value > 0 else "not above"
+            where, change = ("above", "") if above.value > 0 else ("not above", f" {WHAT_WOULD_CHANGE_IT}")
             lines.append(
                 page.paragraph(
                     f"{result.question.title}: the curve of the {shown_name(result.model)} lies {where} the mean "
@@ -165,7 +170,7 @@ def _answers_in_words(found: Dossier, results: dict[str, list[BinaryResult]]) ->
                     f"by {page.signed(above.value)} in sensitivity ({page.signed(above.low)} to "
                     f"{page.signed(above.high)}); {page.share(against.share_under.value)} of "
                     f"{len(against.test.points)} readers are under it. Other photos than the readers': see there what "
-                    "that forbids."
+                    f"that forbids.{change}"
                 )
             )
     return lines
@@ -310,7 +315,10 @@ def _explanation(found: Dossier) -> Markup:
 
 
 def _robustness(found: Dossier) -> Markup:
-    return found.lacks("robustness", "robustness.json", "python -m train.robustness")
+    fix = "python -m convert.robustness FLOAT.tflite INT8.tflite --data RUN/fold0 --out DIR"
+    return _ingredient(
+        found, "robustness", "robustness.json", fix, lambda path: robustness_part(read_object(path))
+    )
 
 
 def _parts(found: Dossier) -> Markup:

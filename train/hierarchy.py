@@ -204,7 +204,7 @@ def study(
         "heads": {
             "linear": f"softmax regression to convergence, C {LINEAR_C:g}",
             "hidden": f"one hidden layer of {HIDDEN}, {EPOCHS} epochs of batches of {BATCH}, Adam, alpha "
-            "{HIDDEN_ALPHA:g}",
+            f"{HIDDEN_ALPHA:g}",
         },
         "levels": {
             name: {

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_runtime.errors import RunInvalid
 from tests.train.html_reader import Page
 from tests.train.test_binary_tasks import write_points
 from train import dossier
+from train.dossier_robustness import robustness_part
 from train.dossier_tree import paper_table, verdict
 from train.evidence_pack import CHECKLISTS, CHECKOUT, LOCKED, LOCKS, licence_of, load_evidence, read_outcomes
 from train.manifest import load_labels
@@ -92,6 +94,7 @@ def write_ingredients(folder: Path) -> None:
     }  # fmt: skip
     (folder / "embedding.json").write_text(json.dumps(content), encoding="utf-8")
     (folder / "hierarchy.json").write_text(json.dumps(study_content()), encoding="utf-8")
+    (folder / "robustness.json").write_text(json.dumps(robustness_content()), encoding="utf-8")
     Image.new("RGB", (64, 64), "white").save(folder / "explanation.png")
     (folder / "tests.xml").write_text(JUNIT, encoding="utf-8")
 
@@ -113,6 +116,27 @@ def study_content() -> dict[str, Any]:
                 "direct": figures(None, 2), "labels": figures([0.02, 0.01, 0.03], 2)}}}
             for level, codes in nodes.items()
         },
+    }  # fmt: skip
+
+
+def robustness_content() -> dict[str, Any]:
+    """As convert/robustness.py describes it."""
+
+    def figures(value: float) -> dict[str, Any]:
+        estimate = [value, value - 0.1, value + 0.1]
+        return {"balanced_accuracy": estimate, "change": [0, 0, 0], "agreement": estimate, "with_first": None}
+
+    points = [{"strength": s, "models": [figures(0.8 - s / 10), figures(0.7)]} for s in (0, 0.5, 1)]
+    rows = [
+        {"value": "all", "photos": 30, "lesions": 25, "classes": 5, "models": [figures(0.4), figures(0.4)]},
+        {"value": "2", "photos": 3, "lesions": 3, "classes": 1, "models": [dict.fromkeys(figures(0))] * 2},
+    ]
+    return {
+        "schema_version": 1, "seconds": 1.0, "machine": "x",
+        "models": [{"name": "float32", "caught": []}, {"name": "int8_qat", "caught": ["a golden picture"]}],
+        "photos": {"answered": 9, "lesions": 9, "split": "test"},
+        "disturbances": [{"name": "white_balance", "unit": "stops", "points": points}],
+        "shift": {"photos": 30, "lesions": 25, "by": "fitspatrick", "rows": rows},
     }  # fmt: skip
 
 
@@ -164,7 +188,8 @@ def test_figures_of_both_models_and_of_the_readers(page_of_whole: Page) -> None:
     for told in (
         "int8_qat file", "Readers under the curve", "0.800 at 0.750", "Our operating points",
         "Fine against coarse, nine-way: of 1 comparisons 1 show finer classes to be better", "By sex", "phone, all",
-        "1 failed, 1 passed", "1 passed, 1 skipped", "not run: tests/train/test_crossval.py",
+        "White balance in numbers", "A true shift, by fitspatrick", "int8_qat: a golden picture", "1 failed, 1 passed",
+        "1 passed, 1 skipped", "not run: tests/train/test_crossval.py",
     ):  # fmt: skip
         assert told in page_of_whole.text
 
@@ -192,6 +217,14 @@ def test_no_run_and_no_test_results(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert dossier.main([str(folder), "--tests", str(tmp_path / "gone.xml")]) == 2
     assert "no test results" in capsys.readouterr().err
     assert not (folder / "dossier.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [({"schema_version": 2}, "schema_version 2"), ({"schema_version": 1}, "KeyError")]
+)
+def test_another_robustness_report(content: dict[str, Any], told: str) -> None:
+    with pytest.raises(RunInvalid, match=told):
+        robustness_part(content)
 
 
 def test_a_claim_has_four_outcomes() -> None:
