@@ -105,7 +105,7 @@ def _subtitle(found: Dossier) -> str:
     sources = ", ".join(
         f"{len(answers.of_source(source).photo_ids):,} photos of {source}" for source in answers.source_names
     )
-    return f"Out-of-fold answers of {len(answers.fold_numbers)} folds to {sources}"
+    return f"Out-of-fold answers of {page.counted(len(answers.fold_numbers), 'fold')} to {sources}"
 
 
 # ------------------------------------------------------------------ overview
