@@ -101,6 +101,7 @@ final class LiteRtEngine implements Engine {
             write(inputs.get(0), inputTensor);
             compiled.run(inputs, outputs);
             byte[] outputTensor = read(outputs.get(0));
+            // Throws when its length is wrong.
             output.rawValues(outputTensor);
             return outputTensor;
         } catch (LiteRtException failed) {
