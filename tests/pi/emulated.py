@@ -76,8 +76,9 @@ def guest_kib(pid: int, program: Path) -> int:
 def count_guest_kib(smaps: str, program: str) -> int:
     """As `guest_kib`, from the text of smaps.
 
-    The emulator's own are: its file and what follows it without a name, its heap and stack, the kernel's pages, and
-    the memory into which it writes translated code, the only one that is writable and executable.
+    The emulator's own are its file and what follows it without a name, its heap and stack, the kernel's pages, and
+    the memory into which it writes translated code, the only one that is writable and executable. The 2 MiB
+    that it needs for a second thread cannot be told from the guest's, and count.
     """
     total, mine, last_end, after_program = 0, False, 0, False
     for line in smaps.splitlines():
