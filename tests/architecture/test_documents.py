@@ -128,7 +128,7 @@ def test_the_json_example_has_the_fields_of_a_real_answer(
 
 def test_ci_runs_what_the_readme_promises(repository: Path, readme: str) -> None:
     script = (repository / ".ci/run").read_text(encoding="utf-8")
-    steps = re.findall(r"^step ([a-z-]+)", script, re.M)
+    steps = re.findall(r"^ *step ([a-z-]+)", script, re.M)
     promised = set(re.findall(r"^make ([a-z-]+)", "\n".join(_commands(readme)), re.M)) - {"setup"}
     assert {"demo", "test"} <= promised <= set(steps)
     assert "check" in steps
