@@ -20,7 +20,7 @@ def choose_calibration_photos(
     Args:
         photos: Of the run; only those of split `train` are drawn.
         classes: Number of labels.
-        count: How many; all there are if fewer.
+        count: How many.
         seed: Of the draw.
 
     Returns:
@@ -28,7 +28,7 @@ def choose_calibration_photos(
         its turns to the others.
 
     Raises:
-        DataInvalid: A class has no photo in the train split.
+        DataInvalid: A class has no photo in the train split, or the split has fewer than `count`.
     """
     rng = np.random.default_rng(seed)
     queues: list[list[Photo]] = []
@@ -48,6 +48,13 @@ def choose_calibration_photos(
         for queue in queues:
             if queue and len(chosen) < count:
                 chosen.append(queue.pop(0))
+    if len(chosen) < count:
+        raise DataInvalid(
+            "too few photos to take ranges from",
+            found=f"{len(chosen)} in the train split",
+            expected=f"at least {count}",
+            fix="add train photos, or convert with recipe float32, float16 or dynamic_int8, which need none",
+        )
     return tuple(chosen)
 
 

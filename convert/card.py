@@ -362,11 +362,19 @@ def _qat(qat: dict[str, Any]) -> str:
     settings = qat["settings"]
     return (
         f"Quantization-aware fine-tuning: {qat['steps']} steps of {settings['batch']} photos, {qat['optimizer']}, peak "
-        f"learning rate {settings['learning_rate']}, distilled from the float model at temperature "
-        f"{settings['distillation_temperature']}, batch normalization {qat['batch_normalization']}. On validation "
-        "photos, rounding simulated, epoch 0 being before the first step:\n\n"
-        + _table(("epoch", "agreement", "mean score difference", "balanced accuracy"), rows)
+        f"learning rate {settings['learning_rate']}, {_taught(settings)}, batch normalization "
+        f"{qat['batch_normalization']}. The file of each epoch on validation photos, epoch 0 being before the first "
+        "step:\n\n" + _table(("epoch", "agreement", "mean score difference", "balanced accuracy"), rows)
     )
+
+
+def _taught(settings: dict[str, Any]) -> str:
+    labels = settings["hard_label_weight"]
+    # Reports of before it could be chosen do not name it: it was 1.
+    if not settings.get("distillation_weight", 1.0):
+        return "from the labels alone"
+    distilled = f"distilled from the float model at temperature {settings['distillation_temperature']}"
+    return f"{distilled}, the labels with weight {labels:g}" if labels else distilled
 
 
 def _making(s: Sources) -> str:

@@ -17,6 +17,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from convert.golden import closing_engine, fill, repeat_difference
+from convert.honesty import MAX_TEMPERATURE_RATIO, is_other_temperature
+from convert.paired import implied_temperature
 from convert.pixels import PixelArray
 from convert.recipes import CHECK_PHOTOS, Limits, Recipe
 from convert.run_directory import SUBGROUP_COLUMNS, Photo
@@ -30,7 +32,6 @@ from train.metrics import (
     bootstrap_interval,
     expected_calibration_error,
     recall_per_class,
-    softmax,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -38,7 +39,6 @@ IntArray = npt.NDArray[np.int64]
 
 UNKNOWN = "unknown"
 AGE_BANDS = ((20, "0-19"), (40, "20-39"), (60, "40-59"), (80, "60-79"), (200, "80 and over"))
-LEAST_PROBABILITY = 1e-30
 # Golden answers come from the same engine, file and machine: nothing may differ.
 GOLDEN_REPEAT_TOLERANCE = 0.0
 
@@ -98,11 +98,6 @@ def run_tensors(
     return scores
 
 
-def at_temperature(probs: FloatArray, temperature: float) -> FloatArray:
-    """Probabilities [n, labels] as they would be had their logits been divided by a temperature."""
-    return softmax(np.log(np.maximum(probs, LEAST_PROBABILITY)), temperature)
-
-
 def compare(labels: IntArray, keras: FloatArray, converted: FloatArray) -> Comparison:
     """Compares scores [n, labels] of the same n photos."""
     classes = keras.shape[1]
@@ -132,6 +127,32 @@ def require_within(comparison: Comparison, recipe: Recipe) -> None:
             found="; ".join(problems),
             fix="recipe int8_qat instead of int8_ptq, more --epochs, or recipe float32",
         )
+
+
+def require_same_sharpness(keras: FloatArray, converted: FloatArray) -> float:
+    """Refuses a file whose scores are sharper or flatter than they should be: its temperature was not folded in.
+
+    The limits of `require_within` hold answers and single scores; a small temperature error moves all scores a little.
+
+    Args:
+        keras: [n, labels], at the file's temperature.
+        converted: [n, labels].
+
+    Returns:
+        The temperature between both; 1 if all is well.
+
+    Raises:
+        ConversionRefused: It is another than rounding explains.
+    """
+    ratio = implied_temperature(keras, converted)
+    if is_other_temperature(ratio):
+        raise ConversionRefused(
+            "the converted model's scores have another temperature than the Keras model's; nothing was written",
+            found=f"{ratio:.2f} times the temperature",
+            expected=f"at most {MAX_TEMPERATURE_RATIO} times more or less",
+            fix="convert again; if it happens again, the temperature is folded in wrongly",
+        )
+    return ratio
 
 
 def problems_beyond(comparison: Comparison, limits: Limits) -> list[str]:

@@ -17,7 +17,8 @@ from convert import calibration, check, export, recipes
 from convert.embed import embed_entries, embed_metadata
 from convert.files import json_text, report_path, require_out, sha256_of, sha256_of_model, whole_files
 from convert.golden import GoldenResult, make_golden
-from convert.keras_answers import Predictor
+from convert.keras_answers import FloatArray, Predictor
+from convert.paired import at_temperature
 from convert.pixels import PixelArray, cached_pixels, normalize, read_pixels
 from convert.recipes import QatSettings, Recipe
 from convert.repeat_training import require_training_repeated
@@ -25,7 +26,7 @@ from convert.rounding_shift import PHOTOS, prepare_for_rounding
 from convert.run_directory import SPLITS, Photo, Run, require_whole_chain
 from convert.tensors import FileInfo, require_as_specified
 from edge_runtime.contract import Calibration
-from edge_runtime.errors import ConversionRefused, DataInvalid, UsageError
+from edge_runtime.errors import ConversionRefused, UsageError
 from train.metrics import expected_calibration_error, softmax
 
 REPORT_SCHEMA = 1
@@ -134,13 +135,6 @@ def _apply_recipe(run: Run, request: Request, float_model: Any, keras: Predictor
         chosen = calibration.choose_calibration_photos(
             run.photos, len(codes), recipes.CALIBRATION_PHOTOS, request.seed
         )
-        if len(chosen) < recipes.LEAST_CALIBRATION_PHOTOS:
-            raise DataInvalid(
-                "too few photos to take ranges from",
-                found=f"{len(chosen)} in the train split",
-                expected=f"{recipes.CALIBRATION_PHOTOS}, at the very least {recipes.LEAST_CALIBRATION_PHOTOS}",
-                fix="add train photos, or convert with recipe float16 or dynamic_int8, which need none",
-            )
         calibration_report = calibration.describe(chosen, codes, request.seed)
         calibration_u8 = read_pixels(chosen, contract, progress="calibration photos")
         if recipe.needs_qat:
@@ -245,7 +239,12 @@ def _fine_tune(
         read_soft_labels(run, train, drawn),
     )
     val_u8 = cached_pixels(run, val, "val")
-    validation = qat.Validation(val_u8, check.labels_of(val), keras(val_u8))
+
+    def file_probs(model: Any) -> FloatArray:
+        tflite = export.to_tflite(export.with_softmax(model), request.recipe, contract)
+        return check.run_tensors(tflite, val_u8, contract)
+
+    validation = qat.Validation(check.labels_of(val), keras(val_u8), file_probs)
     folder = run.work_folder / request.recipe.name
     return qat.fine_tune(float_model, contract, settings, stream, calibration_u8, validation, folder)
 
@@ -258,13 +257,13 @@ def _gate(
     expected = keras(pixels_u8)
     if temperature is not None:
         # At the file's temperature: what is wanted after quantization is no error of quantization.
-        expected = check.at_temperature(expected, temperature["after_quantization"])
-    comparison = check.compare(
-        check.labels_of(photos), expected, check.run_file(tflite, pixels_u8, progress="gate")
-    )
+        expected = at_temperature(expected, temperature["after_quantization"])
+    found = check.run_file(tflite, pixels_u8, progress="gate")
+    comparison = check.compare(check.labels_of(photos), expected, found)
     check.require_within(comparison, recipe)
     report: dict[str, Any] = {
         **dataclasses.asdict(comparison),
+        "temperature_ratio": check.require_same_sharpness(expected, found),
         "balanced_accuracy_loss": comparison.balanced_accuracy_loss,
         "limits": dataclasses.asdict(recipe.limits),
         "photos_by_split": {name: sum(p.split == name for p in photos) for name in SPLITS},

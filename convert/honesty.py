@@ -1,8 +1,9 @@
 """Is a model what it says it is? Its golden answers, its contract against the first's, its answers against the first's.
 
-Three things make a converted file lie while it runs well: another normalization, another order of labels, another
-crop. Each leaves a trace: golden pictures whose pixels or answers are not repeated, contracts of one run that differ,
-answers that are further apart than the recipe allows. numpy.
+Four things make a converted file lie while it runs well: another normalization, another order of labels, another
+crop, another temperature. Each leaves a trace: golden pictures whose pixels or answers are not repeated, contracts of
+one run that differ, answers that are further apart than the recipe allows, scores that are sharper than the contract's
+temperature says. numpy.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import hashlib
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from convert.golden import closing_engine, repeat_difference
-from convert.paired import exchanged_labels
+from convert.paired import at_temperature, exchanged_labels, implied_temperature
 from convert.recipes import INT8_PTQ_LIMITS, RECIPES, Limits
 from edge_runtime.contract import GoldenVector, ModelContract
 from edge_runtime.engines import Engine
@@ -23,6 +26,11 @@ from train.metrics import FloatArray
 
 # Parts of the contract that make an answer what it is; two files of one run have them alike.
 ANSWER_PARTS = ("input", "geometry", "normalization", "output")
+# Sharpness of two files of one run, contracts taken into account. MAX_TEMPERATURE_RATIO stands between what rounding
+# does (convert/STUDY.md: within 7 %) and what a forgotten temperature does (0.51 for 1 in the bundled model's run).
+MAX_TEMPERATURE_RATIO = 1.25
+# Mean largest score change below which a temperature does not matter: answers that are nearly 0 or 1 do not tell it.
+LEAST_TEMPERATURE_EFFECT = 0.01
 
 
 def golden_problems(model: ModelFile) -> list[str]:
@@ -122,4 +130,38 @@ def answer_problems(
             f"loses {100 * loss:.1f} points; a conversion of the same run may lose "
             f"{100 * limits.max_balanced_accuracy_loss:g}"
         )
+    return problems + temperature_problems(first, second, scores)
+
+
+def temperature_problems(
+    first: ModelContract, second: ModelContract, scores: tuple[FloatArray, FloatArray]
+) -> list[str]:
+    """Whether contracts and scores of two files of one run speak of the same temperature.
+
+    A quantized file's temperature is fitted anew to its own answers, so it may differ from the float one's, a little.
+
+    Args:
+        first: Contract of the reference.
+        second: Contract of the other.
+        scores: Both [n, labels], in the same order of labels.
+    """
+    problems = []
+    told = second.calibration.temperature / first.calibration.temperature
+    if is_other_temperature(told):
+        problems.append(
+            f"its contract's temperature is {second.calibration.temperature:g}, the first one's "
+            f"{first.calibration.temperature:g}, though both are of one run"
+        )
+    found = implied_temperature(*scores)
+    effect = np.abs(at_temperature(scores[0], found) - at_temperature(scores[0], told)).max(axis=1).mean()
+    if is_other_temperature(found / told) and effect > LEAST_TEMPERATURE_EFFECT:
+        problems.append(
+            f"its scores are those of a temperature of {found * first.calibration.temperature:.2f}, its contract says "
+            f"{second.calibration.temperature:g}"
+        )
     return problems
+
+
+def is_other_temperature(ratio: float) -> bool:
+    """Whether the ratio of two temperatures is more than rounding explains."""
+    return not 1 / MAX_TEMPERATURE_RATIO <= ratio <= MAX_TEMPERATURE_RATIO

@@ -14,9 +14,20 @@ def add_qat_options(parser: argparse.ArgumentParser) -> None:
     """Adds what can be changed of quantization-aware fine-tuning."""
     defaults = QatSettings()
     group = parser.add_argument_group("quantization-aware fine-tuning (int8_qat)")
-    group.add_argument("--epochs", type=positive, help=f"default {defaults.epochs}")
+    group.add_argument("--epochs", type=positive, help=f"at most; default {defaults.epochs}")
+    group.add_argument(
+        "--patience",
+        type=positive,
+        help=f"ends after so many epochs whose file agrees no better; default {defaults.patience}",
+    )
     group.add_argument("--batch", type=positive, help=f"default {defaults.batch}")
     group.add_argument("--learning-rate", type=float, help=f"peak; default {defaults.learning_rate}")
+    group.add_argument(
+        "--distillation-weight",
+        type=float,
+        help="of the float model's answers; 0 with --hard-label-weight 1 learns the labels alone; "
+        f"default {defaults.distillation_weight}",
+    )
     group.add_argument("--hard-label-weight", type=float, help=f"default {defaults.hard_label_weight}")
     group.add_argument(
         "--soft-label-weight",
@@ -33,7 +44,7 @@ def qat_settings(arguments: argparse.Namespace, recipe: Recipe) -> QatSettings:
         recipe: The chosen one.
 
     Raises:
-        UsageError: Options of fine-tuning for a recipe without.
+        UsageError: Options of fine-tuning for a recipe without, or weights that leave nothing to learn.
     """
     changed = {name: getattr(arguments, name) for name in QAT_OPTIONS if getattr(arguments, name) is not None}
     if changed and not recipe.needs_qat:
@@ -41,4 +52,17 @@ def qat_settings(arguments: argparse.Namespace, recipe: Recipe) -> QatSettings:
         raise UsageError(
             f"recipe {recipe.name} does no fine-tuning", found=options, fix="leave these options out"
         )
-    return dataclasses.replace(QatSettings(seed=arguments.seed), **changed)
+    settings = dataclasses.replace(QatSettings(seed=arguments.seed), **changed)
+    weights = {
+        name: getattr(settings, f"{name}_weight") for name in ("distillation", "hard_label", "soft_label")
+    }
+    # Soft labels alone will not do: only a distilled run has them.
+    if min(weights.values()) < 0 or weights["distillation"] + weights["hard_label"] == 0:
+        raise UsageError(
+            "fine-tuning has nothing to learn from",
+            found=", ".join(
+                f"--{name.replace('_', '-')}-weight {value:g}" for name, value in weights.items()
+            ),
+            expected="no weight below 0, and one of --distillation-weight and --hard-label-weight above 0",
+        )
+    return settings

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import linear_sum_assignment, minimize_scalar
 from scipy.stats import binomtest
 
 from convert.run_directory import SUBGROUP_COLUMNS, Photo
@@ -30,6 +30,7 @@ from train.metrics import (
     expected_calibration_error,
     percentile_interval,
     recall_per_class,
+    softmax,
 )
 
 # Of fewer lesions an interval says little, and one person may stand for the whole row.
@@ -38,6 +39,9 @@ REPEATS = 1000
 WORSE, BETTER, OTHER = "for the worse", "for the better", "wrong both times"
 HISTOGRAM_EDGES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 RELIABILITY_BINS = 10
+# Within which the temperature between two models is looked for.
+TEMPERATURE_RATIOS = (0.05, 20.0)
+LEAST_PROBABILITY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,28 @@ def paired(truth: Truth, first: FloatArray, second: FloatArray) -> dict[str, Any
         "groups": _per_group(truth, before, after),
         "flips": _flips(truth, first, second),
     }
+
+
+def implied_temperature(first: FloatArray, second: FloatArray) -> float:
+    """The temperature that brings the first model's scores nearest to the second's; 1 for models of one sharpness.
+
+    Args:
+        first: [n, labels], rows sum to 1.
+        second: [n, labels], the same labels in the same order.
+    """
+    logits = np.log(np.maximum(first, LEAST_PROBABILITY))
+
+    def distance(log_temperature: float) -> float:
+        log_scores = np.log(np.maximum(softmax(logits, float(np.exp(log_temperature))), LEAST_PROBABILITY))
+        return float(-(second * log_scores).sum(axis=1).mean())
+
+    found = minimize_scalar(distance, bounds=tuple(np.log(TEMPERATURE_RATIOS)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def at_temperature(scores: FloatArray, temperature: float) -> FloatArray:
+    """Probabilities [n, labels] as they would be had their logits been divided by a temperature."""
+    return softmax(np.log(np.maximum(scores, LEAST_PROBABILITY)), temperature)
 
 
 def _difference(truth: Truth, before: IntArray, after: IntArray) -> list[float]:

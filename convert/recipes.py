@@ -39,10 +39,9 @@ from types import MappingProxyType
 
 from edge_runtime.errors import UsageError
 
-# 500 photos are the least that the range of every activation is taken from; fewer only if the train split has fewer.
+# From so many train photos the range of every activation is taken. A run that has fewer is refused: the ranges would be
+# those of a few odd photos, and nobody would see it.
 CALIBRATION_PHOTOS = 500
-# Below this, one odd photo sets every range.
-LEAST_CALIBRATION_PHOTOS = 100
 # The gate compares at least so many photos: with 200, an agreement of 0.95 has a 95 % half-width of 0.03.
 CHECK_PHOTOS = 200
 
@@ -65,16 +64,21 @@ class Limits:
 class QatSettings:
     """Quantization-aware fine-tuning; convert/qat.py explains each choice."""
 
-    epochs: int = 1
+    epochs: int = 4
+    """At most; of 512 views each, see convert/training_stream.py."""
+    patience: int = 2
+    """Epochs without a better file after which it ends."""
     batch: int = 32
     learning_rate: float = 1e-5
     """Peak; linear warm-up over a tenth of the steps, then a cosine down to zero. On HAM10000's MobileNetV2, whose
     simulated answers agree with the float model's on 96.6 % of the validation photos before the first step, an epoch
     at 1e-5 ended at 96.4 % with a smaller mean score difference; at 5e-5 two epochs ended at 95.0 %."""
+    distillation_weight: float = 1.0
+    """Weight of the divergence from the float model's answer to the same view; 0 leaves the float model out."""
     distillation_temperature: float = 2.0
     """Both models' logits are divided by this before they are compared."""
     hard_label_weight: float = 0.0
-    """Weight of the cross-entropy to the true labels; the distillation term has weight 1."""
+    """Weight of the cross-entropy to the true labels."""
     soft_label_weight: float = 0.25
     """Weight of the divergence from the soft labels of the run's own teacher, where it had one."""
     checkpoint_every_steps: int = 50
@@ -82,7 +86,15 @@ class QatSettings:
 
 
 # Settings that the command line can change.
-QAT_OPTIONS = ("epochs", "batch", "learning_rate", "hard_label_weight", "soft_label_weight")
+QAT_OPTIONS = (
+    "epochs",
+    "patience",
+    "batch",
+    "learning_rate",
+    "distillation_weight",
+    "hard_label_weight",
+    "soft_label_weight",
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 The gate holds a converted file against the Keras model, and both take their pixels by the same contract: were the
 contract tampered with after training (another mean, crop or order of labels), both would be wrong alike and the gate
-would sleep. Training's own answers to the validation photos, RUN/predictions_val.csv, know better.
+would sleep. Training's own answers to the validation photos, RUN/predictions_val.csv, know better. They also tell the
+temperature, which training fitted to them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 
 from convert.check import FloatArray, labels_of
 from convert.pixels import PixelArray, read_pixels
-from convert.run_directory import Run
+from convert.run_directory import Photo, Run
+from convert.temperature import fit_temperature
 from edge_runtime.errors import RunInvalid
 from train.metrics import softmax
 
@@ -27,6 +29,8 @@ LEAST_PROBABILITY = 1e-9
 # digits. On 150 photos the bundled model's scores move by 0.045 with a mean of 100 for 128, and by 0.096 with a
 # crop of 0.8 for 1.
 MAX_MEAN_SCORE_DIFFERENCE = 0.005
+# The same fit to the same answers; they were written with six digits, the temperature with four decimals.
+MAX_TEMPERATURE_DIFFERENCE = 0.01
 
 
 def require_training_repeated(run: Run, keras: Callable[[PixelArray], FloatArray]) -> dict[str, Any]:
@@ -56,6 +60,7 @@ def require_training_repeated(run: Run, keras: Callable[[PixelArray], FloatArray
         raise RunInvalid(
             f"{path}: answers no validation photo", found=f"{len(written)} others", fix="train again"
         )
+    _require_temperature(run, val, written)
     plain = np.array([written[photo.photo_id] for photo in chosen])
     expected = softmax(np.log(np.maximum(plain, LEAST_PROBABILITY)), run.contract.calibration.temperature)
     found = keras(read_pixels(chosen, run.contract, progress="training's answers"))
@@ -73,6 +78,19 @@ def require_training_repeated(run: Run, keras: Callable[[PixelArray], FloatArray
             fix="take contract.json and model.keras as training left them, or train again",
         )
     return {"photos": len(chosen), "agreement": agreement, "mean_score_difference": difference}
+
+
+def _require_temperature(run: Run, val: list[Photo], written: dict[str, list[float]]) -> None:
+    """Refuses a contract whose temperature is not the one that training's answers ask for."""
+    logits = np.log(np.maximum([written[photo.photo_id] for photo in val], LEAST_PROBABILITY))
+    fitted, told = fit_temperature(labels_of(val), logits), run.contract.calibration.temperature
+    if not abs(told / fitted - 1) <= MAX_TEMPERATURE_DIFFERENCE:
+        raise RunInvalid(
+            f"{run.folder}: the contract's temperature is not that of training; nothing was written",
+            found=f"{told:g}",
+            expected=f"{fitted:.4f}, fitted to the answers in {PREDICTIONS}",
+            fix="take contract.json as training left it, or train again",
+        )
 
 
 def _read(path: Path, codes: list[str]) -> dict[str, list[float]]:

@@ -20,9 +20,9 @@ from convert.run_directory import Photo, Sampling
 
 # Factors drawn per photo: light of a dermatoscope varies by more, but the teacher need not be pushed to its limits.
 BRIGHTNESS, CONTRAST, CHANNEL_GAIN = 0.10, 0.10, 0.04
-# Draws of an epoch. Fine-tuning starts where most answers agree already and moves little: so many views are
-# worth a look at the validation photos.
-EPOCH_VIEWS = 2048
+# Draws of an epoch. Fine-tuning starts where most answers agree already and moves little: so many views cost a few
+# minutes and are worth a look at what the file answers, which costs a quarter of one.
+EPOCH_VIEWS = 512
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 WeightArray = npt.NDArray[np.float64]

@@ -20,6 +20,7 @@ LABELS = (
     c.Label("cyan", "Cyan blue", "benign"),
 )
 SIZE_PX = 48
+# Of a contract without a network; `make_run` fits its own.
 TEMPERATURE = 1.5
 # Every fifth lesion validates, every fifth tests.
 SPLITS = ("train", "train", "train", "val", "test")
@@ -112,7 +113,7 @@ def make_model(size_px: int = SIZE_PX, classes: int = len(LABELS), seed: int = 7
     return keras.Model(inputs, layers.Dense(classes, name="logits")(pooled), name="tiny_mobilenet_v2")
 
 
-def write_run_files(folder: Path, *, photos_per_class: int = 90) -> tuple[Path, list[dict[str, str]]]:
+def write_run_files(folder: Path, *, photos_per_class: int = 280) -> tuple[Path, list[dict[str, str]]]:
     """Everything of RUN but the model: folder/run, with photos in folder/data. Needs no TensorFlow."""
     run, data = folder / "run", folder / "data"
     rows = write_photos(data, photos_per_class)
@@ -162,13 +163,15 @@ def write_manifest(run: Path, rows: list[dict[str, str]]) -> None:
 
 
 def make_run(
-    folder: Path, *, photos_per_class: int = 90, epochs: int = 10, build: Callable[[], Any] = make_model
+    folder: Path, *, photos_per_class: int = 280, epochs: int = 4, build: Callable[[], Any] = make_model
 ) -> Path:
     """Writes RUN and its photos (folder/run and folder/data), trains the model, and returns RUN."""
     run, rows = write_run_files(folder, photos_per_class=photos_per_class)
     model = build()
     _fit(model, rows, folder / "data", make_contract(), epochs)
-    _write_predictions(model, rows, folder / "data", run / "predictions_val.csv")
+    temperature = _write_predictions(model, rows, folder / "data", run / "predictions_val.csv")
+    contract = make_contract(calibration=c.Calibration("temperature", temperature))
+    (run / "contract.json").write_text(contract.to_json(), encoding="utf-8")
     model.save(run / "model.keras")
     return run
 
@@ -182,8 +185,10 @@ def _pixels(rows: list[dict[str, str]], data: Path, contract: c.ModelContract) -
     return (pixels_u8.astype(np.float32) - 128) / 128
 
 
-def _write_predictions(model: Any, rows: list[dict[str, str]], data: Path, path: Path) -> None:
-    """What training leaves of the validation photos: scores at temperature 1."""
+def _write_predictions(model: Any, rows: list[dict[str, str]], data: Path, path: Path) -> float:
+    """What training leaves of the validation photos: scores at temperature 1. Returns the temperature that fits."""
+    from convert.temperature import fit_temperature
+
     val = [row for row in rows if row["split"] == "val"]
     logits = model(_pixels(val, data, make_contract()), training=False).numpy().astype(np.float64)
     scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -192,6 +197,8 @@ def _write_predictions(model: Any, rows: list[dict[str, str]], data: Path, path:
         writer.writerow(["photo_id", "label", *(f"p_{label.code}" for label in LABELS)])
         for row, values in zip(val, scores, strict=True):
             writer.writerow([row["photo_id"], row["label"], *(f"{value:.6g}" for value in values)])
+    codes = [label.code for label in LABELS]
+    return round(fit_temperature(np.array([codes.index(row["label"]) for row in val]), logits), 4)
 
 
 def _fit(model: Any, rows: list[dict[str, str]], data: Path, contract: c.ModelContract, epochs: int) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from convert.calibration import choose_calibration_photos, describe
+from convert.recipes import CALIBRATION_PHOTOS
 from convert.run_directory import Photo, read_run
 from edge_runtime.errors import DataInvalid
 
@@ -30,8 +31,12 @@ def test_rare_classes_give_all_and_others_fill_up() -> None:
     assert describe(chosen, ("a", "b", "c"), 0)["per_class"] == {"a": 20, "b": 3, "c": 20}
 
 
-def test_all_when_there_are_fewer() -> None:
-    assert len(choose_calibration_photos(_photos({0: 4, 1: 2}), 2, 500, seed=0)) == 6
+def test_fewer_than_asked_for_are_refused() -> None:
+    photos = _photos({0: 300, 1: 199}) + _photos({0: 50, 1: 50}, "val")
+    with pytest.raises(DataInvalid, match="found: 499 in the train split; expected: at least 500"):
+        choose_calibration_photos(photos, 2, CALIBRATION_PHOTOS, seed=0)
+    enough = choose_calibration_photos(photos + _photos({2: 1}), 3, CALIBRATION_PHOTOS, seed=0)
+    assert len(enough) == CALIBRATION_PHOTOS
 
 
 def test_seed_decides_and_row_order_does_not() -> None:

@@ -21,6 +21,10 @@ REPOSITORY = Path(__file__).parents[2]
             ("int4", "float32 or float16 or dynamic_int8 or int8_ptq or int8_qat or int16x8"),
         ),
         (["--recipe", "float32", "--epochs", "3", "--out", "m.tflite"], ("no fine-tuning", "--epochs")),
+        (
+            ["--recipe", "int8_qat", "--distillation-weight", "0", "--out", "m.tflite"],
+            ("nothing to learn from", "--hard-label-weight"),
+        ),
         (["--recipe", "float32", "--out", "m.onnx"], ("m.onnx", ".tflite")),
         (["--recipe", "float32", "--out", "absent/m.tflite"], ("absent", "make the folder")),
     ],

@@ -16,7 +16,7 @@ import pytest
 
 from convert import compare
 from convert.compare import main
-from edge_runtime.contract import Label, Normalization
+from edge_runtime.contract import Calibration, Label, Normalization
 from edge_runtime.model_file import open_model
 from tests.convert.compared import draw_table, with_contract
 from tests.fixtures import FIXTURES
@@ -166,6 +166,17 @@ def test_another_normalization_is_caught(table: Path, tmp_path: Path) -> None:
     )
     assert "another normalization" in said
     assert "normalization.mean is 20.0" in said
+
+
+def test_another_temperature_in_the_contract_is_caught(table: Path, tmp_path: Path) -> None:
+    told = open_model(INT8).contract.calibration.temperature
+    for factor in (0.5, 2.0):
+        calibration = Calibration("temperature", told * factor)
+        said = _caught(
+            table, with_contract(INT8, tmp_path / "liar.tflite", calibration=calibration), tmp_path
+        )
+        assert f"its contract's temperature is {told * factor:g}" in said
+        assert "its scores are those of a temperature of" in said
 
 
 def test_another_order_of_labels_is_caught(table: Path, tmp_path: Path) -> None:

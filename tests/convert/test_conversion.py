@@ -93,11 +93,11 @@ def test_report_says_what_was_made_of_what(
     assert report["recipe"]["name"] == name
     assert report["versions"]["tensorflow"]
     assert report["check"]["photos"] == 200
-    assert report["check"]["photos_by_split"] == {"train": 146, "val": 54, "test": 0}
-    assert report["test"]["photos"] == 54
+    assert report["check"]["photos_by_split"] == {"train": 32, "val": 168, "test": 0}
+    assert report["test"]["photos"] == 168
     assert (report["calibration"] is None) == (name not in CALIBRATED)
     assert (report["qat"] is None) == (name != "int8_qat")
-    assert report["training_repeated"]["photos"] == 54
+    assert report["training_repeated"]["photos"] == 100
     assert report["training_repeated"]["mean_score_difference"] < 1e-4
     # A report that only Python can read is no report: NaN is not JSON.
     json.loads((conversions[name].tflite.with_suffix(".json")).read_text(), parse_constant=pytest.fail)
@@ -109,7 +109,7 @@ def test_calibration_read_train_photos_only(conversions: dict[str, Conversion], 
     train = {photo.photo_id for photo in read_run(trained_run).split("train")}
     for name in CALIBRATED:
         ids = conversions[name].report["calibration"]["ids"]
-        assert len(ids) == 162 and set(ids) <= train
+        assert len(ids) == 500 and set(ids) <= train
 
 
 def test_the_model_has_learnt_and_quantization_kept_it(conversions: dict[str, Conversion]) -> None:
@@ -128,7 +128,8 @@ def test_temperature_is_folded_in(conversions: dict[str, Conversion], trained_ru
     photo = (trained_run.parent / "data" / "brick_003.jpg").read_bytes()
     pixels_u8 = np.frombuffer(fit_pixels(photo, contract), np.uint8).reshape(1, SIZE_PX, SIZE_PX, 3)
     model = tf_keras.models.load_model(trained_run / "model.keras", compile=False)
-    logits = model((pixels_u8.astype(np.float32) - 128) / 128).numpy()[0] / TEMPERATURE
+    logits = model((pixels_u8.astype(np.float32) - 128) / 128).numpy()[0]
+    logits = logits / contract.calibration.temperature
     expected = np.exp(logits) / np.exp(logits).sum()
     assert run_file(conversions["float32"].tflite, pixels_u8)[0] == pytest.approx(
         expected, abs=FOLDING_TOLERANCE
@@ -230,6 +231,40 @@ def _tamper(run: Path, **changes: Any) -> None:
     path = run / "contract.json"
     contract = ModelContract.from_json(path.read_bytes())
     path.write_text(dataclasses.replace(contract, **changes).to_json(), encoding="utf-8")
+
+
+def test_a_temperature_that_was_tampered_with_after_training_is_refused(
+    run_copy: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from edge_runtime.contract import Calibration
+
+    run = run_copy("temperature")
+    trained = ModelContract.from_json((run / "contract.json").read_bytes()).calibration.temperature
+    out = tmp_path / "out"
+    out.mkdir()
+    for told in (Calibration("temperature", round(trained * 1.05, 4)), Calibration("none", 1.0)):
+        _tamper(run, calibration=told)
+        assert _convert(run, out / "m.tflite", "dynamic_int8") == 2
+        assert "temperature is not that of training" in capsys.readouterr().err
+    assert list(out.iterdir()) == []
+
+
+def test_a_temperature_that_was_not_folded_in_is_refused_by_the_gate(
+    run_copy: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Every answer stays what it was, so agreement says nothing; the scores are those of another temperature."""
+    from convert import temperature
+
+    fold = temperature.fold_into_scales
+    monkeypatch.setattr(temperature, "fold_into_scales", lambda tflite, factor: fold(tflite, 1.4 * factor))
+    out = tmp_path / "out"
+    out.mkdir()
+    assert _convert(run_copy("forgotten"), out / "m.tflite", "int8_ptq") == 2
+    assert "another temperature" in capsys.readouterr().err
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize("what", ["normalization", "labels", "crop"])

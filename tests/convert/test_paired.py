@@ -8,8 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convert.honesty import temperature_problems
 from convert.layers import BEST_DB, Pair, align, decibels, rows_of, short_name
-from convert.paired import BETTER, OTHER, WORSE, Truth, exchanged_labels, figures, paired, verdict
+from convert.paired import (
+    BETTER,
+    OTHER,
+    WORSE,
+    Truth,
+    at_temperature,
+    exchanged_labels,
+    figures,
+    implied_temperature,
+    paired,
+    verdict,
+)
 from convert.run_directory import Photo
 from convert.summary import p_value
 from convert.tflite_file import Operator, read_tflite
@@ -136,3 +148,40 @@ def test_operators_are_aligned_over_quantize() -> None:
     assert align(files[0], files[2]) == []
     assert short_name("classifier/quant_block_1_add/add;classifier/x") == "block_1_add"
     assert decibels(0.01) == 20 and decibels(0.0) == BEST_DB
+
+
+def _uint8_steps(scores: Any) -> Any:
+    rounded = np.round(scores * 256) / 256
+    return rounded / rounded.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.3, 2.0])
+def test_the_temperature_between_two_models_is_found(temperature: float) -> None:
+    """Also where the second rounds to 256 steps and its logits are a little noisy, as a quantized file's are."""
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 2, (400, 7))
+    first = at_temperature(np.exp(logits), 1.0)
+    noisy = at_temperature(np.exp(logits + rng.normal(0, 0.15, logits.shape)), temperature)
+    assert implied_temperature(first, noisy) == pytest.approx(temperature, rel=0.03)
+    assert implied_temperature(first, _uint8_steps(noisy)) == pytest.approx(temperature, rel=0.05)
+
+
+def test_a_temperature_is_held_against_the_contracts() -> None:
+    from edge_runtime.contract import Calibration
+    from tests.convert.synthetic_run import make_contract
+
+    def contract(temperature: float) -> Any:
+        return make_contract(calibration=Calibration("temperature", temperature))
+
+    first = np.random.default_rng(4).dirichlet([0.5, 0.5, 0.5], 200)
+    refitted = at_temperature(first, 1.1)
+    assert temperature_problems(contract(1.5), contract(1.65), (first, refitted)) == []
+    assert temperature_problems(contract(1.5), contract(1.5), (first, refitted)) == []
+    sharper = at_temperature(first, 0.5)
+    (said,) = temperature_problems(contract(1.5), contract(1.5), (first, sharper))
+    assert "scores are those of a temperature of 0.75" in said
+    (said,) = temperature_problems(contract(1.5), contract(3.0), (first, at_temperature(first, 2.0)))
+    assert "its contract's temperature is 3" in said
+    # Scores of 0 and 1 do not tell any temperature.
+    certain = np.eye(3)[np.arange(30) % 3]
+    assert temperature_problems(contract(1.5), contract(1.5), (certain, certain)) == []

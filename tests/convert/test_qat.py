@@ -99,8 +99,8 @@ def test_layers_that_tfmot_cannot_quantize_are_refused() -> None:
 
 
 def _arguments(run: Path, out: Path) -> list[str]:
-    options = ["--recipe", "int8_qat", "--epochs", str(EPOCHS), "--learning-rate", "1e-3", "--out", str(out)]
-    return [str(run), *options]
+    options = ["--recipe", "int8_qat", "--epochs", str(EPOCHS), "--patience", str(EPOCHS)]
+    return [str(run), *options, "--learning-rate", "1e-3", "--out", str(out)]
 
 
 def _saved_step(state: Path) -> int:
@@ -217,3 +217,88 @@ def test_the_teacher_is_listened_to() -> None:
         moved = [not np.array_equal(a, b) for a, b in zip(without, listening, strict=True)]
         assert sum(moved) == 17
     assert not np.allclose(answers[0][-1], answers[1][-1], atol=1e-5)
+
+
+# ------------------------------------------------------------------- when it ends
+
+
+def _stream(pixels_u8: np.ndarray) -> Any:
+    from convert.training_stream import TrainingStream
+
+    count = len(pixels_u8)
+    return TrainingStream(
+        pixels_u8, np.arange(count) % 3, 128.0, 128.0, 8, np.full(count, 1 / count), seed=0, soft_labels=None
+    )
+
+
+@pytest.mark.parametrize(
+    ("agreements", "epochs", "best"),
+    [
+        # Two epochs in a row without a better file: the fourth is not asked.
+        ((0.6, 0.8, 0.7, 0.7, 1.0), 3, 1),
+        ((0.9, 0.8, 0.8, 1.0), 2, 0),
+        ((0.5, 0.6, 0.7, 0.8, 0.9), 4, 4),
+    ],
+)
+def test_what_the_file_answers_ends_it(
+    agreements: tuple[float, ...], epochs: int, best: int, tmp_path: Path
+) -> None:
+    """The file's agreement is made up here: if Keras were asked instead, the best epoch would be another."""
+    from convert import qat
+    from convert.recipes import QatSettings
+
+    pixels_u8 = np.random.default_rng(0).integers(60, 200, (16, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
+    float_probs = np.tile([0.6, 0.3, 0.1], (10, 1))
+    seen: list[list[np.ndarray]] = []
+
+    def file_probs(model: Any) -> np.ndarray:
+        probs = np.tile([0.1, 0.3, 0.6], (10, 1))
+        agreeing = round(10 * agreements[len(seen)])
+        probs[:agreeing] = float_probs[:agreeing]
+        seen.append(model.get_weights())
+        return probs
+
+    def tune() -> tuple[Any, dict[str, Any]]:
+        validation = qat.Validation(np.zeros(10, np.int64), float_probs, file_probs)
+        settings = QatSettings(epochs=4, patience=2, batch=8, learning_rate=1e-3)
+        float_model, stream = make_model(), _stream(pixels_u8)
+        return qat.fine_tune(
+            float_model, make_contract(), settings, stream, pixels_u8, validation, tmp_path / "state"
+        )
+
+    model, report = tune()
+    assert [row["agreement"] for row in report["history"]] == list(agreements[: epochs + 1])
+    assert report["best_epoch"] == best and report["steps"] == 2 * epochs
+    kept = model.get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(kept, seen[best], strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(kept, seen[best - 1], strict=True))
+    # A finished one is neither done nor asked again.
+    assert tune()[1] == report and len(seen) == epochs + 1
+
+
+def test_the_labels_alone_can_be_learnt() -> None:
+    """Without distillation the float model must not reach the loss."""
+    import tensorflow as tf
+
+    from convert.fake_quant import quantize, trained_variables
+    from convert.qat import train_step
+    from convert.recipes import QatSettings
+
+    pixels_u8 = np.random.default_rng(0).integers(60, 200, (16, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
+    model = quantize(make_model(), make_contract(), pixels_u8)
+    batch, start = _stream(pixels_u8).batch_at(0), model.get_weights()
+
+    def loss(teacher: Any, **weights: float) -> float:
+        import tf_keras
+
+        # A step moves the activations' ranges.
+        model.set_weights(start)
+        optimizer = tf_keras.optimizers.SGD(0.0)
+        step = train_step(model, teacher, optimizer, trained_variables(model), QatSettings(**weights), None)  # type: ignore[arg-type]
+        labels = tf.constant(batch.labels)
+        return float(step(tf.constant(batch.views), labels, labels))
+
+    teachers = make_model(), make_model(seed=8)
+    alone = [loss(teacher, distillation_weight=0.0, hard_label_weight=1.0) for teacher in teachers]
+    assert alone[0] == alone[1] > 0.1
+    assert loss(teachers[0]) != pytest.approx(loss(teachers[1]), rel=0.01)
