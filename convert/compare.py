@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from convert.answers import Answer, Workers
 from convert.command import EXIT_INTERRUPTED, positive, run_command
@@ -24,6 +25,9 @@ from convert.photo_list import PhotoList, draw_photos, read_photo_list
 from convert.run_directory import Photo
 from edge_runtime.errors import EXIT_OK, DataInvalid, ModelMismatch, UsageError
 from edge_runtime.model_file import ModelFile, open_model
+
+if TYPE_CHECKING:
+    from convert.layers import LayerReports
 
 EXIT_DOUBTFUL = 1
 REPORT_NAME, PAGE_NAME = "report.json", "report.html"
@@ -45,6 +49,8 @@ class Measured:
     answering_seconds: float = 0.0
     workers: int = 1
     interrupted: bool = False
+    layer_reports: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """By place of the model that is compared with the first one; see convert/layers.py."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,17 +67,24 @@ def _compare(arguments: argparse.Namespace) -> int:
     listed = read_photo_list(arguments.data, codes, root=arguments.photos, split=arguments.split)
     drawn = draw_photos(listed.photos, arguments.limit, arguments.seed)
     _require_out(arguments.out)
-    measured = measure(arguments.models, drawn, workers=arguments.workers)
+    measured = measure(models, drawn, workers=arguments.workers, with_layers=not arguments.no_layers)
     return _report(arguments, models, listed, measured, started)
 
 
-def measure(models: Sequence[Path], photos: Sequence[Photo], *, workers: int | None = None) -> Measured:
+def measure(
+    models: Sequence[ModelFile],
+    photos: Sequence[Photo],
+    *,
+    workers: int | None = None,
+    with_layers: bool = False,
+) -> Measured:
     """Asks every model every photo, in as many processes as there are cores.
 
     Args:
-        models: Paths of .tflite files that open.
+        models: The first is the reference.
         photos: In the order in which they are asked.
         workers: Processes.
+        with_layers: Whether the layers are compared too, beside the answering.
 
     Returns:
         What was answered; everything, unless Ctrl-C came.
@@ -79,25 +92,38 @@ def measure(models: Sequence[Path], photos: Sequence[Photo], *, workers: int | N
     Raises:
         InterpreterBroken: A process died.
     """
+    measured = Measured(tuple(photos))
+    with Workers([Path(model.path) for model in models], workers) as pool:
+        # Beside the workers' own start: numpy takes a while to import, and they need none of it.
+        from convert.layers import LayerReports
+
+        measured.workers = pool.count
+        layer_reports = LayerReports(models if with_layers else ())
+        with _keeping_what_is_there(measured):
+            _answer(pool, measured, layer_reports)
+            measured.layer_reports = layer_reports.results()
+            if measured.answers:
+                # Last: nothing else may run beside it.
+                measured.bench_ms = pool.bench(photos[min(measured.answers)].path, BENCH_RUNS)
+        layer_reports.close()
+    return measured
+
+
+def _answer(pool: Workers, measured: Measured, layer_reports: LayerReports) -> None:
     from tqdm import tqdm
 
-    measured = Measured(tuple(photos))
-    with Workers(models, workers) as pool:
-        measured.workers = pool.count
-        start = time.monotonic()
-        answering = pool.answer([photo.path for photo in photos])
-        with _keeping_what_is_there(measured):
-            for answer in tqdm(answering, total=len(photos), desc="photos", unit="photo", mininterval=0.5):
-                if answer.problem:
-                    measured.failures[photos[answer.index].photo_id] = answer.problem
-                else:
-                    measured.answers[answer.index] = answer
+    photos, start = measured.photos, time.monotonic()
+    answering = pool.answer([photo.path for photo in photos])
+    try:
+        for answer in tqdm(answering, total=len(photos), desc="photos", unit="photo", mininterval=0.5):
+            photo = photos[answer.index]
+            if answer.problem:
+                measured.failures[photo.photo_id] = answer.problem
+            else:
+                measured.answers[answer.index] = answer
+                layer_reports.offer(photo.path)
+    finally:
         measured.answering_seconds = time.monotonic() - start
-        if measured.answers and not measured.interrupted:
-            some = photos[min(measured.answers)]
-            with _keeping_what_is_there(measured):
-                measured.bench_ms = pool.bench(some.path, BENCH_RUNS)
-    return measured
 
 
 @contextmanager
@@ -150,12 +176,12 @@ def _report(
             expected=f"photos in {listed.root}",
             fix="name their folder with --photos DIR",
         )
-    # Late: scikit-learn's import takes seconds, and the workers need none of it.
+    # Late: what was started while the photos were answered has imported most of it already.
     from convert.compare_page import make_page
     from convert.comparison import build_report
     from convert.summary import terminal_summary
 
-    report = build_report(models, listed, measured, layer_photos=0 if arguments.no_layers else None)
+    report = build_report(models, listed, measured)
     report["timing"]["total_seconds"] = round(time.monotonic() - started, 2)
     page = make_page(report, models[0].contract, measured.photos, thumbnails=not arguments.no_photos)
     arguments.out.mkdir(exist_ok=True)

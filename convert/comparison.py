@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convert import honesty, layers, paired
+from convert import honesty, paired
 from convert.files import report_path
 from convert.paired import Truth
 from convert.photo_list import PhotoList
 from convert.run_directory import read_object
-from convert.tflite_file import TfliteFile, read_tflite
+from convert.tflite_file import parse_tflite
 from edge_runtime.errors import EdgeError
 from edge_runtime.model_file import ModelFile
 from train.metrics import FloatArray
@@ -27,16 +27,13 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-def build_report(
-    models: Sequence[ModelFile], listed: PhotoList, measured: Measured, *, layer_photos: int | None = None
-) -> dict[str, Any]:
+def build_report(models: Sequence[ModelFile], listed: PhotoList, measured: Measured) -> dict[str, Any]:
     """The content of report.json.
 
     Args:
         models: The first is the reference.
         listed: Where the photos come from.
         measured: What the models answered; at least one photo.
-        layer_photos: How many photos the layers are compared on; 0 for none.
     """
     answered = sorted(measured.answers)
     photos = [measured.photos[i] for i in answered]
@@ -44,10 +41,7 @@ def build_report(
     truth = Truth.of(photos, codes)
     scores = [_scores(k, model, codes, measured, answered) for k, model in enumerate(models)]
     names = distinct_names([Path(model.path) for model in models])
-    files = [read_tflite(Path(model.path)) for model in models]
-    described = [
-        _describe(k, models, files[k], names[k], measured, truth, scores[k]) for k in range(len(models))
-    ]
+    described = [_describe(k, models, names[k], measured, truth, scores[k]) for k in range(len(models))]
     pairs = []
     for k in range(1, len(models)):
         pair = paired.paired(truth, scores[0], scores[k])
@@ -61,9 +55,8 @@ def build_report(
         if described[k]["caught"] or described[0]["caught"]:
             blamed = names[k] if described[k]["caught"] else names[0]
             pair["verdict"] = f"{blamed} is not what it says it is: do not ship it. {pair['verdict']}"
-        if layer_photos != 0 and pair["same_run"] and not measured.interrupted:
-            some = [photo.path for photo in photos[: layer_photos or layers.PHOTOS]]
-            pair["layers"] = layers.layer_report(files[0], files[k], some)
+        if k in measured.layer_reports:
+            pair["layers"] = measured.layer_reports[k]
         pairs.append(pair)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -118,13 +111,13 @@ def _scores(
 def _describe(
     k: int,
     models: Sequence[ModelFile],
-    file: TfliteFile,
     name: str,
     measured: Measured,
     truth: Truth,
     scores: FloatArray,
 ) -> dict[str, Any]:
     model, contract = models[k], models[k].contract
+    file = parse_tflite(Path(model.path), model.data)
     caught = honesty.golden_problems(model)
     differences = honesty.contract_differences(models[0].contract, contract) if k else []
     if differences and honesty.same_network(models[0].contract, contract):

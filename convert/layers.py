@@ -12,13 +12,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convert.tflite_file import Operator, TfliteFile
+from convert.tflite_file import Operator, TfliteFile, parse_tflite
+from edge_runtime.model_file import ModelFile
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = 12
@@ -90,15 +92,10 @@ def layer_report(first: TfliteFile, second: TfliteFile, photos: Sequence[Path]) 
         "pairs": [[pair.first.outputs[0], pair.second.outputs[0]] for pair in pairs],
         "photos": [str(path) for path in photos],
     }
+    models = [str(file.path.resolve()) for file in (first, second)]
     try:
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "convert.layer_probe",
-                str(first.path.resolve()),
-                str(second.path.resolve()),
-            ],
+            [sys.executable, "-m", "convert.layer_probe", *models],
             cwd=ROOT,
             input=json.dumps(question),
             capture_output=True,
@@ -112,6 +109,46 @@ def layer_report(first: TfliteFile, second: TfliteFile, photos: Sequence[Path]) 
         said = done.stderr.strip().splitlines()
         return {"problem": said[-1] if said else f"exit status {done.returncode}", "rows": []}
     return {"photos": len(photos), **rows_of(pairs, json.loads(done.stdout))}
+
+
+class LayerReports:
+    """Layer reports of models against the first, made by one more process at a time while the photos are answered.
+
+    Made afterwards they would keep one core waiting. Not of files from different runs, which are different networks.
+
+    Args:
+        models: The first is the reference.
+    """
+
+    def __init__(self, models: Sequence[ModelFile]) -> None:
+        self._files = [parse_tflite(Path(model.path), model.data) for model in models]
+        runs = [model.contract.provenance.run_id for model in models]
+        self._others = [k for k in range(1, len(models)) if runs[k] == runs[0]]
+        self._photos: list[Path] = []
+        self._pool = ThreadPoolExecutor(1)
+        self._asked: dict[int, Future[dict[str, Any]]] = {}
+
+    def offer(self, photo: Path) -> None:
+        """A photo that can be read; the first PHOTOS of them are taken."""
+        if len(self._photos) < PHOTOS:
+            self._photos.append(photo)
+            if len(self._photos) == PHOTOS:
+                self._ask()
+
+    def results(self) -> dict[int, dict[str, Any]]:
+        """Waits for the reports; by the model's place."""
+        if not self._asked and self._photos:
+            self._ask()
+        return {k: future.result() for k, future in self._asked.items()}
+
+    def close(self) -> None:
+        """Begins no further report."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self) -> None:
+        for k in self._others:
+            files = self._files[0], self._files[k]
+            self._asked[k] = self._pool.submit(layer_report, *files, tuple(self._photos))
 
 
 def rows_of(pairs: Sequence[Pair], sums: dict[str, list[float]]) -> dict[str, Any]:

@@ -7,14 +7,13 @@ directions are alike. A difference is the second model's figure minus the first'
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment, minimize_scalar
-from scipy.stats import binomtest
 
 from convert.run_directory import SUBGROUP_COLUMNS, Photo
 from train.metrics import (
@@ -41,6 +40,7 @@ HISTOGRAM_EDGES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 RELIABILITY_BINS = 10
 # Within which the temperature between two models is looked for.
 TEMPERATURE_RATIOS = (0.05, 20.0)
+TEMPERATURE_PRECISION = 1e-4
 LEAST_PROBABILITY = 1e-30
 
 
@@ -152,7 +152,7 @@ def paired(truth: Truth, first: FloatArray, second: FloatArray) -> dict[str, Any
         "for_the_worse": worse,
         "for_the_better": better,
         "wrong_both_times": int((changed & ~right & ~right_after).sum()),
-        "mcnemar_p": float(binomtest(worse, worse + better).pvalue) if worse + better else 1.0,
+        "mcnemar_p": mcnemar_p(worse, better),
         "mean_score_change": float(largest.mean()),
         "largest_score_change": {
             "value": float(largest[photo]),
@@ -166,6 +166,16 @@ def paired(truth: Truth, first: FloatArray, second: FloatArray) -> dict[str, Any
     }
 
 
+def mcnemar_p(worse: int, better: int) -> float:
+    """Two-sided exact p of McNemar's test: both directions alike, each change a toss of a coin.
+
+    Not `scipy.stats.binomtest`, which says the same: importing scipy.stats takes longer than 100 photos.
+    """
+    changes = worse + better
+    as_uneven = sum(math.comb(changes, k) for k in range(min(worse, better) + 1))
+    return min(1.0, 2 * as_uneven / 2**changes)
+
+
 def implied_temperature(first: FloatArray, second: FloatArray) -> float:
     """The temperature that brings the first model's scores nearest to the second's; 1 for models of one sharpness.
 
@@ -174,13 +184,15 @@ def implied_temperature(first: FloatArray, second: FloatArray) -> float:
         second: [n, labels], the same labels in the same order.
     """
     logits = np.log(np.maximum(first, LEAST_PROBABILITY))
-
-    def distance(log_temperature: float) -> float:
-        log_scores = np.log(np.maximum(softmax(logits, float(np.exp(log_temperature))), LEAST_PROBABILITY))
-        return float(-(second * log_scores).sum(axis=1).mean())
-
-    found = minimize_scalar(distance, bounds=tuple(np.log(TEMPERATURE_RATIOS)), method="bounded")
-    return float(np.exp(found.x))
+    wanted = float((second * logits).sum(axis=1).mean())
+    # The cross-entropy is convex in the inverse temperature; its slope is what the logits are worth on average under
+    # the scores at that temperature, less `wanted`, and grows: halving the interval finds where it is 0.
+    low, high = (np.log(1 / ratio) for ratio in reversed(TEMPERATURE_RATIOS))
+    while high - low > TEMPERATURE_PRECISION:
+        middle = (low + high) / 2
+        found = float((softmax(logits, float(np.exp(-middle))) * logits).sum(axis=1).mean())
+        low, high = (middle, high) if found < wanted else (low, middle)
+    return float(np.exp(-(low + high) / 2))
 
 
 def at_temperature(scores: FloatArray, temperature: float) -> FloatArray:
@@ -299,10 +311,15 @@ def exchanged_labels(first: FloatArray, second: FloatArray) -> dict[int, int]:
     classes = first.shape[1]
     together = np.zeros((classes, classes))
     np.add.at(together, (second.argmax(axis=1), first.argmax(axis=1)), 1)
-    rows, columns = linear_sum_assignment(-together)
-    gained = together[rows, columns].sum() - np.trace(together)
     # A tenth of the photos is far beyond what two honest models of the same labels gain by any assignment.
-    if gained < max(0.1 * len(first), 3):
+    least = max(0.1 * len(first), 3)
+    if together.max(axis=1).sum() - np.trace(together) < least:
+        return {}
+    # Late: scipy.optimize takes as long to import as 50 photos to answer, and honest models do not come here.
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(-together)
+    if together[rows, columns].sum() - np.trace(together) < least:
         return {}
     return {int(i): int(j) for i, j in zip(rows, columns, strict=True) if i != j and together[i, j] > 0}
 

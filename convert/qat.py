@@ -221,7 +221,7 @@ def _end_epoch(
 
 def _is_over(progress: Progress, settings: QatSettings) -> bool:
     """Whether the last epochs brought no better file; a resumed fine-tuning that was over stays so."""
-    return progress.history[-1]["epoch"] - progress.best_epoch >= settings.patience
+    return int(progress.history[-1]["epoch"]) - progress.best_epoch >= settings.patience
 
 
 def _csv(history: Sequence[dict[str, Any]]) -> str:

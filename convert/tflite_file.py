@@ -155,6 +155,11 @@ def read_tflite(path: Path) -> TfliteFile:
             f"{path}: the model cannot be read", found=error.strerror or str(error), expected="a .tflite file",
             fix="check the path",
         ) from error  # fmt: skip
+    return parse_tflite(path, data)
+
+
+def parse_tflite(path: Path, data: bytes) -> TfliteFile:
+    """As `read_tflite`, of a file that has been read: `data` is all of it."""
     contract, problem = None, ""
     try:
         # Walks the whole structure before it looks for the contract.

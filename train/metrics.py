@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import confusion_matrix, roc_auc_score
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -283,6 +282,9 @@ def summarize(
         Plain numbers, lists and dicts; a figure that cannot be computed is None. `intervals` repeats the names of the
         figures, each with [low, high] at 95 %.
     """
+    # Late: scikit-learn takes a second and a half to import, and `convert.compare` asks for none of this.
+    from sklearn.metrics import confusion_matrix
+
     classes = len(codes)
     y_pred = probs.argmax(axis=1).astype(np.int64)
     draws = GroupDraws.draw(groups, repeats=repeats, seed=seed)
@@ -349,6 +351,8 @@ def area_under_roc(positive: npt.NDArray[np.bool_], score: FloatArray) -> float 
     """Area under the ROC curve of [n] sides and scores; None when one side is empty."""
     if positive.all() or not positive.any():
         return None
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(positive, score))
 
 

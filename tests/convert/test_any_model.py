@@ -139,6 +139,45 @@ def test_a_saved_model_of_a_fixed_batch_is_refused(photos: Path, tmp_path: Path,
     assert "batch free or 1" in _refused(tmp_path / "saved", photos, tmp_path, capsys)
 
 
+def test_a_tflite_of_a_free_batch_is_shown_and_refused(photos: Path, tmp_path: Path, capsys: Any) -> None:
+    """`python -m convert.inspect` says what is free; `convert.compare`, as a device does, does not take it."""
+    import tensorflow as tf
+    import tf_keras
+
+    from convert import compare, inspect
+    from convert.embed import embed_entries
+
+    contract = ModelContract.from_json((photos / "contract.json").read_text())
+    free = tmp_path / "free.tflite"
+    tflite = tf.lite.TFLiteConverter.from_keras_model(_network(tf_keras, HEADS["softmax"])).convert()
+    free.write_bytes(embed_entries(tflite, contract, {}))
+    assert inspect.main([str(free)]) == 0
+    shown = capsys.readouterr().out
+    assert f"float32 [-1, {SIZE_PX}, {SIZE_PX}, 3]" in shown
+    assert "they want [1, height, width, 3]" in shown
+    out = tmp_path / "out"
+    arguments = [str(free), str(free), "--data", str(photos / "manifest.csv"), "--out", str(out)]
+    assert compare.main(arguments) == 3
+    said = capsys.readouterr().err
+    assert f"input shape [-1, {SIZE_PX}, {SIZE_PX}, 3]" in said and "what to do: " in said
+    assert not out.exists()
+
+
+def test_a_saved_model_of_a_free_batch_gets_a_batch_of_one(photos: Path, tmp_path: Path) -> None:
+    import tensorflow as tf
+    import tf_keras
+
+    from convert.tflite_file import read_tflite
+
+    tf.saved_model.save(_network(tf_keras, HEADS["linear"]), str(tmp_path / "saved"))
+    out = tmp_path / "m.tflite"
+    assert _convert(tmp_path / "saved", photos, out, "float32") == 0
+    file = read_tflite(out)
+    assert [list(file.tensors[i].signature) for i in (*file.inputs, *file.outputs)] == [
+        [1, SIZE_PX, SIZE_PX, 3], [1, 3],
+    ]  # fmt: skip
+
+
 def test_a_keras_3_file_is_refused_by_name(photos: Path, tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "three.keras"
     with zipfile.ZipFile(path, "w") as archive:

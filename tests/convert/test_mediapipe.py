@@ -1,9 +1,10 @@
 """The file opens, unchanged, in MediaPipe Tasks' ImageClassifier and answers there as it does here.
 
-MediaPipe pins packages that TensorFlow Model Optimization cannot live with, so it has an environment of its own:
+MediaPipe pins packages that TensorFlow Model Optimization cannot live with, so it has an environment of its own, which
+`make mediapipe` installs from locks/mediapipe.txt before it runs this file. With another model:
 
-    python -m venv build/mediapipe && build/mediapipe/bin/pip install mediapipe pillow
-    DERMEDGE_MEDIAPIPE_PYTHON=build/mediapipe/bin/python pytest tests/convert/test_mediapipe.py
+    DERMEDGE_MEDIAPIPE_PYTHON=build/venv-mediapipe/bin/python DERMEDGE_MEDIAPIPE_MODEL=mine.tflite \
+      pytest tests/convert/test_mediapipe.py
 
 MediaPipe stretches the whole frame and resizes by its own filter, so the promise is about square photos; at the
 model's own size no filter comes between, and scores differ by kernels only.
@@ -25,7 +26,7 @@ from convert.golden import draw_picture
 from convert.run_directory import Photo
 from edge_runtime.model_file import bundled_model_path, open_model
 
-VARIABLE = "DERMEDGE_MEDIAPIPE_PYTHON"
+VARIABLE, MODEL_VARIABLE = "DERMEDGE_MEDIAPIPE_PYTHON", "DERMEDGE_MEDIAPIPE_MODEL"
 PHOTOS = 100
 LEAST_SAME_LABEL = 99
 # Two steps of the uint8 softmax: XNNPACK of another version rounds otherwise.
@@ -70,7 +71,7 @@ def test_mediapipe_answers_as_the_runtime_does(tmp_path: Path) -> None:
         pytest.skip(
             f"MediaPipe was NOT checked: {VARIABLE} names no Python that has it; see this file's head"
         )
-    model = bundled_model_path()
+    model = Path(os.environ.get(MODEL_VARIABLE) or bundled_model_path())
     contract = open_model(model).contract
     codes = [label.code for label in contract.labels]
     paths = square_photos(tmp_path / "photos", contract.input.height_px)
@@ -84,7 +85,7 @@ def test_mediapipe_answers_as_the_runtime_does(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     theirs = np.array([[row[code] for code in codes] for row in json.loads(done.stdout)])
     photos = [Photo(path.name, path, 0, path.name, "", "", "", "") for path in paths]
-    measured = measure([model], photos, workers=1)
+    measured = measure([open_model(model)], photos, workers=1)
     ours = np.array([measured.answers[i].scores[0] for i in range(len(paths))])
     same = int((theirs.argmax(axis=1) == ours.argmax(axis=1)).sum())
     assert same >= LEAST_SAME_LABEL, f"{same} of {len(paths)} the same label"

@@ -19,6 +19,7 @@ from convert.paired import (
     exchanged_labels,
     figures,
     implied_temperature,
+    mcnemar_p,
     paired,
     verdict,
 )
@@ -185,3 +186,11 @@ def test_a_temperature_is_held_against_the_contracts() -> None:
     # Scores of 0 and 1 do not tell any temperature.
     certain = np.eye(3)[np.arange(30) % 3]
     assert temperature_problems(contract(1.5), contract(1.5), (certain, certain)) == []
+
+
+def test_mcnemar_is_the_exact_binomial_test() -> None:
+    from scipy.stats import binomtest
+
+    for worse, better in ((0, 0), (3, 3), (0, 7), (12, 5), (40, 22)):
+        expected = binomtest(worse, worse + better).pvalue if worse + better else 1.0
+        assert mcnemar_p(worse, better) == pytest.approx(expected, rel=1e-9)

@@ -1,0 +1,141 @@
+"""What `convert.compare` costs beside the bare inference of its two models, on the same photos.
+
+    python -m tests.benchmarks.compare_cost FIRST.tflite SECOND.tflite --data RUN [--photos N] [--runs N]
+
+Each run is a pair that takes turns: the whole command (start, decoding, layers, figures, page), and the bare inference:
+as many processes as there are cores, one interpreter thread each, that share the same photos. Each of them opens both
+models and decodes its photos first; then all start together and do nothing but invoke, both models on every photo.
+The time of the slowest one is the bare inference time. Beside it stands the time of decoding and invoking together,
+below which nothing can be that starts from photos. Processor time is told too: on a busy machine, where processes wait
+for each other, it is the one to compare. Prints medians over the runs; no test asks for a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.benchmarks.cold_start import ROOT, environment, run_once
+
+# Says READY when its photos are decoded, begins at a line on stdin, prints the seconds of both parts.
+BARE = """\
+import json, sys, time
+from edge_runtime.engines import open_engine
+from edge_runtime.model_file import open_model
+from edge_runtime.preprocess import fit_pixels, input_tensor
+models = [open_model(path) for path in sys.argv[1:]]
+engines = [open_engine(model.data, threads=1) for model in models]
+photos = json.loads(sys.stdin.readline())
+def decode(path):
+    data = open(path, "rb").read()
+    return fit_pixels(data, models[0].contract)
+def fill(pixels_u8, k):
+    return input_tensor(pixels_u8, models[k].contract, engines[k].input)
+def laps():
+    return time.perf_counter(), time.process_time()
+def since(start):
+    return [now - then for now, then in zip(laps(), start)]
+print("READY", flush=True)
+sys.stdin.readline()
+start = laps()
+pixels = [decode(path) for path in photos]
+decoding = since(start)
+for k, engine in enumerate(engines):
+    engine.run(fill(pixels[0], k))
+print("DECODED", flush=True)
+sys.stdin.readline()
+invoking = [0.0, 0.0]
+for one in pixels:
+    tensors = [fill(one, k) for k in range(2)]
+    start = laps()
+    for engine, tensor in zip(engines, tensors):
+        engine.run(tensor)
+    invoking = [total + lap for total, lap in zip(invoking, since(start))]
+print(json.dumps([decoding, invoking]), flush=True)
+"""
+
+
+def bare_seconds(models: Sequence[str], photos: Sequence[Path], processes: int) -> dict[str, float]:
+    """Wall time of the slowest process and processor time of all, of invoking alone and of decoding with it."""
+    started = []
+    for part in range(processes):
+        process = subprocess.Popen(
+            [sys.executable, "-c", BARE, *models],
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        _say(process, json.dumps([str(photo) for photo in photos[part::processes]]))
+        started.append(process)
+    for expected in ("READY", "DECODED"):
+        if any(_hear(process) != expected for process in started):
+            raise SystemExit("a process of the bare inference failed")
+        for process in started:
+            _say(process, "go")
+    rows = [json.loads(_hear(process)) for process in started]
+    for process in started:
+        process.communicate()
+    return {
+        "bare_wall": max(invoking[0] for _, invoking in rows),
+        "decoded_wall": max(decoding[0] + invoking[0] for decoding, invoking in rows),
+        "bare_cpu": sum(invoking[1] for _, invoking in rows),
+        "decoded_cpu": sum(decoding[1] + invoking[1] for decoding, invoking in rows),
+    }
+
+
+def _say(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def _hear(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the comparison of the comparison."""
+    parser = argparse.ArgumentParser(description="Cost of convert.compare.", allow_abbrev=False)
+    parser.add_argument("models", nargs=2, metavar="MODEL")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--photos", type=int, default=2000)
+    parser.add_argument("--runs", type=int, default=3)
+    arguments = parser.parse_args(argv)
+    from convert.photo_list import draw_photos, read_photo_list
+    from edge_runtime.model_file import open_model
+
+    models = [str(Path(model).resolve()) for model in arguments.models]
+    codes = [label.code for label in open_model(models[0]).contract.labels]
+    listed = read_photo_list(arguments.data, codes)
+    photos = [photo.path for photo in draw_photos(listed.photos, arguments.photos, 0)]
+    cores = len(os.sched_getaffinity(0))
+    rows: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "convert.compare", *models, "--data", str(arguments.data)]
+        command += ["--limit", str(len(photos)), "--out", f"{folder}/out"]
+        for _ in range(arguments.runs):
+            wall_s, _, cpu_s = run_once(command)
+            rows.append({"wall": wall_s, "cpu": cpu_s, **bare_seconds(models, photos, cores)})
+    print(f"  {len(photos)} photos, {cores} processes, load {os.getloadavg()[0]:.1f}")
+    for kind, title in (("wall", "wall time"), ("cpu", "processor time")):
+        median = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+        print(f"  {title}: convert.compare {median[kind]:.1f} s")
+        for bare, said in (("bare", "bare inference"), ("decoded", "decoding and inference")):
+            ratio = statistics.median(row[kind] / row[f"{bare}_{kind}"] for row in rows)
+            print(f"    {said:<24} {median[f'{bare}_{kind}']:8.1f} s, ratio {ratio:.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
