@@ -21,9 +21,11 @@ WHEEL_VENV := build/venv-wheel
 PIPELINE := build/pipeline
 PI := build/pi
 VULKAN := build/vulkan
+MEDIAPIPE := build/venv-mediapipe
 
 demo_ready := $(DEMO)/ready
 dev_ready := $(DEV)/ready
+mediapipe_ready := $(MEDIAPIPE)/ready
 PY := $(DEV)/bin/python
 litert_library = $(PY) -c 'from edge_runtime.engines.litert_c import find_library; print(find_library()[0])'
 # Named, or copied into the app, or the bundled one.
@@ -34,7 +36,7 @@ bundled_model = $(PY) -c 'from edge_runtime.model_file import bundled_model_path
 export DERMEDGE_PHOTO := $(value PHOTO)
 export DERMEDGE_MODEL := $(value MODEL)
 
-.PHONY: help demo setup test check pipeline wheel bench fuzz test-pi test-gpu test-android apk test-app lock clean
+.PHONY: help demo setup test mediapipe check pipeline wheel bench fuzz test-pi test-gpu test-android apk test-app lock clean
 
 help: ## This list
 	@echo "usage: make TARGET"
@@ -58,11 +60,14 @@ check: $(dev_ready) ## Linter, formatter, types, architecture
 pipeline: $(dev_ready) ## The whole road on generated photos: draw, train, convert, classify (minutes)
 	rm -rf $(PIPELINE)
 	mkdir -p $(PIPELINE)
-	$(PY) -m train.phantom --out $(PIPELINE)/photos
+	$(PY) -m train.phantom --photos 760 --out $(PIPELINE)/photos
 	$(PY) -m train train/configs/phantom.toml --workdir $(PIPELINE)/run --data $(PIPELINE)/photos
 	$(PY) -m convert $(PIPELINE)/run --recipe int8_qat --out $(PIPELINE)/phantom.tflite
 	$(PY) -m train.phantom --sample $(PIPELINE)/sample.jpg
 	$(DEV)/bin/edge-classify --model $(PIPELINE)/phantom.tflite --json $(PIPELINE)/sample.jpg
+
+mediapipe: $(dev_ready) $(mediapipe_ready) ## MediaPipe Tasks opens the bundled model and answers alike (120 MB to download)
+	DERMEDGE_MEDIAPIPE_PYTHON=$(MEDIAPIPE)/bin/python $(PY) -m pytest tests/convert/test_mediapipe.py $(PYTEST_ARGS)
 
 wheel: $(dev_ready) $(demo_ready) build/sample.jpg ## Build the wheel, check it, install it bare, classify a photo with it
 	rm -rf dist
@@ -109,8 +114,9 @@ test-app: apk ## The app on Android 15's framework in a JVM; its screens, drawn,
 
 lock: ## Resolve pyproject.toml into locks/ again (needs uv)
 	@command -v uv >/dev/null || { echo "error: make lock needs uv; what to do: pip install uv" >&2; exit 1; }
-	$(call resolve,runtime,)
-	$(call resolve,dev,--all-extras)
+	$(call resolve,pyproject.toml,runtime,)
+	$(call resolve,pyproject.toml,dev,--all-extras)
+	$(call resolve,locks/mediapipe.in,mediapipe,)
 
 clean: ## Remove what the targets made: environments, build, dist, caches (not runs/)
 	rm -rf $(DEMO) $(DEV) build dist .pytest_cache .mypy_cache .ruff_cache
@@ -142,6 +148,11 @@ $(VULKAN)/ready: tests/debian.py | $(dev_ready)
 	@echo "fetching a software Vulkan driver into $(VULKAN) (6 MB on disk) ..."
 	$(PY) -m tests.debian $(VULKAN) HOST HOST chromium-common \
 	  $(addprefix usr/lib/chromium/,libvk_swiftshader.so libvulkan.so.1 vk_swiftshader_icd.json)
+	@touch $@
+
+$(mediapipe_ready): locks/mediapipe.txt
+	@echo "installing MediaPipe into $(MEDIAPIPE) ..."
+	$(call fresh_environment,$(MEDIAPIPE),locks/mediapipe.txt)
 	@touch $@
 
 build/sample.jpg: train/phantom.py | $(demo_ready)
@@ -189,8 +200,8 @@ define link_checkout
 @chmod +x $(1)/bin/edge-classify
 endef
 
-# resolve NAME,EXTRAS: one lock for every supported Python and platform, hash by hash. No index address goes in.
+# resolve SOURCE,NAME,EXTRAS: one lock for every supported Python and platform, hash by hash. No index address goes in.
 define resolve
-uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --constraint locks/constraints.txt $(LOCK_ARGS) \
-	  --custom-compile-command "make lock" $(2) --output-file locks/$(1).txt >/dev/null
+uv pip compile $(1) --universal --python-version 3.11 --generate-hashes --quiet --constraint locks/constraints.txt $(LOCK_ARGS) \
+	  --custom-compile-command "make lock" $(3) --output-file locks/$(2).txt >/dev/null
 endef

@@ -123,7 +123,7 @@ def test_images_stand_only_among_fixtures(files: list[PurePosixPath]) -> None:
 
 
 def test_locks_name_no_host_and_pin_every_package_by_hash(repository: Path) -> None:
-    for name in ("runtime.txt", "dev.txt"):
+    for name in ("runtime.txt", "dev.txt", "mediapipe.txt"):
         text = (repository / "locks" / name).read_text(encoding="utf-8")
         assert "://" not in text
         assert not re.search(r"^-", text, re.M), f"locks/{name} has an option line"
