@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 from convert.photo_list import ALL, read_photo_list
-from convert.run_directory import Run
+from convert.run_directory import LooseModel, Run
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid, UsageError
 
@@ -86,10 +86,7 @@ def read_any_model(
         {},
         told,
         listed.photos,
-        model=model,
-        contract_file=contract,
-        manifest_file=manifest,
-        work=work_folder,
+        loose=LooseModel(model, contract, manifest, work_folder),
     )
 
 

@@ -9,6 +9,7 @@ would be left.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,10 @@ from convert.rounding_shift import PHOTOS, absorb_rounding_shift
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConversionRefused
 
-# Passes until every layer has seen inputs that its predecessors' final ranges give. The last one decides and takes all
-# calibration photos; those before it only bring the ranges near, for which every fourth photo is enough.
-RANGE_PASSES = 3
-FIRST_PASSES_STEP = 4
+# Passes until every layer has seen inputs that its predecessors' final ranges give. The very last one decides and takes
+# all calibration photos; those before it only bring the ranges near, for which every fourth photo is enough.
+FIRST_PASSES = 3
+FEWER_STEP = 4
 RANGE_BATCHES = 8
 LEARNED_WEIGHTS = ("kernel:0", "bias:0", "gamma:0", "beta:0")
 
@@ -59,9 +60,10 @@ def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArr
         elif isinstance(inner, tf_keras.layers.Dropout):
             inner.rate = 0.0  # What is learnt is the float model's answer, and that drops nothing
     _set_input_range(model, contract)
-    _set_activation_ranges(model, calibration_u8, contract)
+    fewer = calibration_u8[::FEWER_STEP]
+    _set_activation_ranges(model, [fewer] * FIRST_PASSES, contract)
     absorb_rounding_shift(model, equalized, normalize(_spread_out(calibration_u8), contract))
-    _set_activation_ranges(model, calibration_u8, contract)
+    _set_activation_ranges(model, [fewer, calibration_u8], contract)
     return model
 
 
@@ -93,8 +95,8 @@ def _range_variables(model: Any) -> list[Any]:
     return [v for v in model.non_trainable_variables if v.name.endswith(endings)]
 
 
-def _set_activation_ranges(model: Any, calibration_u8: PixelArray, contract: ModelContract) -> None:
-    """Runs calibration photos and replaces each range by the mean of its batches' ends.
+def _set_activation_ranges(model: Any, passes: Sequence[PixelArray], contract: ModelContract) -> None:
+    """Runs the photos of each pass and replaces each range by the mean of its batches' ends.
 
     tfmot's averages start at a constant s and after n batches hold d**n * s + (1 - d**n) * mean, d = 0.999; the mean is
     solved from that.
@@ -102,8 +104,7 @@ def _set_activation_ranges(model: Any, calibration_u8: PixelArray, contract: Mod
     decayed = 0.999**RANGE_BATCHES
     variables = _range_variables(model)
     forward = tf.function(lambda x: model(x, training=True), reduce_retracing=True)
-    for number in range(RANGE_PASSES):
-        photos = calibration_u8 if number == RANGE_PASSES - 1 else calibration_u8[::FIRST_PASSES_STEP]
+    for photos in passes:
         batches = np.array_split(photos, min(RANGE_BATCHES, len(photos)))
         start = [variable.numpy() for variable in variables]
         for i in range(RANGE_BATCHES):

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.engines import open_engine, raw_values
-from edge_runtime.errors import EXIT_OK, EXIT_USAGE, EdgeError
+from edge_runtime.errors import EXIT_OK, EXIT_USAGE, ConversionRefused, EdgeError
 
 ENGINE_SETS = ("litert-c", "litert", "tflite-runtime")
 # Kernel sets of LiteRT's Interpreter that `edge_runtime` never asks for.
 RESOLVER_SETS = ("BUILTIN_WITHOUT_DEFAULT_DELEGATES", "BUILTIN_REF")
 KERNEL_SETS = (*ENGINE_SETS, *RESOLVER_SETS)
-PROBE_SECONDS = 120
+# Reference kernels need seconds a picture, on a busy machine minutes.
+PROBE_SECONDS = 1200
 ROOT = Path(__file__).parents[1]
 
 
@@ -40,6 +41,10 @@ def probe(
 
     Returns:
         The full name (library, version, kernels) and the raw outputs; or why it could not run, and None.
+
+    Raises:
+        ConversionRefused: It is here, but did not answer in time: without it other pictures would be chosen, and the
+            same run would not give the same bytes.
     """
     with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
         file.write(tflite)
@@ -53,8 +58,13 @@ def probe(
                 timeout=PROBE_SECONDS,
                 check=False,
             )
-        except subprocess.TimeoutExpired:
-            return f"no answer within {PROBE_SECONDS} s", None
+        except subprocess.TimeoutExpired as error:
+            raise ConversionRefused(
+                f"{kernel_set} kernels did not answer the golden pictures",
+                found=f"no answer within {PROBE_SECONDS} s",
+                expected="an answer, or that they are not installed",
+                fix="convert again when the machine is less busy",
+            ) from error
     if done.returncode != 0:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         return lines[-1] if done.returncode > 0 and lines else f"died of signal {-done.returncode}", None

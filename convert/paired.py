@@ -173,7 +173,7 @@ def mcnemar_p(worse: int, better: int) -> float:
     """
     changes = worse + better
     as_uneven = sum(math.comb(changes, k) for k in range(min(worse, better) + 1))
-    return min(1.0, 2 * as_uneven / 2**changes)
+    return float(min(1.0, 2 * as_uneven / 2**changes))
 
 
 def implied_temperature(first: FloatArray, second: FloatArray) -> float:

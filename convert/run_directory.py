@@ -63,6 +63,17 @@ class Photo:
 
 
 @dataclass(frozen=True)
+class LooseModel:
+    """Paths of a model that is no run directory; see convert/any_model.py."""
+
+    model: Path
+    """A Keras file, or the folder of a SavedModel."""
+    contract: Path
+    manifest: Path
+    work_folder: Path
+
+
+@dataclass(frozen=True)
 class Run:
     """A checked run directory."""
 
@@ -73,36 +84,33 @@ class Run:
     """config.json, empty if there is none."""
     contract: ModelContract
     photos: tuple[Photo, ...]
-    model: Path | None = None
-    """Of a model that is no run directory, as the next three; see convert/any_model.py."""
-    contract_file: Path | None = None
-    manifest_file: Path | None = None
-    work: Path | None = None
+    loose: LooseModel | None = None
+    """Where things are of a model that is no run directory."""
 
     @property
     def foreign(self) -> bool:
         """Whether this is no run directory but a model of its own."""
-        return self.model is not None
+        return self.loose is not None
 
     @property
     def model_path(self) -> Path:
         """The float model: a Keras file, or the folder of a SavedModel."""
-        return self.model or self.folder / "model.keras"
+        return self.loose.model if self.loose else self.folder / "model.keras"
 
     @property
     def contract_path(self) -> Path:
         """The contract as JSON."""
-        return self.contract_file or self.folder / "contract.json"
+        return self.loose.contract if self.loose else self.folder / "contract.json"
 
     @property
     def manifest_path(self) -> Path:
         """The table of photos."""
-        return self.manifest_file or self.folder / "manifest.csv"
+        return self.loose.manifest if self.loose else self.folder / "manifest.csv"
 
     @property
     def work_folder(self) -> Path:
         """Where conversion keeps pixels and QAT checkpoints; can be deleted at any time."""
-        return self.work or self.folder / "convert"
+        return self.loose.work_folder if self.loose else self.folder / "convert"
 
     @property
     def sampling(self) -> Sampling:

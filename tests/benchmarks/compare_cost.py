@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.benchmarks.cold_start import ROOT, environment, run_once
@@ -64,33 +65,34 @@ print(json.dumps([decoding, invoking]), flush=True)
 
 def bare_seconds(models: Sequence[str], photos: Sequence[Path], processes: int) -> dict[str, float]:
     """Wall time of the slowest process and processor time of all, of invoking alone and of decoding with it."""
-    started = []
-    for part in range(processes):
-        process = subprocess.Popen(
-            [sys.executable, "-c", BARE, *models],
-            cwd=ROOT,
-            env=environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        _say(process, json.dumps([str(photo) for photo in photos[part::processes]]))
-        started.append(process)
-    for expected in ("READY", "DECODED"):
-        if any(_hear(process) != expected for process in started):
-            raise SystemExit("a process of the bare inference failed")
-        for process in started:
-            _say(process, "go")
-    rows = [json.loads(_hear(process)) for process in started]
-    for process in started:
-        process.communicate()
+    with ExitStack() as stack:
+        started = [stack.enter_context(_start(models)) for _ in range(processes)]
+        for part, process in enumerate(started):
+            _say(process, json.dumps([str(photo) for photo in photos[part::processes]]))
+        for expected in ("READY", "DECODED"):
+            if any(_hear(process) != expected for process in started):
+                raise SystemExit("a process of the bare inference failed")
+            for process in started:
+                _say(process, "go")
+        rows = [json.loads(_hear(process)) for process in started]
     return {
         "bare_wall": max(invoking[0] for _, invoking in rows),
         "decoded_wall": max(decoding[0] + invoking[0] for decoding, invoking in rows),
         "bare_cpu": sum(invoking[1] for _, invoking in rows),
         "decoded_cpu": sum(decoding[1] + invoking[1] for decoding, invoking in rows),
     }
+
+
+def _start(models: Sequence[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", BARE, *models],
+        cwd=ROOT,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
 
 
 def _say(process: subprocess.Popen[str], line: str) -> None:
