@@ -30,6 +30,8 @@ from edge_runtime.preprocess import fit_pixels, input_tensor
 ROOT = Path(__file__).parents[1]
 # Photos that a worker gets at a time: few, so that the last ones end together and an interruption loses little.
 CHUNK = 4
+# One that is answered and one that waits.
+CHUNKS_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -120,36 +122,60 @@ def _feed(
     waiting: queue.SimpleQueue[list[tuple[int, str]]],
     done: queue.SimpleQueue[list[Answer] | InterpreterBroken],
 ) -> None:
-    while True:
-        try:
-            chunk = waiting.get_nowait()
-        except queue.Empty:
-            return
-        try:
-            rows = _ask(process, {"photos": chunk})
-        except InterpreterBroken as error:
-            done.put(error)
-            return
-        done.put(
-            [
-                Answer(index, tuple(map(tuple, scores)), tuple(times), problem)
-                for index, scores, times, problem in rows
-            ]
-        )
+    """Gives a worker its next photos while it is busy with the last ones: it never waits for this process."""
+    asked = 0
+    try:
+        while True:
+            while asked < CHUNKS_AHEAD:
+                try:
+                    chunk = waiting.get_nowait()
+                except queue.Empty:
+                    break
+                _say(process, {"photos": chunk})
+                asked += 1
+            if not asked:
+                return
+            rows = _hear(process)
+            asked -= 1
+            done.put([Answer(i, tuple(map(tuple, scores)), tuple(ms), said) for i, scores, ms, said in rows])
+    except InterpreterBroken as error:
+        done.put(error)
 
 
 def _ask(process: subprocess.Popen[str], question: dict[str, Any]) -> Any:
-    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    _say(process, question)
+    return _hear(process)
+
+
+def _say(process: subprocess.Popen[str], question: dict[str, Any]) -> None:
+    assert process.stdin is not None
     try:
         process.stdin.write(json.dumps(question) + "\n")
         process.stdin.flush()
+    except (OSError, ValueError) as error:
+        raise _died(process, _last_words(process) or str(error)) from error
+
+
+def _hear(process: subprocess.Popen[str]) -> Any:
+    assert process.stdout is not None
+    try:
         line = process.stdout.readline()
     except (OSError, ValueError) as error:
         raise _died(process, str(error)) from error
     if not line:
-        said = process.stderr.read().strip().splitlines()
-        raise _died(process, said[-1] if said else f"exit status {process.wait()}")
+        raise _died(process, _last_words(process) or f"exit status {process.wait()}")
     return json.loads(line)
+
+
+def _last_words(process: subprocess.Popen[str]) -> str:
+    """The last line on its stderr, if it has ended."""
+    assert process.stderr is not None
+    try:
+        process.wait(timeout=1)
+        said = process.stderr.read().strip().splitlines()
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return ""
+    return said[-1] if said else ""
 
 
 def _died(process: subprocess.Popen[str], why: str) -> InterpreterBroken:

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from convert import compare
+from convert.answers import Workers
 from convert.compare import main
 from edge_runtime.contract import Calibration, Label, Normalization
+from edge_runtime.errors import InterpreterBroken
 from edge_runtime.model_file import open_model
 from tests.convert.compared import draw_table, with_contract
 from tests.fixtures import FIXTURES
@@ -138,6 +140,19 @@ def test_a_verdict_is_one_sentence_in_the_terminal(table: Path, tmp_path: Path, 
     assert said.startswith("30 photos of ")
     assert "tiny_int8" in said and "of 30 answers" in said
     assert "layers" not in _read(tmp_path / "out")["pairs"][0]
+
+
+def test_a_process_that_dies_ends_it_with_what_it_said(table: Path, tmp_path: Path) -> None:
+    photos = sorted(table.parent.glob("*.jpg"))
+    with Workers([INT8], 1) as pool:
+        assert len(list(pool.answer(photos))) == len(photos)
+        pool._processes[0].kill()
+        with pytest.raises(InterpreterBroken, match="died"):
+            list(pool.answer(photos))
+    damaged = tmp_path / "damaged.tflite"
+    damaged.write_bytes(INT8.read_bytes()[:500])
+    with Workers([damaged], 1) as pool, pytest.raises(InterpreterBroken, match="damaged.tflite"):
+        list(pool.answer(photos))
 
 
 # ------------------------------------------------------------------- liars
