@@ -130,13 +130,13 @@ def test_folds_are_converted_asked_and_pooled_once(folds: Path, monkeypatch: pyt
 
     assert main([str(folds), "--recipe", "float32"]) == 0
     metrics = json.loads((folds / "metrics_float32.json").read_text(), parse_constant=pytest.fail)
-    assert metrics["photos"] == 108 and metrics["folds"] == [0, 1]
+    assert metrics["photos"] == 336 and metrics["folds"] == [0, 1]
     assert metrics["agreement"] == 1.0 and metrics["max_score_difference"] < SAME_ANSWER
     assert metrics["keras"]["balanced_accuracy"] > 0.6
     with (folds / "oof_float32.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == ["photo_id", "source", "fold", "label", "group_id", *(f"p_{c}" for c in CODES)]
-    assert len({row["photo_id"] for row in rows}) == 108
+    assert len({row["photo_id"] for row in rows}) == 336
     tested = {str(i): {p.photo_id for p in read_run(folds / f"fold{i}").split("test")} for i in range(2)}
     assert all(row["photo_id"] in tested[row["fold"]] for row in rows)
     hit = [max(CODES, key=lambda c: float(row[f"p_{c}"])) == row["label"] for row in rows]
@@ -158,7 +158,7 @@ def test_folds_are_converted_asked_and_pooled_once(folds: Path, monkeypatch: pyt
         with pytest.raises(AssertionError, match="done before"):
             main([str(folds), "--recipe", "float32"])
         assert main([str(folds), "--recipe", "float32", "--folds", "0"]) == 0
-    assert json.loads((folds / "metrics_float32.json").read_text())["photos"] == 54
+    assert json.loads((folds / "metrics_float32.json").read_text())["photos"] == 168
 
 
 @pytest.mark.tf
@@ -167,7 +167,7 @@ def test_answers_of_other_photos_are_refused(folds: Path, capsys: pytest.Capture
     (folds / "oof.csv").write_text("\n".join(lines[:-10]))
     assert main([str(folds), "--recipe", "float32"]) == 2
     error = capsys.readouterr().err
-    assert "10 of 54 without an answer" in error and "fold 0" in error
+    assert "10 of 168 without an answer" in error and "fold 0" in error
     assert not (folds / "metrics_float32.json").exists()
 
 

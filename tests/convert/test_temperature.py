@@ -49,7 +49,7 @@ def test_integer_logits_stay_and_the_softmax_changes(
     after = temperature.fold_into_scales(before, factor)
     integers, scale = temperature.read_logits(before, pixels_u8, contract)
     same, other_scale = temperature.read_logits(after, pixels_u8, contract)
-    assert len(integers) == 54 and len(np.unique(integers)) > 20
+    assert len(integers) == 168 and len(np.unique(integers)) > 20
     np.testing.assert_array_equal(same, integers)
     assert other_scale == pytest.approx(scale / factor)
     # What a device reads is the softmax of these logits.
