@@ -27,7 +27,7 @@ from train.metrics import FloatArray
 # Parts of the contract that make an answer what it is; two files of one run have them alike.
 ANSWER_PARTS = ("input", "geometry", "normalization", "output")
 # Sharpness of two files of one run, contracts taken into account. MAX_TEMPERATURE_RATIO stands between what rounding
-# does (convert/STUDY.md: within 7 %) and what a forgotten temperature does (0.51 for 1 in the bundled model's run).
+# does (convert/STUDY.md: within 3 %) and what a forgotten temperature does (0.51 for 1 in the bundled model's run).
 MAX_TEMPERATURE_RATIO = 1.25
 # Mean largest score change below which a temperature does not matter: answers that are nearly 0 or 1 do not tell it.
 LEAST_TEMPERATURE_EFFECT = 0.01

@@ -71,11 +71,17 @@ def align(first: TfliteFile, second: TfliteFile) -> list[Pair]:
 
 
 def short_name(tensor_name: str) -> str:
-    """`block_3_depthwise_relu` of `classifier/block_3_depthwise_relu/Relu6;classifier/...`."""
-    parts = [part for part in tensor_name.split(";")[0].split("/") if part]
+    """A layer's name of the names of all operations that were fused into its tensor.
+
+    `block_3_depthwise_relu` of `classifier/block_3_depthwise_relu/Relu6;classifier/...`, and `blocks_3/conv2d` of
+    `classifier/re_lu_8/Relu6;classifier/net/blocks_3/conv2d/Conv2D`: the name that says most, without the operation.
+    """
+    paths = [[part for part in name.split("/") if part] for name in tensor_name.split(";")]
+    parts = max(paths, key=len)
     if len(parts) >= 2 and parts[0] in ("classifier", "model"):
         parts = parts[1:]
-    return parts[0].removeprefix("quant_") if parts else tensor_name
+    named = [part.removeprefix("quant_") for part in parts[:-1] or parts]
+    return "/".join(named[-2:]) if named else tensor_name
 
 
 def layer_report(first: TfliteFile, second: TfliteFile, photos: Sequence[Path]) -> dict[str, Any]:

@@ -148,6 +148,9 @@ def test_operators_are_aligned_over_quantize() -> None:
     # Other sizes: not the same network.
     assert align(files[0], files[2]) == []
     assert short_name("classifier/quant_block_1_add/add;classifier/x") == "block_1_add"
+    lite = "classifier/quant_re_lu_8/Relu6;classifier/quant_net/blocks_3/norm/Fused;classifier/quant_net/blocks_3/conv"
+    assert short_name(lite) == "blocks_3/norm"
+    assert short_name("PartitionedCall:0") == "PartitionedCall:0"
     assert decibels(0.01) == 20 and decibels(0.0) == BEST_DB
 
 
