@@ -30,7 +30,7 @@ def test_card_says_what_the_files_say(
         "Not a medical device",
         "CC0-1.0",
         "| sex: female |",
-        "| `brick` | 18 |",
+        "| `brick` | 56 |",
         "(kept)",
     ):
         assert text in card
