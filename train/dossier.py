@@ -53,13 +53,20 @@ WHAT_WOULD_CHANGE_IT = (
 )
 
 
-def make_dossier(found: Dossier, *, tests: Path | None = None, readers: Path | None = None) -> str:
+def make_dossier(
+    found: Dossier,
+    *,
+    tests: Path | None = None,
+    readers: Path | None = None,
+    explanation: Path | None = None,
+) -> str:
     """The page.
 
     Args:
         found: What `read_dossier` found.
         tests: A JUnit file; None looks for RUN/tests.xml.
         readers: The readers' table; None looks beside the data sets.
+        explanation: A heat map; None looks for RUN/explanation.png.
 
     Raises:
         DataInvalid, RunInvalid: An ingredient that is there cannot be read.
@@ -79,7 +86,7 @@ def make_dossier(found: Dossier, *, tests: Path | None = None, readers: Path | N
             bool(reader_tests))) for question in load_questions()[1]
         ),
         Section("embedding", "What the network sorts together", [_embedding(found)]),
-        Section("explanation", "Heat map of the int8 file", [_explanation(found)]),
+        Section("explanation", "Heat map of the int8 file", [_explanation(found, explanation)]),
         Section("robustness", "Robustness", [_robustness(found)]),
         Section("parts", "Parts of the photos", [_parts(found)]),
         Section("data", "Data sheet", [evidence_pack.data_sheet(found.answers[FLOAT])]),
@@ -303,15 +310,16 @@ def _embedding(found: Dossier) -> Markup:
     )
 
 
-def _explanation(found: Dossier) -> Markup:
+def _explanation(found: Dossier, picture: Path | None) -> Markup:
     told = page.paragraph(
         "The int8 file itself says on the device where it looked: ",
         page.element("code", "edge-classify PHOTO --explain OUT.png"),
     )
+    if picture is not None:
+        return page.join([told, dossier_parts.explanation_part(picture)])
     fix = "edge-classify build/sample.jpg --explain RUN/explanation.png"
-    return page.join(
-        [told, _ingredient(found, "explanation", "explanation.png", fix, dossier_parts.explanation_part)]
-    )
+    shown = _ingredient(found, "explanation", "explanation.png", fix, dossier_parts.explanation_part)
+    return page.join([told, shown])
 
 
 def _robustness(found: Dossier) -> Markup:
@@ -358,6 +366,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="a cross-validation's folder, or its record")
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page (default: RUN/{NAME})")
     parser.add_argument("--tests", type=Path, metavar="FILE.xml", help="results of pytest --junitxml")
+    parser.add_argument("--explanation", type=Path, metavar="FILE.png", help="from edge-classify --explain")
     parser.add_argument("--readers", type=Path, metavar="FILE.csv", help="the paper's readers")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the folder that holds the data sets")
     arguments = parser.parse_args(argv)
@@ -365,7 +374,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         found = read_dossier(arguments.run, arguments.data)
         page.require_place(out)
-        write_text(out, make_dossier(found, tests=arguments.tests, readers=arguments.readers))
+        text = make_dossier(
+            found, tests=arguments.tests, readers=arguments.readers, explanation=arguments.explanation
+        )
+        write_text(out, text)
     except EdgeError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return error.exit_status

@@ -216,6 +216,8 @@ def test_no_run_and_no_test_results(tmp_path: Path, capsys: pytest.CaptureFixtur
     folder = write_folder(tmp_path / "bare")
     assert dossier.main([str(folder), "--tests", str(tmp_path / "gone.xml")]) == 2
     assert "no test results" in capsys.readouterr().err
+    assert dossier.main([str(folder), "--explanation", str(folder / "oof.csv")]) == 2
+    assert "not a picture" in capsys.readouterr().err
     assert not (folder / "dossier.html").exists()
 
 
