@@ -15,15 +15,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime.errors import DataInvalid
 from train import page
 from train.manifest import load_labels
-from train.out_of_fold import Answers
 from train.page import Markup
 from train.reader_tests import EVIDENCE_DIR
 from train.readers import source_licence
+
+if TYPE_CHECKING:
+    from train.out_of_fold import Answers
 
 CHECKOUT = Path(__file__).parents[1]
 CHECKLISTS = ("clear_derm", "tripod_ai")

@@ -4,7 +4,8 @@ FOLDER/
   oof.csv or oof.csv.gz               by train.crossval: logits, each divided by its fold's temperature
   oof_RECIPE.csv or oof_RECIPE.csv.gz by convert.crossval: the same photos' scores by the quantized files
 
-Nothing else of the folder is needed: a record has no runs in it.
+Nothing else of the folder is needed: a record has no runs in it. What is committed has no column `label` either, as
+labels are the data set's: they are looked up there, by the label set that crossval.json names.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.errors import RunInvalid
+from train.finished import read_object
 from train.metrics import FloatArray, IntArray, softmax
+from train.photo_facts import data_root, read_facts
 
 FLOAT = "float"
 LOGIT, SCORE = "logit_", "p_"
-COLUMNS = ("photo_id", "source", "fold", "label", "group_id")
+COLUMNS = ("photo_id", "source", "fold", "group_id")
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,23 @@ def read_answers(folder: Path, model: str = FLOAT) -> Answers:
             if model == FLOAT
             else f"python -m convert.crossval {folder} --recipe {model}",
         )
-    return _parse(path, _table(path), model)
+    rows = _table(path)
+    if "label" not in rows[0]:
+        rows = _with_labels(folder, rows)
+    return _parse(path, rows, model)
+
+
+def _with_labels(folder: Path, rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    label_set = read_object(folder / "crossval.json")["config"]["data"]["labels"]
+    facts = read_facts(data_root(), sorted({row["source"] for row in rows}), label_set)
+    if lacking := [row["photo_id"] for row in rows if row["photo_id"] not in facts]:
+        raise RunInvalid(
+            f"{folder}: the truth is not here",
+            found=f"no column label, and {len(lacking)} photos that no data set in {data_root()} has",
+            expected="the data sets that were answered, in the folder that DERMEDGE_DATA names",
+            fix="put the data sets there; a cross-validation's own folder has the labels in it",
+        )
+    return [{**row, "label": facts[row["photo_id"]].label} for row in rows]
 
 
 def _table(path: Path) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import RunInvalid
+from train.manifest import load_labels
 from train.out_of_fold import read_answers, require_same_photos
+from train.phantom import draw_dataset
+from train.run_dir import write_rows
 
 CODES = ("bcc", "mel", "nv")
 
@@ -95,3 +99,28 @@ def test_fewer_folds_of_the_quantized_model(tmp_path: Path) -> None:
     write_answers(tmp_path, recipe="other", P3={"label": "nv"})
     with pytest.raises(RunInvalid, match="other labels or folds"):
         require_same_photos(whole, read_answers(tmp_path, "other"))
+
+
+def test_a_record_without_labels_finds_them_in_the_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_dataset(tmp_path / "HAM10000", photos=60, seed=1)
+    with (tmp_path / "HAM10000" / "HAM10000_metadata.csv").open(encoding="utf-8") as stream:
+        truth = {row["image_id"]: row["dx"] for row in csv.DictReader(stream)}
+    record = tmp_path / "record"
+    record.mkdir()
+    (record / "crossval.json").write_text(json.dumps({"config": {"data": {"labels": "ham10000"}}}))
+    scores = {f"logit_{code}": 0.0 for code in load_labels("ham10000").codes}
+    rows = [
+        {"photo_id": photo_id, "source": "HAM10000", "fold": 0, "group_id": photo_id, **scores}
+        for photo_id in truth
+    ]
+    write_rows(record / "oof.csv", rows)
+    monkeypatch.setenv("DERMEDGE_DATA", str(tmp_path))
+    answers = read_answers(record)
+    assert len(answers.photo_ids) == len(truth) > 50
+    found = [answers.codes[i] for i in answers.y_true]
+    assert found == [truth[photo_id] for photo_id in answers.photo_ids]
+    monkeypatch.setenv("DERMEDGE_DATA", str(record))
+    with pytest.raises(RunInvalid, match="the truth is not here"):
+        read_answers(record)
