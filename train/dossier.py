@@ -169,12 +169,12 @@ def _answers_in_words(found: Dossier, results: dict[str, list[BinaryResult]]) ->
         for against in result.against[:1]:
             sensitivity, specificity = against.test.mean
             above = against.above_mean
-            where, change = ("above", "") if above.value > 0 else ("not above", f" {WHAT_WOULD_CHANGE_IT}")
+            where, change = ("lies", "") if above.value > 0 else ("does not lie", f" {WHAT_WOULD_CHANGE_IT}")
             lines.append(
                 page.paragraph(
-                    f"{result.question.title}: the curve of the {shown_name(result.model)} lies {where} the mean "
-                    f"reader of {against.test.title} ({sensitivity:.3f} sensitivity at {specificity:.3f} specificity): "
-                    f"by {page.signed(above.value)} in sensitivity ({page.signed(above.low)} to "
+                    f"{result.question.title}: the curve of the {shown_name(result.model)} {where} above the "
+                    f"mean reader of {against.test.title} ({sensitivity:.3f} sensitivity at {specificity:.3f} "
+                    f"specificity): by {page.signed(above.value)} in sensitivity ({page.signed(above.low)} to "
                     f"{page.signed(above.high)}); {page.share(against.share_under.value)} of "
                     f"{len(against.test.points)} readers are under it. Other photos than the readers': see there what "
                     f"that forbids.{change}"
