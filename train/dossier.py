@@ -229,7 +229,11 @@ def _origin(found: Dossier) -> Markup:
         "Training": f"{sum(seconds) / len(seconds) / 60:.0f} minutes a fold" if seconds else "",
         "Commit": str(content.get("commit", "")),
     }
-    return page.join([page.definitions(pairs), told])
+    blocks = [page.definitions(pairs), told]
+    if (lacking := content.get("of", 0) - len(content.get("folds", []))) > 0:
+        what = f"{lacking} of {content['of']} folds, so figures are of a part of the photos"
+        blocks.insert(0, found.lacks("origin", what, "python -m train.crossval CONFIG.toml --workdir RUN"))
+    return page.join(blocks)
 
 
 def _levels(found: Dossier) -> Markup:
@@ -253,6 +257,11 @@ def _question(
         binary_part(results, with_tests=with_readers and bool(results[0].against)),
         page.note(FORBIDDEN),
     ]
+    if not any(result.points for result in results):
+        what = "operating points: one fold has answered, and another must choose its thresholds"
+        blocks.insert(
+            0, found.lacks(question.code, what, "python -m train.crossval CONFIG.toml --workdir RUN")
+        )
     if not with_readers:
         blocks.insert(
             0, found.lacks(question.code, "the readers' table", "DERMEDGE_DATA, or --readers FILE.csv")

@@ -192,9 +192,8 @@ def _points(results: Sequence[BinaryResult]) -> Markup:
         for point in [result.points[i]]
     ]
     if not rows:
-        return page.note(
-            "Missing: operating points. A fold's threshold is chosen on the other folds, and only one has answered."
-        )
+        # The dossier names what is missing.
+        return Markup("")
     header = ("Model", "Aim", "Sensitivity", "Specificity", "Thresholds of the folds")
     told = (
         "Each fold's threshold was chosen on the other folds' answers and counted on the fold itself, so what was "

@@ -210,6 +210,22 @@ def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "Nothing that this page knows of is missing" not in page.text
 
 
+def test_one_fold_of_several_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_folder(tmp_path / "one")
+    for name in ("oof.csv", "oof_int8_qat.csv"):
+        rows = list(csv.reader((folder / name).read_text(encoding="utf-8").splitlines()))
+        with (folder / name).open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([rows[0], *(row for row in rows[1:] if row[2] == "0")])
+    (folder / "crossval.json").write_text(
+        json.dumps({"name": "tiny", "folds": [0], "of": 3}), encoding="utf-8"
+    )
+    assert dossier.main([str(folder), "--data", str(tmp_path)]) == 0
+    told = capsys.readouterr().err
+    assert "missing in origin: 2 of 3 folds" in told
+    assert "missing in melanoma: operating points" in told
+    assert "Our operating points" not in Page.of(folder / "dossier.html").text
+
+
 def test_no_run_and_no_test_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert dossier.main([str(tmp_path)]) == 2
     assert "python -m train.crossval" in capsys.readouterr().err
