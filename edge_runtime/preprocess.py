@@ -144,8 +144,7 @@ def _decode_ordinary_jpeg(photo: bytes, contract: ModelContract, name: str) -> I
     image = jpeg.decode(photo, header, scale)
     if image is None:
         return None
-    orientation = exif_orientation(header.exif)
-    upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+    upright = _turned(image, exif_orientation(header.exif))
     return upright if upright.mode == "RGB" else upright.convert("RGB")
 
 
@@ -252,6 +251,11 @@ def _upright(image: ImageFile) -> Image.Image:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     else:
         orientation = exif_orientation(image.info.get("exif") or b"")
+    return _turned(image, orientation)
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    """The picture brought upright; an orientation without a meaning counts as upright."""
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 

@@ -135,7 +135,7 @@ def test_altered_weights_are_found(name: str) -> None:
 def test_another_exif_rule_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     photo = p.with_orientation(3, "JPEG")
     before = traced(good(U8), photo)
-    monkeypatch.setattr("edge_runtime.preprocess._upright", lambda image: image)
+    monkeypatch.setattr("edge_runtime.preprocess._turned", lambda image, orientation: image)
     assert_first(before, traced(good(U8), photo), "decoded")
 
 
