@@ -60,7 +60,7 @@ check: $(dev_ready) ## Linter, formatter, types, architecture
 pipeline: $(dev_ready) ## The whole road on generated photos: draw, train, convert, classify (minutes)
 	rm -rf $(PIPELINE)
 	mkdir -p $(PIPELINE)
-	$(PY) -m train.phantom --photos 760 --out $(PIPELINE)/photos
+	$(PY) -m train.phantom --photos 1000 --out $(PIPELINE)/photos
 	$(PY) -m train train/configs/phantom.toml --workdir $(PIPELINE)/run --data $(PIPELINE)/photos
 	$(PY) -m convert $(PIPELINE)/run --recipe int8_qat --out $(PIPELINE)/phantom.tflite
 	$(PY) -m train.phantom --sample $(PIPELINE)/sample.jpg
