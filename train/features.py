@@ -29,11 +29,11 @@ import numpy.typing as npt
 
 from edge_runtime.contract import ModelContract, Normalization
 from edge_runtime.errors import DataInvalid, EdgeError
-from edge_runtime.preprocess import fit_pixels
 from train.config import load_config
 from train.data_sets import find_data, merged_labels, read_sources
 from train.finished import find_root, read_contract, read_object, read_photos_of, read_state, source_of
 from train.manifest import Photo, read_rows
+from train.pixels import fit_photo
 from train.run_dir import whole_file
 from train.split import make_split
 
@@ -116,7 +116,7 @@ def pooled_features(
 
     given: Normalization = contract.normalization
     side = (contract.input.height_px, contract.input.width_px, 3)
-    fit = partial(_fit, contract=contract)
+    fit = partial(fit_photo, contract=contract)
     parts = []
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -130,10 +130,6 @@ def pooled_features(
                 parts.append(np.asarray(network((pixels - given.mean) / given.std), np.float32))
             bar.update(len(pixels_u8))
     return np.concatenate(parts)
-
-
-def _fit(photo: Path, contract: ModelContract) -> bytes:
-    return fit_pixels(photo.read_bytes(), contract, name=str(photo))
 
 
 def _penultimate(model: Any) -> Network:

@@ -64,7 +64,7 @@ def _write(path: Path, photos: Sequence[Path], contract: ModelContract) -> None:
     # hang. Pillow's decoders and resize release the interpreter lock.
     with whole_file(path) as temporary, ThreadPoolExecutor(os.cpu_count()) as pool:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        fitted = pool.map(partial(_fit, contract=contract), photos)
+        fitted = pool.map(partial(fit_photo, contract=contract), photos)
         for i, pixels_u8 in enumerate(
             tqdm(fitted, total=len(photos), desc=f"pixels {shape[1]} px", unit="photo")
         ):
@@ -73,5 +73,6 @@ def _write(path: Path, photos: Sequence[Path], contract: ModelContract) -> None:
         del array
 
 
-def _fit(photo: Path, contract: ModelContract) -> bytes:
+def fit_photo(photo: Path, contract: ModelContract) -> bytes:
+    """A file's pixels by the runtime's preprocessing; errors as `fit_pixels`."""
     return fit_pixels(photo.read_bytes(), contract, name=str(photo))
