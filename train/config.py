@@ -62,6 +62,9 @@ class SplitConfig:
     """-1: no test part, for a model that is to be shipped and was measured by cross-validation."""
     val_share: float = 0.1
     """Of all photos, taken from those that are not in the test fold."""
+    common_val: bool = False
+    """Val is fold 0's for every test fold, less that fold's photos, and without a test fold too: no fold of a
+    cross-validation learns from it, so the mean of their weights (train/soup.py) can be calibrated on it."""
     near_duplicate_bits: int = 4
     """Photos whose perceptual hashes differ in at most so many of 64 bits belong together."""
 

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edge_runtime.contract import Label
 from edge_runtime.errors import ConfigInvalid, DataInvalid
@@ -191,35 +190,37 @@ def _split(config: TrainConfig, manifest: Manifest, *, first: bool) -> Split:
     """Of one data set; only the first must have photos of every class."""
     given = config.split
     divide = make_random_split if given.method == "random" else make_split
-    if given.test_fold != NO_TEST:
-        return divide(
-            manifest,
-            folds=given.folds,
-            test_fold=given.test_fold,
-            val_share=given.val_share,
-            near_duplicate_bits=given.near_duplicate_bits,
-            seed=config.seed,
-            every_class=first,
-        )
-    # One of 1 / val_share folds is val, the rest train.
+    folds, test_fold, val_share = given.folds, given.test_fold, given.val_share
+    renamed = {}
+    if test_fold == NO_TEST and given.common_val:
+        test_fold, renamed = 0, {"test": "train"}
+    elif test_fold == NO_TEST:
+        # One of 1 / val_share folds is val, the rest train.
+        folds, test_fold, val_share, renamed = max(2, round(1 / val_share)), 0, 0.0, {"test": "val"}
     split = divide(
         manifest,
-        folds=max(2, round(1 / given.val_share)),
-        test_fold=0,
-        val_share=0,
+        folds=folds,
+        test_fold=test_fold,
+        val_share=val_share,
         near_duplicate_bits=given.near_duplicate_bits,
         seed=config.seed,
         every_class=first,
+        common_val=given.common_val,
     )
+    return _rename_parts(split, renamed)
+
+
+def _rename_parts(split: Split, renamed: Mapping[str, str]) -> Split:
+    """The same split with some parts under other names; two that get one name are joined."""
+    sizes: dict[str, Counter[str]] = {}
+    group_sizes: Counter[str] = Counter()
+    for part, of_class in split.leak.sizes.items():
+        sizes.setdefault(renamed.get(part, part), Counter()).update(of_class)
+        group_sizes[renamed.get(part, part)] += split.leak.group_sizes[part]
     leak = dataclasses.replace(
-        split.leak, sizes=_as_val(split.leak.sizes), group_sizes=_as_val(split.leak.group_sizes)
+        split.leak,
+        sizes={part: dict(of_class) for part, of_class in sizes.items()},
+        group_sizes=dict(group_sizes),
     )
-    return dataclasses.replace(
-        split,
-        assignment={i: "val" if part == "test" else part for i, part in split.assignment.items()},
-        leak=leak,
-    )
-
-
-def _as_val(by_part: Mapping[str, Any]) -> dict[str, Any]:
-    return {"val" if part == "test" else part: value for part, value in by_part.items()}
+    assignment = {i: renamed.get(part, part) for i, part in split.assignment.items()}
+    return dataclasses.replace(split, assignment=assignment, leak=leak)

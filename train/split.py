@@ -107,6 +107,7 @@ def make_split(
     near_duplicate_bits: int,
     seed: int,
     every_class: bool = True,
+    common_val: bool = False,
 ) -> Split:
     """Splits by group, stratified by class.
 
@@ -119,6 +120,7 @@ def make_split(
         seed: Equal seeds give equal splits.
         every_class: False for one data set of several: classes that do not occur in it are ignored, and one with
             fewer groups than parts is spread as far as it goes.
+        common_val: Val is fold 0's, less the photos of test_fold.
 
     Raises:
         ConfigInvalid: Numbers out of range.
@@ -129,7 +131,8 @@ def make_split(
     photos = sorted(manifest.photos, key=lambda photo: photo.photo_id)
     pairs = _pairs(manifest, near_duplicate_bits)
     group_of = _merge_lesions(photos, pairs)
-    assignment = _assign(photos, group_of, manifest.labels.codes, folds, test_fold, val_share, seed)
+    val_for = 0 if common_val else test_fold
+    assignment = _assign(photos, group_of, manifest.labels.codes, folds, test_fold, val_share, val_for, seed)
     if every_class:
         _require_every_class(photos, assignment, manifest.labels.codes, parts, group_of)
     check_split(manifest, assignment, near_duplicate_bits)
@@ -148,6 +151,7 @@ def make_random_split(
     near_duplicate_bits: int,
     seed: int,
     every_class: bool = True,
+    common_val: bool = False,
 ) -> Split:
     """Splits photo by photo, stratified by class, whichever lesion they show: it leaks, and says how much.
 
@@ -160,7 +164,8 @@ def make_random_split(
     photos = sorted(manifest.photos, key=lambda photo: photo.photo_id)
     pairs = _pairs(manifest, near_duplicate_bits)
     alone = {photo.photo_id: photo.photo_id for photo in photos}
-    assignment = _assign(photos, alone, manifest.labels.codes, folds, test_fold, val_share, seed)
+    val_for = 0 if common_val else test_fold
+    assignment = _assign(photos, alone, manifest.labels.codes, folds, test_fold, val_share, val_for, seed)
     if every_class:
         _require_every_class(photos, assignment, manifest.labels.codes, parts, alone)
     require_parts(manifest, assignment)
@@ -255,19 +260,21 @@ def _assign(
     folds: int,
     test_fold: int,
     val_share: float,
+    val_for: int,
     seed: int,
 ) -> dict[str, str]:
-    """photo_id to part; photos of one group stay together."""
+    """photo_id to part; photos of one group stay together. Val is what it is when `val_for` is the test fold."""
     rng = np.random.default_rng(seed)
     fold_of = _spread(photos, group_of, codes, [1 / folds] * folds, rng)
-    part_of = {group: "test" for group, fold in fold_of.items() if fold == test_fold}
+    part_of = {}
     if val_share > 0:
-        rest = [photo for photo in photos if fold_of[group_of[photo.photo_id]] != test_fold]
+        rest = [photo for photo in photos if fold_of[group_of[photo.photo_id]] != val_for]
         share = val_share / (1 - 1 / folds)
         # Its own generator: val must not depend on how many draws the folds took.
-        rng = np.random.default_rng([seed, test_fold])
+        rng = np.random.default_rng([seed, val_for])
         halves = _spread(rest, group_of, codes, [1 - share, share], rng)
-        part_of |= {group: ("train", "val")[half] for group, half in halves.items()}
+        part_of = {group: ("train", "val")[half] for group, half in halves.items()}
+    part_of |= {group: "test" for group, fold in fold_of.items() if fold == test_fold}
     return {photo.photo_id: part_of.get(group_of[photo.photo_id], "train") for photo in photos}
 
 

@@ -185,6 +185,23 @@ def test_without_a_test_fold_no_photo_is_held_out_for_the_end(both: list[Manifes
         assert {labels[i] for i in data.ids(part)} == set(data.manifest.labels.codes)
 
 
+def test_a_common_val_is_learnt_from_by_no_fold_and_not_by_the_model_to_ship(both: list[Manifest]) -> None:
+    def parts(test_fold: int) -> dict[str, str]:
+        # A larger share, so that every class still stands in val when a fold's photos are taken from it.
+        split = dataclasses.replace(TWO.split, test_fold=test_fold, val_share=0.4, common_val=True)
+        return split_sources(dataclasses.replace(TWO, split=split), both).assignment
+
+    shipped = parts(NO_TEST)
+    val = {i for i, part in shipped.items() if part == "val"}
+    assert set(shipped.values()) == {"train", "val"}
+    assert len(val) > 10
+    for fold in range(TWO.split.folds):
+        of_fold = parts(fold)
+        assert {i for i, part in of_fold.items() if part == "val"} == {i for i in val if of_fold[i] != "test"}
+        assert not {i for i, part in of_fold.items() if part == "train"} & val
+    assert not {i for i, part in parts(0).items() if part == "test"} & val
+
+
 # -------------------------------------------------------------------- merged labels
 
 
