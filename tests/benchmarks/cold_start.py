@@ -34,7 +34,7 @@ CSV_COLUMNS = (
 )
 
 # As the console script does it.
-OURS = "import sys; from edge_runtime.cli import main; sys.exit(main())"
+OURS = "import sys; from edge_runtime.__main__ import run; sys.exit(run())"
 TEN_LINES = """\
 import sys
 import numpy as np
