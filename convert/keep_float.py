@@ -4,7 +4,8 @@ Calibrated once, quantized many times: TensorFlow's quantizer takes a list of op
 by the noise that each adds by itself (convert/layers.py, float file against the whole integer one). The first k are
 kept float, k doubled until the limit holds and then halved towards the least; last, each of them is given back once if
 the limit holds without it. So the set is smallest in the sense that none of its layers can be missed, not of all sets
-that there are.
+that there are. Layers go back to float, not to int16 activations: TensorFlow's quantizer knows one activation type for
+a whole conversion (recipe `int16x8`), and has no operator that would take int8 to int16 between two layers.
 
 Loss is the share of the gate's photos whose answer is not the float model's: it needs no labels, and a few hundred
 photos tell it far more exactly than a difference of balanced accuracies. The test split is never asked.

@@ -29,12 +29,12 @@ from sklearn.manifold import TSNE
 
 from edge_runtime.contract import InputSpec, ModelContract
 from edge_runtime.errors import EdgeError, ImageError
-from edge_runtime.preprocess import fit_pixels
 from train import page
 from train.features import Features, run_features
 from train.finished import read_contract
 from train.metrics import FloatArray
 from train.page import Markup
+from train.pixels import fit_photo
 from train.run_dir import write_json, write_text
 
 PERPLEXITY = 30.0
@@ -95,7 +95,7 @@ def thumbnails(photos: Sequence[Path], places: FloatArray, contract: ModelContra
     room = PICTURE_PX - THUMBNAIL_PX
     for photo, (x, y) in zip(photos, places, strict=True):
         try:
-            pixels = np.frombuffer(fit_pixels(photo.read_bytes(), small, name=str(photo)), np.uint8)
+            pixels = np.frombuffer(fit_photo(photo, small), np.uint8)
         except (OSError, ImageError):
             continue
         left, top = int(x * room), int((1 - y) * room)

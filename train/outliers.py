@@ -30,8 +30,8 @@ import numpy.typing as npt
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import DataInvalid
-from edge_runtime.preprocess import fit_pixels
 from train.outlier_pictures import PAINTERS, finish
+from train.pixels import fit_photo
 from train.readers import PHOTO_SUFFIXES
 
 PART_SHARES = {"train": 0.35, "threshold": 0.15, "test": 0.5}
@@ -133,13 +133,9 @@ def outlier_pixels(paths: Sequence[Path], contract: ModelContract, size_px: int)
     array = np.empty((len(paths), size_px, size_px, 3), np.uint8)
     # Threads, not processes: forking beside TensorFlow's threads can hang.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for i, pixels_u8 in enumerate(pool.map(partial(_fit, contract=sized), paths)):
+        for i, pixels_u8 in enumerate(pool.map(partial(fit_photo, contract=sized), paths)):
             array[i] = np.frombuffer(pixels_u8, np.uint8).reshape(array.shape[1:])
     return array
-
-
-def _fit(path: Path, contract: ModelContract) -> bytes:
-    return fit_pixels(path.read_bytes(), contract, name=str(path))
 
 
 def generate_outliers(

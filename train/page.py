@@ -18,8 +18,8 @@ from PIL import Image
 
 from edge_runtime.contract import InputSpec, ModelContract
 from edge_runtime.errors import ImageError, UsageError
-from edge_runtime.preprocess import fit_pixels
 from train.metrics import Estimate
+from train.pixels import fit_photo
 
 NOTICE = "Research tool, not a medical device."
 THUMBNAIL_PX = 96
@@ -251,7 +251,7 @@ def thumbnail(path: Path, contract: ModelContract, *, size_px: int = THUMBNAIL_P
     given = contract.input
     sized = dataclasses.replace(contract, input=InputSpec(size_px, size_px, given.color_space, given.alpha))
     try:
-        pixels_u8 = fit_pixels(path.read_bytes(), sized, name=str(path))
+        pixels_u8 = fit_photo(path, sized)
     except (OSError, ImageError):
         return None
     file = io.BytesIO()
