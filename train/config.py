@@ -100,6 +100,9 @@ class ModelConfig:
     batch_norm_momentum: float = 0.99
     """Keras ships 0.999: after the ~2,000 steps of a fine-tuning the statistics would still be ImageNet's. A short
     training from scratch needs 0.9, or what is left of the initial variance 1 outweighs the true one."""
+    batch_norm_photos: int = 0
+    """So many training photos, drawn as training draws them and seen as the device sees them, give the statistics after
+    the last step (train/batch_norm.py); 0 keeps those of the smaller, augmented views."""
 
 
 @dataclass(frozen=True)
@@ -447,6 +450,11 @@ def _semantic_problems(config: TrainConfig) -> list[str]:
     ):
         require(0 <= share <= 1, f"{name} is {share}, not in [0, 1]")
     require(config.augment.mixup >= 0, "augment.mixup is negative")
+    require(config.model.batch_norm_photos >= 0, "model.batch_norm_photos is negative")
+    require(
+        not (config.model.batch_norm_photos and config.tiles.grid),
+        "model.batch_norm_photos shows whole photos, which tiles.grid never does",
+    )
     require(0 < config.tiles.fraction <= 1, "tiles.fraction is not in (0, 1]")
     require(config.distill.temperature > 0, "distill.temperature is not positive")
     require(config.outliers.per_batch >= 0, "outliers.per_batch is negative")

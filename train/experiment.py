@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from edge_runtime.contract import (
     OutputSpec,
     Provenance,
 )
-from edge_runtime.errors import ConfigInvalid, RunInvalid
+from edge_runtime.errors import RunInvalid
 from train import run_dir
 from train.config import TrainConfig, find_file, load_config
 from train.data_sets import DataSet, find_data, merged_labels, read_sources, reread, split_sources
@@ -41,6 +41,9 @@ from train.workers import Worker, this_worker
 if TYPE_CHECKING:
     from train.loop import TrainingData
 
+Weights = list[npt.NDArray[np.float32]]
+Maker = Callable[[Inputs, Path, Worker], tuple[Weights, list[dict[str, Any]]]]
+
 # For a network that starts from a converted file: each channel's statistics are then a hundredth of their spread off.
 STATISTICS_PHOTOS = 512
 
@@ -53,6 +56,7 @@ def run_experiment(
     pixels: Path | None = None,
     config: TrainConfig | None = None,
     manifests: Sequence[Manifest] | None = None,
+    make: Maker | None = None,
 ) -> dict[str, Any]:
     """Trains a config in a run directory, from the start or from where it was interrupted.
 
@@ -63,6 +67,7 @@ def run_experiment(
         pixels: Folder of the pixel cache; None is RUN/pixels. Runs on the same data may share one.
         config: The experiment where it differs from the file: a fold of a cross-validation.
         manifests: What `read_sources` gave, to read the photos of several folds once.
+        make: Makes the weights in place of training (train/soup.py).
 
     Returns:
         The content of metrics.json; nothing for a worker that is not the chief.
@@ -74,7 +79,8 @@ def run_experiment(
     config = config or load_config(config_path)
     worker = this_worker(config.distribute)
     with worker.place(run) as place:
-        return _run(config, config_path, place, data_folder, pixels or worker.pixels(run), manifests, worker)
+        cache = pixels or worker.pixels(run)
+        return _run(config, config_path, place, data_folder, cache, manifests, worker, make or _train)
 
 
 def _run(
@@ -85,6 +91,7 @@ def _run(
     pixels: Path,
     manifests: Sequence[Manifest] | None,
     worker: Worker,
+    make: Maker,
 ) -> dict[str, Any]:
     """As `run_experiment`, with everything settled that differs from one worker to another."""
     labels = merged_labels(config)
@@ -110,7 +117,8 @@ def _run(
     run_dir.write_text(run / "contract.json", contract.to_json())
 
     inputs = Inputs(config, contract, data, folder, pixels)
-    model, history = _train(inputs, run, worker)
+    weights, history = make(inputs, run, worker)
+    model = _finished_model(inputs, weights, run)
     if not worker.chief:
         print(f"worker {worker.index}: done; the chief measures")
         return {}
@@ -240,14 +248,13 @@ def make_contract(
 # -------------------------------------------------------------------- training
 
 
-def _train(inputs: Inputs, run: Path, worker: Worker) -> tuple[Any, list[dict[str, Any]]]:
-    """The trained model with a fixed input size, saved as model.keras, and the history."""
+def _train(inputs: Inputs, run: Path, worker: Worker) -> tuple[Weights, list[dict[str, Any]]]:
+    """The trained weights, and the history."""
     # TensorFlow takes seconds to import: after everything that can be refused without it.
     import tf_keras
 
     from train.backbones import build_model
     from train.distribute import replicas_for, watched
-    from train.evaluate import correct_prior
     from train.loop import Trainer
     from train.warm_start import start_from_tflite
 
@@ -265,34 +272,40 @@ def _train(inputs: Inputs, run: Path, worker: Worker) -> tuple[Any, list[dict[st
                 start_from_tflite(model, start, _some_pixels(inputs, data))
             trainer = Trainer(model, config, data, inputs.contract.normalization, run, replicas)
         history = trainer.train()
-    fixed = build_model(config.model, len(codes), config.input.size_px, pretrained=False)
-    fixed.set_weights(trainer.plain.get_weights())
-    correct_prior(fixed, data.prior, config.decision.prior_correction)
+    return trainer.plain.get_weights(), history
+
+
+def _finished_model(inputs: Inputs, weights: Weights, run: Path) -> Any:
+    """The network with a fixed input size, as it is measured and converted; saved as model.keras."""
+    from train.backbones import build_model
+    from train.batch_norm import settle
+    from train.evaluate import correct_prior
+
+    config, rows = inputs.config, inputs.training_rows()
+    drawn = inputs.draw_chances(rows)
+    model = build_model(config.model, len(inputs.codes), config.input.size_px, pretrained=False)
+    model.set_weights(weights)
+    if config.model.batch_norm_photos:
+        settle(
+            model, inputs.shown(rows, drawn, config.model.batch_norm_photos), inputs.contract.normalization
+        )
+    labels = inputs.labels([inputs.data.manifest.photos[i].photo_id for i in rows])
+    prior = np.bincount(labels, weights=drawn, minlength=len(inputs.codes))
+    correct_prior(model, prior, config.decision.prior_correction)
     with run_dir.whole_file(run / "model.keras") as temporary:
-        fixed.save(str(temporary))
-    return fixed, history
+        model.save(str(temporary))
+    return model
 
 
 def _training_data(inputs: Inputs, run: Path) -> TrainingData:
     from train.loop import TrainingData
     from train.pipeline import Photos, margin_px
-    from train.sampling import epoch_length, loss_weights, photo_weights
+    from train.sampling import epoch_length, loss_weights
 
     config, data, codes = inputs.config, inputs.data, inputs.codes
-    photos = data.manifest.photos
-    photo_ids = [photo.photo_id for photo in photos]
-    labels = inputs.labels(photo_ids)
-    rows = np.array([i for i, p in enumerate(photos) if data.assignment[p.photo_id] == "train"], np.int64)
-    if empty := [code for i, code in enumerate(codes) if i not in labels[rows]]:
-        raise ConfigInvalid(
-            "the training split lacks classes",
-            found=f"no photo of {', '.join(empty)}",
-            expected="every class in training",
-            fix="use more data, or a smaller test share (split.folds)",
-        )
-    draw_of = {source.folder: source.draw for source in config.source}
-    source_draw = np.array([draw_of.get(data.source_of[photos[i].photo_id], 1.0) for i in rows])
-    drawn = photo_weights(labels[rows], [photos[i].lesion_id for i in rows], config.imbalance, source_draw)
+    photo_ids = [photo.photo_id for photo in data.manifest.photos]
+    labels, rows = inputs.labels(photo_ids), inputs.training_rows()
+    drawn = inputs.draw_chances(rows)
     teacher = read_soft_labels(config.distill, run, data.manifest, rows)
     val_ids = data.ids("val")
     by_stage, val_by_stage = [], []
@@ -351,7 +364,8 @@ def _evenly(real: PixelArray, generated: PixelArray) -> PixelArray:
 def _draw(history: list[dict[str, Any]], metrics: dict[str, Any], contract: ModelContract, run: Path) -> None:
     from train.plots import draw_confusion, draw_curves
 
-    draw_curves(history, run / "curves.png")
+    if history:
+        draw_curves(history, run / "curves.png")
     for split in PARTS:
         if split not in metrics:
             continue

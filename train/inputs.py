@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.contract import ModelContract
+from edge_runtime.errors import ConfigInvalid
 from train.config import TrainConfig
 from train.data_sets import DataSet
-from train.metrics import IntArray
+from train.metrics import FloatArray, IntArray
 from train.outliers import divide_outliers, generate_outliers, outlier_pixels, read_outliers
 from train.pixels import PixelArray, cached_pixels
+from train.sampling import photo_weights
 
 # Generated pictures without a lesion, each part by its own seed.
 GENERATED = {"train": 400, "threshold": 100, "test": 100}
@@ -51,6 +53,39 @@ class Inputs:
         """Class indices [n]."""
         label_of = {photo.photo_id: photo.label for photo in self.data.manifest.photos}
         return np.array([self.data.manifest.labels.index(label_of[i]) for i in photo_ids], np.int64)
+
+    def training_rows(self) -> IntArray:
+        """[n] places of the training photos among all photos.
+
+        Raises:
+            ConfigInvalid: They lack a class.
+        """
+        photos, part_of = self.data.manifest.photos, self.data.assignment
+        rows = np.array([i for i, p in enumerate(photos) if part_of[p.photo_id] == "train"], np.int64)
+        present = {photos[i].label for i in rows}
+        if empty := [code for code in self.codes if code not in present]:
+            raise ConfigInvalid(
+                "the training split lacks classes",
+                found=f"no photo of {', '.join(empty)}",
+                expected="every class in training",
+                fix="use more data, or a smaller test share (split.folds)",
+            )
+        return rows
+
+    def draw_chances(self, rows: IntArray) -> FloatArray:
+        """[n] chances that sum to 1: how often training draws each of these photos."""
+        photos = [self.data.manifest.photos[i] for i in rows]
+        draw_of = {source.folder: source.draw for source in self.config.source}
+        source_draw = np.array([draw_of.get(self.data.source_of[p.photo_id], 1.0) for p in photos])
+        labels = self.labels([p.photo_id for p in photos])
+        return photo_weights(labels, [p.lesion_id for p in photos], self.config.imbalance, source_draw)
+
+    def shown(self, rows: IntArray, chances: FloatArray, count: int) -> PixelArray:
+        """[count at most, size_px, size_px, 3] of these photos, drawn by their chances: as the device will see them."""
+        rng = np.random.default_rng(self.config.seed)
+        some = rng.choice(rows, min(count, len(rows)), replace=False, p=chances)
+        photo_ids = [self.data.manifest.photos[i].photo_id for i in some]
+        return self.pixels(photo_ids, self.config.input.size_px)
 
     def outliers(self, part: str, size_px: int) -> tuple[PixelArray, PixelArray] | None:
         """Real and generated pictures without a lesion, each [n, size_px, size_px, 3]; None if the config has none.

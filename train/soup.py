@@ -1,0 +1,178 @@
+"""`python -m train.soup CONFIG.toml RUN [RUN ...] --workdir DIR`: the mean of several trainings' weights as one run.
+
+Networks fine-tuned from the same ImageNet weights by the same recipe lie close enough together for their mean to answer
+about as well as their ensemble, at the price of one network (Wortsman et al. 2022, "Model soups"). The folds of a
+cross-validation are such trainings, paid for already, and together they have learnt from every photo but those of a
+common validation part (split.common_val), which calibrates what comes out. No run may have learnt from a photo that is
+held out here: that is checked.
+
+The mean of batch-norm statistics is not the statistics of the mean, so the config says how many photos give new ones
+(model.batch_norm_photos). A soup of one run is that run with new statistics. DIR is a run directory like any other;
+its run.json names the runs, and its history is that of a single run or none. TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_runtime.errors import ConfigInvalid, EdgeError, RunInvalid, SplitLeaks
+from train.config import TrainConfig, load_config, parse_config
+from train.data_sets import NO_TEST, merged_labels
+from train.experiment import Weights, run_experiment
+from train.inputs import Inputs
+from train.manifest import read_rows
+from train.run_dir import write_json, write_rows
+from train.workers import Worker
+
+
+def cook(
+    config_path: Path,
+    runs: Sequence[Path],
+    workdir: Path,
+    test_fold: int,
+    data_folder: Path | None = None,
+    pixels: Path | None = None,
+) -> dict[str, Any]:
+    """Averages finished runs into a new one, and measures it.
+
+    Args:
+        config_path: The recipe of the runs, with model.batch_norm_photos.
+        runs: Run directories of one network and one list of labels.
+        workdir: The new run directory.
+        test_fold: Of the new run; data_sets.NO_TEST for none.
+        data_folder: As for `run_experiment`.
+        pixels: As for `run_experiment`.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        ConfigInvalid: The config gives batch norms no photos.
+        RunInvalid: A run is not finished, or of another network, other labels or another [decision].
+        SplitLeaks: A run has learnt from a photo that is held out here.
+    """
+    config = load_config(config_path)
+    config = dataclasses.replace(config, split=dataclasses.replace(config.split, test_fold=test_fold))
+    if not config.model.batch_norm_photos:
+        raise ConfigInvalid(
+            "averaged weights need batch-norm statistics of their own",
+            found="model.batch_norm_photos = 0",
+            expected="some hundred photos or more",
+            fix="set it in the config",
+        )
+    configs = [_finished(run) for run in runs]
+    for run, other in zip(runs, configs, strict=True):
+        if (found := _kind(other)) != (expected := _kind(config)):
+            raise RunInvalid(
+                f"{run}: not a run of this config's network", found=str(found), expected=str(expected)
+            )
+
+    def mean(inputs: Inputs, run: Path, worker: Worker) -> tuple[Weights, list[dict[str, Any]]]:
+        from train.loop import read_history
+
+        held_out = {photo_id for photo_id, part in inputs.data.assignment.items() if part != "train"}
+        _require_unseen(runs, held_out)
+        history = read_history(runs[0] / "history.csv") if len(runs) == 1 else []
+        write_rows(run / "history.csv", history)
+        return _mean_weights(runs), history
+
+    metrics = run_experiment(config_path, workdir, data_folder, pixels=pixels, config=config, make=mean)
+    state = json.loads((workdir / "run.json").read_text(encoding="utf-8"))
+    names = [json.loads((run / "run.json").read_text(encoding="utf-8"))["run_id"] for run in runs]
+    write_json(workdir / "run.json", {**state, "mean_of": names})
+    return metrics
+
+
+def _mean_weights(runs: Sequence[Path]) -> Weights:
+    import tf_keras
+
+    sums: list[Any] = []
+    for run in runs:
+        weights = tf_keras.models.load_model(run / "model.keras", compile=False).get_weights()
+        # float64: the mean does not depend on the order of the runs beyond its last bit.
+        sums = [
+            total + weight.astype(np.float64)
+            for total, weight in zip(sums or [0.0] * len(weights), weights, strict=True)
+        ]
+    return [np.asarray(total / len(runs), np.float32) for total in sums]
+
+
+def _require_unseen(runs: Sequence[Path], held_out: set[str]) -> None:
+    for run in runs:
+        rows = read_rows(run / "manifest.csv", ("photo_id", "split"))
+        if seen := sorted(
+            row["photo_id"] for row in rows if row["split"] == "train" and row["photo_id"] in held_out
+        ):
+            raise SplitLeaks(
+                f"{run}: has learnt from photos that are held out here",
+                found=f"{len(seen)}, such as {seen[0]}",
+                expected="none",
+                fix="train the runs with split.common_val, and hold a test fold out of a soup of its own run alone",
+            )
+
+
+def _finished(run: Path) -> TrainConfig:
+    try:
+        status = json.loads((run / "run.json").read_text(encoding="utf-8"))["status"]
+        config: dict[str, Any] = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunInvalid(f"{run}: no run directory", found=str(error), expected="run.json") from error
+    if status != "done":
+        raise RunInvalid(
+            f"{run}: training is not finished",
+            found=f"status {status}",
+            expected="done",
+            fix="give the training command again: it resumes",
+        )
+    return parse_config(config, str(run))
+
+
+def _kind(config: TrainConfig) -> tuple[Any, ...]:
+    """What weights must have in common to be averaged: network, labels, and whether the prior is taken out of them."""
+    prior = config.decision.prior_correction
+    return config.model.backbone, config.model.alpha, merged_labels(config).codes, f"prior_correction {prior}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns 0, or 2 when refused."""
+    parser = argparse.ArgumentParser(prog="python -m train.soup", allow_abbrev=False)
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="the recipe of the runs")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="finished runs, such as all folds")
+    parser.add_argument("--workdir", type=Path, required=True, metavar="DIR", help="the new run directory")
+    parser.add_argument(
+        "--test-fold", type=int, default=NO_TEST, metavar="K", help="held out by all RUNs (default: none)"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
+    parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
+    arguments = parser.parse_args(argv)
+    try:
+        metrics = cook(
+            arguments.config,
+            arguments.runs,
+            arguments.workdir,
+            arguments.test_fold,
+            arguments.data,
+            arguments.pixels,
+        )
+    except EdgeError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for part in ("val", "test"):
+        if part in metrics:
+            print(f"{part}: balanced accuracy {metrics[part]['balanced_accuracy']:.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
