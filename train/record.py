@@ -6,6 +6,8 @@ DIR/
   split.csv.gz         photo_id, group_id, split: which photos were trained on
   predictions_*.csv.gz photo_id and the scores of each label, at temperature 1; test only if a part was held out
 
+Of a cross-validation (train/crossval.py) that is crossval.json, the metrics*.json, and each oof*.csv as oof*.csv.gz.
+
 Labels and whatever else the data set says of a photo stay out: they are the data set's, found again by photo_id. A
 teacher's file stays out too: config.toml names it.
 """
@@ -26,6 +28,7 @@ from edge_runtime.errors import EdgeError, RunInvalid
 from train.run_dir import whole_file, write_json
 
 COPIED = ("config.toml", "history.csv", "metrics.json", "split.json", "contract.json")
+CROSSVAL = "crossval.json"
 
 
 def record_run(run: Path, out: Path) -> None:
@@ -59,6 +62,23 @@ def record_run(run: Path, out: Path) -> None:
             _write_columns(run / name, out / f"{name}.gz", lambda column: column != "label")
 
 
+def record_crossval(folder: Path, out: Path) -> None:
+    """Writes the record of a cross-validation's finished folds, their quantized files' answers among it.
+
+    Raises:
+        RunInvalid: Nothing was pooled there.
+    """
+    answers = sorted(folder.glob("oof*.csv"))
+    if not answers:
+        raise RunInvalid(f"{folder}: no cross-validation", expected="oof.csv", fix="python -m train.crossval")
+    out.mkdir(parents=True, exist_ok=True)
+    for path in (folder / CROSSVAL, *sorted(folder.glob("metrics*.json"))):
+        with whole_file(out / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+    for path in answers:
+        _write_columns(path, out / f"{path.name}.gz", lambda column: column != "label")
+
+
 def _write_columns(source: Path, target: Path, kept: Callable[[str], bool]) -> None:
     """A gzipped CSV of some columns; the same rows give the same bytes."""
     text = io.StringIO()
@@ -75,13 +95,14 @@ def _write_columns(source: Path, target: Path, kept: Callable[[str], bool]) -> N
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns 0, or 2 when refused."""
     parser = argparse.ArgumentParser(prog="python -m train.record", allow_abbrev=False)
-    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run directory")
+    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run or cross-validation")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="for example train/records/NAME"
     )
     arguments = parser.parse_args(argv)
     try:
-        record_run(arguments.run, arguments.out)
+        record = record_crossval if (arguments.run / CROSSVAL).is_file() else record_run
+        record(arguments.run, arguments.out)
     except EdgeError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return error.exit_status

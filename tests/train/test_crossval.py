@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 from collections import Counter
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from tests.train.conftest import PHANTOM_PHOTOS
 from tests.train.training_runs import PLAIN, outcome, rows_of, start_module
+from train import record
 from train.config import load_config
 from train.crossval import pool, run_crossval
 from train.metrics import balanced_accuracy, softmax
@@ -66,6 +69,22 @@ def test_each_photo_is_answered_once_by_a_model_that_never_saw_it(finished: tupl
             groups.setdefault(row["group_id"], set()).add(row["fold"])
     # No lesion is answered by two models: one of them would have learnt from its other photos.
     assert {len(folds) for folds in groups.values()} == {1}
+
+
+@pytest.mark.tf
+@pytest.mark.slow
+def test_the_record_holds_the_answers_without_the_labels(
+    finished: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    folder, out = finished[0], tmp_path / "record"
+    assert record.main([str(folder), "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == {"crossval.json", "metrics.json", "oof.csv.gz"}
+    with gzip.open(out / "oof.csv.gz", "rt", encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert rows == [
+        {column: text for column, text in row.items() if column != "label"}
+        for row in rows_of(folder / "oof.csv")
+    ]
 
 
 @pytest.mark.tf
