@@ -378,9 +378,17 @@ def _taught(settings: dict[str, Any]) -> str:
 
 
 def _making(s: Sources) -> str:
+    config, run = f"train/configs/{s.config['name']}.toml", f"runs/{s.run_folder.name}"
     no_test = " --no-test" if s.config.get("split", {}).get("test_fold", 0) < 0 else ""
+    if averaged := s.run.get("mean_of"):
+        training = [
+            f"python -m train.crossval {config} --workdir runs/folds",
+            f"python -m train.soup {config} runs/folds/fold* --workdir {run}",
+        ]
+    else:
+        training = [f"python -m train {config} --workdir {run}{no_test}"]
     commands = [
-        f"python -m train train/configs/{s.config['name']}.toml --workdir runs/{s.run_folder.name}{no_test}",
+        *training,
         f"python -m convert runs/{s.run_folder.name} {' '.join(s.report['options'])} --out {s.model_name}",
         f"python -m convert.card runs/{s.run_folder.name} {s.model_name} --out CARD.md",
     ]
@@ -391,6 +399,7 @@ def _making(s: Sources) -> str:
         (
             "## How it was made",
             "```\n" + "\n".join(commands) + "\n```",
+            *([f"Its weights are the mean of those of {', '.join(averaged)}."] if averaged else []),
             f"Seed {s.run.get('seed')}. " + ", ".join(f"{k} {v}" for k, v in sorted(versions.items())) + ".",
             _table(("file of the run", "sha256"), rows),
             "This card is generated; every figure above is read from the run directory and from the report beside the "

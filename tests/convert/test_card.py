@@ -37,6 +37,19 @@ def test_card_says_what_the_files_say(
     assert str(tmp_path) not in card and str(trained_run.parent) not in card
 
 
+def test_card_of_averaged_weights_names_the_runs(
+    conversions: dict[str, Conversion], trained_run: Path, tmp_path: Path
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "CARD.md"
+    shutil.copytree(trained_run, run)
+    state = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**state, "mean_of": ["first-1", "second-2"]}))
+    assert main([str(run), str(conversions["int8_qat"].tflite), "--out", str(out)]) == 0
+    card = out.read_text()
+    assert "python -m train.soup train/configs/synthetic.toml runs/folds/fold* --workdir runs/run" in card
+    assert "Its weights are the mean of those of first-1, second-2." in card
+
+
 def test_card_refuses_what_does_not_belong_together(
     conversions: dict[str, Conversion], trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
