@@ -6,9 +6,9 @@ cross-validation are such trainings, paid for already, and together they have le
 common validation part (split.common_val), which calibrates what comes out. No run may have learnt from a photo that is
 held out here: that is checked.
 
-The mean of batch-norm statistics is not the statistics of the mean, so the config says how many photos give new ones
-(model.batch_norm_photos). A soup of one run is that run with new statistics. DIR is a run directory like any other;
-its run.json names the runs, and its history is that of a single run or none. TensorFlow.
+The mean of batch-norm statistics is not the statistics of the mean, so new ones are made (train/batch_norm.py). A
+soup of one run is that run with new statistics. DIR is a run directory like any other; its run.json names the runs,
+and its history is that of a single run or none. TensorFlow.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from train.manifest import read_rows
 from train.run_dir import write_json, write_rows
 from train.workers import Worker
 
+BATCH_NORM_PHOTOS = 1600
+
 
 def cook(
     config_path: Path,
@@ -39,35 +41,41 @@ def cook(
     workdir: Path,
     test_fold: int,
     data_folder: Path | None = None,
+    *,
+    batch_norm_photos: int = BATCH_NORM_PHOTOS,
     pixels: Path | None = None,
 ) -> dict[str, Any]:
     """Averages finished runs into a new one, and measures it.
 
     Args:
-        config_path: The recipe of the runs, with model.batch_norm_photos.
+        config_path: The recipe of the runs.
         runs: Run directories of one network and one list of labels.
         workdir: The new run directory.
         test_fold: Of the new run; data_sets.NO_TEST for none.
         data_folder: As for `run_experiment`.
+        batch_norm_photos: Take the place of the config's model.batch_norm_photos; at least 2.
         pixels: As for `run_experiment`.
 
     Returns:
         The content of metrics.json.
 
     Raises:
-        ConfigInvalid: The config gives batch norms no photos.
+        ConfigInvalid: Too few photos for statistics.
         RunInvalid: A run is not finished, or of another network, other labels or another [decision].
         SplitLeaks: A run has learnt from a photo that is held out here.
     """
-    config = load_config(config_path)
-    config = dataclasses.replace(config, split=dataclasses.replace(config.split, test_fold=test_fold))
-    if not config.model.batch_norm_photos:
+    if batch_norm_photos < 2:
         raise ConfigInvalid(
             "averaged weights need batch-norm statistics of their own",
-            found="model.batch_norm_photos = 0",
-            expected="some hundred photos or more",
-            fix="set it in the config",
+            found=f"{batch_norm_photos} photos for them",
+            expected="some hundred, at least 2",
         )
+    config = load_config(config_path)
+    config = dataclasses.replace(
+        config,
+        split=dataclasses.replace(config.split, test_fold=test_fold),
+        model=dataclasses.replace(config.model, batch_norm_photos=batch_norm_photos),
+    )
     configs = [_finished(run) for run in runs]
     for run, other in zip(runs, configs, strict=True):
         if (found := _kind(other)) != (expected := _kind(config)):
@@ -86,8 +94,7 @@ def cook(
 
     metrics = run_experiment(config_path, workdir, data_folder, pixels=pixels, config=config, make=mean)
     state = json.loads((workdir / "run.json").read_text(encoding="utf-8"))
-    names = [json.loads((run / "run.json").read_text(encoding="utf-8"))["run_id"] for run in runs]
-    write_json(workdir / "run.json", {**state, "mean_of": names})
+    write_json(workdir / "run.json", {**state, "mean_of": [_name(run) for run in runs]})
     return metrics
 
 
@@ -135,6 +142,12 @@ def _finished(run: Path) -> TrainConfig:
     return parse_config(config, str(run))
 
 
+def _name(run: Path) -> str:
+    """Folds that start in one second share a run_id."""
+    run_id = json.loads((run / "run.json").read_text(encoding="utf-8"))["run_id"]
+    return f"{run_id} (test fold {_finished(run).split.test_fold})"
+
+
 def _kind(config: TrainConfig) -> tuple[Any, ...]:
     """What weights must have in common to be averaged: network, labels, and whether the prior is taken out of them."""
     prior = config.decision.prior_correction
@@ -150,6 +163,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--test-fold", type=int, default=NO_TEST, metavar="K", help="held out by all RUNs (default: none)"
     )
+    parser.add_argument(
+        "--batch-norm-photos",
+        type=int,
+        default=BATCH_NORM_PHOTOS,
+        metavar="N",
+        help="that give the new statistics (default: %(default)s)",
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
     parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
     arguments = parser.parse_args(argv)
@@ -160,7 +180,8 @@ def main(argv: list[str] | None = None) -> int:
             arguments.workdir,
             arguments.test_fold,
             arguments.data,
-            arguments.pixels,
+            batch_norm_photos=arguments.batch_norm_photos,
+            pixels=arguments.pixels,
         )
     except EdgeError as error:
         print(f"error: {error.message}", file=sys.stderr)

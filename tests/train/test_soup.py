@@ -29,7 +29,8 @@ TRAINED = (
     .replace("[split]", "[model]\nbatch_norm_photos = 0\n[split]")
     .replace('[outliers]\nfolder = "ordinary"\nper_batch = 2\n', "")
 )
-SETTLED = TRAINED.replace("batch_norm_photos = 0", "batch_norm_photos = 60")
+SHOWN = 60
+SETTLED = TRAINED.replace("batch_norm_photos = 0", f"batch_norm_photos = {SHOWN}")
 NORMS = ("moving_mean", "moving_variance")
 # float32 weights, summed in float64 and rounded once.
 SAME_WEIGHT = 1e-6
@@ -76,7 +77,7 @@ def test_a_soup_is_the_mean_of_its_runs_with_statistics_of_its_own(
 ) -> None:
     cv, settled, data = folds
     runs = [cv / f"fold{fold}" for fold in range(FOLDS)]
-    metrics = cook(settled, runs, tmp_path / "soup", NO_TEST, data)
+    metrics = cook(settled, runs, tmp_path / "soup", NO_TEST, data, batch_norm_photos=SHOWN)
     assert set(metrics) == {"val"}
     of_runs, soup = [weights_of(run) for run in runs], weights_of(tmp_path / "soup")
     for name, weight in soup.items():
@@ -87,7 +88,8 @@ def test_a_soup_is_the_mean_of_its_runs_with_statistics_of_its_own(
             np.testing.assert_allclose(weight, mean, atol=SAME_WEIGHT)
     state = json.loads((tmp_path / "soup" / "run.json").read_text())
     assert state["status"] == "done"
-    assert state["mean_of"] == [json.loads((run / "run.json").read_text())["run_id"] for run in runs]
+    run_ids = [json.loads((run / "run.json").read_text())["run_id"] for run in runs]
+    assert state["mean_of"] == [f"{run_id} (test fold {fold})" for fold, run_id in enumerate(run_ids)]
 
 
 @pytest.mark.slow
@@ -96,7 +98,7 @@ def test_a_soup_of_one_run_is_that_fold_with_new_statistics(
 ) -> None:
     cv, settled, data = folds
     for fold in range(FOLDS):
-        cook(settled, [cv / f"fold{fold}"], tmp_path / f"fold{fold}", fold, data)
+        cook(settled, [cv / f"fold{fold}"], tmp_path / f"fold{fold}", fold, data, batch_norm_photos=SHOWN)
     parts = [
         {row["photo_id"]: row["split"] for row in rows_of(f / "fold1" / "manifest.csv")}
         for f in (cv, tmp_path)
@@ -114,7 +116,7 @@ def test_what_a_run_has_learnt_from_cannot_be_held_out(
 ) -> None:
     cv, settled, data = folds
     with pytest.raises(SplitLeaks, match=r"fold1: has learnt from photos that are held out"):
-        cook(settled, [cv / "fold0", cv / "fold1"], tmp_path / "leaking", 0, data)
+        cook(settled, [cv / "fold0", cv / "fold1"], tmp_path / "leaking", 0, data, batch_norm_photos=SHOWN)
     assert not (tmp_path / "leaking" / "metrics.json").exists()
 
 
@@ -129,20 +131,19 @@ def a_run(folder: Path, text: str, status: str = "done") -> Path:
 
 
 def test_what_cannot_be_averaged_is_refused(tmp_path: Path) -> None:
-    trained, settled = tmp_path / "trained.toml", tmp_path / "settled.toml"
-    trained.write_text(TRAINED, encoding="utf-8")
-    settled.write_text(SETTLED, encoding="utf-8")
+    config = tmp_path / "config.toml"
+    config.write_text(TRAINED, encoding="utf-8")
     done = a_run(tmp_path / "done", TRAINED)
     half = a_run(tmp_path / "half", TRAINED, status="training")
     wider = a_run(tmp_path / "wider", TRAINED.replace("[model]", "[model]\nalpha = 0.5"))
     corrected = a_run(tmp_path / "corrected", TRAINED + "[decision]\nprior_correction = 1.0\n")
-    with pytest.raises(ConfigInvalid, match=r"batch-norm statistics of their own"):
-        cook(trained, [done], tmp_path / "out", NO_TEST)
     for run, said in ((half, "not finished"), (wider, "not a run of"), (corrected, "not a run of")):
         with pytest.raises(RunInvalid, match=said):
-            cook(settled, [done, run], tmp_path / "out", NO_TEST)
+            cook(config, [done, run], tmp_path / "out", NO_TEST)
     with pytest.raises(RunInvalid, match="no run directory"):
-        cook(settled, [tmp_path / "absent"], tmp_path / "out", NO_TEST)
+        cook(config, [tmp_path / "absent"], tmp_path / "out", NO_TEST)
+    with pytest.raises(ConfigInvalid, match=r"batch-norm statistics of their own"):
+        cook(config, [done], tmp_path / "out", NO_TEST, batch_norm_photos=1)
     assert not (tmp_path / "out").exists()
 
 
