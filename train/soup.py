@@ -70,15 +70,17 @@ def cook(
             found=f"{batch_norm_photos} photos for them",
             expected="some hundred, at least 2",
         )
-    config = load_config(config_path)
+    recipe = load_config(config_path)
     config = dataclasses.replace(
-        config,
-        split=dataclasses.replace(config.split, test_fold=test_fold),
-        model=dataclasses.replace(config.model, batch_norm_photos=batch_norm_photos),
+        recipe,
+        split=dataclasses.replace(recipe.split, test_fold=test_fold),
+        model=dataclasses.replace(recipe.model, batch_norm_photos=batch_norm_photos),
+        # The runs' last layers have it in them already.
+        decision=dataclasses.replace(recipe.decision, prior_correction=0.0),
     )
     configs = [_finished(run) for run in runs]
     for run, other in zip(runs, configs, strict=True):
-        if (found := _kind(other)) != (expected := _kind(config)):
+        if (found := _kind(other)) != (expected := _kind(recipe)):
             raise RunInvalid(
                 f"{run}: not a run of this config's network", found=str(found), expected=str(expected)
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,23 @@ def test_a_soup_is_the_mean_of_its_runs_with_statistics_of_its_own(
     assert state["status"] == "done"
     run_ids = [json.loads((run / "run.json").read_text())["run_id"] for run in runs]
     assert state["mean_of"] == [f"{run_id} (test fold {fold})" for fold, run_id in enumerate(run_ids)]
+
+
+@pytest.mark.slow
+def test_a_prior_that_the_runs_took_out_is_not_taken_out_again(
+    folds: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    cv, settled, data = folds
+    config, run = tmp_path / "corrected.toml", tmp_path / "fold0"
+    config.write_text(settled.read_text() + "[decision]\nprior_correction = 1.0\n", encoding="utf-8")
+    shutil.copytree(cv / "fold0", run)
+    (run / "config.json").write_text(json.dumps(load_config(config).to_dict()))
+    cook(config, [run], tmp_path / "soup", 0, data, batch_norm_photos=SHOWN)
+    (biases, expected) = (
+        [w for name, w in weights_of(of).items() if "bias" in name] for of in (tmp_path / "soup", run)
+    )
+    assert len(biases) == 1
+    np.testing.assert_array_equal(biases, expected)
 
 
 @pytest.mark.slow
