@@ -92,4 +92,4 @@ def test_its_metadata(metadata: Message, wheel: zipfile.ZipFile) -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
     (scripts,) = (wheel.read(name).decode() for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "edge-classify = edge_runtime.cli:main" in scripts
+    assert "edge-classify = edge_runtime.__main__:run" in scripts
