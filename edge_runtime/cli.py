@@ -11,8 +11,8 @@ import json
 import os
 import sys
 from _thread import start_new_thread
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from time import perf_counter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -293,7 +293,7 @@ def _classify_all(classifier: Classifier, arguments: Arguments) -> int:
     names = _named_photos(arguments)
     if arguments.bench:
         return max((_measure(classifier, name, arguments) for name in names), default=EXIT_OK)
-    answers: Iterator[tuple[str, Prediction | Explained | ImageError]]
+    answers: Generator[tuple[str, Prediction | Explained | ImageError]]
     if arguments.explain is not None:
         from edge_runtime.heat_files import explain_each
 
@@ -307,21 +307,23 @@ def _classify_all(classifier: Classifier, arguments: Arguments) -> int:
         answers = classify_each(classifier, names, workers=arguments.threads)
     progress = _Progress(sys.stderr.isatty() and not sys.stdout.isatty() and not _is_one_photo(arguments))
     status = EXIT_OK
-    for name, answer in answers:
-        if isinstance(answer, ImageError):
-            status = _report(name, answer, arguments.json)
-        else:
-            # Flushed: the next photo may take long.
-            text = answer.to_json() if arguments.json else answer.to_text(arguments.top_k)
-            print(text, flush=True)
-        progress.step()
+    # Closed here, also when stdout fails: its workers must be gone before the classifier and its engine are.
+    with closing(answers):
+        for name, answer in answers:
+            if isinstance(answer, ImageError):
+                status = _report(name, answer, arguments.json)
+            else:
+                # Flushed: the next photo may take long.
+                text = answer.to_json() if arguments.json else answer.to_text(arguments.top_k)
+                print(text, flush=True)
+            progress.step()
     progress.end()
     return status
 
 
 def _one_by_one(
     classifier: Classifier, names: Iterable[Named]
-) -> Iterator[tuple[str, Prediction | Explained | ImageError]]:
+) -> Generator[tuple[str, Prediction | Explained | ImageError]]:
     for name in names:
         if not isinstance(name, str):
             yield name

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 from edge_runtime.classifier import Classifier
 from edge_runtime.errors import ImageError, UsageError
@@ -81,7 +81,7 @@ def check_out(out: str, photos: list[str], *, several: bool) -> None:
 
 def explain_each(
     classifier: Classifier, photos: Iterable[str | tuple[str, ImageError]], out: str
-) -> Iterator[tuple[str, Explained | ImageError]]:
+) -> Generator[tuple[str, Explained | ImageError]]:
     """Classifies photos one after another and writes a heat map of each.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 
@@ -35,7 +35,7 @@ def classify_each(
     photos: Iterable[str | tuple[str, ImageError]],
     *,
     workers: int | None = None,
-) -> Iterator[tuple[str, Prediction | ImageError]]:
+) -> Generator[tuple[str, Prediction | ImageError]]:
     """Classifies photos on several cores.
 
     Args:
@@ -44,7 +44,8 @@ def classify_each(
         workers: Photos at a time; as many as there are cores when left out.
 
     Yields:
-        Each path with its prediction, or with the error that this photo gave; in the order of `photos`.
+        Each path with its prediction, or with the error that this photo gave; in the order of `photos`. Who stops early
+        closes the generator before the classifier: its workers are at the engine until then.
 
     Raises:
         InterpreterBroken: The inference failed.
