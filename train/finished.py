@@ -25,6 +25,7 @@ from train.data_sets import DATA_VARIABLE
 from train.decide import fires
 from train.manifest import MANIFEST_COLUMNS, PHOTO_COLUMNS, Photo, read_rows
 from train.metrics import FloatArray, IntArray, softmax
+from train.run_dir import require_finished
 
 OOF = "oof.csv"
 ANSWER, REFER, NOT_A_LESION = "answer", "refer", "not_a_lesion"
@@ -291,13 +292,7 @@ def read_state(run: Path) -> dict[str, Any]:
             fix="train first: python -m train CONFIG.toml --workdir RUN",
         )
     state = read_object(run / "run.json")
-    if state.get("status") != "done":
-        raise RunInvalid(
-            f"{run}: the run is not finished",
-            found=f"status {state.get('status')}",
-            expected="status done",
-            fix="give its training command again: it resumes",
-        )
+    require_finished(run, state)
     return state
 
 

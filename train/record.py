@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_runtime.errors import EdgeError, RunInvalid
-from train.run_dir import whole_file, write_json
+from train.run_dir import finished_state, whole_file, write_json
 
 COPIED = ("config.toml", "history.csv", "metrics.json", "split.json", "contract.json")
 CROSSVAL = "crossval.json"
@@ -37,17 +37,7 @@ def record_run(run: Path, out: Path) -> None:
     Raises:
         RunInvalid: No finished run is there.
     """
-    try:
-        state = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunInvalid(f"{run}: no run directory", found=str(error), expected="run.json") from error
-    if state.get("status") != "done":
-        raise RunInvalid(
-            f"{run}: the run is not finished",
-            found=f"status {state.get('status')}",
-            expected="status done",
-            fix="give its training command again: it resumes",
-        )
+    state = finished_state(run)
     out.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
         with whole_file(out / name) as temporary:

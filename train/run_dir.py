@@ -27,6 +27,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.errors import RunInvalid
+
 PACKAGES = ("tensorflow", "tf_keras", "numpy", "pillow", "scikit-learn")
 
 
@@ -50,6 +52,31 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Writes indented JSON whole or not at all."""
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def finished_state(run: Path) -> dict[str, Any]:
+    """run.json of a finished run.
+
+    Raises:
+        RunInvalid: Not a run directory, or training is not over.
+    """
+    try:
+        state: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunInvalid(f"{run}: no run directory", found=str(error), expected="run.json") from error
+    require_finished(run, state)
+    return state
+
+
+def require_finished(run: Path, state: Mapping[str, Any]) -> None:
+    """Refuses a run whose run.json says that training is not over, by RunInvalid."""
+    if state.get("status") != "done":
+        raise RunInvalid(
+            f"{run}: the run is not finished",
+            found=f"status {state.get('status')}",
+            expected="status done",
+            fix="give its training command again: it resumes",
+        )
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

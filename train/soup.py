@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,9 +26,10 @@ from edge_runtime.errors import ConfigInvalid, EdgeError, RunInvalid, SplitLeaks
 from train.config import TrainConfig, load_config, parse_config
 from train.data_sets import NO_TEST, merged_labels
 from train.experiment import Weights, run_experiment
+from train.finished import read_object
 from train.inputs import Inputs
 from train.manifest import read_rows
-from train.run_dir import write_json, write_rows
+from train.run_dir import finished_state, write_json, write_rows
 from train.workers import Worker
 
 BATCH_NORM_PHOTOS = 1600
@@ -78,7 +78,8 @@ def cook(
         # The runs' last layers have it in them already.
         decision=dataclasses.replace(recipe.decision, prior_correction=0.0),
     )
-    configs = [_finished(run) for run in runs]
+    states = [finished_state(run) for run in runs]
+    configs = [parse_config(read_object(run / "config.json"), str(run)) for run in runs]
     for run, other in zip(runs, configs, strict=True):
         if (found := _kind(other)) != (expected := _kind(recipe)):
             raise RunInvalid(
@@ -95,8 +96,12 @@ def cook(
         return _mean_weights(runs), history
 
     metrics = run_experiment(config_path, workdir, data_folder, pixels=pixels, config=config, make=mean)
-    state = json.loads((workdir / "run.json").read_text(encoding="utf-8"))
-    write_json(workdir / "run.json", {**state, "mean_of": [_name(run) for run in runs]})
+    # Folds that start in one second share a run_id.
+    names = [
+        f"{state['run_id']} (test fold {other.split.test_fold})"
+        for state, other in zip(states, configs, strict=True)
+    ]
+    write_json(workdir / "run.json", {**finished_state(workdir), "mean_of": names})
     return metrics
 
 
@@ -126,28 +131,6 @@ def _require_unseen(runs: Sequence[Path], held_out: set[str]) -> None:
                 expected="none",
                 fix="train the runs with split.common_val, and hold a test fold out of a soup of its own run alone",
             )
-
-
-def _finished(run: Path) -> TrainConfig:
-    try:
-        status = json.loads((run / "run.json").read_text(encoding="utf-8"))["status"]
-        config: dict[str, Any] = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunInvalid(f"{run}: no run directory", found=str(error), expected="run.json") from error
-    if status != "done":
-        raise RunInvalid(
-            f"{run}: training is not finished",
-            found=f"status {status}",
-            expected="done",
-            fix="give the training command again: it resumes",
-        )
-    return parse_config(config, str(run))
-
-
-def _name(run: Path) -> str:
-    """Folds that start in one second share a run_id."""
-    run_id = json.loads((run / "run.json").read_text(encoding="utf-8"))["run_id"]
-    return f"{run_id} (test fold {_finished(run).split.test_fold})"
 
 
 def _kind(config: TrainConfig) -> tuple[Any, ...]:
