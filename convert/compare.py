@@ -13,6 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,8 @@ class Measured:
     interrupted: bool = False
     layer_reports: dict[int, dict[str, Any]] = field(default_factory=dict)
     """By place of the model that is compared with the first one; see convert/layers.py."""
+    golden_problems: list[list[str]] = field(default_factory=list)
+    """By model; see convert/honesty.py."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,20 +96,31 @@ def measure(
         InterpreterBroken: A process died.
     """
     measured = Measured(tuple(photos))
-    with Workers([Path(model.path) for model in models], workers) as pool:
+    with Workers([Path(model.path) for model in models], workers) as pool, ThreadPoolExecutor(1) as beside:
         # Beside the workers' own start: numpy takes a while to import, and they need none of it.
         from convert.layers import LayerReports
 
+        golden_problems = beside.submit(_golden_problems, models)
         measured.workers = pool.count
         layer_reports = LayerReports(models if with_layers else ())
         with _keeping_what_is_there(measured):
             _answer(pool, measured, layer_reports)
             measured.layer_reports = layer_reports.results()
+            measured.golden_problems = golden_problems.result()
             if measured.answers:
                 # Last: nothing else may run beside it.
                 measured.bench_ms = pool.bench(photos[min(measured.answers)].path, BENCH_RUNS)
         layer_reports.close()
+        measured.golden_problems = golden_problems.result()
     return measured
+
+
+def _golden_problems(models: Sequence[ModelFile]) -> list[list[str]]:
+    """What all files say of themselves, and what the report will import: after the answering a core would wait."""
+    from convert import compare_page, comparison, summary  # noqa: F401
+    from convert.honesty import golden_problems
+
+    return [golden_problems(model) for model in models]
 
 
 def _answer(pool: Workers, measured: Measured, layer_reports: LayerReports) -> None:
@@ -176,7 +190,7 @@ def _report(
             expected=f"photos in {listed.root}",
             fix="name their folder with --photos DIR",
         )
-    # Late: what was started while the photos were answered has imported most of it already.
+    # Imported already, while the photos were answered.
     from convert.compare_page import make_page
     from convert.comparison import build_report
     from convert.summary import terminal_summary

@@ -118,7 +118,7 @@ def _describe(
 ) -> dict[str, Any]:
     model, contract = models[k], models[k].contract
     file = parse_tflite(Path(model.path), model.data)
-    caught = honesty.golden_problems(model)
+    caught = list(measured.golden_problems[k])
     differences = honesty.contract_differences(models[0].contract, contract) if k else []
     if differences and honesty.same_network(models[0].contract, contract):
         caught += [

@@ -81,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 model.run(photo, path)
             for row, (i, j) in zip(sums, pairs, strict=True):
                 one, other = first.tensor(i), second.tensor(j)
-                row += (one @ one, other @ other, one @ other, np.square(one - other).sum())
+                signal, power, cross = one @ one, other @ other, one @ other
+                row += (signal, power, cross, signal - 2 * cross + power)
     except EdgeError as error:
         print(error.message, file=sys.stderr)
         return error.exit_status
