@@ -3,7 +3,8 @@
 Training averages them over views that are cropped, disturbed, mixed, and smaller than the shipped input, and forgets
 at the rate of its momentum; averaged weights have none of their own at all. Here they are computed anew, from whole
 photos at the shipped size, with all other weights as they are ("precise BN" of Wu and Johnson 2021; the mismatch of
-sizes is that of Touvron et al. 2019).
+sizes is that of Touvron et al. 2019). Where training showed pictures of no lesion, each batch holds as large a share
+of them here: without them the rule that knows such pictures was lost in two folds of five.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from train.pixels import PixelArray
 BATCH = 50
 
 
-def settle(model: Any, pixels_u8: PixelArray, normalization: Normalization) -> None:
+def settle(
+    model: Any,
+    pixels_u8: PixelArray,
+    normalization: Normalization,
+    outliers_u8: PixelArray | None = None,
+    outlier_share: float = 0.0,
+) -> None:
     """Sets the mean and variance of every batch norm.
 
     Args:
@@ -29,6 +36,8 @@ def settle(model: Any, pixels_u8: PixelArray, normalization: Normalization) -> N
         pixels_u8: [n, size_px, size_px, 3] photos in random order, n at least 2; the last n % BATCH are left out where
             there are more than BATCH.
         normalization: Of the pixels.
+        outliers_u8: [m, size_px, size_px, 3] pictures of no lesion in random order; after the last the first again.
+        outlier_share: So many of them for each photo of a batch, rounded to whole pictures.
     """
     norms = [layer for layer in model.layers if isinstance(layer, tf_keras.layers.BatchNormalization)]
     momentums = [norm.momentum for norm in norms]
@@ -42,8 +51,13 @@ def settle(model: Any, pixels_u8: PixelArray, normalization: Normalization) -> N
 
     means: list[Any] = [[] for _ in norms]
     variances: list[Any] = [[] for _ in norms]
-    for first in range(0, max(len(pixels_u8) - BATCH, 0) + 1, BATCH):
-        batch = pixels_u8[first : first + BATCH].astype(np.float32)
+    beside = 0 if outliers_u8 is None else round(BATCH * outlier_share)
+    for number, first in enumerate(range(0, max(len(pixels_u8) - BATCH, 0) + 1, BATCH)):
+        photos_u8 = pixels_u8[first : first + BATCH]
+        if outliers_u8 is not None and beside:
+            places = np.arange(number * beside, (number + 1) * beside) % len(outliers_u8)
+            photos_u8 = np.concatenate([photos_u8, outliers_u8[places]])
+        batch = photos_u8.astype(np.float32)
         show(tf.constant((batch - normalization.mean) / normalization.std))
         for norm, mean, variance in zip(norms, means, variances, strict=True):
             mean.append(norm.moving_mean.numpy())

@@ -286,9 +286,11 @@ def _finished_model(inputs: Inputs, weights: Weights, run: Path) -> Any:
     model = build_model(config.model, len(inputs.codes), config.input.size_px, pretrained=False)
     model.set_weights(weights)
     if config.model.batch_norm_photos:
-        settle(
-            model, inputs.shown(rows, drawn, config.model.batch_norm_photos), inputs.contract.normalization
-        )
+        photos_u8 = inputs.shown(rows, drawn, config.model.batch_norm_photos)
+        given = inputs.outliers(TRAIN, config.input.size_px)
+        outliers_u8 = np.random.default_rng(config.seed).permutation(_evenly(*given)) if given else None
+        share = config.outliers.per_batch / config.stage[-1].batch
+        settle(model, photos_u8, inputs.contract.normalization, outliers_u8, share)
     labels = inputs.labels([inputs.data.manifest.photos[i].photo_id for i in rows])
     prior = np.bincount(labels, weights=drawn, minlength=len(inputs.codes))
     correct_prior(model, prior, config.decision.prior_correction)

@@ -165,7 +165,8 @@ def test_what_cannot_be_averaged_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_settled_statistics_are_those_of_the_photos() -> None:
+@pytest.mark.parametrize("outliers", [0, 40])
+def test_settled_statistics_are_those_of_all_that_is_shown(outliers: int) -> None:
     import tf_keras
 
     from train.batch_norm import BATCH, settle
@@ -178,9 +179,12 @@ def test_settled_statistics_are_those_of_the_photos() -> None:
     before = model.get_weights()
     # Darker and darker: the batches' own means differ, which belongs to the variance too.
     pixels_u8 = np.sort(rng.integers(0, 256, (2 * BATCH, 16, 16, 3), np.uint8), axis=0)
-    settle(model, pixels_u8, Normalization(128.0, 128.0))
+    beside = rng.integers(0, 64, (outliers, 16, 16, 3), np.uint8) if outliers else None
+    settle(model, pixels_u8, Normalization(128.0, 128.0), beside, outlier_share=0.5)
+    # Half a batch beside each of two batches: of 40 pictures the first ten are shown again.
+    shown = pixels_u8 if beside is None else np.concatenate([pixels_u8, beside, beside[: BATCH - outliers]])
     first, norm = model.layers[1], model.layers[2]
-    answers = first((pixels_u8.astype(np.float32) - 128) / 128).numpy()
+    answers = first((shown.astype(np.float32) - 128) / 128).numpy()
     np.testing.assert_allclose(norm.moving_mean, answers.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(norm.moving_variance, answers.var(axis=(0, 1, 2)), rtol=1e-2)
     assert norm.momentum == 0.99
