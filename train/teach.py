@@ -4,6 +4,8 @@ The teacher is the ensemble of one or several cross-validations (train/crossval.
 models that never saw it, in several views, and their calibrated scores are averaged. A student that learns from them
 (distill.teacher in a config) sees answers as uncertain as they are on new photos, not as sure as on memorized ones.
 
+Of a cross-validation whose runs are gone the record is enough (train/records): it holds the answers in one view.
+
 A student that is itself cross-validated against them is not quite independent of its test photos: they were among the
 training photos of the teacher that judged the student's training photos. Its figures are to be confirmed on photos
 that no teacher saw.
@@ -22,12 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConfigInvalid, EdgeError, RunInvalid
 from train.config import parse_config
 from train.data_sets import find_data, merged_labels, reread
 from train.metrics import FloatArray, balanced_accuracy, softmax
+from train.out_of_fold import read_answers
 from train.pixels import PixelArray, cached_pixels
 from train.run_dir import whole_file
 
@@ -97,6 +101,16 @@ def teach(folders: Sequence[Path], data_folder: Path | None, views: int) -> tupl
                 f"{folder}: other labels", found=", ".join(labels.codes), expected=", ".join(codes)
             )
         codes = labels.codes
+        if not any((folder / f"fold{fold}").is_dir() for fold in state["folds"]):
+            recorded = read_answers(folder)
+            for photo_id, row in zip(recorded.photo_ids, recorded.probs, strict=True):
+                answers.setdefault(photo_id, []).append(row)
+            truth.update(zip(recorded.photo_ids, recorded.y_true.tolist(), strict=True))
+            score = _score(recorded.y_true, recorded.probs)
+            report["cross_validations"].append(
+                {"name": state["name"], "one_view": score, "views": 1, "all_views": score}
+            )
+            continue
         place = find_data(config, data_folder)
         one, many, true = [], [], []
         for fold in state["folds"]:
@@ -128,8 +142,8 @@ def teach(folders: Sequence[Path], data_folder: Path | None, views: int) -> tupl
     return means_of, report
 
 
-def _score(truth: Sequence[int], probs: FloatArray) -> float:
-    return balanced_accuracy(np.array(truth), probs.argmax(axis=1), probs.shape[1])
+def _score(truth: npt.ArrayLike, probs: FloatArray) -> float:
+    return balanced_accuracy(np.asarray(truth), probs.argmax(axis=1), probs.shape[1])
 
 
 def _finished(folder: Path) -> dict[str, Any]:
@@ -163,7 +177,7 @@ def write_soft_labels(path: Path, answers: dict[str, FloatArray], codes: Sequenc
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns 0, or 2 when refused."""
     parser = argparse.ArgumentParser(prog="python -m train.teach", allow_abbrev=False)
-    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="finished cross-validations")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="finished cross-validations, or records of such")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv.gz")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
     parser.add_argument("--views", type=int, choices=VIEWS, default=8, help="default %(default)s")
