@@ -32,6 +32,8 @@ ROOT = Path(__file__).parents[1]
 CHUNK = 4
 # One that is answered and one that waits.
 CHUNKS_AHEAD = 2
+# A quantized softmax need not sum to 1, but to within half a step of 1/256 for each label.
+MAX_SUM_ERROR = 0.05
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,7 @@ def _died(process: subprocess.Popen[str], why: str) -> InterpreterBroken:
 
 class _Model:
     def __init__(self, path: str) -> None:
+        self._path = path
         opened = open_model(path)
         self.contract: ModelContract = opened.contract
         self.engine: Engine = open_engine(opened.data, threads=1)
@@ -204,7 +207,16 @@ class _Model:
         start = time.perf_counter()
         raw = self.engine.run(tensor)
         elapsed_ms = (time.perf_counter() - start) * 1000
-        return dequantize(raw, self.engine.output), elapsed_ms
+        scores = dequantize(raw, self.engine.output)
+        # Written so that a NaN fails.
+        if not (min(scores) >= 0 and abs(sum(scores) - 1) <= MAX_SUM_ERROR):
+            raise InterpreterBroken(
+                f"{self._path}: the model's output is not a softmax",
+                found=", ".join(f"{score:g}" for score in scores),
+                expected="scores that are not negative and sum to 1",
+                fix="convert the model again",
+            )
+        return scores, elapsed_ms
 
 
 def _pixels(models: Sequence[_Model], path: str) -> dict[tuple[object, object], bytes]:

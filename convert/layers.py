@@ -24,7 +24,7 @@ from convert.tflite_file import Operator, TfliteFile, parse_tflite
 from edge_runtime.model_file import ModelFile
 
 ROOT = Path(__file__).parents[1]
-PHOTOS = 6
+PHOTOS = 4
 PROBE_SECONDS = 300
 IGNORED = ("QUANTIZE", "DEQUANTIZE")
 # An operator that adds 1 % of the signal's power as noise: by itself it leaves 20 dB.
@@ -165,8 +165,10 @@ def rows_of(pairs: Sequence[Pair], sums: dict[str, list[float]]) -> dict[str, An
     ratios: dict[int, float] = {}
     rows: list[dict[str, Any]] = []
     for i, pair in enumerate(pairs):
-        signal, power, cross, noise = (sums[name][i] for name in ("signal", "power", "cross", "noise"))
+        signal, power, cross = (sums[name][i] for name in ("signal", "power", "cross"))
         gain = cross / signal if signal else 1.0
+        # The squares of the differences.
+        noise = signal - 2 * cross + power
         is_logits = pair.kind == "FULLY_CONNECTED" and i + 1 < len(pairs) and pairs[i + 1].kind == "SOFTMAX"
         if is_logits and gain > 0:
             # Another temperature was folded in here, on purpose: compared at the same one.

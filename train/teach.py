@@ -177,7 +177,9 @@ def write_soft_labels(path: Path, answers: dict[str, FloatArray], codes: Sequenc
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns 0, or 2 when refused."""
     parser = argparse.ArgumentParser(prog="python -m train.teach", allow_abbrev=False)
-    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="finished cross-validations, or records of such")
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="DIR", help="finished cross-validations, or records of such"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv.gz")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
     parser.add_argument("--views", type=int, choices=VIEWS, default=8, help="default %(default)s")

@@ -22,6 +22,7 @@ from edge_runtime.errors import InterpreterBroken
 from edge_runtime.model_file import open_model
 from tests.convert.compared import draw_table, with_contract
 from tests.fixtures import FIXTURES
+from tests.fixtures.bad_models import with_nan_weights
 
 REPOSITORY = Path(__file__).parents[2]
 INT8, UINT8, FLOAT = (FIXTURES / f"tiny_{name}.tflite" for name in ("int8", "uint8", "float32"))
@@ -153,6 +154,16 @@ def test_a_process_that_dies_ends_it_with_what_it_said(table: Path, tmp_path: Pa
     damaged.write_bytes(INT8.read_bytes()[:500])
     with Workers([damaged], 1) as pool, pytest.raises(InterpreterBroken, match="damaged.tflite"):
         list(pool.answer(photos))
+
+
+def test_a_model_whose_answers_are_no_scores_ends_it_by_name(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(with_nan_weights(FLOAT.read_bytes()))
+    assert _run([FLOAT, broken], table, tmp_path / "out", "--no-layers") == InterpreterBroken.exit_status
+    assert "broken.tflite: the model's output is not a softmax" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 # ------------------------------------------------------------------- liars

@@ -128,7 +128,9 @@ def _pairs(kinds: list[str]) -> list[Pair]:
 def test_the_first_large_loss_is_where_it_enters_and_not_where_it_is_carried() -> None:
     pairs = _pairs(["CONV_2D", "CONV_2D", "CONV_2D", "MEAN"])
     noise = [0.001, 0.03, 0.035, 0.03]
-    found = rows_of(pairs, {"signal": [1.0] * 4, "power": [1.0] * 4, "cross": [1.0] * 4, "noise": noise})
+    # Noise that has nothing to do with the signal adds its power to it.
+    power = [1 + n for n in noise]
+    found = rows_of(pairs, {"signal": [1.0] * 4, "power": power, "cross": [1.0] * 4})
     assert found["first_large_loss"] == 1
     assert [round(row["added"], 4) for row in found["rows"]] == [0.001, 0.029, 0.005, 0.0]
     assert found["rows"][1]["snr_db"] == pytest.approx(15.23, abs=0.01)
@@ -137,7 +139,7 @@ def test_the_first_large_loss_is_where_it_enters_and_not_where_it_is_carried() -
 def test_another_temperature_is_no_noise_of_the_logits() -> None:
     pairs = _pairs(["FULLY_CONNECTED", "SOFTMAX"])
     # The second's logits are twice the first's.
-    sums = {"signal": [1.0, 1.0], "power": [4.0, 1.0], "cross": [2.0, 1.0], "noise": [1.0, 0.0]}
+    sums = {"signal": [1.0, 1.0], "power": [4.0, 1.0], "cross": [2.0, 1.0]}
     found = rows_of(pairs, sums)
     assert found["rows"][0]["snr_db"] == BEST_DB and found["first_large_loss"] is None
 

@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import RunInvalid
+from train.config import parse_config
+from train.data_sets import merged_labels
 from train.teach import main, teach, views_of, write_soft_labels
+
+STAGE = {"name": "all", "trains": "all", "epochs": 1, "size_px": 32, "learning_rate": 0.001}
 
 
 def test_the_views_are_the_eight_symmetries_of_a_square() -> None:
@@ -47,3 +51,28 @@ def test_other_folders_and_other_endings_are_refused(
     assert main([str(tmp_path), "--out", str(tmp_path / "soft.csv")]) == 2
     assert "not gzipped" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_record_is_a_teacher_with_one_view(tmp_path: Path) -> None:
+    for name, score in (("one", 0.9), ("two", 0.5)):
+        folder = tmp_path / name
+        folder.mkdir()
+        data = {"reader": "ham10000", "folder": "photos", "labels": "ham10000"}
+        config = {"name": name, "data": data, "stage": [STAGE]}
+        state = {"name": name, "folds": [0, 1], "of": 2, "config": config}
+        (folder / "crossval.json").write_text(json.dumps(state))
+        codes = merged_labels(parse_config(config, name)).codes
+        rest = np.log((1 - score) / (len(codes) - 1))
+        head = ["photo_id", "source", "fold", "label", "group_id", *(f"logit_{code}" for code in codes)]
+        rows = [
+            [f"photo{i}", "phantom", str(i % 2), codes[i], f"lesion{i}"]
+            + [str(np.log(score) if k == i else rest) for k in range(len(codes))]
+            for i in range(3)
+        ]
+        (folder / "oof.csv").write_text("\n".join(",".join(row) for row in [head, *rows]) + "\n")
+    answers, report = teach([tmp_path / "one", tmp_path / "two"], None, 8)
+    assert sorted(answers) == ["photo0", "photo1", "photo2"]
+    for i in range(3):
+        assert answers[f"photo{i}"][i] == pytest.approx(0.7)
+        assert answers[f"photo{i}"].sum() == pytest.approx(1)
+    assert [row["views"] for row in report["cross_validations"]] == [1, 1]
