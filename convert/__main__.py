@@ -73,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help=f"of answers that may change, for --keep-float (default {DEFAULT_MAX_LOSS})",
     )
+    parser.add_argument(
+        "--no-test-report",
+        action="store_true",
+        help="do not ask the test split, which takes most of the time of most recipes: python -m convert.compare does",
+    )
     add_qat_options(parser)
     return parser
 
@@ -87,7 +92,15 @@ def _convert(arguments: argparse.Namespace) -> int:
     from convert.conversion import Request, convert_run
 
     try:
-        report = convert_run(run, Request(recipe, arguments.out, settings, arguments.seed, keep_float))
+        request = Request(
+            recipe,
+            arguments.out,
+            settings,
+            arguments.seed,
+            keep_float,
+            test_report=not arguments.no_test_report,
+        )
+        report = convert_run(run, request)
     except (EdgeError, OSError):
         _forget(run)
         raise
