@@ -178,14 +178,15 @@ def test_metadata_is_found_where_the_format_puts_it(conversions: dict[str, Conve
         assert struct.pack("<f", 128.0) in metadata
 
 
-def test_converting_twice_gives_the_same_bytes(
+def test_converting_twice_gives_the_same_bytes_whether_or_not_the_test_split_is_asked(
     conversions: dict[str, Conversion], trained_run: Path, tmp_path: Path
 ) -> None:
     from convert.__main__ import main
 
     out = tmp_path / "again.tflite"
-    assert main([str(trained_run), "--recipe", "int8_ptq", "--out", str(out)]) == 0
+    assert main([str(trained_run), "--recipe", "int8_ptq", "--no-test-report", "--out", str(out)]) == 0
     assert out.read_bytes() == conversions["int8_ptq"].tflite.read_bytes()
+    assert json.loads(out.with_suffix(".json").read_text())["test"] is None
 
 
 def _convert(run: Path, out: Path, recipe: str = "float32") -> int:
