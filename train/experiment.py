@@ -45,7 +45,7 @@ Weights = list[npt.NDArray[np.float32]]
 Maker = Callable[[Inputs, Path, Worker], tuple[Weights, list[dict[str, Any]]]]
 
 # For a network that starts from a converted file: each channel's statistics are then a hundredth of their spread off.
-STATISTICS_PHOTOS = 512
+STATISTICS_PHOTOS = 1280
 
 
 def run_experiment(
@@ -263,13 +263,13 @@ def _train(inputs: Inputs, run: Path, worker: Worker) -> tuple[Weights, list[dic
     with watched(worker):
         replicas = replicas_for(config, worker)
         tf_keras.utils.set_random_seed(config.seed)
-        data = _training_data(inputs, run)
+        data = training_data(inputs, run)
         replicas.require_equal(_fingerprint(inputs, data))
         with replicas.scope():
             model = build_model(config.model, len(codes), None, pretrained=not config.model.start)
             if config.model.start:
                 start = find_file(config.model.start, "model.start", "a .tflite of the same network")
-                start_from_tflite(model, start, _some_pixels(inputs, data))
+                start_from_tflite(model, start, start_views(inputs, data))
             trainer = Trainer(model, config, data, inputs.contract.normalization, run, replicas)
         history = trainer.train()
     return trainer.plain.get_weights(), history
@@ -299,7 +299,8 @@ def _finished_model(inputs: Inputs, weights: Weights, run: Path) -> Any:
     return model
 
 
-def _training_data(inputs: Inputs, run: Path) -> TrainingData:
+def training_data(inputs: Inputs, run: Path) -> TrainingData:
+    """What each stage draws from; the teacher's answers, if any, are copied to the run directory."""
     from train.loop import TrainingData
     from train.pipeline import Photos, margin_px
     from train.sampling import epoch_length, loss_weights
@@ -338,12 +339,28 @@ def _training_data(inputs: Inputs, run: Path) -> TrainingData:
     )
 
 
-def _some_pixels(inputs: Inputs, data: TrainingData) -> npt.NDArray[np.float32]:
-    """[n, side, side, 3] normalized training photos as the last stage sees them, drawn as it draws them."""
-    squares, given = data.photos_by_stage[-1].pixels_u8, inputs.contract.normalization
-    rng = np.random.default_rng(inputs.config.seed)
-    some = rng.choice(data.rows, min(STATISTICS_PHOTOS, len(data.rows)), replace=False, p=data.drawn)
-    return ((squares[np.sort(some)].astype(np.float32) - given.mean) / given.std).astype(np.float32)
+def start_views(inputs: Inputs, data: TrainingData) -> npt.NDArray[np.float32]:
+    """[n, size_px, size_px, 3] normalized views as the last stage shows them, pictures of no lesion among them.
+
+    A converted file holds batch norms of such views, folded in. Scale and offset can be told apart again only by the
+    statistics that those had: of whole photos they would be others (train/warm_start.py).
+    """
+    from train.pipeline import stage_augmentation, training_batches
+
+    config, stage = inputs.config, inputs.config.stage[-1]
+    steps = max(1, STATISTICS_PHOTOS // stage.batch)
+    drawn = np.random.default_rng(config.seed).choice(data.rows, steps * stage.batch, p=data.drawn)
+    batches = training_batches(
+        data.photos_by_stage[-1],
+        drawn,
+        first_step=0,
+        batch=stage.batch,
+        size_px=stage.size_px,
+        augmentation=stage_augmentation(config, stage),
+        normalization=inputs.contract.normalization,
+        seed=(config.seed, 0),
+    )
+    return np.concatenate([batch.pixels.numpy() for batch in batches])
 
 
 def _fingerprint(inputs: Inputs, data: TrainingData) -> str:

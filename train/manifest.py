@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import difflib
+import gzip
 import hashlib
 import io
 import os
@@ -234,13 +235,14 @@ def read_manifest(
 
 
 def read_rows(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
-    """Reads a CSV file with a header into one dict a row; cells are stripped, absent ones are ''.
+    """Reads a CSV file (.gz: gzipped) with a header into one dict a row; cells are stripped, absent ones are ''.
 
     Raises:
         DataInvalid: No such file, not UTF-8 CSV, or columns of `required` are lacking.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restkey="", restval="")
             columns = tuple(reader.fieldnames or ())
             rows = [{key: value.strip() for key, value in row.items() if key} for row in reader]

@@ -8,7 +8,10 @@ held out here: that is checked.
 
 The mean of batch-norm statistics is not the statistics of the mean, so new ones are made (train/batch_norm.py). A
 soup of one run is that run with new statistics. DIR is a run directory like any other; its run.json names the runs,
-and its history is that of a single run or none. TensorFlow.
+and its history is that of a single run or none.
+
+A shipped file whose run is gone can have new statistics as well: `CONFIG.toml MODEL.tflite --learnt-from RECORD`, with
+the config and the record (train/records) of its training. What conversion rounded stays rounded. TensorFlow.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ import numpy as np
 from edge_runtime.errors import ConfigInvalid, EdgeError, RunInvalid, SplitLeaks
 from train.config import TrainConfig, load_config, parse_config
 from train.data_sets import NO_TEST, merged_labels
-from train.experiment import Weights, run_experiment
+from train.experiment import Weights, run_experiment, start_views, training_data
 from train.finished import read_object
 from train.inputs import Inputs
 from train.manifest import read_rows
@@ -44,23 +47,26 @@ def cook(
     *,
     batch_norm_photos: int = BATCH_NORM_PHOTOS,
     pixels: Path | None = None,
+    learnt_from: Path | None = None,
 ) -> dict[str, Any]:
     """Averages finished runs into a new one, and measures it.
 
     Args:
         config_path: The recipe of the runs.
-        runs: Run directories of one network and one list of labels.
+        runs: Run directories of one network and one list of labels; or one `.tflite` and nothing else.
         workdir: The new run directory.
         test_fold: Of the new run; data_sets.NO_TEST for none.
         data_folder: As for `run_experiment`.
         batch_norm_photos: Take the place of the config's model.batch_norm_photos; at least 2.
         pixels: As for `run_experiment`.
+        learnt_from: Of a `.tflite`: the record that says which photos it has learnt from.
 
     Returns:
         The content of metrics.json.
 
     Raises:
-        ConfigInvalid: Too few photos for statistics.
+        ConfigInvalid: Too few photos for statistics; a `.tflite` beside other runs, without a record, or of another
+            network than the config's.
         RunInvalid: A run is not finished, or of another network, other labels or another [decision].
         SplitLeaks: A run has learnt from a photo that is held out here.
     """
@@ -78,6 +84,8 @@ def cook(
         # The runs' last layers have it in them already.
         decision=dataclasses.replace(recipe.decision, prior_correction=0.0),
     )
+    if any(run.suffix == ".tflite" for run in runs):
+        return _cook_file(config, config_path, runs, learnt_from, workdir, data_folder, pixels)
     states = [finished_state(run) for run in runs]
     configs = [parse_config(read_object(run / "config.json"), str(run)) for run in runs]
     for run, other in zip(runs, configs, strict=True):
@@ -89,8 +97,8 @@ def cook(
     def mean(inputs: Inputs, run: Path, worker: Worker) -> tuple[Weights, list[dict[str, Any]]]:
         from train.loop import read_history
 
-        held_out = {photo_id for photo_id, part in inputs.data.assignment.items() if part != "train"}
-        _require_unseen(runs, held_out)
+        for learner in runs:
+            _require_unseen(learner, read_rows(learner / "manifest.csv", ("photo_id", "split")), inputs)
         history = read_history(runs[0] / "history.csv") if len(runs) == 1 else []
         write_rows(run / "history.csv", history)
         return _mean_weights(runs), history
@@ -102,6 +110,40 @@ def cook(
         for state, other in zip(states, configs, strict=True)
     ]
     write_json(workdir / "run.json", {**finished_state(workdir), "mean_of": names})
+    return metrics
+
+
+def _cook_file(
+    config: TrainConfig,
+    config_path: Path,
+    files: Sequence[Path],
+    learnt_from: Path | None,
+    workdir: Path,
+    data_folder: Path | None,
+    pixels: Path | None,
+) -> dict[str, Any]:
+    """A converted file as a run again, with new statistics."""
+    if len(files) > 1 or learnt_from is None:
+        raise ConfigInvalid(
+            "a .tflite gets new statistics by itself, from the photos that its training had",
+            found=f"{len(files)} files and runs" if len(files) > 1 else "no record of its training",
+            expected="MODEL.tflite --learnt-from RECORD",
+            fix="name the folder of train/records that holds its split.csv.gz",
+        )
+    seen = read_rows(learnt_from / "split.csv.gz", ("photo_id", "split"))
+
+    def unfolded(inputs: Inputs, run: Path, worker: Worker) -> tuple[Weights, list[dict[str, Any]]]:
+        from train.backbones import build_model
+        from train.warm_start import start_from_tflite
+
+        _require_unseen(files[0], seen, inputs)
+        model = build_model(config.model, len(inputs.codes), None, pretrained=False)
+        start_from_tflite(model, files[0], start_views(inputs, training_data(inputs, run)))
+        write_rows(run / "history.csv", [])
+        return model.get_weights(), []
+
+    metrics = run_experiment(config_path, workdir, data_folder, pixels=pixels, config=config, make=unfolded)
+    write_json(workdir / "run.json", {**finished_state(workdir), "mean_of": [files[0].name]})
     return metrics
 
 
@@ -119,18 +161,17 @@ def _mean_weights(runs: Sequence[Path]) -> Weights:
     return [np.asarray(total / len(runs), np.float32) for total in sums]
 
 
-def _require_unseen(runs: Sequence[Path], held_out: set[str]) -> None:
-    for run in runs:
-        rows = read_rows(run / "manifest.csv", ("photo_id", "split"))
-        if seen := sorted(
-            row["photo_id"] for row in rows if row["split"] == "train" and row["photo_id"] in held_out
-        ):
-            raise SplitLeaks(
-                f"{run}: has learnt from photos that are held out here",
-                found=f"{len(seen)}, such as {seen[0]}",
-                expected="none",
-                fix="train the runs with split.common_val, and hold a test fold out of a soup of its own run alone",
-            )
+def _require_unseen(learner: Path, rows: Sequence[Mapping[str, str]], inputs: Inputs) -> None:
+    held_out = {photo_id for photo_id, part in inputs.data.assignment.items() if part != "train"}
+    if seen := sorted(
+        row["photo_id"] for row in rows if row["split"] == "train" and row["photo_id"] in held_out
+    ):
+        raise SplitLeaks(
+            f"{learner}: has learnt from photos that are held out here",
+            found=f"{len(seen)}, such as {seen[0]}",
+            expected="none",
+            fix="train the runs with split.common_val, and hold a test fold out of a soup of its own run alone",
+        )
 
 
 def _kind(config: TrainConfig) -> tuple[Any, ...]:
@@ -144,6 +185,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m train.soup", allow_abbrev=False)
     parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="the recipe of the runs")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="finished runs, such as all folds")
+    parser.add_argument(
+        "--learnt-from", type=Path, metavar="RECORD", help="of a .tflite in place of RUNs: its record"
+    )
     parser.add_argument("--workdir", type=Path, required=True, metavar="DIR", help="the new run directory")
     parser.add_argument(
         "--test-fold", type=int, default=NO_TEST, metavar="K", help="held out by all RUNs (default: none)"
@@ -167,6 +211,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.data,
             batch_norm_photos=arguments.batch_norm_photos,
             pixels=arguments.pixels,
+            learnt_from=arguments.learnt_from,
         )
     except EdgeError as error:
         print(f"error: {error.message}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -32,6 +33,8 @@ TRAINED = (
 )
 SHOWN = 60
 SETTLED = TRAINED.replace("batch_norm_photos = 0", f"batch_norm_photos = {SHOWN}")
+# Two convolutions, each with the four weights of its batch norm, then kernel and bias.
+LAST_LAYER = ("10", "11")
 NORMS = ("moving_mean", "moving_variance")
 # float32 weights, summed in float64 and rounded once.
 SAME_WEIGHT = 1e-6
@@ -136,6 +139,33 @@ def test_what_a_run_has_learnt_from_cannot_be_held_out(
     with pytest.raises(SplitLeaks, match=r"fold1: has learnt from photos that are held out"):
         cook(settled, [cv / "fold0", cv / "fold1"], tmp_path / "leaking", 0, data, batch_norm_photos=SHOWN)
     assert not (tmp_path / "leaking" / "metrics.json").exists()
+
+
+@pytest.mark.slow
+def test_a_file_whose_run_is_gone_gets_new_statistics(folds: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    import tensorflow as tf
+    import tf_keras
+
+    cv, settled, data = folds
+    model = tf_keras.models.load_model(cv / "fold0" / "model.keras", compile=False)
+    file, record = tmp_path / "model.tflite", tmp_path / "record"
+    file.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    record.mkdir()
+    (record / "split.csv.gz").write_bytes(gzip.compress((cv / "fold0" / "manifest.csv").read_bytes()))
+    out = tmp_path / "settled"
+    metrics = cook(settled, [file], out, 0, data, batch_norm_photos=SHOWN, learnt_from=record)
+    assert metrics["test"]["photos"] > 0
+    assert json.loads((out / "run.json").read_text())["mean_of"] == ["model.tflite"]
+    for before, after in zip(weights_of(cv / "fold0").items(), weights_of(out).items(), strict=True):
+        # The last layer has no batch norm behind it; all others are folded with theirs.
+        alike = np.allclose(before[1], after[1], atol=SAME_WEIGHT)
+        assert alike == (before[0].split(" ")[0] in LAST_LAYER), before[0]
+    with pytest.raises(SplitLeaks, match="has learnt from photos that are held out"):
+        cook(settled, [file], tmp_path / "leaking", 1, data, batch_norm_photos=SHOWN, learnt_from=record)
+    for files, given in (([file], None), ([file, cv / "fold1"], record)):
+        with pytest.raises(ConfigInvalid, match=r"a \.tflite gets new statistics by itself"):
+            cook(settled, files, tmp_path / "refused", 0, data, learnt_from=given)
+    assert not (tmp_path / "refused").exists()
 
 
 def a_run(folder: Path, text: str, status: str = "done") -> Path:
