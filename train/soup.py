@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -131,6 +132,7 @@ def _cook_file(
             fix="name the folder of train/records that holds its split.csv.gz",
         )
     seen = read_rows(learnt_from / "split.csv.gz", ("photo_id", "split"))
+    name = f"{files[0].name}, sha256 {hashlib.sha256(files[0].read_bytes()).hexdigest()}"
 
     def unfolded(inputs: Inputs, run: Path, worker: Worker) -> tuple[Weights, list[dict[str, Any]]]:
         from train.backbones import build_model
@@ -143,7 +145,7 @@ def _cook_file(
         return model.get_weights(), []
 
     metrics = run_experiment(config_path, workdir, data_folder, pixels=pixels, config=config, make=unfolded)
-    write_json(workdir / "run.json", {**finished_state(workdir), "mean_of": [files[0].name]})
+    write_json(workdir / "run.json", {**finished_state(workdir), "mean_of": [name]})
     return metrics
 
 
