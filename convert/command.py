@@ -1,20 +1,19 @@
-"""What the commands of this room share: how they end, and an argument type. stdlib only."""
+"""What the commands of this room share: how they end (as in `train`), and an argument type. stdlib only."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 
-from edge_runtime.errors import EdgeError, UsageError
+from train import command
 
-EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED = command.EXIT_INTERRUPTED
 
 
 def run_command(
     work: Callable[[], int], *, interrupted: str = "", after_os_error: str = "; nothing was written"
 ) -> int:
-    """Runs a command's work and says on stderr why it failed.
+    """As `train.command.run_command`, for commands whose files appear at their end, all or none.
 
     Args:
         work: Returns the exit status.
@@ -24,18 +23,7 @@ def run_command(
     Returns:
         The exit status: of the work, of the error, or EXIT_INTERRUPTED.
     """
-    try:
-        return work()
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}{after_os_error}", file=sys.stderr)
-        return UsageError.exit_status
-    except KeyboardInterrupt:
-        if interrupted:
-            print(interrupted, file=sys.stderr)
-        return EXIT_INTERRUPTED
+    return command.run_command(work, interrupted=interrupted, after_os_error=after_os_error)
 
 
 def positive(text: str) -> int:

@@ -7,7 +7,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from edge_runtime.errors import EdgeError
+from train.command import RESUMES, run_command
 from train.config import load_config
 from train.experiment import run_experiment
 
@@ -29,24 +29,20 @@ def main(argv: list[str] | None = None) -> int:
         help="hold no test part out: the model to ship, whose recipe was measured by cross-validation",
     )
     arguments = parser.parse_args(argv)
-    try:
-        config = load_config(arguments.config)
-        if arguments.no_test:
-            config = dataclasses.replace(config, split=dataclasses.replace(config.split, test_fold=-1))
-        metrics = run_experiment(
-            arguments.config, arguments.workdir, arguments.data, pixels=arguments.pixels, config=config
-        )
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(
-            f"error: {error}; what to do: check that {arguments.workdir} can be written to", file=sys.stderr
-        )
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
-        return 130
+    return run_command(
+        lambda: _train(arguments),
+        interrupted=RESUMES,
+        after_os_error=f"; what to do: check that {arguments.workdir} can be written to",
+    )
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    config = load_config(arguments.config)
+    if arguments.no_test:
+        config = dataclasses.replace(config, split=dataclasses.replace(config.split, test_fold=-1))
+    metrics = run_experiment(
+        arguments.config, arguments.workdir, arguments.data, pixels=arguments.pixels, config=config
+    )
     if "test" not in metrics:  # No part was held out for the end, or the chief says it.
         return 0
     test = metrics["test"]

@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.errors import ConfigInvalid, EdgeError, RunInvalid
+from edge_runtime.errors import ConfigInvalid, RunInvalid
+from train.command import RESUMES, run_command
 from train.config import TrainConfig, load_config
 from train.data_sets import find_data, merged_labels, read_sources
 from train.experiment import run_experiment
@@ -232,23 +233,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folds", type=int, nargs="+", metavar="K", help="which folds (default all)")
     parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
     arguments = parser.parse_args(argv)
-    try:
-        metrics = run_crossval(
-            arguments.config,
-            arguments.workdir,
-            arguments.data,
-            folds=arguments.folds,
-            pixels=arguments.pixels,
-        )
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
-        return 130
+    return run_command(lambda: _cross_validate(arguments), interrupted=RESUMES)
+
+
+def _cross_validate(arguments: argparse.Namespace) -> int:
+    metrics = run_crossval(
+        arguments.config,
+        arguments.workdir,
+        arguments.data,
+        folds=arguments.folds,
+        pixels=arguments.pixels,
+    )
     low, high = metrics["balanced_accuracy_interval"]
     print(
         f"out of fold ({len(metrics['folds'])} folds): balanced accuracy {metrics['balanced_accuracy']:.4f} "

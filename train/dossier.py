@@ -23,10 +23,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import DataInvalid, EdgeError
+from edge_runtime.errors import DataInvalid
 from train import dossier_parts, evidence_pack, page
 from train.binary_tasks import BinaryResult, ask
 from train.coarse_levels import level_result
+from train.command import NOTHING_WRITTEN, run_command
 from train.dossier_found import CONVERT, RECIPE, Dossier, read_dossier
 from train.dossier_readers import FORBIDDEN, binary_part, narrow_table, shown_name
 from train.dossier_robustness import robustness_part
@@ -42,7 +43,6 @@ from train.reader_tests import (
     load_questions,
     read_reader_tests,
 )
-from train.run_dir import write_text
 from train.run_figures import estimate_of
 
 NAME = "dossier.html"
@@ -370,7 +370,7 @@ def _requirements(found: Dossier, tests: Path | None) -> Markup:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns 0, also where ingredients are missing (stderr names them), or 2 on an error."""
+    """Runs the command; returns 0, also with ingredients missing (stderr names them), 2 on an error, 130 on Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m train.dossier", allow_abbrev=False)
     parser.add_argument("run", type=Path, metavar="RUN", help="a cross-validation's folder, or its record")
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page (default: RUN/{NAME})")
@@ -379,20 +379,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--readers", type=Path, metavar="FILE.csv", help="the paper's readers")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the folder that holds the data sets")
     arguments = parser.parse_args(argv)
+    return run_command(lambda: _write_dossier(arguments), interrupted=NOTHING_WRITTEN)
+
+
+def _write_dossier(arguments: argparse.Namespace) -> int:
     out = arguments.out or arguments.run / NAME
-    try:
-        found = read_dossier(arguments.run, arguments.data)
-        page.require_place(out)
-        text = make_dossier(
-            found, tests=arguments.tests, readers=arguments.readers, explanation=arguments.explanation
-        )
-        write_text(out, text)
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {out}: the page cannot be written: {error.strerror or error}", file=sys.stderr)
-        return 2
+    found = read_dossier(arguments.run, arguments.data)
+    page.require_place(out)
+    text = make_dossier(
+        found, tests=arguments.tests, readers=arguments.readers, explanation=arguments.explanation
+    )
+    page.write_page(out, text)
     for section, entries in found.missing.items():
         for what, fix in entries:
             print(f"missing in {section}: {what} ({fix})", file=sys.stderr)

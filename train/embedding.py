@@ -28,14 +28,15 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from edge_runtime.contract import InputSpec, ModelContract
-from edge_runtime.errors import EdgeError, ImageError
+from edge_runtime.errors import ImageError
 from train import page
+from train.command import run_command
 from train.features import Features, run_features
 from train.finished import read_contract
 from train.metrics import FloatArray
 from train.page import Markup
 from train.pixels import fit_photo
-from train.run_dir import write_json, write_text
+from train.run_dir import write_json
 
 PERPLEXITY = 30.0
 # What t-SNE's authors advise: fewer, less noisy dimensions, and a tenth of the time.
@@ -126,7 +127,7 @@ def photo_page(picture: npt.NDArray[np.uint8], licence: str, about: dict[str, An
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, 2 on an error."""
+    """Runs the command; returns its exit status: 0, 2 on an error, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="python -m train.embedding", allow_abbrev=False)
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="a finished run with a test part, for example a fold"
@@ -136,20 +137,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's folder, if it moved")
     arguments = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        features, photos, root = run_features(arguments.run, arguments.data)
-        places = lay_out(features)
-        write_json(arguments.out, embedding(features, places))
-        if arguments.page:
-            contract = read_contract(arguments.run)
-            picture = thumbnails([root / photo.path for photo in photos], places, contract)
-            write_text(arguments.page, photo_page(picture, contract.provenance.data_licence, features.about))
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _embed(arguments))
+
+
+def _embed(arguments: argparse.Namespace) -> int:
+    features, photos, root = run_features(arguments.run, arguments.data)
+    places = lay_out(features)
+    write_json(arguments.out, embedding(features, places))
+    if arguments.page:
+        contract = read_contract(arguments.run)
+        picture = thumbnails([root / photo.path for photo in photos], places, contract)
+        page.write_page(arguments.page, photo_page(picture, contract.provenance.data_licence, features.about))
     print(arguments.out)
     return 0
 

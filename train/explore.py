@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_runtime.errors import EdgeError, UsageError
+from edge_runtime.errors import UsageError
 from train import charts, page
+from train.command import NOTHING_WRITTEN, run_command
 from train.data_view import DataView, view_of_config, view_of_run
 from train.manifest import Photo
 from train.metrics import UNKNOWN
 from train.page import Markup, Section
-from train.run_dir import write_text
 
 PAGE_NAME = "data.html"
 PAIRS_SHOWN = 24
@@ -405,23 +405,18 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0, 2 on an error, 130 when interrupted."""
     arguments = _parser().parse_args(argv)
+    return run_command(lambda: _write_page(arguments), interrupted=NOTHING_WRITTEN)
+
+
+def _write_page(arguments: argparse.Namespace) -> int:
     is_run = arguments.source.is_dir()
     out = arguments.out or arguments.source / PAGE_NAME
     view: Callable[[Path, Path | None], DataView] = view_of_run if is_run else view_of_config
-    try:
-        if arguments.out is None and not is_run:
-            raise UsageError("--out is missing", expected="where to write the page of a config's data")
-        if arguments.out is not None:
-            page.require_place(out)
-        write_text(out, make_page(view(arguments.source, arguments.data), photos=not arguments.no_photos))
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {out}: the page cannot be written: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    if arguments.out is None and not is_run:
+        raise UsageError("--out is missing", expected="where to write the page of a config's data")
+    if arguments.out is not None:
+        page.require_place(out)
+    page.write_page(out, make_page(view(arguments.source, arguments.data), photos=not arguments.no_photos))
     print(out)
     return 0
 

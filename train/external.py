@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.contract import ModelContract
-from edge_runtime.errors import EdgeError, RunInvalid
+from edge_runtime.errors import RunInvalid
+from train.command import NOTHING_WRITTEN, run_command
 from train.config import READERS
 from train.decide import fires
 from train.manifest import LabelSet, Manifest
@@ -109,7 +110,7 @@ def _figures(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns 0, or 2 when refused."""
+    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m train.external", allow_abbrev=False)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     parser.add_argument("--reader", required=True, choices=READERS)
@@ -117,23 +118,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--views", type=int, choices=VIEWS, default=1, help="default %(default)s")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="all figures")
     arguments = parser.parse_args(argv)
-    try:
-        with tempfile.TemporaryDirectory() as pixels:
-            figures = measure_runs(
-                arguments.runs,
-                arguments.reader,
-                arguments.data,
-                views=arguments.views,
-                pixels=Path(pixels),
-            )
-        if arguments.out:
-            write_json(arguments.out, figures)
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _measure(arguments), interrupted=NOTHING_WRITTEN)
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory() as pixels:
+        figures = measure_runs(
+            arguments.runs,
+            arguments.reader,
+            arguments.data,
+            views=arguments.views,
+            pixels=Path(pixels),
+        )
+    if arguments.out:
+        write_json(arguments.out, figures)
     for name, row in figures.items():
         low, high = row["balanced_accuracy_interval"]
         rest = {

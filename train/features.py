@@ -28,7 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.contract import ModelContract, Normalization
-from edge_runtime.errors import DataInvalid, EdgeError
+from edge_runtime.errors import DataInvalid
+from train.command import NOTHING_WRITTEN, run_command
 from train.config import load_config
 from train.data_sets import find_data, merged_labels, read_sources
 from train.finished import find_root, read_contract, read_object, read_photos_of, read_state, source_of
@@ -239,25 +240,22 @@ def _features(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, 2 on an error."""
+    """Runs the command; returns its exit status: 0, 2 on an error, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="python -m train.features", allow_abbrev=False)
     parser.add_argument("source", type=Path, metavar="CONFIG.toml|RUN")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
     arguments = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        if arguments.source.is_dir():
-            features = run_features(arguments.source, arguments.data)[0]
-        else:
-            features = published_features(arguments.source, arguments.data)
-        write_features(arguments.out, features)
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _keep_features(arguments), interrupted=NOTHING_WRITTEN)
+
+
+def _keep_features(arguments: argparse.Namespace) -> int:
+    if arguments.source.is_dir():
+        features = run_features(arguments.source, arguments.data)[0]
+    else:
+        features = published_features(arguments.source, arguments.data)
+    write_features(arguments.out, features)
     print(arguments.out)
     return 0
 

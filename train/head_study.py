@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.errors import EdgeError
+from train.command import run_command
 from train.config import TrainConfig
 from train.crossval import pooled_figures
 from train.data_sets import merged_labels
@@ -155,20 +155,17 @@ def train_head(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns 0, or 2 when refused."""
+    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m train.head_study", allow_abbrev=False)
     parser.add_argument("study", type=Path, metavar="STUDY.toml", help="see train/studies")
     parser.add_argument("features", type=Path, metavar="FEATURES.npz", help="of train.features")
     parser.add_argument("--workdir", type=Path, required=True, metavar="DIR")
     arguments = parser.parse_args(argv)
-    try:
-        rows = run_head_study(arguments.study, read_features(arguments.features), arguments.workdir)
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _compare_heads(arguments))
+
+
+def _compare_heads(arguments: argparse.Namespace) -> int:
+    rows = run_head_study(arguments.study, read_features(arguments.features), arguments.workdir)
     print(as_table(rows), end="")
     return 0
 

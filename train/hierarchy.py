@@ -34,7 +34,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
 from sklearn.neural_network import MLPClassifier
 
-from edge_runtime.errors import DataInvalid, EdgeError
+from edge_runtime.errors import DataInvalid
+from train.command import NOTHING_WRITTEN, run_command
 from train.features import Features, read_features
 from train.manifest import Manifest, Photo, load_labels
 from train.metrics import (
@@ -289,7 +290,7 @@ def _figures(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, 2 on an error."""
+    """Runs the command; returns its exit status: 0, 2 on an error, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="python -m train.hierarchy", allow_abbrev=False)
     parser.add_argument(
         "features", type=Path, metavar="FEATURES.npz", help="from python -m train.features CONFIG.toml"
@@ -304,23 +305,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of folds and heads (default 0)")
     arguments = parser.parse_args(argv)
-    try:
-        found = study(
-            read_features(arguments.features),
-            load_taxonomy(arguments.taxonomy),
-            arguments.labels,
-            folds=arguments.folds,
-            seed=arguments.seed,
-            most_photos=arguments.most_photos,
-            report=lambda line: print(line, file=sys.stderr),
-        )
-        write_json(arguments.out, found)
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _compare_partitions(arguments), interrupted=NOTHING_WRITTEN)
+
+
+def _compare_partitions(arguments: argparse.Namespace) -> int:
+    found = study(
+        read_features(arguments.features),
+        load_taxonomy(arguments.taxonomy),
+        arguments.labels,
+        folds=arguments.folds,
+        seed=arguments.seed,
+        most_photos=arguments.most_photos,
+        report=lambda line: print(line, file=sys.stderr),
+    )
+    write_json(arguments.out, found)
     for level, content in found["levels"].items():
         for head, choices in content["heads"].items():
             for choice, figures in choices.items():

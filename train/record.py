@@ -24,7 +24,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_runtime.errors import EdgeError, RunInvalid
+from edge_runtime.errors import RunInvalid
+from train.command import run_command
 from train.run_dir import finished_state, whole_file, write_json
 
 COPIED = ("config.toml", "history.csv", "metrics.json", "split.json", "contract.json")
@@ -83,22 +84,19 @@ def _write_columns(source: Path, target: Path, kept: Callable[[str], bool]) -> N
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns 0, or 2 when refused."""
+    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m train.record", allow_abbrev=False)
     parser.add_argument("run", type=Path, metavar="RUN", help="a finished run or cross-validation")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="for example train/records/NAME"
     )
     arguments = parser.parse_args(argv)
-    try:
-        record = record_crossval if (arguments.run / CROSSVAL).is_file() else record_run
-        record(arguments.run, arguments.out)
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _record(arguments))
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    record = record_crossval if (arguments.run / CROSSVAL).is_file() else record_run
+    record(arguments.run, arguments.out)
     return 0
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.errors import EdgeError, RunInvalid, UsageError
+from edge_runtime.errors import RunInvalid, UsageError
 from train import charts, page, run_figures
+from train.command import NOTHING_WRITTEN, run_command
 from train.finished import Finished, read_finished
 from train.metrics import Estimate, FloatArray, balanced_accuracy, paired_difference_interval, summarize
 from train.mistakes import mistakes
 from train.page import Markup, Section
-from train.run_dir import write_text
 from train.run_figures import REPEATS, estimate_of
 
 ONE_NAME, SEVERAL_NAME = "report.html", "comparison.html"
@@ -268,22 +268,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, 2 on an error."""
+    """Runs the command; returns its exit status: 0, 2 on an error, 130 when interrupted."""
     arguments = _parser().parse_args(argv)
+    return run_command(lambda: _write_report(arguments), interrupted=NOTHING_WRITTEN)
+
+
+def _write_report(arguments: argparse.Namespace) -> int:
     name = ONE_NAME if len(arguments.runs) == 1 else SEVERAL_NAME
     out = arguments.out or arguments.runs[0] / name
-    try:
-        if len({run.resolve() for run in arguments.runs}) < len(arguments.runs):
-            raise UsageError("a run is given twice", fix="name each once")
-        runs = [read_finished(run, split=arguments.split, data=arguments.data) for run in arguments.runs]
-        page.require_place(out)
-        write_text(out, make_report(runs, source=arguments.source, photos=not arguments.no_photos))
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {out}: the page cannot be written: {error.strerror or error}", file=sys.stderr)
-        return 2
+    if len({run.resolve() for run in arguments.runs}) < len(arguments.runs):
+        raise UsageError("a run is given twice", fix="name each once")
+    runs = [read_finished(run, split=arguments.split, data=arguments.data) for run in arguments.runs]
+    page.require_place(out)
+    page.write_page(out, make_report(runs, source=arguments.source, photos=not arguments.no_photos))
     print(out)
     return 0
 

@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.errors import ConfigInvalid, EdgeError, RunInvalid, SplitLeaks
+from edge_runtime.errors import ConfigInvalid, RunInvalid, SplitLeaks
+from train.command import run_command
 from train.config import TrainConfig, load_config, parse_config
 from train.data_sets import NO_TEST, merged_labels
 from train.experiment import Weights, run_experiment, start_views, training_data
@@ -183,7 +184,7 @@ def _kind(config: TrainConfig) -> tuple[Any, ...]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns 0, or 2 when refused."""
+    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m train.soup", allow_abbrev=False)
     parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="the recipe of the runs")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="finished runs, such as all folds")
@@ -204,23 +205,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
     parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
     arguments = parser.parse_args(argv)
-    try:
-        metrics = cook(
-            arguments.config,
-            arguments.runs,
-            arguments.workdir,
-            arguments.test_fold,
-            arguments.data,
-            batch_norm_photos=arguments.batch_norm_photos,
-            pixels=arguments.pixels,
-            learnt_from=arguments.learnt_from,
-        )
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _serve(arguments))
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    metrics = cook(
+        arguments.config,
+        arguments.runs,
+        arguments.workdir,
+        arguments.test_fold,
+        arguments.data,
+        batch_norm_photos=arguments.batch_norm_photos,
+        pixels=arguments.pixels,
+        learnt_from=arguments.learnt_from,
+    )
     for part in ("val", "test"):
         if part in metrics:
             print(f"{part}: balanced accuracy {metrics[part]['balanced_accuracy']:.4f}")

@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.errors import ConfigInvalid, EdgeError, RunInvalid
+from edge_runtime.errors import ConfigInvalid, RunInvalid
+from train.command import RESUMES, run_command
 from train.config import TrainConfig, parse_config
 from train.crossval import run_crossval
 from train.manifest import read_rows
@@ -278,23 +279,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="variants to train")
     parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
     arguments = parser.parse_args(argv)
-    try:
-        rows = run_study(
-            arguments.study,
-            arguments.workdir,
-            arguments.data,
-            only=arguments.only,
-            pixels=arguments.pixels,
-        )
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
-        return 130
+    return run_command(lambda: _compare_variants(arguments), interrupted=RESUMES)
+
+
+def _compare_variants(arguments: argparse.Namespace) -> int:
+    rows = run_study(
+        arguments.study,
+        arguments.workdir,
+        arguments.data,
+        only=arguments.only,
+        pixels=arguments.pixels,
+    )
     print(as_table(rows), end="")
     return 0
 

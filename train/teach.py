@@ -27,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.contract import ModelContract
-from edge_runtime.errors import ConfigInvalid, EdgeError, RunInvalid
+from edge_runtime.errors import ConfigInvalid, RunInvalid
+from train.command import run_command
 from train.config import parse_config
 from train.data_sets import find_data, merged_labels, reread
 from train.metrics import FloatArray, balanced_accuracy, softmax
@@ -175,7 +176,7 @@ def write_soft_labels(path: Path, answers: dict[str, FloatArray], codes: Sequenc
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns 0, or 2 when refused."""
+    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m train.teach", allow_abbrev=False)
     parser.add_argument(
         "folders", type=Path, nargs="+", metavar="DIR", help="finished cross-validations, or records of such"
@@ -184,19 +185,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
     parser.add_argument("--views", type=int, choices=VIEWS, default=8, help="default %(default)s")
     arguments = parser.parse_args(argv)
-    try:
-        if arguments.out.suffix != ".gz":
-            raise ConfigInvalid(
-                "--out is not gzipped", found=arguments.out.name, expected="a name in .csv.gz"
-            )
-        answers, report = teach(arguments.folders, arguments.data, arguments.views)
-        write_soft_labels(arguments.out, answers, report["codes"])
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _write_labels(arguments))
+
+
+def _write_labels(arguments: argparse.Namespace) -> int:
+    if arguments.out.suffix != ".gz":
+        raise ConfigInvalid("--out is not gzipped", found=arguments.out.name, expected="a name in .csv.gz")
+    answers, report = teach(arguments.folders, arguments.data, arguments.views)
+    write_soft_labels(arguments.out, answers, report["codes"])
     for row in report["cross_validations"]:
         print(
             f"{row['name']}: balanced accuracy {row['one_view']:.4f} with one view, "

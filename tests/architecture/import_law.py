@@ -53,7 +53,7 @@ LAWS: Mapping[str, Law] = {
         {
             "convert": EVERYTHING,
             "edge_runtime": _EDGE_PARTS_FOR_CONVERT,
-            "train": frozenset({"metrics"}),
+            "train": frozenset({"command", "metrics"}),
         },
         TENSORFLOW | WORKSHOP | {"flatbuffers"},
     ),
@@ -73,6 +73,8 @@ LAWS: Mapping[str, Law] = {
         {"train": EVERYTHING, "edge_runtime": _EDGE_PARTS_FOR_TRAIN},
         TENSORFLOW | WORKSHOP | {"matplotlib", "pandas"},
     ),
+    # How a command ends is known before anything heavy is imported, in `convert` too.
+    "train/command.py": Law({"edge_runtime": frozenset({"errors"})}, frozenset()),
     "train/metrics.py": Law({}, frozenset({"numpy", "sklearn"})),
     # The sample photo of `make demo` is drawn with what the runtime's lock installs.
     "train/phantom.py": Law(

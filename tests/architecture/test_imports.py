@@ -79,6 +79,8 @@ def test_the_law_holds(repository: Path) -> None:
         (TRAIN, "if TYPE_CHECKING:\n    from convert import metadata"),
         ("train/metrics.py", "import tensorflow as tf"),
         ("train/metrics.py", "from train.config import Config"),
+        ("train/command.py", "import numpy"),
+        ("train/command.py", "from train.config import Config"),
         ("train/phantom.py", "from tqdm import tqdm"),
         ("tests/train/test_loop.py", "import requests"),
     ],
@@ -97,7 +99,10 @@ def test_the_checker_sees_a_violation(path: str, source: str) -> None:
         (ENGINE, "def f():\n    import numpy\n    from tflite_runtime import interpreter"),
         (ENGINE, "if TYPE_CHECKING:\n    import numpy"),
         ("edge_runtime/engines/__init__.py", "from .interpreter import open_interpreter"),
-        (CONVERT, "from train import metrics\nfrom train.metrics import summarize\nimport tensorflow"),
+        (
+            CONVERT,
+            "from train import command, metrics\nfrom train.metrics import summarize\nimport tensorflow",
+        ),
         (
             CONVERT,
             "from edge_runtime import contract, errors, parity\nfrom edge_runtime.engines.quantized import x",

@@ -414,7 +414,9 @@ def test_a_disk_that_fills_up_leaves_no_half_page(
     monkeypatch.setattr(Path, "write_text", full)
     assert report.main([str(run)]) == 2
     monkeypatch.undo()
-    assert "No space left" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {run / 'report.html'}: the page cannot be written; ")
+    assert "No space left" in said
     assert sorted(path.name for path in run.iterdir()) == before
 
 
