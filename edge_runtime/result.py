@@ -8,14 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edge_runtime.contract import Decision, ModelContract, Rule
-from edge_runtime.errors import InterpreterBroken
 from edge_runtime.records import dataclass
-from edge_runtime.tensors import TensorSpec, dequantize
+from edge_runtime.tensors import TensorSpec, softmax_values
 
 ANSWER, REFER, NOT_A_LESION = "answer", "refer", "not_a_lesion"
-# A float softmax sums to 1 within rounding. A quantized one is off by up to half a step a label, and LiteRT's
-# fixed-point softmax by about as much again, so it may be off by one step a label.
-FLOAT_SUM_TOLERANCE = 1e-3
 NOTICE = "Not a diagnosis: a research model's scores, no medical device. A doctor decides. Intended use: {intended_use}"
 
 
@@ -140,18 +136,7 @@ def scores_from(raw: bytes, spec: TensorSpec) -> list[float]:
     Raises:
         InterpreterBroken: Not a softmax: a value outside [0, 1], not finite, or a sum too far from 1.
     """
-    values = dequantize(raw, spec)
-    total = math.fsum(values)
-    tolerance = spec.scale * len(values) if spec.quantized else FLOAT_SUM_TOLERANCE
-    in_range = all(-tolerance <= value <= 1 + tolerance for value in values)
-    # Written so that a NaN fails.
-    if not (in_range and abs(total - 1) <= max(tolerance, FLOAT_SUM_TOLERANCE) and total > 0):
-        raise InterpreterBroken(
-            "the model's output is not a softmax",
-            found=f"sum {total:.6g}, smallest {min(values):.6g}, largest {max(values):.6g}",
-            expected="values in [0, 1] that sum to 1",
-            fix="convert the model again; if it was not altered, report the runtime and its version",
-        )
+    values = softmax_values(raw, spec)
     clipped = [max(0.0, value) for value in values]
     total = math.fsum(clipped)
     return [value / total for value in clipped]

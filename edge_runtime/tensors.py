@@ -6,12 +6,15 @@ import math
 import struct
 
 from edge_runtime.contract import ModelContract
-from edge_runtime.errors import ModelMismatch
+from edge_runtime.errors import InterpreterBroken, ModelMismatch
 from edge_runtime.records import dataclass
 
 # struct codes of the dtypes that an input or output may have.
 STRUCT_CODES = {"uint8": "B", "int8": "b", "float32": "f"}
 ZERO_POINT_LOW = {"uint8": 0, "int8": -128}
+# A float softmax sums to 1 within rounding. A quantized one is off by up to half a step a label, and LiteRT's
+# fixed-point softmax by about as much again, so it may be off by one step a label.
+FLOAT_SUM_TOLERANCE = 1e-3
 INPUT_FIX = "convert the model again with `python -m convert`"
 
 
@@ -62,6 +65,27 @@ def dequantize(raw: bytes, spec: TensorSpec) -> list[float]:
     if not spec.quantized:
         return [float(value) for value in values]
     return [spec.scale * (value - spec.zero_point) for value in values]
+
+
+def softmax_values(raw: bytes, spec: TensorSpec) -> list[float]:
+    """The real values of an output tensor, as they are, if they are a softmax's.
+
+    Raises:
+        InterpreterBroken: A value outside [0, 1], not finite, or a sum too far from 1.
+    """
+    values = dequantize(raw, spec)
+    total = math.fsum(values)
+    tolerance = spec.scale * len(values) if spec.quantized else FLOAT_SUM_TOLERANCE
+    in_range = all(-tolerance <= value <= 1 + tolerance for value in values)
+    # Written so that a NaN fails.
+    if not (in_range and abs(total - 1) <= max(tolerance, FLOAT_SUM_TOLERANCE) and total > 0):
+        raise InterpreterBroken(
+            "the model's output is not a softmax",
+            found=f"sum {total:.6g}, smallest {min(values):.6g}, largest {max(values):.6g}",
+            expected="values in [0, 1] that sum to 1",
+            fix="convert the model again; if it was not altered, report the runtime and its version",
+        )
+    return values
 
 
 def check_tensors(

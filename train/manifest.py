@@ -15,6 +15,7 @@ import io
 import os
 import tempfile
 import tomllib
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -250,7 +251,7 @@ def read_rows(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
         raise DataInvalid(
             f"{path}: no such file", expected=f"a CSV file with {', '.join(required)}"
         ) from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise DataInvalid(
             f"{path}: not a readable CSV file", found=str(error), expected="CSV, UTF-8"
         ) from error

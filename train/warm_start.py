@@ -2,9 +2,9 @@
 
 A file that was shipped before knows its subject better than ImageNet's weights do, and stays when run folders are gone.
 Conversion has folded each batch norm into the convolution before it. Here the kernels are dequantized, and each batch
-norm is given the statistics that its convolution has on training photos, with the scale and offset under which it does
-nothing but add the folded bias. So the network answers as the file does but for the rounding of activations, and goes
-on learning with batch statistics as if it had never been converted.
+norm is given the statistics that its convolution has on views as training shows them, with the scale and offset under
+which it does nothing but add the folded bias. So the network answers as the file does but for the rounding of
+activations, and goes on learning with batch statistics as if it had never been converted.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def start_from_tflite(model: Any, path: Path, pixels: FloatArray) -> None:
     Args:
         model: As `build_model` makes it: convolutions, each with a batch norm behind it, then one dense layer.
         path: A `.tflite` that `convert` wrote, of any recipe that keeps convolutions as such.
-        pixels: [n, size_px, size_px, 3] normalized training photos, some hundreds: what the batch norms' statistics
-            are taken from, so of the size of the training that follows.
+        pixels: [n, size_px, size_px, 3] normalized views, some hundreds: what the batch norms' statistics are taken
+            from, so disturbed and of the size as in the training that made the file.
 
     Raises:
         ConfigInvalid: Not readable, or of another network or number of labels; the first difference is named.

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from edge_runtime.errors import EdgeError, InterpreterBroken, InterpreterError, NoInterpreter, UsageError
-from edge_runtime.tensors import TensorSpec, check_tensors, dequantize, raw_values
+from edge_runtime.tensors import TensorSpec, check_tensors, dequantize, raw_values, softmax_values
 
 __all__ = [
     "ACCELERATORS",
@@ -24,6 +24,7 @@ __all__ = [
     "dequantize",
     "open_engine",
     "raw_values",
+    "softmax_values",
 ]
 
 ENGINES = ("auto", "litert-c", "litert", "tflite-runtime")
