@@ -145,7 +145,7 @@ def noisiest_first(first: Path, second: Path, photos: Sequence[Path]) -> list[st
         raise ConversionRefused("the layers cannot be ranked", found=str(report["problem"]))
     names = {tensor.index: tensor.name for tensor in floating.tensors}
     rows = sorted(report["rows"], key=lambda row: -row["added"])
-    return [names[pairs[row["position"]].first.outputs[0]] for row in rows if row["kind"] != "SOFTMAX"]
+    return [names[pairs[row["position"]].first.outputs[0]] for row in rows]
 
 
 def _times(files: Sequence[bytes]) -> list[float]:
