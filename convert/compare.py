@@ -49,6 +49,7 @@ class Measured:
     """By model: one photo, one thread, again and again, nothing beside it."""
     answering_seconds: float = 0.0
     workers: int = 1
+    """Processes."""
     interrupted: bool = False
     layer_reports: dict[int, dict[str, Any]] = field(default_factory=dict)
     """By place of the model that is compared with the first one; see convert/layers.py."""
@@ -64,29 +65,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _compare(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
-    models = [open_model(path) for path in arguments.models]
-    _require_comparable(models)
-    codes = [label.code for label in models[0].contract.labels]
-    listed = read_photo_list(arguments.data, codes, root=arguments.photos, split=arguments.split)
-    drawn = draw_photos(listed.photos, arguments.limit, arguments.seed)
-    _require_out(arguments.out)
-    measured = measure(models, drawn, workers=arguments.workers, with_layers=not arguments.no_layers)
+    # They start while the models and the list are read here. One that finds its model unusable ends, and so does this.
+    with Workers(arguments.models, arguments.workers) as pool:
+        models = [open_model(path) for path in arguments.models]
+        _require_comparable(models)
+        codes = [label.code for label in models[0].contract.labels]
+        listed = read_photo_list(arguments.data, codes, root=arguments.photos, split=arguments.split)
+        drawn = draw_photos(listed.photos, arguments.limit, arguments.seed)
+        _require_out(arguments.out)
+        measured = measure(models, drawn, pool, with_layers=not arguments.no_layers)
     return _report(arguments, models, listed, measured, started)
 
 
 def measure(
     models: Sequence[ModelFile],
     photos: Sequence[Photo],
+    pool: Workers,
     *,
-    workers: int | None = None,
     with_layers: bool = False,
 ) -> Measured:
-    """Asks every model every photo, in as many processes as there are cores.
+    """Asks every model every photo.
 
     Args:
         models: The first is the reference.
         photos: In the order in which they are asked.
-        workers: Processes.
+        pool: Processes that have the same models.
         with_layers: Whether the layers are compared too, beside the answering.
 
     Returns:
@@ -95,13 +98,12 @@ def measure(
     Raises:
         InterpreterBroken: A process died.
     """
-    measured = Measured(tuple(photos))
-    with Workers([Path(model.path) for model in models], workers) as pool, ThreadPoolExecutor(1) as beside:
+    measured = Measured(tuple(photos), workers=pool.count)
+    with ThreadPoolExecutor(1) as beside:
         # Beside the workers' own start: numpy takes a while to import, and they need none of it.
         from convert.layers import LayerReports
 
         golden_problems = beside.submit(_golden_problems, models)
-        measured.workers = pool.count
         layer_reports = LayerReports(models if with_layers else ())
         with _keeping_what_is_there(measured):
             _answer(pool, measured, layer_reports)

@@ -100,7 +100,8 @@ def test_answers_are_those_of_the_runtime(table: Path) -> None:
     from edge_runtime import Classifier
 
     photos = read_photo_list(table, ["ash", "brick", "cyan"]).photos[::7]
-    measured = compare.measure([open_model(path) for path in (INT8, FLOAT)], photos, workers=2)
+    with Workers([INT8, FLOAT], 2) as pool:
+        measured = compare.measure([open_model(path) for path in (INT8, FLOAT)], photos, pool)
     for k, path in enumerate((INT8, FLOAT)):
         with Classifier.open(path) as classifier:
             for i, photo in enumerate(photos):

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convert.answers import Workers
 from convert.compare import measure
 from convert.golden import draw_picture
 from convert.run_directory import Photo
@@ -85,7 +86,8 @@ def test_mediapipe_answers_as_the_runtime_does(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     theirs = np.array([[row[code] for code in codes] for row in json.loads(done.stdout)])
     photos = [Photo(path.name, path, 0, path.name, "", "", "", "") for path in paths]
-    measured = measure([open_model(model)], photos, workers=1)
+    with Workers([model], 1) as pool:
+        measured = measure([open_model(model)], photos, pool)
     ours = np.array([measured.answers[i].scores[0] for i in range(len(paths))])
     same = int((theirs.argmax(axis=1) == ours.argmax(axis=1)).sum())
     assert same >= LEAST_SAME_LABEL, f"{same} of {len(paths)} the same label"
