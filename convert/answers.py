@@ -20,7 +20,7 @@ from typing import Any
 from edge_runtime.errors import InterpreterBroken
 
 ROOT = Path(__file__).parents[1]
-# Photos that a worker gets at a time: few, so that the last ones end together and an interruption loses little.
+# Photos that a worker gets at a time: few, so that an interruption loses little.
 CHUNK = 4
 # One that is answered and one that waits.
 CHUNKS_AHEAD = 2
@@ -90,9 +90,13 @@ class Workers:
             InterpreterBroken: A worker died.
         """
         waiting: queue.SimpleQueue[list[tuple[int, str]]] = queue.SimpleQueue()
-        for start in range(0, len(photos), CHUNK):
-            part = photos[start : start + CHUNK]
-            waiting.put([(start + i, str(path)) for i, path in enumerate(part)])
+        numbered = [(i, str(path)) for i, path in enumerate(photos)]
+        # The last ones singly: no process has a few left while the others have none.
+        singly = max(0, len(numbered) - CHUNK * CHUNKS_AHEAD * self.count)
+        for start in range(0, singly, CHUNK):
+            waiting.put(numbered[start : min(start + CHUNK, singly)])
+        for one in numbered[singly:]:
+            waiting.put([one])
         done: queue.SimpleQueue[list[Answer] | InterpreterBroken] = queue.SimpleQueue()
         for process in self._processes:
             threading.Thread(target=_feed, args=(process, waiting, done), daemon=True).start()
