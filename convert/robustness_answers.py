@@ -23,7 +23,7 @@ from edge_runtime.contract import ModelContract
 from edge_runtime.engines import Engine, dequantize, open_engine
 from edge_runtime.errors import ImageError, InterpreterBroken
 from edge_runtime.model_file import open_model
-from edge_runtime.preprocess import crop, decode_rgb, input_tensor, resize
+from edge_runtime.preprocess import crop, decode_rgb, input_tensor, pixel_bytes, resize
 
 Step = tuple[str, float]
 """A disturbance's name and a strength."""
@@ -77,7 +77,7 @@ class Opened:
 
     def scores(self, version: Image.Image) -> tuple[tuple[float, ...], str]:
         """Of a decoded photo, and the SHA-256 of its pixels after crop and resize."""
-        pixels_u8 = resize(crop(version, self.contract.geometry), self.contract.input).tobytes()
+        pixels_u8 = pixel_bytes(resize(crop(version, self.contract.geometry), self.contract.input))
         raw = self.engine.run(input_tensor(pixels_u8, self.contract, self.engine.input))
         return tuple(dequantize(raw, self.engine.output)), hashlib.sha256(pixels_u8).hexdigest()
 

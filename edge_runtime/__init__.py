@@ -8,9 +8,11 @@ Names are loaded when they are first used: importing the package imports neither
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from edge_runtime.records import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from edge_runtime.classifier import Classifier
     from edge_runtime.contract import ModelContract
     from edge_runtime.errors import EdgeError, ImageError, InterpreterError, ModelFileError

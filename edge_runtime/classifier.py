@@ -8,19 +8,21 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock
 from time import perf_counter
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
 
 from edge_runtime import __version__
 from edge_runtime.engines import Engine
 from edge_runtime.model_file import ModelFile
 from edge_runtime.opening import Opened, open_engine_for, open_trusted
 from edge_runtime.photos import read_photo
-from edge_runtime.preprocess import crop, decode_rgb, input_tensor, pixel_bytes, resize
+from edge_runtime.preprocess import as_pillow, crop, decode, input_tensor, pixel_bytes, resize
+from edge_runtime.records import TYPE_CHECKING
 from edge_runtime.result import Prediction, ScoredLabel, decide, group_scores, scores_from
 from edge_runtime.tensors import check_tensors
 
 if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
     from PIL import Image
 
     from edge_runtime.ladder import Verdict
@@ -132,12 +134,12 @@ class Classifier:
         watch = prepared.watch
         data = photo if isinstance(photo, bytes) else read_photo(photo)
         watch.lap("read")
-        image = decode_rgb(data, self.contract, name=prepared.name, notes=prepared.notes)
+        image = decode(data, self.contract, name=prepared.name, notes=prepared.notes)
         watch.lap("decode")
         image = crop(image, self.contract.geometry)
         watch.lap("crop")
         if keep_photo:
-            prepared.photo = image
+            prepared.photo = as_pillow(image)
         pixels_u8 = pixel_bytes(resize(image, self.contract.input))
         watch.lap("resize")
         prepared.input_tensor = self.input_tensor(pixels_u8)

@@ -7,21 +7,19 @@ reader of stdout went away.
 from __future__ import annotations
 
 import gc
-import json
 import os
 import sys
 from _thread import start_new_thread
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
 from time import perf_counter
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 from edge_runtime import __version__
 from edge_runtime.errors import EXIT_OK, EXIT_PHOTO_FAILED, EdgeError, ImageError, UsageError
+from edge_runtime.records import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from edge_runtime.classifier import Classifier
     from edge_runtime.heat_files import Explained
@@ -171,7 +169,7 @@ def _run(arguments: Arguments) -> int:
     if arguments.bench or not _is_one_photo(arguments):
         return _work(arguments)
     # What one photo leaves behind ends with the process.
-    with _garbage_collector_paused():
+    with _GarbageCollectorPaused():
         return _work(arguments)
 
 
@@ -205,7 +203,7 @@ def _is_one_photo(arguments: Arguments) -> bool:
 
 def _open_classifier(arguments: Arguments) -> Classifier:
     alone = arguments.bench or _is_one_photo(arguments)
-    with _garbage_collector_paused(), _native_chatter_dropped():
+    with _GarbageCollectorPaused(), _NativeChatterDropped():
         from edge_runtime.opening import open_engine_for, open_trusted
 
         model = open_trusted(arguments.model, arguments.require_signature)
@@ -225,8 +223,10 @@ def _open_classifier(arguments: Arguments) -> Classifier:
 
 def _import_classifier() -> None:
     """In a thread, see `opening`. What fails here fails again where the classifier is asked for, and is told there."""
-    with suppress(Exception):
+    try:
         import edge_runtime.classifier  # noqa: F401
+    except Exception:  # noqa: BLE001
+        return
 
 
 def _self_check(classifier: Classifier, arguments: Arguments) -> None:
@@ -237,7 +237,7 @@ def _self_check(classifier: Classifier, arguments: Arguments) -> None:
     if _has_photos(arguments):
         print(checked.to_text(), file=sys.stderr)
     elif arguments.json:
-        print(json.dumps({"self_check": checked.to_dict(), "runtime": classifier.describe_runtime()}))
+        print(_json({"self_check": checked.to_dict(), "runtime": classifier.describe_runtime()}))
     else:
         print(checked.to_text())
 
@@ -308,7 +308,7 @@ def _classify_all(classifier: Classifier, arguments: Arguments) -> int:
     progress = _Progress(sys.stderr.isatty() and not sys.stdout.isatty() and not _is_one_photo(arguments))
     status = EXIT_OK
     # Closed here, also when stdout fails: its workers must be gone before the classifier and its engine are.
-    with closing(answers):
+    try:
         for name, answer in answers:
             if isinstance(answer, ImageError):
                 status = _report(name, answer, arguments.json)
@@ -317,6 +317,8 @@ def _classify_all(classifier: Classifier, arguments: Arguments) -> int:
                 text = answer.to_json() if arguments.json else answer.to_text(arguments.top_k)
                 print(text, flush=True)
             progress.step()
+    finally:
+        answers.close()
     progress.end()
     return status
 
@@ -344,7 +346,7 @@ def _measure(classifier: Classifier, name: Named, arguments: Arguments) -> int:
         bench = measure(classifier, read_photo(name), arguments.bench, name=name)
     except ImageError as error:
         return _report(name, error, arguments.json)
-    print(json.dumps(bench.to_dict()) if arguments.json else bench.to_text(), flush=True)
+    print(_json(bench.to_dict()) if arguments.json else bench.to_text(), flush=True)
     return EXIT_OK
 
 
@@ -393,42 +395,49 @@ class _Progress:
 
 def _report(name: str, error: ImageError, as_json: bool) -> int:
     if as_json:
-        print(
-            json.dumps({"image": name, "error": {"code": error.code, "message": error.message}}), flush=True
-        )
+        print(_json({"image": name, "error": {"code": error.code, "message": error.message}}), flush=True)
     else:
         print(f"error: {error.message}", file=sys.stderr)
     return EXIT_PHOTO_FAILED
 
 
-@contextmanager
-def _garbage_collector_paused() -> Iterator[None]:
+def _json(fields: dict[str, object]) -> str:
+    import json
+
+    return json.dumps(fields)
+
+
+class _GarbageCollectorPaused:
     """Start-up makes many objects and no garbage: looking for it takes 4 % of a run on one photo."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
+
+    def __enter__(self) -> None:
+        self._enabled = gc.isenabled()
+        gc.disable()
+
+    def __exit__(self, *_: object) -> None:
+        if self._enabled:
             gc.enable()
 
 
-@contextmanager
-def _native_chatter_dropped() -> Iterator[None]:
+class _NativeChatterDropped:
     """Holds back what native code writes to stderr meanwhile, and passes on all of it but the chatter."""
-    try:
-        kept, held = os.dup(2), os.memfd_create("stderr")
-    except (OSError, AttributeError):
-        yield  # stderr is closed, or this is not Linux.
-        return
-    os.dup2(held, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.lseek(held, 0, os.SEEK_SET)
-        with os.fdopen(held, "rb") as written:
+
+    def __enter__(self) -> None:
+        self._kept = -1
+        try:
+            kept, self._held = os.dup(2), os.memfd_create("stderr")
+        except (OSError, AttributeError):
+            return  # stderr is closed, or this is not Linux.
+        os.dup2(self._held, 2)
+        self._kept = kept
+
+    def __exit__(self, *_: object) -> None:
+        if self._kept < 0:
+            return
+        os.dup2(self._kept, 2)
+        os.close(self._kept)
+        os.lseek(self._held, 0, os.SEEK_SET)
+        with os.fdopen(self._held, "rb") as written:
             os.write(2, written.read().replace(NATIVE_CHATTER, b""))
 
 

@@ -6,14 +6,16 @@ refused, and all problems are reported together. Scale and zero point are not he
 
 from __future__ import annotations
 
-import json
 import math
+import sys
 import types
-import typing
-from typing import Any
 
 from edge_runtime.errors import ContractInvalid, ContractTooNew
-from edge_runtime.records import dataclass
+from edge_runtime.json_reader import read_json
+from edge_runtime.records import TYPE_CHECKING, dataclass
+
+if TYPE_CHECKING:
+    from typing import Any
 
 SCHEMA_VERSION = 1
 CONTRACT_ENTRY = "edge_contract.json"
@@ -29,6 +31,7 @@ FILTERS = ("bilinear",)
 ACTIVATIONS = ("softmax",)
 CALIBRATIONS = ("none", "temperature")
 MEASURES = ("top_score", "normalized_entropy")
+_SCALARS = {"str": str, "int": int, "float": float}
 MAX_SIDE_PX = 4096
 MAX_LABELS = 10_000
 MAX_OVERSAMPLING = 64
@@ -181,12 +184,15 @@ class ModelContract:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts and lists, ready for JSON."""
+        import json
+
         plain: dict[str, Any] = json.loads(self.to_json())
         return plain
 
     def to_json(self) -> str:
         """Indented JSON with a final newline; equal contracts give equal bytes."""
         import dataclasses
+        import json
 
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
 
@@ -203,7 +209,7 @@ class ModelContract:
             ContractTooNew: Written for a later schema.
         """
         try:
-            data = json.loads(text, object_pairs_hook=_object_without_repeats)
+            data = read_json(text, _object_without_repeats)
         except (ValueError, RecursionError) as error:
             raise ContractInvalid(
                 f"{where}: not JSON",
@@ -235,7 +241,8 @@ class ModelContract:
                 expected=f"a contract of schema {SCHEMA_VERSION}, every field present",
                 fix="convert the model again with `python -m convert`",
             )
-        return typing.cast(ModelContract, contract)
+        found: ModelContract = contract
+        return found
 
 
 def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -249,15 +256,14 @@ def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _decode(expected: Any, data: object, path: str, problems: list[str]) -> Any:
     """Builds `expected` (a dataclass, tuple[X, ...], X | None or a scalar type) from parsed JSON."""
-    origin = typing.get_origin(expected)
-    if origin is types.UnionType:
-        inner = next(arm for arm in typing.get_args(expected) if arm is not type(None))
+    if isinstance(expected, types.UnionType):
+        inner = next(arm for arm in expected.__args__ if arm is not type(None))
         return None if data is None else _decode(inner, data, path, problems)
-    if origin is tuple:
+    if isinstance(expected, types.GenericAlias):
         if not isinstance(data, list):
             problems.append(f"{path} is {_kind(data)}, not a list")
             return ()
-        item_type = typing.get_args(expected)[0]
+        item_type = expected.__args__[0]
         return tuple(_decode(item_type, item, f"{path}[{i}]", problems) for i, item in enumerate(data))
     if isinstance(expected, type) and hasattr(expected, "__match_args__"):
         return _decode_object(expected, data, path, problems)
@@ -269,13 +275,21 @@ def _decode_object(expected: type, data: object, path: str, problems: list[str])
         problems.append(f"{path or 'the document'} is {_kind(data)}, not an object")
         return None
     prefix = f"{path}." if path else ""
-    hints = typing.get_type_hints(expected)
+    hints = _hints(expected)
     problems.extend(f"{prefix}{key} is unknown" for key in data if key not in hints)
     problems.extend(f"{prefix}{key} is missing" for key in hints if key not in data)
     values = {
         key: _decode(hint, data[key], prefix + key, problems) for key, hint in hints.items() if key in data
     }
     return expected(**values) if len(values) == len(hints) else None
+
+
+def _hints(expected: type) -> dict[str, Any]:
+    """As `typing.get_type_hints`: annotations are text in this module, and are what its names say."""
+    names = vars(sys.modules[expected.__module__])
+    return {
+        field: _SCALARS.get(text) or eval(text, names) for field, text in expected.__annotations__.items()
+    }
 
 
 def _decode_scalar(expected: Any, data: object, path: str, problems: list[str]) -> Any:

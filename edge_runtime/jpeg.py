@@ -1,16 +1,18 @@
-"""The short road for ordinary JPEGs: the header read here, the pixels by Pillow's own decoder. Pillow only.
+"""The short road for ordinary JPEGs: the header read here, the pixels by Pillow's own decoder. Pillow's core only.
 
-Pillow's JPEG plugin costs 8 ms of imports (`logging`, `subprocess`, what they import), a tenth of an `edge-classify` on
-one photo. Its decoder does not need it: `Image.frombytes` takes any of Pillow's decoders by name. The pixels are the
-plugin's, bit for bit (tests/edge_runtime/test_jpeg.py, mutated files too). Whatever is not ordinary (a colour profile,
-CMYK, two frames, Photoshop's blocks, a byte out of place, data cut short) is left to the plugin, and so is every
-refusal: None means "not here", never "damaged".
+Pillow's JPEG plugin costs 8 ms of imports (`logging`, `subprocess`, what they import), and `PIL.Image` 20 ms, of an
+`edge-classify` that takes 90 on one photo. The decoder needs neither, see `core_image`. The pixels are the plugin's,
+bit for bit (tests/edge_runtime/test_jpeg.py, mutated files too). Whatever is not ordinary (a colour profile, CMYK, two
+frames, Photoshop's blocks, a byte out of place, data cut short) is left to the plugin, and so is every refusal: None
+means "not here", never "damaged".
 """
 
 from __future__ import annotations
 
-from PIL import Image
+import struct
 
+from edge_runtime.core_image import CoreImage
+from edge_runtime.photos import require_size
 from edge_runtime.records import dataclass
 
 DCT_SCALES = (8, 4, 2, 1)
@@ -20,6 +22,9 @@ _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
 _SCAN = 0xDA
 # Quantization, Huffman tables, restart interval, JFIF, EXIF or XMP, previews, Adobe's colour transform, comment.
 _SKIPPED = (0xDB, 0xC4, 0xDD, 0xE0, 0xE1, 0xE2, 0xEE, 0xFE)
+ORIENTATION_TAG = 0x0112
+# EXIF orientation to Pillow's Transpose that brings the picture upright; 1 is upright.
+UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 _EXIF = b"Exif\0\0"
 _PROFILE = b"ICC_PROFILE\0"
 
@@ -68,11 +73,54 @@ def dct_scale(width_px: int, height_px: int, needed_px: int) -> int:
     return next(scale for scale in DCT_SCALES if spare >= scale or scale == 1)
 
 
-def decode(photo: bytes, header: Header, scale: int) -> Image.Image | None:
+def decode(photo: bytes, header: Header, scale: int) -> CoreImage | None:
     """The pixels at 1/scale of their size, of `header.mode`; None where the decoder is not content."""
     size_px = -(-header.width_px // scale), -(-header.height_px // scale)
-    try:
-        # Arguments of Pillow's decoder: its raw mode, the colour space (as the file says), scale, and no draft quality.
-        return Image.frombytes(header.mode, size_px, photo, "jpeg", header.mode, "", scale, 0)
-    except (ValueError, OSError, MemoryError, TypeError):
+    # Arguments of Pillow's decoder: its raw mode, the colour space (as the file says), scale, and no draft quality.
+    return CoreImage.decoded(header.mode, size_px, photo, "jpeg", (header.mode, "", scale, 0))
+
+
+def decode_ordinary(photo: bytes, needed_px: int | None, name: str) -> CoreImage | None:
+    """An upright image of mode RGB; None where the file must take the long road.
+
+    Args:
+        photo: The bytes of any file.
+        needed_px: As `dct_scale`; None for the whole size.
+        name: Named in errors.
+
+    Raises:
+        ImageTooLarge: More than MAX_PIXELS pixels.
+    """
+    header = read_header(photo) if photo.startswith(b"\xff\xd8\xff") else None
+    if header is None:
         return None
+    require_size(header.width_px, header.height_px, name)
+    scale = 1 if needed_px is None else dct_scale(header.width_px, header.height_px, needed_px)
+    image = decode(photo, header, scale)
+    if image is None:
+        return None
+    orientation = exif_orientation(header.exif)
+    upright = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+    return upright if upright.mode == "RGB" else upright.to_rgb()
+
+
+def exif_orientation(exif: bytes) -> int:
+    """The orientation in an EXIF block, with or without its `Exif` header; 1 when it has none or is damaged.
+
+    Not Pillow's `getexif`: it raises on damaged blocks, reads an orientation from XMP too, and changes with releases.
+    """
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1
+    try:
+        magic, directory = struct.unpack_from(order + "HI", exif, 2)
+        (count,) = struct.unpack_from(order + "H", exif, directory)
+        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+            tag, kind, values = struct.unpack_from(order + "HHI", exif, entry)
+            if tag == ORIENTATION_TAG and magic == 42 and values == 1 and kind in (3, 4):
+                value = int(struct.unpack_from(order + ("H" if kind == 3 else "I"), exif, entry + 8)[0])
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1

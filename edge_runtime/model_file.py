@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import os
 import stat
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 from edge_runtime.contract import CONTRACT_ENTRY, LABELS_ENTRY, ModelContract
 from edge_runtime.errors import (
@@ -22,7 +20,7 @@ from edge_runtime.errors import (
     NotATfliteFile,
 )
 from edge_runtime.flatbuffer import walk_model
-from edge_runtime.records import dataclass
+from edge_runtime.records import TYPE_CHECKING, dataclass
 from edge_runtime.tensors import check_tensors
 from edge_runtime.zip_tail import ZipTail
 
@@ -43,12 +41,15 @@ class ModelFile:
     """The whole file; engines keep it alive while they use it."""
     contract: ModelContract
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Of the whole file, 64 hex digits. Computed when first asked for: loading OpenSSL costs memory."""
-        import hashlib
+        known: str | None = self.__dict__.get("_sha256")
+        if known is None:
+            import hashlib
 
-        return hashlib.sha256(self.data).hexdigest()
+            known = self.__dict__["_sha256"] = hashlib.sha256(self.data).hexdigest()
+        return known
 
     def read_entry(self, name: str) -> bytes:
         """As the module's `read_entry`, of this file."""

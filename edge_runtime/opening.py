@@ -7,11 +7,10 @@ it, while the inference library prepares the model: both take about 10 ms, and t
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from edge_runtime.engines import Engine, check_options, open_engine
 from edge_runtime.model_file import ModelFile, open_model
-from edge_runtime.records import dataclass
+from edge_runtime.records import TYPE_CHECKING, dataclass
 
 if TYPE_CHECKING:
     from edge_runtime.ladder import Verdict

@@ -33,7 +33,7 @@ from edge_runtime.classifier import Classifier
 from edge_runtime.engines import ENGINES
 from edge_runtime.errors import EXIT_OK, EXIT_USAGE, EdgeError, UsageError
 from edge_runtime.photos import list_photos, read_photo
-from edge_runtime.preprocess import crop, decode_rgb, resize
+from edge_runtime.preprocess import as_pillow, crop, decode, pixel_bytes, resize
 from edge_runtime.tensors import STRUCT_CODES, raw_values
 
 TRACE_VERSION = 1
@@ -119,17 +119,22 @@ def trace(classifier: Classifier, photo: bytes, *, name: str = "photo") -> dict[
         ImageError, InterpreterBroken: As `Classifier.classify`.
     """
     contract = classifier.contract
-    decoded = decode_rgb(photo, contract, name=name)
+    decoded = decode(photo, contract, name=name)
     cropped = crop(decoded, contract.geometry)
     resized = resize(cropped, contract.input)
-    pixels_u8 = resized.tobytes()
+    pixels_u8 = pixel_bytes(resized)
     input_tensor = classifier.input_tensor(pixels_u8)
     raw_output = classifier.engine.run(input_tensor)
     source, sink = classifier.engine.input, classifier.engine.output
     stages = {
-        "decoded": _picture(decoded),
-        "cropped": _picture(cropped),
-        "resized": {"size": _size(resized), "dtype": "uint8", "scale": 0.0, **_packed(pixels_u8)},
+        "decoded": _picture(as_pillow(decoded)),
+        "cropped": _picture(as_pillow(cropped)),
+        "resized": {
+            "size": [resized.height, resized.width],
+            "dtype": "uint8",
+            "scale": 0.0,
+            **_packed(pixels_u8),
+        },
         "input_tensor": {
             "size": list(source.shape),
             "dtype": source.dtype,
@@ -255,14 +260,10 @@ def _compare_stage(
     return StageComparison(stage, agrees, difference, tolerance, note)
 
 
-def _size(image: Image.Image) -> list[int]:
-    return [image.height, image.width]
-
-
 def _picture(image: Image.Image) -> dict[str, Any]:
     grid = image.resize((GRID, GRID), Image.Resampling.BOX)
     return {
-        "size": _size(image),
+        "size": [image.height, image.width],
         "sha256": hashlib.sha256(image.tobytes()).hexdigest(),
         "grid": list(grid.tobytes()),
     }

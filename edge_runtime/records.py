@@ -1,5 +1,9 @@
-"""`dataclass(frozen=True)` whose machinery is built when somebody asks for it. stdlib only.
+"""Instead of `dataclasses` and `typing`, on the road of one photo: either costs more than an inference. stdlib only.
 
+`TYPE_CHECKING` is true for type checkers, which know it by its name, without `import typing`. What only annotations
+need is imported under it.
+
+`dataclass(frozen=True)` has machinery that is built when somebody asks for it.
 `dataclasses` imports `inspect`, `ast` and `dis` and compiles five methods for every class: a tenth of an
 `edge-classify` on one photo, more than the inference. The classes on its road need `__init__`, equality, a hash and a
 repr, which are written out here once for all of them. To everybody else they are dataclasses: `dataclasses.replace`,
@@ -8,10 +12,11 @@ repr, which are written out here once for all of them. To everybody else they ar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
+    from typing import Any
 else:
 
     def dataclass(*, frozen: bool):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
 
 from edge_runtime.contract import Decision, ModelContract, Rule
-from edge_runtime.records import dataclass
+from edge_runtime.records import TYPE_CHECKING, dataclass
 from edge_runtime.tensors import TensorSpec, softmax_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
 ANSWER, REFER, NOT_A_LESION = "answer", "refer", "not_a_lesion"
 NOTICE = "Not a diagnosis: a research model's scores, no medical device. A doctor decides. Intended use: {intended_use}"
@@ -106,6 +107,8 @@ class Prediction:
 
     def to_json(self) -> str:
         """One line, ASCII."""
+        import json
+
         return json.dumps(self.to_dict(), allow_nan=False)
 
     def to_text(self, top_k: int = 3) -> str:

@@ -9,10 +9,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from edge_runtime.errors import EdgeError, InterpreterBroken, InterpreterError, NoInterpreter, UsageError
+from edge_runtime.records import TYPE_CHECKING
 from edge_runtime.tensors import TensorSpec, check_tensors, dequantize, raw_values, softmax_values
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 __all__ = [
     "ACCELERATORS",

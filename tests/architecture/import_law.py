@@ -37,7 +37,7 @@ _EDGE = {"edge_runtime": EVERYTHING}
 # The longest matching path rules. ARCHITECTURE's table, plus what single files promise in their first line.
 LAWS: Mapping[str, Law] = {
     "edge_runtime": Law(_EDGE, frozenset({"PIL"})),
-    "edge_runtime/preprocess.py": Law(
+    "edge_runtime/formats.py": Law(
         _EDGE, frozenset({"PIL", "pillow_heif"}), lazily=frozenset({"pillow_heif"})
     ),
     "edge_runtime/signature.py": Law(_EDGE, frozenset({"cryptography"}), lazily=frozenset({"cryptography"})),
