@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-PROVEN_RELEASES = ("10", "11", "12", "13")
-"""Of Pillow, by the first number of its version."""
+PROVEN_RELEASES = ("13",)
+"""Of Pillow, by the first number of its version. Earlier ones write past the end of an image that is smaller than the
+photo (seen on 10.3, 11.3 and 12.0): there all would hang on `jpeg.read_header` being right about the size."""
 BILINEAR = 2
 """`Image.Resampling.BILINEAR`."""
 _FLOYD_STEINBERG = 3

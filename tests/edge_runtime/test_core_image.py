@@ -43,7 +43,8 @@ def test_each_operation_is_pillow_s(image: Image.Image) -> None:
 
 
 def test_bytes_that_are_no_such_picture_give_none() -> None:
-    for data in (b"", b"\xff\xd8", p.jpeg()[:-40]):
+    # The last one is larger than the image that is to hold it.
+    for data in (b"", b"\xff\xd8", p.jpeg()[:-40], p.jpeg()):
         assert CoreImage.decoded("RGB", (8, 8), data, "jpeg", ("RGB", "", 1, 0)) is None
     assert CoreImage.decoded("RGB", (0, 8), p.jpeg(), "jpeg", ("RGB", "", 1, 0)) is None
     assert CoreImage.decoded("RGB", (8, 8), p.jpeg(), "no such", ()) is None
