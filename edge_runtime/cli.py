@@ -206,8 +206,8 @@ def _open_classifier(arguments: Arguments) -> Classifier:
     with _GarbageCollectorPaused(), _NativeChatterDropped():
         from edge_runtime.opening import open_engine_for, open_trusted
 
-        model = open_trusted(arguments.model, arguments.require_signature)
         start_new_thread(_import_classifier, ())
+        model = open_trusted(arguments.model, arguments.require_signature)
         opened = open_engine_for(
             model,
             engine="auto",
