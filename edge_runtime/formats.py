@@ -42,9 +42,6 @@ _REFUSED_SIGNATURES = (
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 _PLAIN_MODES = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")
-_ORIENTATION_TAG = 0x0112
-# What Pillow's encoders say when a picture is done.
-_ENCODED = 1
 # Pillow's decoders raise any of these on damaged files; Warning where the caller has made warnings errors.
 _DECODER_ERRORS = (
     Warning,
