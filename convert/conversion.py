@@ -6,6 +6,7 @@ import dataclasses
 import platform
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -128,7 +129,7 @@ def _float_model(run: Run, recipe: Recipe) -> Any:
 
 def _apply_recipe(run: Run, request: Request, float_model: Any, keras: Predictor) -> _Converted:
     recipe, contract = request.recipe, run.contract
-    dataset, qat_report, calibration_report = None, None, None
+    dataset, qat_report, calibration_report, spread_out = None, None, None, None
     model = float_model
     if recipe.needs_calibration:
         codes = [label.code for label in contract.labels]
@@ -140,14 +141,19 @@ def _apply_recipe(run: Run, request: Request, float_model: Any, keras: Predictor
         if recipe.needs_qat:
             model, qat_report = _fine_tune(run, request, float_model, keras, calibration_u8)
         else:
-            if not run.model_path.is_dir():
-                spread_out = calibration_u8[:: max(1, len(calibration_u8) // PHOTOS)]
-                model = prepare_for_rounding(float_model, normalize(spread_out, contract))
             dataset = export.representative_dataset(calibration_u8, contract)
+            if not run.model_path.is_dir():
+                some = calibration_u8[:: max(1, len(calibration_u8) // PHOTOS)]
+                spread_out = normalize(some, contract)
+
+    def network_for(kept: Sequence[str]) -> Any:
+        return model if spread_out is None else prepare_for_rounding(float_model, spread_out, kept)
+
     kept_float = None
     if request.keep_float is not None:
-        tflite, kept_float = _keep_float(run, model, keras, dataset, request.keep_float)
+        tflite, kept_float = _keep_float(run, network_for, float_model, keras, dataset, request.keep_float)
     else:
+        model = network_for(())
         tflite = export.to_tflite(export.with_softmax(model), recipe, contract, dataset)
     info = require_as_specified(tflite, recipe, contract, mixed=kept_float is not None)
     temperature_report = None
@@ -162,7 +168,12 @@ def _apply_recipe(run: Run, request: Request, float_model: Any, keras: Predictor
 
 
 def _keep_float(
-    run: Run, model: Any, keras: Predictor, dataset: Any, max_loss: float
+    run: Run,
+    network_for: Callable[[Sequence[str]], Any],
+    float_model: Any,
+    keras: Predictor,
+    dataset: Any,
+    max_loss: float,
 ) -> tuple[bytes, dict[str, Any]]:
     from convert import keep_float
 
@@ -184,7 +195,13 @@ def _keep_float(
             return keep_float.noisiest_first(paths[0], paths[1], some)
 
     found = keep_float.search(
-        export.with_softmax(model), run.contract, dataset, rank=rank, loss_of=loss_of, max_loss=max_loss
+        lambda kept: export.with_softmax(network_for(kept)),
+        export.with_softmax(float_model),
+        run.contract,
+        dataset,
+        rank=rank,
+        loss_of=loss_of,
+        max_loss=max_loss,
     )
     return found.tflite, found.report
 

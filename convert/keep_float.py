@@ -1,11 +1,13 @@
 """`--keep-float auto`: the smallest set of layers whose return to float brings the loss under a limit. TensorFlow.
 
-Calibrated once, quantized many times: TensorFlow's quantizer takes a list of operators to leave alone. They are ranked
-by the noise that each adds by itself (convert/layers.py, float file against the whole integer one). The first k are
-kept float, k doubled until the limit holds and then halved towards the least; last, each of them is given back once if
-the limit holds without it. So the set is smallest in the sense that none of its layers can be missed, not of all sets
-that there are. Layers go back to float, not to int16 activations: TensorFlow's quantizer knows one activation type for
-a whole conversion (recipe `int16x8`), and has no operator that would take int8 to int16 between two layers.
+TensorFlow's quantizer takes a list of operators to leave alone. Each list gets a network of its own, because what
+`rounding_shift` takes back is right for kernels that are rounded and wrong for those that are not; it is calibrated
+with it, a minute each for a phone-sized network. The operators are ranked by the noise that each adds by itself
+(convert/layers.py, float file against the whole integer one). The first k are kept float, k doubled until the limit
+holds and then halved towards the least; last, each of them is given back once if the limit holds without it. So the set
+is smallest in the sense that none of its layers can be missed, not of all sets that there are. Layers go back to float,
+not to int16 activations: TensorFlow's quantizer knows one activation type for a whole conversion (recipe `int16x8`),
+and has no operator that would take int8 to int16 between two layers.
 
 Loss is the share of the gate's photos whose answer is not the float model's: it needs no labels, and a few hundred
 photos tell it far more exactly than a difference of balanced accuracies. The test split is never asked.
@@ -42,7 +44,8 @@ class Searched:
 
 
 def search(
-    model: Any,
+    network_for: Callable[[Sequence[str]], Any],
+    float_model: Any,
     contract: ModelContract,
     dataset: Any,
     *,
@@ -53,7 +56,9 @@ def search(
     """Finds the set.
 
     Args:
-        model: Keras model that ends in softmax.
+        network_for: From the output tensors of the operators that stay float to the Keras model that is quantized with
+            this list; it ends in softmax.
+        float_model: That of which nothing is rounded.
         contract: Its input.
         dataset: See `export.representative_dataset`.
         rank: From the float and the integer file to names of tensors, the worst operator first.
@@ -63,14 +68,13 @@ def search(
     Raises:
         ConversionRefused: The limit does not hold with every layer float.
     """
-    floating = export.to_tflite(model, RECIPES["float32"], contract)
-    calibrated = export.to_calibrated(model, contract, dataset)
-
+    floating = export.to_tflite(float_model, RECIPES["float32"], contract)
     tried: dict[tuple[str, ...], tuple[bytes, float]] = {}
 
     def attempt(names: Sequence[str]) -> float:
         key = tuple(names)
         if key not in tried:
+            calibrated = export.to_calibrated(network_for(key), contract, dataset)
             tflite = export.quantize_calibrated(calibrated, key)
             tried[key] = tflite, loss_of(tflite)
         return tried[key][1]

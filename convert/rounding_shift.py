@@ -14,7 +14,7 @@ this step reached 94 %. All layers at once, instead of one after the other, dive
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,9 @@ def absorb_rounding_shift(model: Any, float_model: Any, images: npt.NDArray[np.f
     _walk(model, images[:PHOTOS], match)
 
 
-def prepare_for_rounding(float_model: Any, images: npt.NDArray[np.float32]) -> Any:
+def prepare_for_rounding(
+    float_model: Any, images: npt.NDArray[np.float32], kept_float: Sequence[str] = ()
+) -> Any:
     """A float copy whose batch normalization already absorbs what rounding its kernels to 8 bits will shift.
 
     For post-training quantization: the converter then rounds these kernels, on the same grid, since folding batch
@@ -64,12 +66,17 @@ def prepare_for_rounding(float_model: Any, images: npt.NDArray[np.float32]) -> A
     Args:
         float_model: Flat and functional.
         images: [n, height_px, width_px, 3] normalized; the first PHOTOS are used.
+        kept_float: Output tensors, as the converter names them, of operators whose kernels will not be rounded.
     """
     prepared, rounded = (tf_keras.models.clone_model(float_model) for _ in range(2))
     for copy in (prepared, rounded):
         copy.set_weights(float_model.get_weights())
     for layer in rounded.layers:
-        if isinstance(layer, tf_keras.layers.Conv2D | tf_keras.layers.DepthwiseConv2D):
+        if isinstance(layer, tf_keras.layers.Conv2D | tf_keras.layers.DepthwiseConv2D) and not any(
+            # `classifier/expand_relu/Relu6;classifier/expand_BN/FusedBatchNormV3;classifier/expand/Conv2D1`
+            f"/{layer.name}/" in name
+            for name in kept_float
+        ):
             kernel, *rest = layer.get_weights()
             layer.set_weights(
                 [_rounded(kernel, depthwise=isinstance(layer, tf_keras.layers.DepthwiseConv2D)), *rest]

@@ -104,6 +104,17 @@ def test_preparing_for_8_bits_changes_statistics_only_and_little() -> None:
     assert 0 < difference < EIGHT_BITS
 
 
+def test_a_layer_that_stays_float_is_not_prepared() -> None:
+    model = network()
+    convolutions = [layer.name for layer in model.layers if isinstance(layer, tf_keras.layers.Conv2D)]
+    kept = [f"classifier/relu/Relu6;classifier/{name}/Conv2D1" for name in convolutions]
+    prepared = prepare_for_rounding(model, images(1), kept)
+    # Equal but for the last bits of the statistics, which are measured again.
+    np.testing.assert_allclose(prepared(images(2)).numpy(), model(images(2)).numpy(), rtol=1e-4, atol=1e-5)
+    one_kept = prepare_for_rounding(model, images(1), kept[:1])(images(2)).numpy()
+    assert np.abs(one_kept - prepare_for_rounding(model, images(1))(images(2)).numpy()).max() > 1e-4
+
+
 def test_a_kernel_of_zeros_is_no_division_by_zero() -> None:
     model = network()
     kernel = model.layers[1].get_weights()[0]
