@@ -1,7 +1,7 @@
-"""From a path to a checked model and an engine that runs it. No Pillow here: its import and the engine's work overlap.
+"""From a path to a checked model and an engine that runs it. No Pillow here: its import and this work overlap.
 
-`Classifier.open` is these steps in a row. `edge-classify` lets a second thread import the classifier, and Pillow with
-it, while the inference library prepares the model: both take about 10 ms, and the library needs no Python meanwhile.
+`Classifier.open` is these steps in a row. `edge-classify` lets a second thread import the classifier, and Pillow's core
+with it, while the model is read and the inference library prepares it, which need no Python meanwhile.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def _package_folder() -> str | None:
 
 
 def _find_spec() -> ModuleSpec | None:
-    specs = (finder.find_spec(PACKAGE, None) for finder in sys.meta_path)
+    specs = (finder.find_spec(PACKAGE, None) for finder in sys.meta_path if hasattr(finder, "find_spec"))
     return next((spec for spec in specs if spec is not None), None)
 
 
