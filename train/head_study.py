@@ -33,7 +33,7 @@ from train.sampling import draw_epoch, epoch_length, loss_weights, photo_weights
 from train.study import LOGIT, Variant, as_table, compare, load_study
 
 EPOCHS, BATCH, LEARNING_RATE = 15, 64, 2e-3
-SWITCHES = ("imbalance", "loss", "merge")
+SWITCHES = ("imbalance", "loss", "merge", "split")
 
 
 def run_head_study(study: Path, features: Features, workdir: Path) -> list[dict[str, Any]]:
@@ -49,9 +49,10 @@ def run_head_study(study: Path, features: Features, workdir: Path) -> list[dict[
     """
     variants = load_study(study)
     first = variants[0].config
-    numbers = fold_numbers(features, first.data.labels, first.split.folds, first.seed)
     asked = [variant for variant in variants if _same_backbone(variant.config, first)]
     for variant in asked:
+        split = variant.config.split
+        numbers = fold_numbers(features, first.data.labels, split.folds, first.seed, method=split.method)
         _cross_validate(variant, features, numbers, workdir / variant.name)
         print(f"{variant.name}: done", file=sys.stderr)
     if left := [variant.name for variant in variants if variant not in asked]:

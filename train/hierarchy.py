@@ -47,7 +47,7 @@ from train.metrics import (
     percentile_interval,
 )
 from train.run_dir import write_json
-from train.split import make_split
+from train.split import make_random_split, make_split
 from train.taxonomy import Taxonomy, load_taxonomy
 from train.training_classes import TrainingClass, label_classes, node_probabilities, partition
 
@@ -72,8 +72,14 @@ HEADS: dict[str, Head] = {
 }
 
 
-def fold_numbers(features: Features, label_set: str, folds: int, seed: int) -> IntArray:
-    """The fold in which each photo is tested, [n]; groups stay whole, classes are spread evenly."""
+def fold_numbers(
+    features: Features, label_set: str, folds: int, seed: int, *, method: str = "grouped"
+) -> IntArray:
+    """The fold in which each photo is tested, [n]; classes are spread evenly.
+
+    `grouped`: groups stay whole. `random`: they do not, as `make_random_split` says.
+    """
+    make = {"grouped": make_split, "random": make_random_split}[method]
     photos = tuple(
         Photo(photo_id, photo_id, label, group)
         for photo_id, label, group in zip(features.photo_ids, features.labels, features.groups, strict=True)
@@ -82,9 +88,7 @@ def fold_numbers(features: Features, label_set: str, folds: int, seed: int) -> I
     numbers = np.full(len(photos), -1, np.int64)
     for fold in range(folds):
         # Near-duplicates are in the groups already.
-        split = make_split(
-            manifest, folds=folds, test_fold=fold, val_share=0, near_duplicate_bits=-1, seed=seed
-        )
+        split = make(manifest, folds=folds, test_fold=fold, val_share=0, near_duplicate_bits=-1, seed=seed)
         numbers[[split.assignment[photo.photo_id] == "test" for photo in photos]] = fold
     return numbers
 

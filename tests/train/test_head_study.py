@@ -10,6 +10,7 @@ import pytest
 
 from train.features import Features, write_features
 from train.head_study import main
+from train.hierarchy import fold_numbers
 from train.manifest import load_labels
 
 pytestmark = pytest.mark.tf
@@ -42,6 +43,10 @@ set.imbalance = { sampling_exponent = -1.0 }
 name = "merged"
 why = "two labels as one"
 set.merge = [{ code = "akbcc", name = "Carcinoma or precursor", labels = ["akiec", "bcc"] }]
+[[variant]]
+name = "at_random"
+why = "lesions on two sides"
+set.split = { method = "random" }
 [[variant]]
 name = "mixed"
 why = "not of the last layer"
@@ -78,12 +83,23 @@ def test_switches_of_the_last_layer_are_compared_and_others_left(
     assert status == 0, captured.err
     assert "left to train.study: mixed" in captured.err
     rows = {row["name"]: row for row in json.loads((workdir / "study.json").read_text())}
-    assert list(rows) == ["as_they_are", "balanced", "merged"]
+    assert list(rows) == ["as_they_are", "balanced", "merged", "at_random"]
     assert {row["photos"] for row in rows.values()} == {6 * RARE + COMMON}
     # Sampling trades plain accuracy for the rare classes.
     assert rows["balanced"]["difference"] > 0
     assert rows["balanced"]["accuracy"] < rows["as_they_are"]["accuracy"]
     assert (workdir / "merged" / "oof.csv").read_text().splitlines()[0].count("logit_") == 6
+
+
+@pytest.mark.parametrize(("method", "leaks"), [("grouped", False), ("random", True)])
+def test_only_a_random_split_divides_a_lesion(method: str, leaks: bool) -> None:
+    features = drawn_features()
+    numbers = fold_numbers(features, "ham10000", 2, 0, method=method)
+    assert sorted(set(numbers)) == [0, 1]
+    folds_of: dict[str, set[int]] = {}
+    for group, number in zip(features.groups, numbers, strict=True):
+        folds_of.setdefault(group, set()).add(int(number))
+    assert any(len(folds) > 1 for folds in folds_of.values()) == leaks
 
 
 def test_what_holds_no_features_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
