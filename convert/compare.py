@@ -29,10 +29,11 @@ from edge_runtime.model_file import ModelFile, open_model
 
 if TYPE_CHECKING:
     from convert.layers import LayerReports
+    from convert.tflite_file import TfliteFile
 
 EXIT_DOUBTFUL = 1
 REPORT_NAME, PAGE_NAME = "report.json", "report.html"
-BENCH_RUNS = 8
+BENCH_RUNS = 6
 # An interrupted comparison of fewer photos says nothing.
 LEAST_PHOTOS = 20
 
@@ -55,6 +56,8 @@ class Measured:
     """By place of the model that is compared with the first one; see convert/layers.py."""
     golden_problems: list[list[str]] = field(default_factory=list)
     """By model; see convert/honesty.py."""
+    files: list[TfliteFile] = field(default_factory=list)
+    """By model: what stands inside."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,26 +106,28 @@ def measure(
         # Beside the workers' own start: numpy takes a while to import, and they need none of it.
         from convert.layers import LayerReports
 
-        golden_problems = beside.submit(_golden_problems, models)
+        looked_into = beside.submit(_look_into, models)
         layer_reports = LayerReports(models if with_layers else ())
         with _keeping_what_is_there(measured):
             _answer(pool, measured, layer_reports)
             measured.layer_reports = layer_reports.results()
             if measured.answers:
                 # Last, and after them: nothing else may run beside it.
-                wait([golden_problems])
+                wait([looked_into])
                 measured.bench_ms = pool.bench(photos[min(measured.answers)].path, BENCH_RUNS)
         layer_reports.close()
-        measured.golden_problems = golden_problems.result()
+        measured.golden_problems, measured.files = looked_into.result()
     return measured
 
 
-def _golden_problems(models: Sequence[ModelFile]) -> list[list[str]]:
-    """What all files say of themselves, and what the report will import: after the answering a core would wait."""
+def _look_into(models: Sequence[ModelFile]) -> tuple[list[list[str]], list[TfliteFile]]:
+    """What needs no answers, and what the report will import: after the answering a core would wait."""
     from convert import compare_page, comparison, summary  # noqa: F401
     from convert.honesty import golden_problems
+    from convert.tflite_file import parse_tflite
 
-    return [golden_problems(model) for model in models]
+    files = [parse_tflite(Path(model.path), model.data) for model in models]
+    return [golden_problems(model) for model in models], files
 
 
 def _answer(pool: Workers, measured: Measured, layer_reports: LayerReports) -> None:

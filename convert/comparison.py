@@ -16,7 +16,6 @@ from convert.files import report_path
 from convert.paired import Truth
 from convert.photo_list import PhotoList
 from convert.run_directory import read_object
-from convert.tflite_file import parse_tflite
 from edge_runtime.errors import EdgeError
 from edge_runtime.model_file import ModelFile
 from train.metrics import FloatArray
@@ -117,7 +116,7 @@ def _describe(
     scores: FloatArray,
 ) -> dict[str, Any]:
     model, contract = models[k], models[k].contract
-    file = parse_tflite(Path(model.path), model.data)
+    file = measured.files[k]
     caught = list(measured.golden_problems[k])
     differences = honesty.contract_differences(models[0].contract, contract) if k else []
     if differences and honesty.same_network(models[0].contract, contract):

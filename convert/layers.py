@@ -24,7 +24,7 @@ from convert.tflite_file import Operator, TfliteFile, parse_tflite
 from edge_runtime.model_file import ModelFile
 
 ROOT = Path(__file__).parents[1]
-PHOTOS = 4
+PHOTOS = 3
 PROBE_SECONDS = 300
 IGNORED = ("QUANTIZE", "DEQUANTIZE")
 # An operator that adds 1 % of the signal's power as noise: by itself it leaves 20 dB.
