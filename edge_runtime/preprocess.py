@@ -18,6 +18,9 @@ from edge_runtime.photos import MAX_PIXELS as MAX_PIXELS
 from edge_runtime.records import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from PIL import Image
 
     from edge_runtime.contract import Geometry, InputSpec, ModelContract, Normalization
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
 
     Picture = Image.Image | CoreImage
 
-_float32_tables: dict[Normalization, list[float]] = {}
-_quantized_tables: dict[tuple[Normalization, str, float, int], bytes | None] = {}
+MAX_TABLES = 8
+_tables: dict[tuple[Any, ...], tuple[Any]] = {}
 
 
 def decode_rgb(
@@ -169,7 +172,7 @@ def input_bytes(
 
         row = Image.frombuffer("L", (len(pixels_u8), 1), pixels_u8, "raw", "L", 0, 1)
         # Little-endian on every machine, as the engine's bytes are on all that LiteRT knows.
-        return row.point(_float32_table(normalization), "F").tobytes("raw", "F;32F")
+        return row.point(_remembered(_float32_table, normalization), "F").tobytes("raw", "F;32F")
     if dtype not in ("uint8", "int8") or scale <= 0:
         raise ModelMismatch(
             "the model's input tensor cannot be filled",
@@ -177,28 +180,28 @@ def input_bytes(
             expected="uint8 or int8 with a positive scale, or float32",
             fix="convert the model again",
         )
-    quantized = _quantized_table(normalization, dtype, scale, zero_point)
+    quantized = _remembered(_quantized_table, normalization, dtype, scale, zero_point)
     return pixels_u8 if quantized is None else pixels_u8.translate(quantized)
+
+
+def _remembered(make: Callable[..., Any], *key: Any) -> Any:
+    """As `functools.lru_cache`, whose import costs more than a table; at most MAX_TABLES are kept."""
+    # In a tuple, because None is a table too.
+    table = _tables.get((make, *key))
+    if table is None:
+        if len(_tables) >= MAX_TABLES:
+            _tables.clear()
+        table = _tables[(make, *key)] = (make(*key),)
+    return table[0]
 
 
 def _float32_table(normalization: Normalization) -> list[float]:
     """For each pixel value the float of its input: Pillow looks them up, in a tenth of the time that Python takes."""
-    if normalization not in _float32_tables:
-        _float32_tables[normalization] = [(p - normalization.mean) / normalization.std for p in range(256)]
-    return _float32_tables[normalization]
+    return [(p - normalization.mean) / normalization.std for p in range(256)]
 
 
 def _quantized_table(normalization: Normalization, dtype: str, scale: float, zero_point: int) -> bytes | None:
     """For each pixel value its quantized byte; None when each maps to itself, as our own exports do."""
-    key = normalization, dtype, scale, zero_point
-    if key not in _quantized_tables:
-        _quantized_tables[key] = _make_quantized_table(*key)
-    return _quantized_tables[key]
-
-
-def _make_quantized_table(
-    normalization: Normalization, dtype: str, scale: float, zero_point: int
-) -> bytes | None:
     low, high = (0, 255) if dtype == "uint8" else (-128, 127)
     table = bytearray()
     for pixel in range(256):

@@ -443,3 +443,16 @@ def test_pixel_bytes_are_those_of_tobytes(monkeypatch: pytest.MonkeyPatch) -> No
             patched.setattr(core_image, "_proven_core", object)
             patched.setattr(image, "tobytes", lambda owed=owed: owed)
             assert pixel_bytes(image) == owed
+
+
+def test_many_models_leave_few_tables() -> None:
+    """A process that opens one model after the other must not keep a table of each."""
+    from edge_runtime import preprocess
+
+    pixels_u8 = bytes(range(256)) * 3
+    for step in range(3 * preprocess.MAX_TABLES):
+        normalization = Normalization(100.0 + step, 50.0)
+        for dtype in ("float32", "uint8", "uint8"):
+            first = input_bytes(pixels_u8, normalization, dtype, 0.02, 128)
+            assert first == input_bytes(pixels_u8, normalization, dtype, 0.02, 128)
+    assert len(preprocess._tables) <= preprocess.MAX_TABLES
