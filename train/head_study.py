@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,14 @@ def run_head_study(study: Path, features: Features, workdir: Path) -> list[dict[
     variants = load_study(study)
     first = variants[0].config
     asked = [variant for variant in variants if _same_backbone(variant.config, first)]
+
+    @cache
+    def numbers_of(folds: int, method: str) -> IntArray:
+        return fold_numbers(features, first.data.labels, folds, first.seed, method=method)
+
     for variant in asked:
         split = variant.config.split
-        numbers = fold_numbers(features, first.data.labels, split.folds, first.seed, method=split.method)
-        _cross_validate(variant, features, numbers, workdir / variant.name)
+        _cross_validate(variant, features, numbers_of(split.folds, split.method), workdir / variant.name)
         print(f"{variant.name}: done", file=sys.stderr)
     if left := [variant.name for variant in variants if variant not in asked]:
         print(f"not of the last layer, so left to train.study: {', '.join(left)}", file=sys.stderr)
