@@ -105,29 +105,29 @@ def measure(
     with ThreadPoolExecutor(1) as beside:
         # Beside the workers' own start: numpy takes a while to import, and they need none of it.
         from convert.layers import LayerReports
+        from convert.tflite_file import parse_tflite
 
-        looked_into = beside.submit(_look_into, models)
-        layer_reports = LayerReports(models if with_layers else ())
+        golden_problems = beside.submit(_golden_problems, models)
+        measured.files = [parse_tflite(Path(model.path), model.data) for model in models]
+        layer_reports = LayerReports(models if with_layers else (), measured.files)
         with _keeping_what_is_there(measured):
             _answer(pool, measured, layer_reports)
             measured.layer_reports = layer_reports.results()
             if measured.answers:
                 # Last, and after them: nothing else may run beside it.
-                wait([looked_into])
+                wait([golden_problems])
                 measured.bench_ms = pool.bench(photos[min(measured.answers)].path, BENCH_RUNS)
         layer_reports.close()
-        measured.golden_problems, measured.files = looked_into.result()
+        measured.golden_problems = golden_problems.result()
     return measured
 
 
-def _look_into(models: Sequence[ModelFile]) -> tuple[list[list[str]], list[TfliteFile]]:
-    """What needs no answers, and what the report will import: after the answering a core would wait."""
+def _golden_problems(models: Sequence[ModelFile]) -> list[list[str]]:
+    """What all files say of themselves, and what the report will import: after the answering a core would wait."""
     from convert import compare_page, comparison, summary  # noqa: F401
     from convert.honesty import golden_problems
-    from convert.tflite_file import parse_tflite
 
-    files = [parse_tflite(Path(model.path), model.data) for model in models]
-    return [golden_problems(model) for model in models], files
+    return [golden_problems(model) for model in models]
 
 
 def _answer(pool: Workers, measured: Measured, layer_reports: LayerReports) -> None:

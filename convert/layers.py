@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.tflite_file import Operator, TfliteFile, parse_tflite
+from convert.tflite_file import Operator, TfliteFile
 from edge_runtime.model_file import ModelFile
 
 ROOT = Path(__file__).parents[1]
@@ -127,10 +127,11 @@ class LayerReports:
 
     Args:
         models: The first is the reference.
+        files: What stands inside each of them.
     """
 
-    def __init__(self, models: Sequence[ModelFile]) -> None:
-        self._files = [parse_tflite(Path(model.path), model.data) for model in models]
+    def __init__(self, models: Sequence[ModelFile], files: Sequence[TfliteFile]) -> None:
+        self._files = files
         runs = [model.contract.provenance.run_id for model in models]
         self._others = [k for k in range(1, len(models)) if runs[k] == runs[0]]
         self._photos: list[Path] = []
