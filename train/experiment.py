@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,18 +28,14 @@ from edge_runtime.contract import (
     Provenance,
 )
 from edge_runtime.errors import RunInvalid
-from train import run_dir
+from train import handover, run_dir
 from train.config import TrainConfig, find_file, load_config
 from train.data_sets import DataSet, find_data, merged_labels, read_sources, reread, split_sources
 from train.inputs import TRAIN, Inputs
 from train.manifest import LabelSet, Manifest, write_manifest
 from train.measure import PARTS, measure
-from train.pixels import PixelArray
-from train.soft_labels import read_soft_labels
+from train.training_data import TrainingData, evenly, stage_augmentation, training_data
 from train.workers import Worker, this_worker
-
-if TYPE_CHECKING:
-    from train.loop import TrainingData
 
 Weights = list[npt.NDArray[np.float32]]
 Maker = Callable[[Inputs, Path, Worker], tuple[Weights, list[dict[str, Any]]]]
@@ -57,6 +53,7 @@ def run_experiment(
     config: TrainConfig | None = None,
     manifests: Sequence[Manifest] | None = None,
     make: Maker | None = None,
+    hand_over: bool = False,
 ) -> dict[str, Any]:
     """Trains a config in a run directory, from the start or from where it was interrupted.
 
@@ -68,9 +65,10 @@ def run_experiment(
         config: The experiment where it differs from the file: a fold of a cross-validation.
         manifests: What `read_sources` gave, to read the photos of several folds once.
         make: Makes the weights in place of training (train/soup.py).
+        hand_over: Stop before training, with what another machine needs for it (train/handover.py).
 
     Returns:
-        The content of metrics.json; nothing for a worker that is not the chief.
+        The content of metrics.json; nothing for a worker that is not the chief, or a run that is handed over.
 
     Raises:
         ConfigInvalid, DataInvalid, SplitLeaks, RunInvalid: Before training starts.
@@ -80,7 +78,9 @@ def run_experiment(
     worker = this_worker(config.distribute)
     with worker.place(run) as place:
         cache = pixels or worker.pixels(run)
-        return _run(config, config_path, place, data_folder, cache, manifests, worker, make or _train)
+        return _run(
+            config, config_path, place, data_folder, cache, manifests, worker, make or _train, hand_over
+        )
 
 
 def _run(
@@ -92,17 +92,55 @@ def _run(
     manifests: Sequence[Manifest] | None,
     worker: Worker,
     make: Maker,
+    hand_over: bool,
 ) -> dict[str, Any]:
     """As `run_experiment`, with everything settled that differs from one worker to another."""
-    labels = merged_labels(config)
-    state = _open_run(config, config_path, run)
+    state = open_run(config, config_path, run)
     if state["status"] == "done":  # With the same [decision]; with another one only training is over.
         print(f"{run}: this run is complete; see {run / 'metrics.json'}")
         if not worker.chief:
             return {}
         done: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         return done
+    inputs = prepare_run(config, run, state, data_folder, pixels=pixels, manifests=manifests)
+    if hand_over:
+        handover.hand_over(inputs, run)
+        return {}
+    weights, history = make(inputs, run, worker)
+    model = _finished_model(inputs, weights, run)
+    if not worker.chief:
+        print(f"worker {worker.index}: done; the chief measures")
+        return {}
+    metrics = measure(inputs, model, run)
+    _draw(history, metrics, inputs.contract, run)
+    state = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    run_dir.write_json(run / "run.json", {**state, "status": "done"})
+    return metrics
 
+
+def prepare_run(
+    config: TrainConfig,
+    run: Path,
+    state: dict[str, Any],
+    data_folder: Path | None,
+    *,
+    pixels: Path,
+    manifests: Sequence[Manifest] | None = None,
+) -> Inputs:
+    """Everything between an opened run and its training: photos, split and contract, new or read back.
+
+    Args:
+        config: The experiment.
+        run: The run directory.
+        state: Its run.json, which learns where the photos are.
+        data_folder: As for `run_experiment`.
+        pixels: Folder of the pixel cache.
+        manifests: As for `run_experiment`.
+
+    Raises:
+        ConfigInvalid, DataInvalid, SplitLeaks, RunInvalid: As `run_experiment`.
+    """
+    labels = merged_labels(config)
     folder = find_data(config, data_folder)
     data = _prepare_data(config, run, folder, manifests)
     state["data"] = {
@@ -115,17 +153,7 @@ def _run(
     run_dir.write_json(run / "run.json", state)
     contract = make_contract(config, labels, data.manifest, state)
     run_dir.write_text(run / "contract.json", contract.to_json())
-
-    inputs = Inputs(config, contract, data, folder, pixels)
-    weights, history = make(inputs, run, worker)
-    model = _finished_model(inputs, weights, run)
-    if not worker.chief:
-        print(f"worker {worker.index}: done; the chief measures")
-        return {}
-    metrics = measure(inputs, model, run)
-    _draw(history, metrics, contract, run)
-    run_dir.write_json(run / "run.json", {**state, "status": "done"})
-    return metrics
+    return Inputs(config, contract, data, folder, pixels)
 
 
 def _why_not_converted(config: TrainConfig) -> str:
@@ -140,7 +168,7 @@ def _why_not_converted(config: TrainConfig) -> str:
 # -------------------------------------------------------------------- the run directory
 
 
-def _open_run(config: TrainConfig, config_path: Path, run: Path) -> dict[str, Any]:
+def open_run(config: TrainConfig, config_path: Path, run: Path) -> dict[str, Any]:
     """The state in run.json, new or of the interrupted run; refuses a directory of another config."""
     resolved = json.loads(json.dumps(config.to_dict()))
     if (run / "run.json").exists():
@@ -249,7 +277,9 @@ def make_contract(
 
 
 def _train(inputs: Inputs, run: Path, worker: Worker) -> tuple[Weights, list[dict[str, Any]]]:
-    """The trained weights, and the history."""
+    """The trained weights, and the history; where they were learnt elsewhere, those."""
+    if (run / handover.LEARNT).exists():
+        return _take_back(inputs, run)
     # TensorFlow takes seconds to import: after everything that can be refused without it.
     import tf_keras
 
@@ -275,6 +305,16 @@ def _train(inputs: Inputs, run: Path, worker: Worker) -> tuple[Weights, list[dic
     return trainer.plain.get_weights(), history
 
 
+def _take_back(inputs: Inputs, run: Path) -> tuple[Weights, list[dict[str, Any]]]:
+    from train.loop import read_history
+
+    weights, noted = handover.take_back(inputs, run)
+    state = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    learnt = {key: noted[key] for key in ("device", "torch", "seconds")}
+    run_dir.write_json(run / "run.json", {**state, "learnt_elsewhere": learnt, "seconds": learnt["seconds"]})
+    return weights, read_history(run / "history.csv")
+
+
 def _finished_model(inputs: Inputs, weights: Weights, run: Path) -> Any:
     """The network with a fixed input size, as it is measured and converted; saved as model.keras."""
     from train.backbones import build_model
@@ -288,55 +328,19 @@ def _finished_model(inputs: Inputs, weights: Weights, run: Path) -> Any:
     if config.model.batch_norm_photos:
         photos_u8 = inputs.shown(rows, drawn, config.model.batch_norm_photos)
         given = inputs.outliers(TRAIN, config.input.size_px)
-        outliers_u8 = np.random.default_rng(config.seed).permutation(_evenly(*given)) if given else None
+        outliers_u8 = np.random.default_rng(config.seed).permutation(evenly(*given)) if given else None
         share = config.outliers.per_batch / config.stage[-1].batch
         settle(model, photos_u8, inputs.contract.normalization, outliers_u8, share)
-    labels = inputs.labels([inputs.data.manifest.photos[i].photo_id for i in rows])
-    prior = np.bincount(labels, weights=drawn, minlength=len(inputs.codes))
+    prior = inputs.prior(rows, drawn)
+    if config.decision.prior_of == "first":
+        # The loss took out the prior of all data sets: its difference to the first one's is still in the answers.
+        first = inputs.prior(rows, drawn, config.data.folder)
+        correct_prior(model, first / prior, config.imbalance.logit_adjustment)
+        prior = first
     correct_prior(model, prior, config.decision.prior_correction)
     with run_dir.whole_file(run / "model.keras") as temporary:
         model.save(str(temporary))
     return model
-
-
-def training_data(inputs: Inputs, run: Path) -> TrainingData:
-    """What each stage draws from; the teacher's answers, if any, are copied to the run directory."""
-    from train.loop import TrainingData
-    from train.pipeline import Photos, margin_px
-    from train.sampling import epoch_length, loss_weights
-
-    config, data, codes = inputs.config, inputs.data, inputs.codes
-    photo_ids = [photo.photo_id for photo in data.manifest.photos]
-    labels, rows = inputs.labels(photo_ids), inputs.training_rows()
-    drawn = inputs.draw_chances(rows)
-    teacher = read_soft_labels(config.distill, run, data.manifest, rows)
-    val_ids = data.ids("val")
-    by_stage, val_by_stage = [], []
-    for stage in config.stage:
-        square_px = inputs.square_px(stage.size_px)
-        side_px = square_px if config.tiles.grid else margin_px(stage.size_px)
-        outliers = inputs.outliers(TRAIN, side_px)
-        by_stage.append(
-            Photos(
-                inputs.pixels(photo_ids, side_px),
-                labels,
-                len(codes),
-                teacher,
-                _evenly(*outliers) if outliers else None,
-                config.outliers.per_batch,
-            )
-        )
-        val_by_stage.append(inputs.pixels(val_ids, square_px))
-    return TrainingData(
-        rows=rows,
-        drawn=drawn,
-        epoch_photos=epoch_length(labels[rows], config.imbalance),
-        prior=np.bincount(labels[rows], weights=drawn, minlength=len(codes)),
-        loss_weights=loss_weights(labels[rows], drawn, config.imbalance),
-        photos_by_stage=by_stage,
-        val_labels=inputs.labels(val_ids),
-        val_by_stage=val_by_stage,
-    )
 
 
 def start_views(inputs: Inputs, data: TrainingData) -> npt.NDArray[np.float32]:
@@ -345,7 +349,7 @@ def start_views(inputs: Inputs, data: TrainingData) -> npt.NDArray[np.float32]:
     A converted file holds batch norms of such views, folded in. Scale and offset can be told apart again only by the
     statistics that those had: of whole photos they would be others (train/warm_start.py).
     """
-    from train.pipeline import stage_augmentation, training_batches
+    from train.pipeline import training_batches
 
     config, stage = inputs.config, inputs.config.stage[-1]
     steps = max(1, STATISTICS_PHOTOS // stage.batch)
@@ -369,12 +373,6 @@ def _fingerprint(inputs: Inputs, data: TrainingData) -> str:
     some = pixels_u8[:: max(1, len(pixels_u8) // 64)]
     split = sorted(inputs.data.assignment.items())
     return repr((inputs.config, inputs.data.manifest.sha256, split, zlib.crc32(some.tobytes())))
-
-
-def _evenly(real: PixelArray, generated: PixelArray) -> PixelArray:
-    """Both kinds in one array, the real pictures repeated so that as many of either kind are drawn."""
-    times = max(1, round(len(generated) / max(len(real), 1)))
-    return np.concatenate([*[real] * times, generated])
 
 
 # -------------------------------------------------------------------- pictures

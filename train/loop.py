@@ -10,8 +10,7 @@ Resume, in order:
 from __future__ import annotations
 
 import csv
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,35 +30,15 @@ from train.distribute import Replicas
 from train.evaluate import predict_logits, predict_tiles
 from train.losses import distillation_losses, photo_losses, uniform_losses
 from train.metrics import balanced_accuracy, recall_per_class, softmax
-from train.pipeline import Batch, Photos, stage_augmentation, training_batches
+from train.pipeline import Batch, training_batches
 from train.pixels import PixelArray
 from train.run_dir import whole_file, write_rows
 from train.sampling import draw_epoch
+from train.training_data import TrainingData, learning_rate, stage_augmentation
 
 ONE = Replicas()
 # What a row of history.csv holds, in order.
 Row = dict[str, Any]
-
-
-@dataclass
-class TrainingData:
-    """What training may see."""
-
-    rows: npt.NDArray[np.int64]
-    """[n] rows of each stage's photos that belong to the training split."""
-    drawn: npt.NDArray[np.float64]
-    """[n] relative chance of each, sums to 1."""
-    epoch_photos: int
-    """Photos shown in an epoch."""
-    prior: npt.NDArray[np.float64]
-    """[classes] shares of the classes among the photos as they are drawn."""
-    loss_weights: npt.NDArray[np.float64]
-    """[classes]."""
-    photos_by_stage: Sequence[Photos]
-    """For each stage: training squares with a margin, of all splits' photos."""
-    val_labels: npt.NDArray[np.int64]
-    val_by_stage: Sequence[PixelArray]
-    """For each stage: validation squares of the stage's size, or of its tiles' square."""
 
 
 @dataclass
@@ -329,17 +308,6 @@ class Trainer:
             return loss
 
         return batch_loss
-
-
-def learning_rate(stage: StageConfig, step: int, steps_per_epoch: int) -> float:
-    """Linear warm-up, then a cosine from learning_rate to final_learning_rate over the whole stage."""
-    total = max(stage.epochs * steps_per_epoch, 1)
-    warmup = stage.warmup_share * total
-    if step < warmup:
-        return stage.learning_rate * (step + 1) / warmup
-    share = (step - warmup) / max(total - warmup, 1)
-    span = stage.learning_rate - stage.final_learning_rate
-    return stage.final_learning_rate + span * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def read_history(path: Path) -> list[Row]:

@@ -5,8 +5,6 @@ A batch is a pure function of (seed, stage, epoch, step), so an epoch can be ent
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +13,10 @@ import tensorflow as tf
 
 from edge_runtime.contract import Normalization
 from train.augment import augment, mixup
-from train.config import AugmentConfig, StageConfig, TilesConfig, TrainConfig
+from train.config import AugmentConfig
 from train.pixels import PixelArray
+from train.training_data import Photos
 
-# Training squares are cached this much larger than the network's input, so that zooming in does not blur.
-MARGIN = 1.15
 # The label of a picture that shows no lesion.
 OUTLIER = -1
 
@@ -35,46 +32,6 @@ class Batch(NamedTuple):
     """[n, classes] float32."""
     teacher: tf.Tensor
     """[n, classes] float32: the teacher's probabilities, or the targets again where there is no teacher."""
-
-
-@dataclass(frozen=True)
-class Photos:
-    """What batches are drawn from."""
-
-    pixels_u8: PixelArray
-    """[m, side, side, 3] cached squares, memory-mapped."""
-    labels: npt.NDArray[np.int64]
-    """[m]."""
-    classes: int
-    teacher: npt.NDArray[np.float32] | None = None
-    """[m, classes]."""
-    outliers_u8: PixelArray | None = None
-    """[k, side, side, 3]."""
-    outliers_per_batch: int = 0
-
-
-def margin_px(size_px: int) -> int:
-    """Side of the cached training squares for a network input of size_px."""
-    return round(size_px * MARGIN)
-
-
-def tile_px(size_px: int, tiles: TilesConfig) -> int:
-    """Side of the square of which a size_px tile is config.fraction."""
-    return round(size_px / tiles.fraction)
-
-
-def tile_augmentation(augmentation: AugmentConfig, tiles: TilesConfig) -> AugmentConfig:
-    """Views of one random tile: the zoom is relative to a tile, which may lie anywhere in the square."""
-    zoom = (augmentation.zoom[0] * tiles.fraction, augmentation.zoom[1] * tiles.fraction)
-    return dataclasses.replace(augmentation, zoom=zoom, shift=(1 - tiles.fraction) / 2)
-
-
-def stage_augmentation(config: TrainConfig, stage: StageConfig) -> AugmentConfig:
-    """What a stage's views are drawn from: [augment], with the stage's own zoom if it has one, within tiles if any."""
-    views = config.augment
-    if stage.zoom:
-        views = dataclasses.replace(views, zoom=(stage.zoom[0], stage.zoom[1]))
-    return tile_augmentation(views, config.tiles) if config.tiles.grid else views
 
 
 def training_batches(

@@ -24,7 +24,7 @@ from train.command import run_command
 from train.config import TrainConfig, load_config
 
 if TYPE_CHECKING:
-    from train.pipeline import Photos
+    from train.training_data import Photos
 
 CLASSES = 7
 PHOTOS = 2048
@@ -57,8 +57,9 @@ def _measure_stages(arguments: argparse.Namespace) -> int:
 def measure_stage(config: TrainConfig, index: int, steps: int, rounds: int) -> tuple[float, float]:
     """Mean seconds per step with the pipeline and on constant input."""
     from train.backbones import build_model
-    from train.loop import Trainer, TrainingData
-    from train.pipeline import stage_augmentation, training_batches
+    from train.loop import Trainer
+    from train.pipeline import training_batches
+    from train.training_data import TrainingData, stage_augmentation
 
     stage = config.stage[index]
     rng = np.random.default_rng(0)
@@ -102,7 +103,7 @@ def measure_stage(config: TrainConfig, index: int, steps: int, rounds: int) -> t
 
 def _random_photos(config: TrainConfig, index: int, folder: Path, rng: np.random.Generator) -> Photos:
     """Photos of the stage's size, with outliers and a teacher where the config has them; none of its files are read."""
-    from train.pipeline import Photos, margin_px, tile_px
+    from train.training_data import Photos, margin_px, tile_px
 
     size_px = config.stage[index].size_px
     side = tile_px(size_px, config.tiles) if config.tiles.grid else margin_px(size_px)

@@ -30,11 +30,12 @@ from edge_runtime.errors import ConfigInvalid, RunInvalid, SplitLeaks
 from train.command import run_command
 from train.config import TrainConfig, load_config, parse_config
 from train.data_sets import NO_TEST, merged_labels
-from train.experiment import Weights, run_experiment, start_views, training_data
+from train.experiment import Weights, run_experiment, start_views
 from train.finished import read_object
 from train.inputs import Inputs
 from train.manifest import read_rows
 from train.run_dir import finished_state, write_json, write_rows
+from train.training_data import training_data
 from train.workers import Worker
 
 BATCH_NORM_PHOTOS = 1600
@@ -84,7 +85,7 @@ def cook(
         split=dataclasses.replace(recipe.split, test_fold=test_fold),
         model=dataclasses.replace(recipe.model, batch_norm_photos=batch_norm_photos),
         # The runs' last layers have it in them already.
-        decision=dataclasses.replace(recipe.decision, prior_correction=0.0),
+        decision=dataclasses.replace(recipe.decision, prior_correction=0.0, prior_of="all"),
     )
     if any(run.suffix == ".tflite" for run in runs):
         return _cook_file(config, config_path, runs, learnt_from, workdir, data_folder, pixels)
@@ -179,8 +180,9 @@ def _require_unseen(learner: Path, rows: Sequence[Mapping[str, str]], inputs: In
 
 def _kind(config: TrainConfig) -> tuple[Any, ...]:
     """What weights must have in common to be averaged: network, labels, and whether the prior is taken out of them."""
-    prior = config.decision.prior_correction
-    return config.model.backbone, config.model.alpha, merged_labels(config).codes, f"prior_correction {prior}"
+    decision = config.decision
+    prior = f"prior_correction {decision.prior_correction} of {decision.prior_of}"
+    return config.model.backbone, config.model.alpha, merged_labels(config).codes, prior
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -36,8 +36,8 @@ def trainer(folder: Path, *stages: StageConfig) -> Any:
     import tf_keras
     from tf_keras import layers
 
-    from train.loop import Trainer, TrainingData
-    from train.pipeline import Photos
+    from train.loop import Trainer
+    from train.training_data import Photos, TrainingData
 
     path = folder / "config.toml"
     path.write_text(PLAIN, encoding="utf-8")
@@ -113,7 +113,7 @@ def test_a_stage_that_freezes_nothing_or_all_is_refused_before_the_first(tmp_pat
 
 
 def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
-    from train.loop import learning_rate
+    from train.training_data import learning_rate
 
     given = stage(epochs=4, learning_rate=0.4, final_learning_rate=0.1, warmup_share=0.25)
     rates = [learning_rate(given, step, 10) for step in range(40)]

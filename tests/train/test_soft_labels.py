@@ -124,8 +124,9 @@ def test_the_teacher_and_the_outliers_are_in_the_loss(
     import tensorflow as tf
     import tf_keras
 
-    from train.loop import Trainer, TrainingData
-    from train.pipeline import Batch, Photos
+    from train.loop import Trainer
+    from train.pipeline import Batch
+    from train.training_data import Photos, TrainingData
 
     path = tmp_path / "config.toml"
     path.write_text(PLAIN.replace("batch = 8", "batch = 2"), encoding="utf-8")

@@ -84,7 +84,7 @@ def test_photos_keep_their_order() -> None:
 
 @pytest.mark.tf
 def test_training_sees_tiles_of_the_same_scale_anywhere_in_the_square() -> None:
-    from train.pipeline import tile_augmentation, tile_px
+    from train.training_data import tile_augmentation, tile_px
 
     tiles = TilesConfig(grid=2, fraction=0.5)
     assert tile_px(32, tiles) == 64
@@ -97,7 +97,7 @@ def test_training_sees_tiles_of_the_same_scale_anywhere_in_the_square() -> None:
 
 @pytest.mark.tf
 def test_a_stage_may_have_its_own_views() -> None:
-    from train.pipeline import stage_augmentation
+    from train.training_data import stage_augmentation
 
     stage = {"name": "all", "trains": "all", "epochs": 1, "size_px": 64, "learning_rate": 1e-3}
     data = {"reader": "folders", "folder": "photos", "labels": "phantom"}
