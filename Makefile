@@ -22,10 +22,12 @@ PIPELINE := build/pipeline
 PI := build/pi
 VULKAN := build/vulkan
 MEDIAPIPE := build/venv-mediapipe
+TORCH := build/venv-torch
 
 demo_ready := $(DEMO)/ready
 dev_ready := $(DEV)/ready
 mediapipe_ready := $(MEDIAPIPE)/ready
+torch_ready := $(TORCH)/ready
 PY := $(DEV)/bin/python
 litert_library = $(PY) -c 'from edge_runtime.engines.litert_c import find_library; print(find_library()[0])'
 # Named, or copied into the app, or the bundled one.
@@ -36,7 +38,7 @@ bundled_model = $(PY) -c 'from edge_runtime.model_file import bundled_model_path
 export DERMEDGE_PHOTO := $(value PHOTO)
 export DERMEDGE_MODEL := $(value MODEL)
 
-.PHONY: help demo setup test mediapipe check pipeline wheel bench fuzz test-pi test-gpu test-android apk test-app lock clean
+.PHONY: help demo setup test mediapipe test-torch check pipeline wheel bench fuzz test-pi test-gpu test-android apk test-app lock clean
 
 help: ## This list
 	@echo "usage: make TARGET"
@@ -68,6 +70,9 @@ pipeline: $(dev_ready) ## The whole road on generated photos: draw, train, conve
 
 mediapipe: $(dev_ready) $(mediapipe_ready) ## MediaPipe Tasks opens the bundled model and answers alike (120 MB to download)
 	DERMEDGE_MEDIAPIPE_PYTHON=$(MEDIAPIPE)/bin/python $(PY) -m pytest tests/convert/test_mediapipe.py $(PYTEST_ARGS)
+
+test-torch: $(dev_ready) $(torch_ready) ## Training by PyTorch, for machines with a GPU, against TensorFlow's (2.5 GB to download)
+	DERMEDGE_TORCH_PYTHON=$(TORCH)/bin/python $(PY) -m pytest tests/train/test_torch_loop.py $(PYTEST_ARGS)
 
 wheel: $(dev_ready) $(demo_ready) build/sample.jpg ## Build the wheel, check it, install it bare, classify a photo with it
 	rm -rf dist
@@ -117,6 +122,7 @@ lock: ## Resolve pyproject.toml into locks/ again (needs uv)
 	$(call resolve,pyproject.toml,runtime,)
 	$(call resolve,pyproject.toml,dev,--all-extras)
 	$(call resolve,locks/mediapipe.in,mediapipe,)
+	$(call resolve,locks/torch.in,torch,)
 
 clean: ## Remove what the targets made: environments, build, dist, caches (not runs/)
 	rm -rf $(DEMO) $(DEV) build dist .pytest_cache .mypy_cache .ruff_cache
@@ -153,6 +159,11 @@ $(VULKAN)/ready: tests/debian.py | $(dev_ready)
 $(mediapipe_ready): locks/mediapipe.txt
 	@echo "installing MediaPipe into $(MEDIAPIPE) ..."
 	$(call fresh_environment,$(MEDIAPIPE),locks/mediapipe.txt)
+	@touch $@
+
+$(torch_ready): locks/torch.txt
+	@echo "installing PyTorch into $(TORCH) (2.5 GB to download, 6 GB on disk) ..."
+	$(call fresh_environment,$(TORCH),locks/torch.txt)
 	@touch $@
 
 build/sample.jpg: train/phantom.py | $(demo_ready)

@@ -28,6 +28,11 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="hold no test part out: the model to ship, whose recipe was measured by cross-validation",
     )
+    parser.add_argument(
+        "--hand-over",
+        action="store_true",
+        help="stop before training, with what PyTorch on another machine needs for it (train/handover.py)",
+    )
     arguments = parser.parse_args(argv)
     return run_command(
         lambda: _train(arguments),
@@ -41,7 +46,12 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.no_test:
         config = dataclasses.replace(config, split=dataclasses.replace(config.split, test_fold=-1))
     metrics = run_experiment(
-        arguments.config, arguments.workdir, arguments.data, pixels=arguments.pixels, config=config
+        arguments.config,
+        arguments.workdir,
+        arguments.data,
+        pixels=arguments.pixels,
+        config=config,
+        hand_over=arguments.hand_over,
     )
     if "test" not in metrics:  # No part was held out for the end, or the chief says it.
         return 0

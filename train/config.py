@@ -269,6 +269,9 @@ class DecisionConfig:
     prior_correction: float = 0.0
     """Scores are divided by the training prior to this power, in the last layer's bias (logit adjustment, Menon et al.
     2021): 1 answers as if all classes were equally common, which is what balanced accuracy asks for."""
+    prior_of: str = "all"
+    """Where they are then equally common: in `all` data sets as they were drawn, or in the `first` alone. Phone photos
+    are rich in carcinomas; what they add to that prior, adjusted logits would take from every dermatoscopic photo."""
     refer_share: float = 0.1
     """The least certain share of photos that the model should refer to a person; 0 for no rule."""
 
@@ -438,6 +441,7 @@ def _semantic_problems(config: TrainConfig) -> list[str]:
     one_of(config.stop.keep, ("best", "last"), "stop.keep")
     one_of(config.distribute.strategy, STRATEGIES, "distribute.strategy")
     one_of(config.split.method, ("grouped", "random"), "split.method")
+    one_of(config.decision.prior_of, ("all", "first"), "decision.prior_of")
     for name, share in (
         ("loss.label_smoothing", config.loss.label_smoothing),
         ("optimizer.average_decay", config.optimizer.average_decay),

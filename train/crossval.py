@@ -46,6 +46,7 @@ def run_crossval(
     folds: Sequence[int] | None = None,
     pixels: Path | None = None,
     config: TrainConfig | None = None,
+    hand_over: bool = False,
 ) -> dict[str, Any]:
     """Trains the folds of a config and pools their answers.
 
@@ -56,9 +57,10 @@ def run_crossval(
         folds: Which ones; all if None. Figures are pooled over the folds that are finished in workdir.
         pixels: Pixel cache; None is workdir/pixels.
         config: The experiment where it differs from the file: a variant of a study.
+        hand_over: Prepare the folds to be learnt elsewhere (train/handover.py), and no more.
 
     Returns:
-        The content of metrics.json.
+        The content of metrics.json; nothing if the folds are handed over.
 
     Raises:
         ConfigInvalid: No such fold. And whatever `run_experiment` raises.
@@ -90,10 +92,13 @@ def run_crossval(
             pixels=pixels or workdir / "pixels",
             config=_of_fold(config, fold),
             manifests=manifests,
+            hand_over=hand_over,
         )
+        if hand_over:
+            continue
         _note_seconds(run, time.monotonic() - started)
         print(f"fold {fold}: balanced accuracy {metrics['test']['balanced_accuracy']:.4f}")
-    return pool(config, workdir)
+    return {} if hand_over else pool(config, workdir)
 
 
 def pool(config: TrainConfig, workdir: Path) -> dict[str, Any]:
@@ -232,6 +237,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
     parser.add_argument("--folds", type=int, nargs="+", metavar="K", help="which folds (default all)")
     parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
+    parser.add_argument("--hand-over", action="store_true", help="prepare the folds for train.torch_loop")
     arguments = parser.parse_args(argv)
     return run_command(lambda: _cross_validate(arguments), interrupted=RESUMES)
 
@@ -243,7 +249,10 @@ def _cross_validate(arguments: argparse.Namespace) -> int:
         arguments.data,
         folds=arguments.folds,
         pixels=arguments.pixels,
+        hand_over=arguments.hand_over,
     )
+    if arguments.hand_over:
+        return 0
     low, high = metrics["balanced_accuracy_interval"]
     print(
         f"out of fold ({len(metrics['folds'])} folds): balanced accuracy {metrics['balanced_accuracy']:.4f} "

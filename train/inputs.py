@@ -80,6 +80,13 @@ class Inputs:
         labels = self.labels([p.photo_id for p in photos])
         return photo_weights(labels, [p.lesion_id for p in photos], self.config.imbalance, source_draw)
 
+    def prior(self, rows: IntArray, chances: FloatArray, source: str = "") -> FloatArray:
+        """[classes] shares of the classes among these photos as they are drawn; of one data set if it is named."""
+        photo_ids = [self.data.manifest.photos[i].photo_id for i in rows]
+        counted = np.array([not source or self.data.source_of[i] == source for i in photo_ids])
+        sums = np.bincount(self.labels(photo_ids), weights=chances * counted, minlength=len(self.codes))
+        return sums / sums.sum()
+
     def shown(self, rows: IntArray, chances: FloatArray, count: int) -> PixelArray:
         """[count at most, size_px, size_px, 3] of these photos, drawn by their chances: as the device will see them."""
         rng = np.random.default_rng(self.config.seed)

@@ -121,6 +121,7 @@ def run_study(
     *,
     only: Sequence[str] = (),
     pixels: Path | None = None,
+    hand_over: bool = False,
 ) -> list[dict[str, Any]]:
     """Trains what is not finished, fold by fold over all variants, and compares.
 
@@ -130,9 +131,10 @@ def run_study(
         data_folder: Of the first data set.
         only: Names of variants to train; all if empty.
         pixels: Pixel cache; None is workdir/pixels.
+        hand_over: Prepare the runs to be learnt elsewhere (train/handover.py), and no more.
 
     Returns:
-        The rows of study.json.
+        The rows of study.json; none if the runs are handed over.
     """
     variants = load_study(path)
     if astray := sorted(set(only) - {variant.name for variant in variants}):
@@ -148,9 +150,11 @@ def run_study(
             folds=variant.folds,
             pixels=pixels or workdir / "pixels",
             config=variant.config,
+            hand_over=hand_over,
         )
-        compare(variants, workdir)
-    return compare(variants, workdir)
+        if not hand_over:
+            compare(variants, workdir)
+    return [] if hand_over else compare(variants, workdir)
 
 
 def compare(variants: Sequence[Variant], workdir: Path) -> list[dict[str, Any]]:
@@ -278,6 +282,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="variants to train")
     parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
+    parser.add_argument("--hand-over", action="store_true", help="prepare the runs for train.torch_loop")
     arguments = parser.parse_args(argv)
     return run_command(lambda: _compare_variants(arguments), interrupted=RESUMES)
 
@@ -289,8 +294,10 @@ def _compare_variants(arguments: argparse.Namespace) -> int:
         arguments.data,
         only=arguments.only,
         pixels=arguments.pixels,
+        hand_over=arguments.hand_over,
     )
-    print(as_table(rows), end="")
+    if rows:
+        print(as_table(rows), end="")
     return 0
 
 

@@ -33,6 +33,8 @@ class Law:
 _EDGE_PARTS_FOR_TRAIN = frozenset({"contract", "errors", "preprocess"})
 _EDGE_PARTS_FOR_CONVERT = frozenset({"contract", "engines", "errors", "model_file", "parity", "preprocess"})
 _EDGE = {"edge_runtime": EVERYTHING}
+# For a machine with a GPU and without TensorFlow; PyTorch is no dependency: whoever has such a machine has it.
+_BY_TORCH = Law({"train": EVERYTHING, "edge_runtime": _EDGE_PARTS_FOR_TRAIN}, frozenset({"numpy", "torch"}))
 
 # The longest matching path rules. ARCHITECTURE's table, plus what single files promise in their first line.
 LAWS: Mapping[str, Law] = {
@@ -76,6 +78,9 @@ LAWS: Mapping[str, Law] = {
     # How a command ends is known before anything heavy is imported, in `convert` too.
     "train/command.py": Law({"edge_runtime": frozenset({"errors"})}, frozenset()),
     "train/metrics.py": Law({}, frozenset({"numpy", "sklearn"})),
+    "train/torch_augment.py": _BY_TORCH,
+    "train/torch_loop.py": _BY_TORCH,
+    "train/torch_network.py": _BY_TORCH,
     # The sample photo of `make demo` is drawn with what the runtime's lock installs.
     "train/phantom.py": Law(
         {"train": EVERYTHING, "edge_runtime": _EDGE_PARTS_FOR_TRAIN}, frozenset({"numpy", "PIL"})
@@ -92,6 +97,7 @@ LAWS: Mapping[str, Law] = {
         | {"_pytest", "ai_edge_litert", "flatbuffers", "matplotlib", "pandas", "pytest", "tflite_runtime"}
         | {"cryptography", "pillow_heif"},
     ),
+    "tests/train/torch_side.py": Law({"train": EVERYTHING}, frozenset({"PIL", "numpy", "torch"})),
     # atheris is no dependency: whoever runs the guided fuzzer brings it.
     "tests/edge_runtime/guided_fuzz.py": Law(
         {"tests": EVERYTHING, "edge_runtime": EVERYTHING},

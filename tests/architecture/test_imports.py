@@ -36,7 +36,8 @@ EXTRAS = {
 # No extra: who wants HEIC photos or signed models installs them, and the error that misses them names them.
 ON_DEMAND = {
     "edge_runtime": {"cryptography", "pillow-heif"},
-    "tests": {"atheris", "cryptography", "pillow-heif"},
+    "train": {"torch"},
+    "tests": {"atheris", "cryptography", "pillow-heif", "torch"},
 }
 
 

@@ -1,0 +1,361 @@
+"""`python -m train.torch_loop RUN [RUN ...]`: the training of train/loop.py in PyTorch, for a machine that has a GPU.
+
+Of runs prepared by --hand-over (train/handover.py). Sampling, stages, schedule, losses, averaging and ranges are those
+of train/loop.py; random numbers differ, and on a GPU layers compute in bfloat16 with float32 weights. A run takes
+minutes there, so an interrupted one begins again; a finished one is left alone. PyTorch; no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from edge_runtime.contract import ModelContract
+from train.command import run_command
+from train.config import LossConfig, StageConfig, TrainConfig, parse_config
+from train.data_sets import find_data, reread
+from train.evaluate import predict_logits, predict_tiles
+from train.finished import read_object
+from train.handover import LEARNT, START, fingerprint, read_weights, write_weights
+from train.inputs import Inputs
+from train.measure import measure
+from train.metrics import balanced_accuracy, softmax
+from train.run_dir import write_json, write_rows
+from train.sampling import draw_epoch
+from train.torch_augment import augment, mixup
+from train.torch_network import FORMAT, KerasNetwork
+from train.training_data import Photos, TrainingData, learning_rate, stage_augmentation, training_data
+
+# Keras' own.
+ADAM_EPSILON = 1e-7
+# Of validation photos.
+BATCH = 256
+
+
+def learn_run(
+    run: Path,
+    data_folder: Path | None,
+    pixels: Path | None,
+    device: str,
+    *,
+    compiled: bool,
+    measured: bool,
+) -> None:
+    """Learns a prepared run: RUN/learnt.npz and RUN/history.csv.
+
+    Args:
+        run: Prepared by --hand-over.
+        data_folder: Of the first data set, as for `run_experiment`.
+        pixels: Pixel cache; None is RUN/pixels.
+        device: As PyTorch names it.
+        compiled: Let PyTorch compile the network: a minute more, and then faster.
+        measured: Measure it as well and close the run, in place of learnt.npz.
+
+    Raises:
+        RunInvalid: Not a prepared run. ConfigInvalid, DataInvalid, SplitLeaks: The photos are not those.
+    """
+    state = read_object(run / "run.json")
+    if (run / LEARNT).exists() or state["status"] == "done":
+        print(f"{run}: learnt already")
+        return
+    weights, noted = read_weights(run / START)
+    config = parse_config(read_object(run / "config.json"), str(run))
+    contract = ModelContract.from_json((run / "contract.json").read_text(encoding="utf-8"))
+    folder = find_data(config, data_folder)
+    data = reread(config, run / "manifest.csv", folder)
+    inputs = Inputs(config, contract, data, folder, pixels or run / "pixels")
+    started = time.monotonic()
+    trainer = TorchTrainer(
+        KerasNetwork(noted["keras"], weights), inputs, training_data(inputs, run), device, compiled=compiled
+    )
+    history = trainer.train(run)
+    learnt = {
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        "torch": torch.__version__,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    if measured:
+        measure(inputs, Answers(KerasNetwork(noted["keras"], trainer.kept), device), run)
+        left = "its weights were left where it was learnt"
+        closed = {"learnt_elsewhere": learnt, "seconds": learnt["seconds"], "not_for_conversion": left}
+        write_json(run / "run.json", {**state, **closed, "status": "done"})
+    else:
+        write_weights(run / LEARNT, trainer.kept, {"of": fingerprint(inputs), **learnt})
+    print(f"{run}: {len(history)} epochs, {time.monotonic() - started:.0f} s", flush=True)
+
+
+class Answers:
+    """A network as train/evaluate.py asks one: pixels [n, s, s, 3] -> logits [n, classes], both numpy, in float32."""
+
+    def __init__(self, network: KerasNetwork, device: str) -> None:
+        self.network, self.device = network.to(device).eval(), device
+
+    @torch.no_grad()
+    def __call__(self, pixels: npt.NDArray[np.float32], training: bool = False) -> npt.NDArray[np.float32]:
+        """Logits; `training` must be False."""
+        given = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
+        answered: npt.NDArray[np.float32] = self.network(given).cpu().numpy()
+        return answered
+
+
+class _Shown:
+    """A stage's squares on the device."""
+
+    def __init__(self, photos: Photos, device: str) -> None:
+        def put(pixels_u8: npt.NDArray[np.uint8]) -> torch.Tensor:
+            return torch.from_numpy(np.array(pixels_u8)).to(device).permute(0, 3, 1, 2)
+
+        one_hot = np.eye(photos.classes, dtype=np.float32)[photos.labels]
+        teacher = one_hot if photos.teacher is None else photos.teacher.astype(np.float32)
+        self.pixels = put(photos.pixels_u8)
+        self.soft = torch.from_numpy(np.concatenate([one_hot, teacher], 1)).to(device)
+        self.truth = torch.from_numpy(photos.labels).to(device)
+        self.outliers = None if photos.outliers_u8 is None else put(photos.outliers_u8)
+        self.beside = photos.outliers_per_batch if photos.outliers_u8 is not None else 0
+
+
+class TorchTrainer:
+    """Trains one network."""
+
+    def __init__(
+        self, network: KerasNetwork, inputs: Inputs, data: TrainingData, device: str, *, compiled: bool
+    ) -> None:
+        self.config: TrainConfig = inputs.config
+        self.normalization = inputs.contract.normalization
+        self.data, self.device = data, device
+        self.network = network.to(device, memory_format=FORMAT)  # type: ignore[call-overload]
+        self.answer: Callable[[torch.Tensor], torch.Tensor] = (
+            torch.compile(network) if compiled else network  # type: ignore[assignment]
+        )
+        self.average = copy.deepcopy(self.network).eval()
+        self.optimizer = self._make_optimizer()
+        self.generator = torch.Generator(device)
+        self.steps = 0
+        self.kept: list[npt.NDArray[np.float32]] = []
+        prior = torch.tensor(np.log(np.maximum(data.prior, 1e-12)), dtype=torch.float32, device=device)
+        self.adjustment = self.config.imbalance.logit_adjustment * prior
+        self.class_weights = torch.tensor(data.loss_weights, dtype=torch.float32, device=device)
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        """AdamW; batch norms and biases do not decay."""
+        kernels = [p for p in self.network.parameters() if p.ndim > 1]
+        rest = [p for p in self.network.parameters() if p.ndim == 1]
+        return torch.optim.AdamW(
+            [
+                {"params": kernels, "weight_decay": self.config.optimizer.weight_decay},
+                {"params": rest, "weight_decay": 0.0},
+            ],
+            eps=ADAM_EPSILON,
+            fused=self.device.startswith("cuda"),
+        )
+
+    def train(self, run: Path) -> list[dict[str, Any]]:
+        """All stages; `kept` then holds the weights that stay.
+
+        Returns:
+            The rows of history.csv, which is written after every epoch.
+        """
+        history: list[dict[str, Any]] = []
+        shown: dict[int, _Shown] = {}
+        for index, stage in enumerate(self.config.stage):
+            side = self.data.photos_by_stage[index].pixels_u8.shape[1]
+            if side not in shown:
+                shown = {side: _Shown(self.data.photos_by_stage[index], self.device)}
+            best, since = -1.0, 0
+            for epoch in range(stage.epochs):
+                row = self._train_epoch(index, epoch, shown[side])
+                history.append(row)
+                write_rows(run / "history.csv", history)
+                print(f"{run.name} " + " ".join(f"{k}={v}" for k, v in row.items()), flush=True)
+                better = row["val_balanced_accuracy"] > best
+                if better or self.config.stop.keep == "last":
+                    self.kept = self._averaged().keras_weights()
+                best, since = max(best, row["val_balanced_accuracy"]), 0 if better else since + 1
+                if 0 < self.config.stop.patience <= since:
+                    break
+        return history
+
+    def _averaged(self) -> KerasNetwork:
+        return self.average if self.config.optimizer.average_decay else self.network
+
+    # ---------------------------------------------------------------- an epoch
+
+    def _train_epoch(self, index: int, epoch: int, shown: _Shown) -> dict[str, Any]:
+        config, stage = self.config, self.config.stage[index]
+        views = stage_augmentation(config, stage)
+        chosen = draw_epoch(self.data.drawn, (config.seed, index, epoch), self.data.epoch_photos)
+        rows = torch.from_numpy(self.data.rows[chosen]).to(self.device)
+        steps, classes = self.data.epoch_photos // stage.batch, len(self.class_weights)
+        first = self.network.first_trained(stage.trains, stage.frozen)
+        self.network.train_from(first, stage.trains == "all")
+        self.generator.manual_seed((config.seed * 1000 + index) * 1000 + epoch)
+        confusion = torch.zeros(classes * classes, dtype=torch.int64, device=self.device)
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        rate = 0.0
+        for step in range(steps):
+            rate = learning_rate(stage, epoch * steps + step, steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            batch = rows[step * stage.batch : (step + 1) * stage.batch]
+            truth = shown.truth[batch]
+            loss, answers = self._learn(stage, views, batch, shown)
+            loss_sum += loss
+            confusion += torch.bincount(truth * classes + answers, minlength=classes * classes)
+        seen = confusion.view(classes, classes).cpu().numpy()
+        recalls = np.diag(seen) / np.maximum(seen.sum(axis=1), 1)
+        val_labels = self.data.val_labels
+        probs = softmax(self._predict(index, stage).astype(np.float64))
+        likelihood = np.log(probs[np.arange(len(val_labels)), val_labels] + 1e-12)
+        return {
+            "stage": index,
+            "epoch": epoch,
+            "name": stage.name,
+            "size_px": stage.size_px,
+            "learning_rate": rate,
+            "train_loss": round(float(loss_sum) / max(steps, 1), 6),
+            "train_balanced_accuracy": round(float(recalls[seen.sum(axis=1) > 0].mean()), 6),
+            "val_loss": round(float(-likelihood.mean()), 6),
+            "val_balanced_accuracy": round(balanced_accuracy(val_labels, probs.argmax(1), classes), 6),
+            "val_accuracy": round(float((probs.argmax(1) == val_labels).mean()), 6),
+        }
+
+    def _predict(self, index: int, stage: StageConfig) -> npt.NDArray[Any]:
+        pixels_u8 = self.data.val_by_stage[index]
+        network = self._averaged()
+        was_training = [module.training for module in network.modules()]
+
+        answer = Answers(network, self.device)
+        if grid := self.config.tiles.grid:
+            found: npt.NDArray[Any] = predict_tiles(
+                answer, pixels_u8, self.normalization, stage.size_px, grid
+            )
+        else:
+            found = predict_logits(answer, pixels_u8, self.normalization, batch=BATCH)
+        for module, training in zip(network.modules(), was_training, strict=True):
+            module.training = training
+        return found
+
+    # ---------------------------------------------------------------- a step
+
+    def _learn(
+        self, stage: StageConfig, views: Any, batch: torch.Tensor, shown: _Shown
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The update of one batch; its loss, and the answers [batch] to its photos."""
+        squares, soft, photos = shown.pixels[batch], shown.soft[batch], len(batch)
+        if shown.outliers is not None and shown.beside:
+            which = torch.randint(
+                len(shown.outliers), (shown.beside,), generator=self.generator, device=self.device
+            )
+            squares = torch.cat([squares, shown.outliers[which]])
+        pixels = augment(squares, stage.size_px, views, self.generator)
+        if views.mixup:
+            mixed, soft = mixup(pixels[:photos], soft, views.mixup, self.generator)
+            pixels = torch.cat([mixed, pixels[photos:]])
+        pixels = (pixels - self.normalization.mean) / self.normalization.std
+        with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.device != "cpu"):
+            logits = self.answer(pixels.contiguous(memory_format=FORMAT))
+        loss = self._loss(logits.float(), soft, photos)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self._update_average()
+        return loss.detach(), logits[:photos].detach().argmax(1)
+
+    def _loss(self, logits: torch.Tensor, soft: torch.Tensor, photos: int) -> torch.Tensor:
+        """As train/losses.py and the loop have it."""
+        config, classes = self.config, logits.shape[1]
+        targets, teacher = soft[:, :classes], soft[:, classes:]
+        losses = photo_losses(logits[:photos], targets, config.loss, self.adjustment) * (
+            targets @ self.class_weights
+        )
+        if config.distill.teacher:
+            temperature, share = config.distill.temperature, config.distill.share
+            softened = functional.softmax(torch.log(teacher + 1e-9) / temperature, 1)
+            log_probs = functional.log_softmax(logits[:photos] / temperature, 1)
+            losses = (1 - share) * losses - share * temperature**2 * (softened * log_probs).sum(1)
+        loss = losses.mean()
+        if len(logits) > photos:
+            uniform = -functional.log_softmax(logits[photos:], 1).mean(1) - float(np.log(classes))
+            loss = loss + config.outliers.weight * uniform.mean()
+        return loss
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = self.config.optimizer.average_decay
+        if not decay:
+            return
+        self.steps += 1
+        decay = min(decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(_floats(self.average), _floats(self.network), 1 - decay)
+
+
+def photo_losses(
+    logits: torch.Tensor, targets: torch.Tensor, config: LossConfig, adjustment: torch.Tensor
+) -> torch.Tensor:
+    """Loss [n] of each photo against its true label: train/losses.py `photo_losses`."""
+    smooth = targets * (1 - config.label_smoothing) + config.label_smoothing / logits.shape[1]
+    adjusted = logits + adjustment
+    if config.kind == "binary_focal":
+        yes, no = functional.logsigmoid(adjusted), functional.logsigmoid(-adjusted)
+        gamma = config.focal_gamma
+        per_class = smooth * torch.exp(gamma * no) * -yes + (1 - smooth) * torch.exp(gamma * yes) * -no
+        return per_class.sum(1)
+    log_probs = functional.log_softmax(adjusted, 1)
+    if config.kind == "focal":
+        log_probs = log_probs * (1 - log_probs.exp()) ** config.focal_gamma
+    return -(smooth * log_probs).sum(1)
+
+
+def _floats(network: KerasNetwork) -> list[torch.Tensor]:
+    """Weights and statistics, without the counters of batches."""
+    return [t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m train.torch_loop", allow_abbrev=False)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="prepared by --hand-over")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
+    parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="as PyTorch names it (default here: %(default)s)",
+    )
+    parser.add_argument("--compile", action="store_true", help="a minute more at first, then faster")
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="measure there too: the runs of a study come back as figures and answers, without weights",
+    )
+    arguments = parser.parse_args(argv)
+    # Figures are those of float32.
+    torch.backends.cudnn.allow_tf32 = False
+    return run_command(lambda: _learn_runs(arguments), interrupted="interrupted; finished runs are kept")
+
+
+def _learn_runs(arguments: argparse.Namespace) -> int:
+    for run in arguments.runs:
+        learn_run(
+            run,
+            arguments.data,
+            arguments.pixels,
+            arguments.device,
+            compiled=arguments.compile,
+            measured=arguments.measure,
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
