@@ -67,16 +67,15 @@ def predict_tiles(
     return np.log(np.maximum(np.mean(scores, axis=0), 1e-12))
 
 
-def correct_prior(model: Any, prior: FloatArray, exponent: float) -> None:
-    """Divides the answers by the training prior ** exponent, in place, in the bias of the last layer.
+def correct_prior(model: Any, correction: FloatArray) -> None:
+    """Takes the training prior out of the answers, in place, in the bias of the last layer.
 
     Args:
         model: Ends in a Dense of logits with a bias.
-        prior: [classes] shares of the classes among the photos as they were drawn in training.
-        exponent: 0 changes nothing.
+        correction: [classes] that is subtracted: train/inputs.py `prior_correction`.
     """
     kernel, bias = model.layers[-1].get_weights()
-    model.layers[-1].set_weights([kernel, (bias - exponent * np.log(prior)).astype(bias.dtype)])
+    model.layers[-1].set_weights([kernel, (bias - correction).astype(bias.dtype)])
 
 
 def fit_temperature(y_true: IntArray, logits: FloatArray) -> Calibration:

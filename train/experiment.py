@@ -331,13 +331,7 @@ def _finished_model(inputs: Inputs, weights: Weights, run: Path) -> Any:
         outliers_u8 = np.random.default_rng(config.seed).permutation(evenly(*given)) if given else None
         share = config.outliers.per_batch / config.stage[-1].batch
         settle(model, photos_u8, inputs.contract.normalization, outliers_u8, share)
-    prior = inputs.prior(rows, drawn)
-    if config.decision.prior_of == "first":
-        # The loss took out the prior of all data sets: its difference to the first one's is still in the answers.
-        first = inputs.prior(rows, drawn, config.data.folder)
-        correct_prior(model, first / prior, config.imbalance.logit_adjustment)
-        prior = first
-    correct_prior(model, prior, config.decision.prior_correction)
+    correct_prior(model, inputs.prior_correction(rows, drawn))
     with run_dir.whole_file(run / "model.keras") as temporary:
         model.save(str(temporary))
     return model

@@ -80,7 +80,17 @@ class Inputs:
         labels = self.labels([p.photo_id for p in photos])
         return photo_weights(labels, [p.lesion_id for p in photos], self.config.imbalance, source_draw)
 
-    def prior(self, rows: IntArray, chances: FloatArray, source: str = "") -> FloatArray:
+    def prior_correction(self, rows: IntArray, chances: FloatArray) -> FloatArray:
+        """[classes] that [decision] subtracts from the logits of a network trained on these photos, drawn so."""
+        decision, prior = self.config.decision, self._prior(rows, chances)
+        if decision.prior_of == "all":
+            return decision.prior_correction * np.log(prior)
+        # The loss took out the prior of all data sets: its difference to the first one's is still in the answers.
+        first = self._prior(rows, chances, self.config.data.folder)
+        taken_out = self.config.imbalance.logit_adjustment * np.log(first / prior)
+        return taken_out + decision.prior_correction * np.log(first)
+
+    def _prior(self, rows: IntArray, chances: FloatArray, source: str = "") -> FloatArray:
         """[classes] shares of the classes among these photos as they are drawn; of one data set if it is named."""
         photo_ids = [self.data.manifest.photos[i].photo_id for i in rows]
         counted = np.array([not source or self.data.source_of[i] == source for i in photo_ids])

@@ -11,7 +11,6 @@ import argparse
 import copy
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import torch
 from torch.nn import functional
 
 from edge_runtime.contract import ModelContract
+from edge_runtime.errors import ConfigInvalid
 from train.command import run_command
 from train.config import LossConfig, StageConfig, TrainConfig, parse_config
 from train.data_sets import find_data, reread
@@ -48,8 +48,7 @@ def learn_run(
     pixels: Path | None,
     device: str,
     *,
-    compiled: bool,
-    measured: bool,
+    measured: bool = False,
 ) -> None:
     """Learns a prepared run: RUN/learnt.npz and RUN/history.csv.
 
@@ -58,7 +57,6 @@ def learn_run(
         data_folder: Of the first data set, as for `run_experiment`.
         pixels: Pixel cache; None is RUN/pixels.
         device: As PyTorch names it.
-        compiled: Let PyTorch compile the network: a minute more, and then faster.
         measured: Measure it as well and close the run, in place of learnt.npz.
 
     Raises:
@@ -70,14 +68,19 @@ def learn_run(
         return
     weights, noted = read_weights(run / START)
     config = parse_config(read_object(run / "config.json"), str(run))
+    if measured and config.model.batch_norm_photos:
+        raise ConfigInvalid(
+            f"{run}: --measure cannot make batch-norm statistics anew",
+            found=f"model.batch_norm_photos = {config.model.batch_norm_photos}",
+            expected="0",
+            fix="leave --measure out: the command that prepared the run makes them",
+        )
     contract = ModelContract.from_json((run / "contract.json").read_text(encoding="utf-8"))
     folder = find_data(config, data_folder)
     data = reread(config, run / "manifest.csv", folder)
     inputs = Inputs(config, contract, data, folder, pixels or run / "pixels")
     started = time.monotonic()
-    trainer = TorchTrainer(
-        KerasNetwork(noted["keras"], weights), inputs, training_data(inputs, run), device, compiled=compiled
-    )
+    trainer = TorchTrainer(KerasNetwork(noted["keras"], weights), inputs, training_data(inputs, run), device)
     history = trainer.train(run)
     learnt = {
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
@@ -85,6 +88,8 @@ def learn_run(
         "seconds": round(time.monotonic() - started, 1),
     }
     if measured:
+        rows = inputs.training_rows()
+        trainer.kept[-1] = trainer.kept[-1] - inputs.prior_correction(rows, inputs.draw_chances(rows))
         measure(inputs, Answers(KerasNetwork(noted["keras"], trainer.kept), device), run)
         left = "its weights were left where it was learnt"
         closed = {"learnt_elsewhere": learnt, "seconds": learnt["seconds"], "not_for_conversion": left}
@@ -127,16 +132,11 @@ class _Shown:
 class TorchTrainer:
     """Trains one network."""
 
-    def __init__(
-        self, network: KerasNetwork, inputs: Inputs, data: TrainingData, device: str, *, compiled: bool
-    ) -> None:
+    def __init__(self, network: KerasNetwork, inputs: Inputs, data: TrainingData, device: str) -> None:
         self.config: TrainConfig = inputs.config
         self.normalization = inputs.contract.normalization
         self.data, self.device = data, device
         self.network = network.to(device, memory_format=FORMAT)  # type: ignore[call-overload]
-        self.answer: Callable[[torch.Tensor], torch.Tensor] = (
-            torch.compile(network) if compiled else network  # type: ignore[assignment]
-        )
         self.average = copy.deepcopy(self.network).eval()
         self.optimizer = self._make_optimizer()
         self.generator = torch.Generator(device)
@@ -263,7 +263,7 @@ class TorchTrainer:
             pixels = torch.cat([mixed, pixels[photos:]])
         pixels = (pixels - self.normalization.mean) / self.normalization.std
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.device != "cpu"):
-            logits = self.answer(pixels.contiguous(memory_format=FORMAT))
+            logits = self.network(pixels.contiguous(memory_format=FORMAT))
         loss = self._loss(logits.float(), soft, photos)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -332,7 +332,6 @@ def main(argv: list[str] | None = None) -> int:
         default="cuda" if torch.cuda.is_available() else "cpu",
         help="as PyTorch names it (default here: %(default)s)",
     )
-    parser.add_argument("--compile", action="store_true", help="a minute more at first, then faster")
     parser.add_argument(
         "--measure",
         action="store_true",
@@ -351,7 +350,6 @@ def _learn_runs(arguments: argparse.Namespace) -> int:
             arguments.data,
             arguments.pixels,
             arguments.device,
-            compiled=arguments.compile,
             measured=arguments.measure,
         )
     return 0
