@@ -231,19 +231,10 @@ class TorchTrainer:
 
     def _predict(self, index: int, stage: StageConfig) -> npt.NDArray[Any]:
         pixels_u8 = self.data.val_by_stage[index]
-        network = self._averaged()
-        was_training = [module.training for module in network.modules()]
-
-        answer = Answers(network, self.device)
+        answer = Answers(self._averaged(), self.device)
         if grid := self.config.tiles.grid:
-            found: npt.NDArray[Any] = predict_tiles(
-                answer, pixels_u8, self.normalization, stage.size_px, grid
-            )
-        else:
-            found = predict_logits(answer, pixels_u8, self.normalization, batch=BATCH)
-        for module, training in zip(network.modules(), was_training, strict=True):
-            module.training = training
-        return found
+            return predict_tiles(answer, pixels_u8, self.normalization, stage.size_px, grid)
+        return predict_logits(answer, pixels_u8, self.normalization, batch=BATCH)
 
     # ---------------------------------------------------------------- a step
 

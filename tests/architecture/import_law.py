@@ -97,7 +97,9 @@ LAWS: Mapping[str, Law] = {
         | {"_pytest", "ai_edge_litert", "flatbuffers", "matplotlib", "pandas", "pytest", "tflite_runtime"}
         | {"cryptography", "pillow_heif"},
     ),
-    "tests/train/torch_side.py": Law({"train": EVERYTHING}, frozenset({"PIL", "numpy", "torch"})),
+    "tests/train/torch_side.py": Law(
+        {"tests": EVERYTHING, "train": EVERYTHING}, frozenset({"PIL", "numpy", "torch"})
+    ),
     # atheris is no dependency: whoever runs the guided fuzzer brings it.
     "tests/edge_runtime/guided_fuzz.py": Law(
         {"tests": EVERYTHING, "edge_runtime": EVERYTHING},

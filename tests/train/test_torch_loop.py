@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 from tests.train.generated_sets import draw_data_root
+from tests.train.still_views import STILL
+from tests.train.test_configs import smallest
 from train.config import (
-    AugmentConfig,
     DistillConfig,
     ImbalanceConfig,
     LossConfig,
@@ -155,17 +156,6 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config_without_chance(teacher: Path) -> TrainConfig:
     """Every switch whose outcome does not hang on random numbers."""
     config = load_config(CONFIG)
-    still = AugmentConfig(
-        flip=False,
-        rotation_deg=0.0,
-        zoom=(1.0, 1.0),
-        aspect=0.0,
-        shift=0.0,
-        brightness=0.0,
-        contrast=0.0,
-        saturation=0.0,
-        white_balance=0.0,
-    )
     stages = (
         StageConfig("head", "head", 3, 32, 0.01, batch=8),
         StageConfig("all", "all", 1, 32, 1e-4, frozen="block_2_", final_learning_rate=1e-5, batch=8),
@@ -177,7 +167,7 @@ def config_without_chance(teacher: Path) -> TrainConfig:
         input=dataclasses.replace(config.input, size_px=32),
         model=ModelConfig(weights="none", alpha=0.35, batch_norm_momentum=0.9),
         imbalance=ImbalanceConfig(-0.5, -0.5, loss_exponent=-0.3, logit_adjustment=1.0),
-        augment=still,
+        augment=STILL,
         optimizer=OptimizerConfig(weight_decay=0.05, average_decay=0.9),
         distill=DistillConfig(str(teacher), 0.4, 2.0),
         stop=StopConfig(keep="last"),
@@ -262,3 +252,15 @@ def test_a_run_can_be_measured_where_it_is_learnt(
     assert state["status"] == "done"
     assert "weights" in state["not_for_conversion"]
     assert json.loads((run / "metrics.json").read_text())["test"]["photos"] > 0
+
+
+def test_the_config_for_a_gpu_runs_in_its_smallest_form(data_root: Path, tmp_path: Path) -> None:
+    """Two data sets, outliers, mixup, frozen and free stages, and the prior of the first set: measured there."""
+    path = CHECKOUT / "train/configs/ham10000_lite0_gpu.toml"
+    run, data, pixels = tmp_path / "run", data_root / "HAM10000", tmp_path / "pixels"
+    run_experiment(path, run, data, config=smallest(load_config(path)), pixels=pixels, hand_over=True)
+    by_torch("train.torch_loop", run, "--data", data, "--pixels", pixels, "--device", "cpu", "--measure")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert set(metrics["test"]["sources"]) == {"PAD-UFES-20"}
+    assert metrics["outliers"]["real"]["photos"] > 0
+    assert len(history(run)) == len(load_config(path).stage)

@@ -10,23 +10,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from tests.train.still_views import STILL
 from train import torch_augment
 from train.config import AugmentConfig, LossConfig
 from train.handover import read_weights
 from train.torch_loop import photo_losses
 from train.torch_network import KerasNetwork
-
-STILL = AugmentConfig(
-    flip=False,
-    rotation_deg=0.0,
-    zoom=(1.0, 1.0),
-    aspect=0.0,
-    shift=0.0,
-    brightness=0.0,
-    contrast=0.0,
-    saturation=0.0,
-    white_balance=0.0,
-)
 
 
 def main(folder: Path) -> None:
