@@ -107,7 +107,8 @@ def test_other_errors_are_not_hidden() -> None:
 def test_the_list_of_commands_is_whole(repository: Path) -> None:
     sources = (repository / "train").glob("*.py")
     found = {path.stem for path in sources if "\ndef main(" in path.read_text(encoding="utf-8")}
-    assert found == {Path(str(module.__file__)).stem for module in COMMANDS}
+    # It needs PyTorch: tests/train/test_torch_loop.py asks how it ends.
+    assert found - {"torch_loop"} == {Path(str(module.__file__)).stem for module in COMMANDS}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda module: module.__name__)

@@ -57,12 +57,12 @@ pytestmark = [
 ]
 
 
-def by_torch(*arguments: str | Path) -> str:
-    """Runs a module where PyTorch is; returns what it printed."""
+def by_torch(*arguments: str | Path, status: int = 0) -> str:
+    """Runs a module where PyTorch is; returns what it said on stderr."""
     command = [os.environ[VARIABLE], "-m", *map(str, arguments)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+    assert done.returncode == status, done.stderr[-2000:]
+    return done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -264,3 +264,18 @@ def test_the_config_for_a_gpu_runs_in_its_smallest_form(data_root: Path, tmp_pat
     assert set(metrics["test"]["sources"]) == {"PAD-UFES-20"}
     assert metrics["outliers"]["real"]["photos"] > 0
     assert len(history(run)) == len(load_config(path).stage)
+
+
+def test_what_cannot_be_learnt_is_refused(both: tuple[Path, Path], data_root: Path, tmp_path: Path) -> None:
+    said = by_torch("train.torch_loop", tmp_path, status=1)
+    assert said.startswith("error: ")
+    assert "run.json" in said
+    run = tmp_path / "run"
+    shutil.copytree(both[1], run)
+    (run / "learnt.npz").unlink()
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["batch_norm_photos"] = 100
+    (run / "config.json").write_text(json.dumps(config))
+    said = by_torch("train.torch_loop", run, "--data", data_root / "HAM10000", "--measure", status=2)
+    assert "batch-norm statistics" in said
+    assert not (run / "metrics.json").exists()
