@@ -267,7 +267,7 @@ def test_the_config_for_a_gpu_runs_in_its_smallest_form(data_root: Path, tmp_pat
 
 
 def test_what_cannot_be_learnt_is_refused(both: tuple[Path, Path], data_root: Path, tmp_path: Path) -> None:
-    said = by_torch("train.torch_loop", tmp_path, status=1)
+    said = by_torch("train.torch_loop", tmp_path, status=2)
     assert said.startswith("error: ")
     assert "run.json" in said
     run = tmp_path / "run"
