@@ -104,7 +104,7 @@ def _run(
         return done
     inputs = prepare_run(config, run, state, data_folder, pixels=pixels, manifests=manifests)
     if hand_over:
-        handover.hand_over(inputs, run)
+        _hand_over(inputs, run)
         return {}
     weights, history = make(inputs, run, worker)
     model = _finished_model(inputs, weights, run)
@@ -283,12 +283,10 @@ def _train(inputs: Inputs, run: Path, worker: Worker) -> tuple[Weights, list[dic
     # TensorFlow takes seconds to import: after everything that can be refused without it.
     import tf_keras
 
-    from train.backbones import build_model
     from train.distribute import replicas_for, watched
     from train.loop import Trainer
-    from train.warm_start import start_from_tflite
 
-    config, codes = inputs.config, inputs.codes
+    config = inputs.config
     tf_keras.backend.clear_session()
     with watched(worker):
         replicas = replicas_for(config, worker)
@@ -296,13 +294,32 @@ def _train(inputs: Inputs, run: Path, worker: Worker) -> tuple[Weights, list[dic
         data = training_data(inputs, run)
         replicas.require_equal(_fingerprint(inputs, data))
         with replicas.scope():
-            model = build_model(config.model, len(codes), None, pretrained=not config.model.start)
-            if config.model.start:
-                start = find_file(config.model.start, "model.start", "a .tflite of the same network")
-                start_from_tflite(model, start, start_views(inputs, data))
+            model = _first_model(inputs, lambda: data)
             trainer = Trainer(model, config, data, inputs.contract.normalization, run, replicas)
         history = trainer.train()
     return trainer.plain.get_weights(), history
+
+
+def _first_model(inputs: Inputs, data: Callable[[], TrainingData]) -> Any:
+    """The network with its first weights; `data` is asked only where a converted file gives them."""
+    from train.backbones import build_model
+    from train.warm_start import start_from_tflite
+
+    given = inputs.config.model
+    model = build_model(given, len(inputs.codes), None, pretrained=not given.start)
+    if given.start:
+        start = find_file(given.start, "model.start", "a .tflite of the same network")
+        start_from_tflite(model, start, start_views(inputs, data()))
+    return model
+
+
+def _hand_over(inputs: Inputs, run: Path) -> None:
+    import tf_keras
+
+    tf_keras.backend.clear_session()
+    tf_keras.utils.set_random_seed(inputs.config.seed)
+    model = _first_model(inputs, lambda: training_data(inputs, run))
+    handover.hand_over(inputs, run, model.get_weights(), model.to_json())
 
 
 def _take_back(inputs: Inputs, run: Path) -> tuple[Weights, list[dict[str, Any]]]:

@@ -5,7 +5,7 @@
     python -m train CONFIG.toml --workdir RUN                 learnt.npz -> figures, model.keras, as ever
 
 `train.crossval` and `train.study` take --hand-over alike, with all their runs. The photos have to be there too; what
-they become, the split and the chances come from the same code on both sides. numpy; TensorFlow to make start.npz.
+they become, the split and the chances come from the same code on both sides. numpy.
 """
 
 from __future__ import annotations
@@ -28,16 +28,9 @@ START, LEARNT = "start.npz", "learnt.npz"
 Arrays = list[npt.NDArray[np.float32]]
 
 
-def hand_over(inputs: Inputs, run: Path) -> None:
-    """Writes RUN/start.npz: the network as Keras describes it, with its first weights."""
-    import tf_keras
-
-    from train.backbones import build_model
-
-    tf_keras.backend.clear_session()
-    tf_keras.utils.set_random_seed(inputs.config.seed)
-    model = build_model(inputs.config.model, len(inputs.codes), None)
-    write_weights(run / START, model.get_weights(), {"keras": model.to_json(), "of": fingerprint(inputs)})
+def hand_over(inputs: Inputs, run: Path, weights: Arrays, keras_json: str) -> None:
+    """Writes RUN/start.npz: the network as Keras describes it (`model.to_json()`), with its first weights."""
+    write_weights(run / START, weights, {"keras": keras_json, "of": fingerprint(inputs)})
     print(f"{run}: prepared; learn it with python -m train.torch_loop {run}")
 
 

@@ -8,6 +8,7 @@ RUN/
   history.csv        a row per epoch              tensorboard/      the same for TensorBoard
   metrics.json       figures per split            predictions_*.csv curves.png confusion_*.png
   checkpoints/       to resume from               pixels/           cached pixels, can be deleted
+  start.npz          of a run learnt elsewhere: its first weights, and learnt.npz those that came back
   teacher.csv.gz     the soft labels, if any: a resumed run keeps its teacher
 
 A run whose config holds no photos out for the end (split.test_fold = -1) has no predictions_test.csv, no
