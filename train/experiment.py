@@ -95,14 +95,14 @@ def _run(
     hand_over: bool,
 ) -> dict[str, Any]:
     """As `run_experiment`, with everything settled that differs from one worker to another."""
-    state = open_run(config, config_path, run)
+    state = _open_run(config, config_path, run)
     if state["status"] == "done":  # With the same [decision]; with another one only training is over.
         print(f"{run}: this run is complete; see {run / 'metrics.json'}")
         if not worker.chief:
             return {}
         done: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         return done
-    inputs = prepare_run(config, run, state, data_folder, pixels=pixels, manifests=manifests)
+    inputs = _prepare_run(config, run, state, data_folder, pixels=pixels, manifests=manifests)
     if hand_over:
         _hand_over(inputs, run)
         return {}
@@ -118,28 +118,16 @@ def _run(
     return metrics
 
 
-def prepare_run(
+def _prepare_run(
     config: TrainConfig,
     run: Path,
     state: dict[str, Any],
     data_folder: Path | None,
     *,
     pixels: Path,
-    manifests: Sequence[Manifest] | None = None,
+    manifests: Sequence[Manifest] | None,
 ) -> Inputs:
-    """Everything between an opened run and its training: photos, split and contract, new or read back.
-
-    Args:
-        config: The experiment.
-        run: The run directory.
-        state: Its run.json, which learns where the photos are.
-        data_folder: As for `run_experiment`.
-        pixels: Folder of the pixel cache.
-        manifests: As for `run_experiment`.
-
-    Raises:
-        ConfigInvalid, DataInvalid, SplitLeaks, RunInvalid: As `run_experiment`.
-    """
+    """Everything between an opened run and its training: photos, split and contract, new or read back."""
     labels = merged_labels(config)
     folder = find_data(config, data_folder)
     data = _prepare_data(config, run, folder, manifests)
@@ -168,7 +156,7 @@ def _why_not_converted(config: TrainConfig) -> str:
 # -------------------------------------------------------------------- the run directory
 
 
-def open_run(config: TrainConfig, config_path: Path, run: Path) -> dict[str, Any]:
+def _open_run(config: TrainConfig, config_path: Path, run: Path) -> dict[str, Any]:
     """The state in run.json, new or of the interrupted run; refuses a directory of another config."""
     resolved = json.loads(json.dumps(config.to_dict()))
     if (run / "run.json").exists():

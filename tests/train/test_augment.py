@@ -14,19 +14,9 @@ pytestmark = pytest.mark.tf
 
 tf = pytest.importorskip("tensorflow", exc_type=ImportError)
 augment_module = pytest.importorskip("train.augment")
-from train.config import AugmentConfig  # noqa: E402 - after the skip
+from tests.train.still_views import STILL  # noqa: E402 - after the skip
+from train.config import AugmentConfig  # noqa: E402
 
-STILL = AugmentConfig(
-    flip=False,
-    rotation_deg=0,
-    zoom=(1, 1),
-    aspect=0,
-    shift=0,
-    brightness=0,
-    contrast=0,
-    saturation=0,
-    white_balance=0,
-)
 # One grey level: the sampling grid is computed in float32.
 GREY_LEVELS = 1.01
 
