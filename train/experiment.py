@@ -29,7 +29,7 @@ from edge_runtime.contract import (
 )
 from edge_runtime.errors import RunInvalid
 from train import handover, run_dir
-from train.config import TrainConfig, find_file, load_config
+from train.config import TrainConfig, find_file, load_config, parse_config
 from train.data_sets import DataSet, find_data, merged_labels, read_sources, reread, split_sources
 from train.inputs import TRAIN, Inputs
 from train.manifest import LabelSet, Manifest, write_manifest
@@ -185,9 +185,18 @@ def _open_run(config: TrainConfig, config_path: Path, run: Path) -> dict[str, An
 
 def _reopen_run(resolved: dict[str, Any], config_path: Path, run: Path) -> dict[str, Any]:
     """The state of an interrupted or finished run. Another [decision] is taken: it begins after training."""
-    before = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    stored = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    # Read as any config is: a key that came later stands there with its default.
+    before = json.loads(json.dumps(parse_config(stored, str(run / "config.json")).to_dict()))
     state: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    changed = sorted(key for key in {*before, *resolved} if before.get(key) != resolved.get(key))
+    changed = sorted(key for key in resolved if before[key] != resolved[key])
+    if changed == ["decision"] and state["status"] == "done" and not (run / "model.keras").exists():
+        raise RunInvalid(
+            f"{run}: this run cannot be measured again",
+            found=f"another [decision], and no model.keras: {state.get('not_for_conversion', 'it was removed')}",
+            expected="the [decision] it was finished with",
+            fix="choose another --workdir and train again, or restore the config",
+        )
     if changed == ["decision"]:
         state["status"] = "training"
         run_dir.write_json(run / "run.json", state)

@@ -160,6 +160,19 @@ def test_a_finished_run_is_not_trained_again(finished: Path, config: Path, phant
     assert (finished / "model.keras").stat().st_mtime_ns == before
 
 
+def test_a_key_that_came_later_does_not_open_a_finished_run(
+    finished: Path, config: Path, phantom: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "older"
+    shutil.copytree(finished, run)
+    stored = json.loads((run / "config.json").read_text())
+    del stored["decision"]["prior_of"], stored["tiles"]
+    (run / "config.json").write_text(json.dumps(stored))
+    status, output = finish("real", config, run, phantom)
+    assert status == 0, output
+    assert "this run is complete" in output
+
+
 def test_another_config_is_refused(finished: Path, phantom: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
     other.write_text(CONFIG.replace("seed = 3", "seed = 4"), encoding="utf-8")
@@ -207,6 +220,25 @@ def test_another_decision_is_measured_without_training(finished: Path, phantom: 
     after = json.loads((run / "contract.json").read_text())
     assert "30%" in after["decision"]["refer"]["source"]
     assert before["provenance"] == after["provenance"]
+
+
+def test_another_decision_of_a_run_without_its_weights_is_refused(
+    finished: Path, phantom: Path, tmp_path: Path
+) -> None:
+    """Such as one that was learnt and measured elsewhere (train/torch_loop.py): it would be trained again."""
+    run = tmp_path / "closed"
+    shutil.copytree(finished, run)
+    (run / "model.keras").unlink()
+    state = json.loads((run / "run.json").read_text())
+    left = {**state, "not_for_conversion": "its weights were left where it was learnt"}
+    (run / "run.json").write_text(json.dumps(left))
+    other = tmp_path / "other.toml"
+    other.write_text(CONFIG + "[decision]\nrefer_share = 0.3\n", encoding="utf-8")
+    status, output = finish("real", other, run, phantom)
+    assert status == 2, output
+    assert "left where it was learnt" in output
+    assert json.loads((run / "run.json").read_text()) == left
+    assert (run / "metrics.json").read_bytes() == (finished / "metrics.json").read_bytes()
 
 
 def test_the_record_of_a_run_is_small_and_holds_no_data(finished: Path, tmp_path: Path) -> None:
