@@ -20,15 +20,16 @@ TEMPERATURES = (0.2, 5.0)
 
 
 def predict_logits(
-    model: Any, pixels_u8: PixelArray, normalization: Normalization, *, batch: int = 64
+    model: Any, pixels_u8: PixelArray, normalization: Normalization, *, batch: int = 16
 ) -> npt.NDArray[np.float32]:
     """Logits of cached photos.
 
     Args:
-        model: [n, s, s, 3] normalized -> [n, classes].
+        model: Its `predict_on_batch` takes [n, s, s, 3] normalized -> [n, classes]: Keras' is one compiled graph, which
+            answers three times the photos a second that `model(...)` does on x86.
         pixels_u8: [n, s, s, 3] uint8.
         normalization: The contract's.
-        batch: Photos a call.
+        batch: Photos a call. Layers of more do not fit a core's cache: 64 take 1.6 times as long.
 
     Returns:
         [n, classes].
@@ -36,7 +37,7 @@ def predict_logits(
     parts = []
     for start in range(0, len(pixels_u8), batch):
         pixels = pixels_u8[start : start + batch].astype(np.float32)
-        parts.append(np.asarray(model((pixels - normalization.mean) / normalization.std, training=False)))
+        parts.append(np.asarray(model.predict_on_batch((pixels - normalization.mean) / normalization.std)))
     return np.concatenate(parts)
 
 

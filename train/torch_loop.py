@@ -106,8 +106,8 @@ class Answers:
         self.network, self.device = network.to(device).eval(), device
 
     @torch.no_grad()
-    def __call__(self, pixels: npt.NDArray[np.float32], training: bool = False) -> npt.NDArray[np.float32]:
-        """Logits; `training` must be False."""
+    def predict_on_batch(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Logits."""
         given = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
         answered: npt.NDArray[np.float32] = self.network(given).cpu().numpy()
         return answered
