@@ -83,10 +83,11 @@ wheel: $(dev_ready) $(demo_ready) build/sample.jpg ## Build the wheel, check it,
 	cd dist && ../$(WHEEL_VENV)/bin/edge-classify --json ../build/sample.jpg
 	DERMEDGE_INSTALLED=$(WHEEL_VENV) $(PY) -m pytest -q tests/edge_runtime/test_installed.py
 
-bench: $(dev_ready) ## Cold start and folders against ten-line scripts; cost of a heat map and of the training input pipeline
+bench: $(dev_ready) ## Cold start and folders against ten-line scripts; cost of a heat map, of a training step and its input
 	$(PY) -m tests.benchmarks.cold_start
 	$(PY) -m tests.benchmarks.folder
 	$(PY) -m tests.benchmarks.heat_map
+	$(PY) -m tests.benchmarks.train_step
 	$(PY) -m train.pipeline_cost train/configs/ham10000_mobilenetv2.toml
 
 fuzz: $(dev_ready) ## Mutated models and photos, many more than the tests try (hours)

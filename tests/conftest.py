@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
-# Before anything imports TensorFlow: tf_keras is Keras 2, and its start-up log would drown a test's own output.
+# Before anything imports TensorFlow: tf_keras is Keras 2, its start-up log would drown a test's own output, and the
+# kernels are those of the commands.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # TensorFlow shows its symbols to every library that is loaded after it. tflite-runtime 2.14 then runs TensorFlow's code
 # in place of its own and dies ("vector::reserve", or a segmentation fault). Loaded before, both work in one process.
