@@ -26,10 +26,10 @@ def predict_logits(
 
     Args:
         model: Its `predict_on_batch` takes [n, s, s, 3] normalized -> [n, classes]: Keras' is one compiled graph, which
-            answers three times the photos a second that `model(...)` does on x86.
+            answers more photos a second than `model(...)` does (tests/benchmarks/train_step.py).
         pixels_u8: [n, s, s, 3] uint8.
         normalization: The contract's.
-        batch: Photos a call. Layers of more do not fit a core's cache: 64 take 1.6 times as long.
+        batch: Photos a call. The layers of many do not fit a core's cache.
 
     Returns:
         [n, classes].
