@@ -158,7 +158,7 @@ def _why_not_converted(config: TrainConfig) -> str:
 
 def _open_run(config: TrainConfig, config_path: Path, run: Path) -> dict[str, Any]:
     """The state in run.json, new or of the interrupted run; refuses a directory of another config."""
-    resolved = json.loads(json.dumps(config.to_dict()))
+    resolved = config.to_dict()
     if (run / "run.json").exists():
         return _reopen_run(resolved, config_path, run)
     if run.exists() and any(path.name not in ("config.toml", "config.json") for path in run.iterdir()):
@@ -187,7 +187,7 @@ def _reopen_run(resolved: dict[str, Any], config_path: Path, run: Path) -> dict[
     """The state of an interrupted or finished run. Another [decision] is taken: it begins after training."""
     stored = json.loads((run / "config.json").read_text(encoding="utf-8"))
     # Read as any config is: a key that came later stands there with its default.
-    before = json.loads(json.dumps(parse_config(stored, str(run / "config.json")).to_dict()))
+    before = parse_config(stored, str(run / "config.json")).to_dict()
     state: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
     changed = sorted(key for key in resolved if before[key] != resolved[key])
     if changed == ["decision"] and state["status"] == "done" and not (run / "model.keras").exists():
