@@ -16,7 +16,7 @@ from edge_runtime.errors import ConfigInvalid, RunInvalid, SplitLeaks
 from tests.train.training_runs import PLAIN, rows_of
 from train.config import load_config
 from train.crossval import pool, run_crossval
-from train.data_sets import NO_TEST
+from train.data_sets import NO_TEST, merged_labels
 from train.phantom import draw_dataset
 from train.soup import cook
 
@@ -111,6 +111,21 @@ def test_a_prior_that_the_runs_took_out_is_not_taken_out_again(
     )
     assert len(biases) == 1
     np.testing.assert_array_equal(biases, expected)
+
+
+@pytest.mark.slow
+def test_a_soup_keeps_the_teacher_for_its_conversion(folds: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    cv, settled, data = folds
+    teacher, config = tmp_path / "taught.csv", tmp_path / "taught.toml"
+    photos = [row["photo_id"] for row in rows_of(cv / "fold0" / "manifest.csv")]
+    codes = merged_labels(load_config(settled)).codes
+    answers = ["photo_id," + ",".join(f"p_{code}" for code in codes)]
+    answers += [",".join([photo_id, "1", *"0" * (len(codes) - 1)]) for photo_id in photos]
+    teacher.write_text("\n".join(answers), encoding="utf-8")
+    config.write_text(f'{settled.read_text()}[distill]\nteacher = "{teacher}"\n', encoding="utf-8")
+    cook(config, [cv / "fold0"], tmp_path / "soup", 0, data, batch_norm_photos=SHOWN)
+    copy = gzip.decompress((tmp_path / "soup" / "teacher.csv.gz").read_bytes())
+    assert copy == teacher.read_bytes()
 
 
 @pytest.mark.slow
