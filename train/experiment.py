@@ -34,6 +34,7 @@ from train.data_sets import DataSet, find_data, merged_labels, read_sources, rer
 from train.inputs import TRAIN, Inputs
 from train.manifest import LabelSet, Manifest, write_manifest
 from train.measure import PARTS, measure
+from train.soft_labels import keep_teacher
 from train.training_data import TrainingData, evenly, stage_augmentation, training_data
 from train.workers import Worker, this_worker
 
@@ -127,7 +128,7 @@ def _prepare_run(
     pixels: Path,
     manifests: Sequence[Manifest] | None,
 ) -> Inputs:
-    """Everything between an opened run and its training: photos, split and contract, new or read back."""
+    """Everything between an opened run and its training: photos, split, contract and teacher, new or read back."""
     labels = merged_labels(config)
     folder = find_data(config, data_folder)
     data = _prepare_data(config, run, folder, manifests)
@@ -141,7 +142,10 @@ def _prepare_run(
     run_dir.write_json(run / "run.json", state)
     contract = make_contract(config, labels, data.manifest, state)
     run_dir.write_text(run / "contract.json", contract.to_json())
-    return Inputs(config, contract, data, folder, pixels)
+    inputs = Inputs(config, contract, data, folder, pixels)
+    # Whatever makes the weights, quantization-aware fine-tuning learns from the recipe's teacher too.
+    keep_teacher(config.distill, run, data.manifest, inputs.training_rows())
+    return inputs
 
 
 def _why_not_converted(config: TrainConfig) -> str:

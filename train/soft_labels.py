@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.errors import ConfigInvalid
+from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.config import DistillConfig, find_file
 from train.manifest import Manifest
 from train.run_dir import whole_file
@@ -22,32 +22,61 @@ from train.run_dir import whole_file
 COPY_NAME = "teacher.csv.gz"
 
 
+def keep_teacher(config: DistillConfig, run: Path, manifest: Manifest, rows: npt.NDArray[np.int64]) -> None:
+    """Copies the teacher's answers to the run directory, if they fit and none lie there: a resumed run keeps its own.
+
+    Args:
+        config: Names the file; may name none.
+        run: The run directory.
+        manifest: All photos.
+        rows: Which of them are trained on: each needs an answer.
+
+    Raises:
+        ConfigInvalid: No such file, other labels, no distribution, or training photos without an answer.
+    """
+    copy = run / COPY_NAME
+    if not config.teacher or copy.is_file():
+        return
+    content = find_file(config.teacher, "distill.teacher", "a CSV (.gz) of soft labels").read_bytes()
+    packed = content if config.teacher.endswith(".gz") else gzip.compress(content, mtime=0)
+    _probabilities(packed, manifest, rows)
+    with whole_file(copy) as temporary:
+        temporary.write_bytes(packed)
+
+
 def read_soft_labels(
     config: DistillConfig, run: Path, manifest: Manifest, rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32] | None:
-    """The teacher's answers, and a copy of its file in the run directory.
+    """The answers that `keep_teacher` copied.
 
     Args:
-        config: Names the file.
-        run: The run directory; what lies there already is read, so that a resumed run keeps its teacher.
+        config: Names the file; may name none.
+        run: The run directory.
         manifest: All photos.
-        rows: Which of them are trained on: each needs an answer.
+        rows: Which of them are trained on.
 
     Returns:
         [photos, classes] probabilities, rows of other photos uniform; None without a teacher.
 
     Raises:
-        ConfigInvalid: No such file, other labels, no distribution, or training photos without an answer.
+        ConfigInvalid: They do not fit these photos. RunInvalid: The run lost them.
     """
     if not config.teacher:
         return None
     copy = run / COPY_NAME
-    if not copy.is_file():
-        content = find_file(config.teacher, "distill.teacher", "a CSV (.gz) of soft labels").read_bytes()
-        packed = content if config.teacher.endswith(".gz") else gzip.compress(content, mtime=0)
-        with whole_file(copy) as temporary:
-            temporary.write_bytes(packed)
-    text = gzip.decompress(copy.read_bytes()).decode("utf-8")
+    try:
+        packed = copy.read_bytes()
+    except FileNotFoundError as error:
+        raise RunInvalid(
+            f"{copy}: the teacher's answers are not there",
+            expected="what was copied when the run was prepared",
+            fix="bring the whole run directory, or prepare the run anew in another one",
+        ) from error
+    return _probabilities(packed, manifest, rows)
+
+
+def _probabilities(packed: bytes, manifest: Manifest, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    text = gzip.decompress(packed).decode("utf-8")
     answers = {row["photo_id"]: row for row in csv.DictReader(io.StringIO(text))}
     columns = [f"p_{code}" for code in manifest.labels.codes]
     probs = np.full((len(manifest.photos), len(columns)), 1 / len(columns), np.float32)

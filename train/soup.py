@@ -35,7 +35,6 @@ from train.finished import read_object
 from train.inputs import Inputs
 from train.manifest import read_rows
 from train.run_dir import finished_state, write_json, write_rows
-from train.soft_labels import read_soft_labels
 from train.training_data import training_data
 from train.workers import Worker
 
@@ -103,8 +102,6 @@ def cook(
 
         for learner in runs:
             _require_unseen(learner, read_rows(learner / "manifest.csv", ("photo_id", "split")), inputs)
-        # Quantization-aware fine-tuning of the mean learns from the recipe's teacher too.
-        read_soft_labels(inputs.config.distill, run, inputs.data.manifest, inputs.training_rows())
         history = read_history(runs[0] / "history.csv") if len(runs) == 1 else []
         write_rows(run / "history.csv", history)
         return _mean_weights(runs), history

@@ -42,6 +42,11 @@ class KerasNetwork(nn.Module):
             [self.names.index(entry[0]) for node in layer["inbound_nodes"] for entry in node]
             for layer in described["layers"]
         ]
+        # What is read for the last time at each layer: kept longer, a batch's activations would all stay in memory.
+        last_read = {read: i for i, reads in enumerate(self.reads) for read in reads}
+        self.released = [
+            [read for read in set(reads) if last_read[read] == i] for i, reads in enumerate(self.reads)
+        ]
         given = iter(weights)
         self.steps = nn.ModuleList([_layer(layer, given) for layer in described["layers"]])
         if left := len(list(given)):
@@ -49,10 +54,12 @@ class KerasNetwork(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """[n, 3, size_px, size_px] normalized -> [n, classes] float32."""
-        values: list[torch.Tensor] = []
-        for step, reads in zip(self.steps, self.reads, strict=True):
-            values.append(step(*(values[i] for i in reads)) if reads else pixels)
-        return values[-1].float()
+        values: dict[int, torch.Tensor] = {}
+        for i, (step, reads) in enumerate(zip(self.steps, self.reads, strict=True)):
+            values[i] = step(*(values[read] for read in reads)) if reads else pixels
+            for read in self.released[i]:
+                del values[read]
+        return values[len(self.steps) - 1].float()
 
     def first_trained(self, trains: str, frozen: str) -> int:
         """Index of the first layer that a stage trains: see StageConfig."""

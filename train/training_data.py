@@ -86,7 +86,7 @@ class TrainingData:
 
 
 def training_data(inputs: Inputs, run: Path) -> TrainingData:
-    """What each stage draws from; the teacher's answers, if any, are copied to the run directory."""
+    """What each stage draws from."""
     config, data, codes = inputs.config, inputs.data, inputs.codes
     photo_ids = [photo.photo_id for photo in data.manifest.photos]
     labels, rows = inputs.labels(photo_ids), inputs.training_rows()

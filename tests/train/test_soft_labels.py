@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from edge_runtime.contract import Label, Normalization
-from edge_runtime.errors import ConfigInvalid
+from edge_runtime.errors import ConfigInvalid, RunInvalid
 from tests.train.training_runs import PLAIN, finish, rows_of
 from train.config import DistillConfig, LossConfig, load_config
 from train.manifest import LabelSet, Manifest, Photo
 from train.record import record_run
-from train.soft_labels import COPY_NAME, read_soft_labels
+from train.soft_labels import COPY_NAME, keep_teacher, read_soft_labels
 
 CODES = ("a", "b", "c")
 ROWS = np.array([0, 1, 3], np.int64)
@@ -44,6 +44,11 @@ def write(folder: Path, text: str, name: str = "teacher.csv") -> DistillConfig:
     return DistillConfig(teacher=str(path))
 
 
+def kept(config: DistillConfig, run: Path) -> Any:
+    keep_teacher(config, run, manifest(), ROWS)
+    return read_soft_labels(config, run, manifest(), ROWS)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
@@ -58,7 +63,7 @@ def run(tmp_path: Path) -> Path:
 def test_photos_get_their_answers_by_id(run: Path, tmp_path: Path, name: str) -> None:
     # In another order, and with an answer for a photo that is not of this data.
     text = teacher_text(probs=(PROBS[2], (0, 0, 1), PROBS[0], PROBS[1]), ids=("p3", "other", "p0", "p1"))
-    probs = read_soft_labels(write(tmp_path, text, name), run, manifest(), ROWS)
+    probs = kept(write(tmp_path, text, name), run)
     assert probs is not None
     assert probs.dtype == np.float32
     np.testing.assert_allclose(probs[ROWS], PROBS, rtol=1e-6)
@@ -67,24 +72,24 @@ def test_photos_get_their_answers_by_id(run: Path, tmp_path: Path, name: str) ->
 
 
 def test_no_teacher_no_labels(run: Path) -> None:
-    assert read_soft_labels(DistillConfig(), run, manifest(), ROWS) is None
+    assert kept(DistillConfig(), run) is None
     assert list(run.iterdir()) == []
 
 
 def test_rounded_rows_are_made_to_sum_to_one(run: Path, tmp_path: Path) -> None:
     rounded = ((0.7, 0.2, 0.095), *PROBS[1:])
-    probs = read_soft_labels(write(tmp_path, teacher_text(rounded)), run, manifest(), ROWS)
+    probs = kept(write(tmp_path, teacher_text(rounded)), run)
     assert probs is not None
     np.testing.assert_allclose(probs.sum(axis=1), 1, rtol=1e-6)
 
 
 def test_a_resumed_run_keeps_the_teacher_it_began_with(run: Path, tmp_path: Path) -> None:
     config = write(tmp_path, teacher_text())
-    first = read_soft_labels(config, run, manifest(), ROWS)
+    first = kept(config, run)
     write(tmp_path, teacher_text(probs=PROBS[::-1]))
-    np.testing.assert_array_equal(read_soft_labels(config, run, manifest(), ROWS), first)
+    np.testing.assert_array_equal(kept(config, run), first)
     Path(config.teacher).unlink()
-    np.testing.assert_array_equal(read_soft_labels(config, run, manifest(), ROWS), first)
+    np.testing.assert_array_equal(kept(config, run), first)
     assert [path.name for path in run.iterdir()] == [COPY_NAME]
 
 
@@ -100,13 +105,21 @@ def test_a_resumed_run_keeps_the_teacher_it_began_with(run: Path, tmp_path: Path
 )
 def test_what_does_not_fit_is_refused(run: Path, tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigInvalid) as caught:
-        read_soft_labels(write(tmp_path, text), run, manifest(), ROWS)
+        kept(write(tmp_path, text), run)
     assert said in caught.value.message
+    # Another try with a corrected file reads that one.
+    assert list(run.iterdir()) == []
+
+
+def test_a_run_that_lost_its_teacher_is_refused(run: Path, tmp_path: Path) -> None:
+    config = write(tmp_path, teacher_text())
+    with pytest.raises(RunInvalid, match="not there"):
+        read_soft_labels(config, run, manifest(), ROWS)
 
 
 def test_a_teacher_that_is_not_there_is_named(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match=r"absent\.csv"):
-        read_soft_labels(DistillConfig(teacher=str(tmp_path / "absent.csv")), run, manifest(), ROWS)
+        kept(DistillConfig(teacher=str(tmp_path / "absent.csv")), run)
     assert list(run.iterdir()) == []
 
 
