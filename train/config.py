@@ -223,7 +223,7 @@ class StopConfig:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Learning from soft labels that a teacher gave out of fold (Hinton et al. 2015)."""
+    """Learning from a teacher's soft labels (Hinton et al. 2015): from a file, or from networks that are asked."""
 
     teacher: str = ""
     """A CSV (.gz) of photo_id and p_CODE columns, by path from the config or from the checkout; empty: none."""
@@ -231,6 +231,8 @@ class DistillConfig:
     """Of the loss; the rest is the true label's."""
     temperature: float = 1.0
     """Both sides' logits are divided by it."""
+    networks: tuple[str, ...] = ()
+    """Finished runs in its place, whose networks are asked about each view: train/teacher_networks.py."""
 
 
 @dataclass(frozen=True)
@@ -463,6 +465,7 @@ def _semantic_problems(config: TrainConfig) -> list[str]:
     )
     require(0 < config.tiles.fraction <= 1, "tiles.fraction is not in (0, 1]")
     require(config.distill.temperature > 0, "distill.temperature is not positive")
+    require(not (config.distill.teacher and config.distill.networks), "distill has a teacher and networks")
     require(config.outliers.per_batch >= 0, "outliers.per_batch is negative")
     split = config.split
     require(split.folds >= 2, f"split.folds is {split.folds}, not at least 2")

@@ -35,6 +35,7 @@ from train.inputs import TRAIN, Inputs
 from train.manifest import LabelSet, Manifest, write_manifest
 from train.measure import PARTS, measure
 from train.soft_labels import keep_teacher
+from train.teacher_networks import keep_networks, read_networks
 from train.training_data import TrainingData, evenly, stage_augmentation, training_data
 from train.workers import Worker, this_worker
 
@@ -145,6 +146,7 @@ def _prepare_run(
     inputs = Inputs(config, contract, data, folder, pixels)
     # Whatever makes the weights, quantization-aware fine-tuning learns from the recipe's teacher too.
     keep_teacher(config.distill, run, data.manifest, inputs.training_rows())
+    keep_networks(inputs, run)
     return inputs
 
 
@@ -285,7 +287,7 @@ def _train(inputs: Inputs, run: Path, worker: Worker) -> tuple[Weights, list[dic
     import tf_keras
 
     from train.distribute import replicas_for, watched
-    from train.loop import Trainer
+    from train.loop import Trainer, asked_teacher
 
     config = inputs.config
     tf_keras.backend.clear_session()
@@ -296,7 +298,8 @@ def _train(inputs: Inputs, run: Path, worker: Worker) -> tuple[Weights, list[dic
         replicas.require_equal(_fingerprint(inputs, data))
         with replicas.scope():
             model = _first_model(inputs, lambda: data)
-            trainer = Trainer(model, config, data, inputs.contract.normalization, run, replicas)
+            teacher = asked_teacher(read_networks(inputs, run))
+            trainer = Trainer(model, config, data, inputs.contract.normalization, run, replicas, teacher)
         history = trainer.train()
     return trainer.plain.get_weights(), history
 

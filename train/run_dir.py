@@ -9,7 +9,7 @@ RUN/
   metrics.json       figures per split            predictions_*.csv curves.png confusion_*.png
   checkpoints/       to resume from               pixels/           cached pixels, can be deleted
   start.npz          of a run learnt elsewhere: its first weights, and learnt.npz those that came back
-  teacher.csv.gz     the soft labels, if any: a resumed run keeps its teacher
+  teacher.csv.gz     the soft labels, if any: a resumed run keeps its teacher; teachers/ the networks, if any
 
 A run whose config holds no photos out for the end (split.test_fold = -1) has no predictions_test.csv, no
 confusion_test.png, and no `test` in metrics.json. With several workers, RUN.worker1 and so on stand beside RUN while

@@ -20,13 +20,13 @@ import argparse
 import dataclasses
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge_runtime.errors import ConfigInvalid, RunInvalid, SplitLeaks
+from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.command import run_command
 from train.config import TrainConfig, load_config, parse_config
 from train.data_sets import NO_TEST, merged_labels
@@ -35,6 +35,7 @@ from train.finished import read_object
 from train.inputs import Inputs
 from train.manifest import read_rows
 from train.run_dir import finished_state, write_json, write_rows
+from train.split import require_unseen
 from train.training_data import training_data
 from train.workers import Worker
 
@@ -101,7 +102,9 @@ def cook(
         from train.loop import read_history
 
         for learner in runs:
-            _require_unseen(learner, read_rows(learner / "manifest.csv", ("photo_id", "split")), inputs)
+            require_unseen(
+                learner, read_rows(learner / "manifest.csv", ("photo_id", "split")), inputs.data.assignment
+            )
         history = read_history(runs[0] / "history.csv") if len(runs) == 1 else []
         write_rows(run / "history.csv", history)
         return _mean_weights(runs), history
@@ -140,7 +143,7 @@ def _cook_file(
         from train.backbones import build_model
         from train.warm_start import start_from_tflite
 
-        _require_unseen(files[0], seen, inputs)
+        require_unseen(files[0], seen, inputs.data.assignment)
         model = build_model(config.model, len(inputs.codes), None, pretrained=False)
         start_from_tflite(model, files[0], start_views(inputs, training_data(inputs, run)))
         write_rows(run / "history.csv", [])
@@ -163,19 +166,6 @@ def _mean_weights(runs: Sequence[Path]) -> Weights:
             for total, weight in zip(sums or [0.0] * len(weights), weights, strict=True)
         ]
     return [np.asarray(total / len(runs), np.float32) for total in sums]
-
-
-def _require_unseen(learner: Path, rows: Sequence[Mapping[str, str]], inputs: Inputs) -> None:
-    held_out = {photo_id for photo_id, part in inputs.data.assignment.items() if part != "train"}
-    if seen := sorted(
-        row["photo_id"] for row in rows if row["split"] == "train" and row["photo_id"] in held_out
-    ):
-        raise SplitLeaks(
-            f"{learner}: has learnt from photos that are held out here",
-            found=f"{len(seen)}, such as {seen[0]}",
-            expected="none",
-            fix="train the runs with split.common_val, and hold a test fold out of a soup of its own run alone",
-        )
 
 
 def _kind(config: TrainConfig) -> tuple[Any, ...]:

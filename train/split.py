@@ -12,6 +12,7 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -405,6 +406,29 @@ def _leak_report(
         sizes={part: {code: counts[part, code] for code in codes} for part in parts},
         group_sizes={part: len(groups_in[part]) for part in parts},
     )
+
+
+def require_unseen(learner: Path, rows: Sequence[Mapping[str, str]], assignment: Mapping[str, str]) -> None:
+    """Refuses weights that have learnt from photos which are held out now.
+
+    Args:
+        learner: Whose weights they are, for the error.
+        rows: Of its manifest or split.csv.gz: photo_id and split.
+        assignment: The parts of this training, by photo_id.
+
+    Raises:
+        SplitLeaks: They have.
+    """
+    held_out = {photo_id for photo_id, part in assignment.items() if part != "train"}
+    if seen := sorted(
+        row["photo_id"] for row in rows if row["split"] == "train" and row["photo_id"] in held_out
+    ):
+        raise SplitLeaks(
+            f"{learner}: has learnt from photos that are held out here",
+            found=f"{len(seen)}, such as {seen[0]}",
+            expected="none",
+            fix="take runs that held them out too: of the same fold, or trained with split.common_val",
+        )
 
 
 def _random_leak(lesion_size: int, test_photos: int, photos: int) -> float:

@@ -11,6 +11,7 @@ import argparse
 import copy
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from train.measure import measure
 from train.metrics import balanced_accuracy, softmax
 from train.run_dir import write_json, write_rows
 from train.sampling import draw_epoch
+from train.teacher_networks import TeacherNetwork, read_networks, view_px
 from train.torch_augment import augment, mixup
 from train.torch_network import FORMAT, KerasNetwork
 from train.training_data import Photos, TrainingData, learning_rate, stage_augmentation, training_data
@@ -80,7 +82,13 @@ def learn_run(
     data = reread(config, run / "manifest.csv", folder)
     inputs = Inputs(config, contract, data, folder, pixels or run / "pixels")
     started = time.monotonic()
-    trainer = TorchTrainer(KerasNetwork(noted["keras"], weights), inputs, training_data(inputs, run), device)
+    trainer = TorchTrainer(
+        KerasNetwork(noted["keras"], weights),
+        inputs,
+        training_data(inputs, run),
+        device,
+        read_networks(inputs, run),
+    )
     history = trainer.train(run)
     learnt = {
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
@@ -132,12 +140,23 @@ class _Shown:
 class TorchTrainer:
     """Trains one network."""
 
-    def __init__(self, network: KerasNetwork, inputs: Inputs, data: TrainingData, device: str) -> None:
+    def __init__(
+        self,
+        network: KerasNetwork,
+        inputs: Inputs,
+        data: TrainingData,
+        device: str,
+        teachers: Sequence[TeacherNetwork] = (),
+    ) -> None:
         self.config: TrainConfig = inputs.config
         self.normalization = inputs.contract.normalization
         self.data, self.device = data, device
         self.network = network.to(device, memory_format=FORMAT)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
+        self.teachers = [
+            (KerasNetwork(given.keras_json, given.weights).to(device, memory_format=FORMAT).eval(), given)  # type: ignore[call-overload]
+            for given in teachers
+        ]
         self.optimizer = self._make_optimizer()
         self.generator = torch.Generator(device)
         self.steps = 0
@@ -255,12 +274,25 @@ class TorchTrainer:
         pixels = (pixels - self.normalization.mean) / self.normalization.std
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.device != "cpu"):
             logits = self.network(pixels.contiguous(memory_format=FORMAT))
+            if self.teachers:
+                soft = torch.cat([soft[:, : logits.shape[1]], self._asked(pixels[:photos])], 1)
         loss = self._loss(logits.float(), soft, photos)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         self._update_average()
         return loss.detach(), logits[:photos].detach().argmax(1)
+
+    @torch.no_grad()
+    def _asked(self, views: torch.Tensor) -> torch.Tensor:
+        """[n, classes] probabilities: what the teachers' networks answer to these views, on the mean."""
+        probs = []
+        for network, given in self.teachers:
+            side = view_px(views.shape[-1], given.size_ratio)
+            shown = functional.interpolate(views, (side, side), mode="bilinear", align_corners=False)
+            answered = network(shown.contiguous(memory_format=FORMAT))
+            probs.append(functional.softmax(answered / given.temperature, 1))
+        return torch.stack(probs).mean(0)
 
     def _loss(self, logits: torch.Tensor, soft: torch.Tensor, photos: int) -> torch.Tensor:
         """As train/losses.py and the loop have it."""
@@ -269,7 +301,7 @@ class TorchTrainer:
         losses = photo_losses(logits[:photos], targets, config.loss, self.adjustment) * (
             targets @ self.class_weights
         )
-        if config.distill.teacher:
+        if config.distill.teacher or self.teachers:
             temperature, share = config.distill.temperature, config.distill.share
             softened = functional.softmax(torch.log(teacher + 1e-9) / temperature, 1)
             log_probs = functional.log_softmax(logits[:photos] / temperature, 1)

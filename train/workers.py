@@ -24,7 +24,15 @@ EXAMPLE = (
     '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
 # What resuming reads. run.json first: where it stands, config.json stands too.
-COPIED = ("run.json", "config.json", "manifest.csv", "teacher.csv.gz", "history.csv", "checkpoints")
+COPIED = (
+    "run.json",
+    "config.json",
+    "manifest.csv",
+    "teacher.csv.gz",
+    "teachers",
+    "history.csv",
+    "checkpoints",
+)
 
 
 @dataclass(frozen=True)

@@ -219,6 +219,18 @@ def test_a_network_learns_what_a_stubborn_teacher_says(phantom: Path, tmp_path: 
     assert len(answers) > 20
     assert set(answers) == {"vasc"}
 
+    # The stubborn student is a network that can be asked, and has a student of its own.
+    asked = tmp_path / "asked.toml"
+    given = config.read_text(encoding="utf-8").replace(
+        f'teacher = "{tmp_path}/stubborn.csv.gz"', f'networks = ["{run}"]'
+    )
+    asked.write_text(given, encoding="utf-8")
+    status, output = finish("plain", asked, tmp_path / "second", phantom)
+    assert status == 0, output
+    rows = rows_of(tmp_path / "second" / "predictions_val.csv")
+    assert {max(codes, key=lambda code: float(row[f"p_{code}"])) for row in rows} == {"vasc"}
+    assert (tmp_path / "second" / "teachers" / "0.npz").is_file()
+
     assert (run / COPY_NAME).is_file()
     assert set(json.loads((run / "metrics.json").read_text())) == {"val", "outliers"}
     assert not (run / "predictions_test.csv").exists()

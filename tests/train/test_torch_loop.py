@@ -190,13 +190,14 @@ def teacher(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def both(data_root: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The run directory of TensorFlow's training, and that of PyTorch's, not finished."""
-    folder = tmp_path_factory.mktemp("runs")
-    config, data = config_without_chance(teacher), data_root / "HAM10000"
-    run_experiment(CONFIG, folder / "tf", data, config=config, pixels=folder / "pixels")
-    run_experiment(CONFIG, folder / "torch", data, config=config, pixels=folder / "pixels", hand_over=True)
-    by_torch(
-        "train.torch_loop", folder / "torch", "--data", data, "--pixels", folder / "pixels", "--device", "cpu"
-    )
+    return learn_both(config_without_chance(teacher), tmp_path_factory.mktemp("runs"), data_root / "HAM10000")
+
+
+def learn_both(config: TrainConfig, folder: Path, data: Path) -> tuple[Path, Path]:
+    pixels = folder / "pixels"
+    run_experiment(CONFIG, folder / "tf", data, config=config, pixels=pixels)
+    run_experiment(CONFIG, folder / "torch", data, config=config, pixels=pixels, hand_over=True)
+    by_torch("train.torch_loop", folder / "torch", "--data", data, "--pixels", pixels, "--device", "cpu")
     return folder / "tf", folder / "torch"
 
 
@@ -214,6 +215,21 @@ def test_an_epoch_is_learnt_alike(both: tuple[Path, Path]) -> None:
         tolerance = 1e-5 if ours["name"] == "head" else 0.03
         for key in ("train_loss", "val_loss"):
             assert float(ours[key]) == pytest.approx(float(theirs[key]), rel=tolerance)
+
+
+def test_networks_that_teach_are_asked_alike(
+    both: tuple[Path, Path], teacher: Path, data_root: Path, tmp_path: Path
+) -> None:
+    config = config_without_chance(teacher)
+    config = dataclasses.replace(
+        config,
+        input=dataclasses.replace(config.input, size_px=48),  # The teacher's own is 32.
+        distill=DistillConfig(networks=(str(both[0]),), share=0.8),
+        stage=(StageConfig("head", "head", 2, 64, 0.01, batch=8),),
+    )
+    tensorflow, pytorch = (history(run) for run in learn_both(config, tmp_path, data_root / "HAM10000"))
+    for ours, theirs in zip(tensorflow, pytorch, strict=True):
+        assert float(ours["train_loss"]) == pytest.approx(float(theirs["train_loss"]), rel=1e-5)
 
 
 def test_what_was_learnt_elsewhere_is_finished_here(

@@ -1,0 +1,112 @@
+"""Teachers that are asked during training: the networks of finished runs, `distill.networks` of a config. numpy.
+
+A file of soft labels (train/soft_labels.py) says one thing of a photo, whatever part of it is shown. A network can be
+asked about the very view, cropped, mixed and disturbed as it is: the student then learns a function, not a list (Beyer
+et al., "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022). The price is the teachers'
+inference in every step.
+
+The networks are copied to RUN/teachers when a run is prepared, so that it can be resumed, or learnt elsewhere, when
+theirs are gone. Each must have held out what is held out here, so the figures of a student need no excuse: in a
+cross-validation `runs/x/fold{fold}` names the run of the same fold (`{fold}` is split.test_fold).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.contract import ModelContract
+from edge_runtime.errors import RunInvalid
+from train.config import CHECKOUT, parse_config
+from train.data_sets import merged_labels
+from train.finished import read_object
+from train.handover import read_weights, write_weights
+from train.inputs import Inputs
+from train.manifest import read_rows
+from train.run_dir import finished_state
+from train.split import require_unseen
+
+FOLDER = "teachers"
+
+
+class TeacherNetwork(NamedTuple):
+    """A network that is asked."""
+
+    keras_json: str
+    """As Keras describes it, for pixels of any size."""
+    weights: list[npt.NDArray[np.float32]]
+    temperature: float
+    """That its logits are divided by: its contract's."""
+    size_ratio: float
+    """Its input side over this run's: views are resized by it, so that it sees a lesion as large as on its device."""
+
+
+def keep_networks(inputs: Inputs, run: Path) -> None:
+    """Copies the networks that a config names to the run directory, where they are not there yet.
+
+    Args:
+        inputs: Whose config and parts count.
+        run: The run directory.
+
+    Raises:
+        RunInvalid: A named run is missing, not finished, or of other labels or pixels. SplitLeaks: It has learnt from
+            photos that are held out here.
+    """
+    for i, name in enumerate(inputs.config.distill.networks):
+        copy = run / FOLDER / f"{i}.npz"
+        if not copy.is_file():
+            _copy(name.format(fold=inputs.config.split.test_fold), copy, inputs)
+
+
+def read_networks(inputs: Inputs, run: Path) -> list[TeacherNetwork]:
+    """The networks that `keep_networks` copied.
+
+    Raises:
+        RunInvalid: One is missing or damaged.
+    """
+    found = []
+    for i in range(len(inputs.config.distill.networks)):
+        weights, noted = read_weights(run / FOLDER / f"{i}.npz")
+        ratio = noted["size_px"] / inputs.config.input.size_px
+        found.append(TeacherNetwork(noted["keras"], weights, noted["temperature"], ratio))
+    return found
+
+
+def view_px(size_px: int, ratio: float) -> int:
+    """Side of the view that a teacher is shown where the student is shown one of size_px."""
+    return max(1, round(size_px * ratio))
+
+
+def _copy(named: str, copy: Path, inputs: Inputs) -> None:
+    teacher = next((path for path in (Path(named), CHECKOUT / named) if path.is_dir()), Path(named))
+    finished_state(teacher)
+    config = parse_config(read_object(teacher / "config.json"), str(teacher))
+    contract = ModelContract.from_json((teacher / "contract.json").read_text(encoding="utf-8"))
+    found = merged_labels(config).codes, contract.normalization
+    if found != (expected := (inputs.codes, inputs.contract.normalization)):
+        raise RunInvalid(
+            f"{teacher}: answers other labels, or other pixels, than this config's",
+            found=str(found),
+            expected=str(expected),
+            fix="leave it out of distill.networks",
+        )
+    rows = read_rows(teacher / "manifest.csv", ("photo_id", "split"))
+    require_unseen(teacher, rows, inputs.data.assignment)
+
+    import tf_keras
+
+    model = tf_keras.models.load_model(teacher / "model.keras", compile=False)
+    described: dict[str, Any] = json.loads(model.to_json())
+    described["config"]["layers"][0]["config"]["batch_input_shape"] = [None, None, None, 3]
+    copy.parent.mkdir(exist_ok=True)
+    noted = {
+        "keras": json.dumps(described),
+        "of": str(teacher),
+        "temperature": contract.calibration.temperature,
+        "size_px": config.input.size_px,
+    }
+    write_weights(copy, model.get_weights(), noted)
