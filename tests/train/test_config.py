@@ -79,6 +79,11 @@ def test_committed_configs_load_and_say_how_to_run_them(path: Path) -> None:
         ('reader = "folders"', 'reader = "zip"', "data.reader is 'zip', not one of"),
         ('name = "tiny"', 'name = "tiny"\nsplit = {folds = 1}', "split.folds is 1"),
         ('name = "tiny"', 'name = "tiny"\naugment = {zoom = [1.0]}', "augment.zoom has 1 values, not 2"),
+        (
+            'name = "tiny"',
+            'name = "tiny"\ndistill = {teacher = "a.csv", networks = ["b"]}',
+            "distill has a teacher and networks",
+        ),
         ('name = "tiny"', "name =", "not TOML"),
         *(
             ('name = "tiny"', f'name = "tiny"\n{table} = {{{key} = {value}}}', said)
