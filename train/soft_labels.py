@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,14 @@ def read_soft_labels(
 
 
 def _probabilities(packed: bytes, manifest: Manifest, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    text = gzip.decompress(packed).decode("utf-8")
+    try:
+        text = gzip.decompress(packed).decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ConfigInvalid(
+            "distill.teacher cannot be read",
+            found=str(error),
+            expected="a CSV in UTF-8, gzipped if its name ends in .gz",
+        ) from error
     answers = {row["photo_id"]: row for row in csv.DictReader(io.StringIO(text))}
     columns = [f"p_{code}" for code in manifest.labels.codes]
     probs = np.full((len(manifest.photos), len(columns)), 1 / len(columns), np.float32)

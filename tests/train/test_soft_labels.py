@@ -111,6 +111,14 @@ def test_what_does_not_fit_is_refused(run: Path, tmp_path: Path, text: str, said
     assert list(run.iterdir()) == []
 
 
+@pytest.mark.parametrize("content", [b"photo_id,p_a\n", gzip.compress(b"\xff\xfe"), gzip.compress(b"a")[:-4]])
+def test_a_file_that_is_not_what_its_name_says_is_refused(run: Path, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "soft.csv.gz").write_bytes(content)
+    with pytest.raises(ConfigInvalid, match="cannot be read"):
+        kept(DistillConfig(teacher=str(tmp_path / "soft.csv.gz")), run)
+    assert list(run.iterdir()) == []
+
+
 def test_a_run_that_lost_its_teacher_is_refused(run: Path, tmp_path: Path) -> None:
     config = write(tmp_path, teacher_text())
     with pytest.raises(RunInvalid, match="not there"):
