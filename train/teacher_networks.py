@@ -59,7 +59,8 @@ def keep_networks(inputs: Inputs, run: Path) -> None:
     for i, name in enumerate(inputs.config.distill.networks):
         copy = run / FOLDER / f"{i}.npz"
         if not copy.is_file():
-            _copy(name.format(fold=inputs.config.split.test_fold), copy, inputs)
+            # Not str.format: another brace in a path is a part of it.
+            _copy(name.replace("{fold}", str(inputs.config.split.test_fold)), copy, inputs)
 
 
 def read_networks(inputs: Inputs, run: Path) -> list[TeacherNetwork]:
