@@ -289,7 +289,9 @@ class TorchTrainer:
         probs = []
         for network, given in self.teachers:
             side = view_px(views.shape[-1], given.size_ratio)
-            shown = functional.interpolate(views, (side, side), mode="bilinear", align_corners=False)
+            shown = views
+            if side != views.shape[-1]:
+                shown = functional.interpolate(views, (side, side), mode="bilinear", align_corners=False)
             answered = network(shown.contiguous(memory_format=FORMAT))
             probs.append(functional.softmax(answered / given.temperature, 1))
         return torch.stack(probs).mean(0)
