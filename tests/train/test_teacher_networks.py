@@ -33,14 +33,10 @@ def taught_by(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "fold1"
 
 
-def inputs_of(run: Path, phantom: Path, name: str, test_fold: int = 1) -> Inputs:
+def inputs_of(run: Path, phantom: Path, name: str) -> Inputs:
     """Those of a run, with a teacher."""
     config = parse_config(read_object(run / "config.json"), str(run))
-    config = dataclasses.replace(
-        config,
-        split=dataclasses.replace(config.split, test_fold=test_fold),
-        distill=DistillConfig(networks=(name,)),
-    )
+    config = dataclasses.replace(config, distill=DistillConfig(networks=(name,)))
     contract = ModelContract.from_json((run / "contract.json").read_text(encoding="utf-8"))
     return Inputs(config, contract, reread(config, run / "manifest.csv", phantom), phantom, run / "pixels")
 
