@@ -23,7 +23,6 @@ from edge_runtime.errors import ConfigInvalid
 READERS = ("ham10000", "pad_ufes_20", "isic2018_task3", "folders", "csv")
 TRAINS = ("head", "all")
 LOSSES = ("softmax", "focal", "binary_focal")
-CHECKOUT = Path(__file__).parents[1]
 STRATEGIES = ("none", "mirrored", "multi_worker")
 
 
@@ -329,27 +328,6 @@ def load_config(path: Path) -> TrainConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"{path}: not TOML", found=str(error), expected="a TOML file") from error
     return parse_config(data, str(path))
-
-
-def find_file(given: str, key: str, what: str) -> Path:
-    """A file that a config names by an absolute path, or from the working directory, or from the checkout.
-
-    Args:
-        given: The path.
-        key: Of the config, for the error.
-        what: Is expected there, for the error.
-
-    Raises:
-        ConfigInvalid: There is none.
-    """
-    found = next((path for path in (Path(given), CHECKOUT / given) if path.is_file()), None)
-    if found is None:
-        raise ConfigInvalid(
-            f"{key} does not exist",
-            found=given,
-            expected=f"{what}, from the working directory or the checkout",
-        )
-    return found
 
 
 def parse_config(data: Mapping[str, Any], where: str) -> TrainConfig:

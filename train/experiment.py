@@ -29,11 +29,12 @@ from edge_runtime.contract import (
 )
 from edge_runtime.errors import RunInvalid
 from train import handover, run_dir
-from train.config import TrainConfig, find_file, load_config, parse_config
+from train.config import TrainConfig, load_config, parse_config
 from train.data_sets import DataSet, find_data, merged_labels, read_sources, reread, split_sources
 from train.inputs import TRAIN, Inputs
 from train.manifest import LabelSet, Manifest, write_manifest
 from train.measure import PARTS, measure
+from train.named_paths import find_file
 from train.soft_labels import keep_teacher
 from train.teacher_networks import keep_networks, read_networks
 from train.training_data import TrainingData, evenly, stage_augmentation, training_data

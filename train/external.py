@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.contract import ModelContract
-from edge_runtime.errors import RunInvalid
 from train.command import NOTHING_WRITTEN, run_command
 from train.config import READERS
 from train.decide import fires
+from train.finished import read_contract
 from train.manifest import LabelSet, Manifest
 from train.metrics import FloatArray, balanced_accuracy, softmax, summarize
 from train.pixels import cached_pixels
 from train.readers import read_photos
-from train.run_dir import write_json
+from train.run_dir import network_file, write_json
 from train.teach import VIEWS, views_of
 
 
@@ -62,11 +62,7 @@ def _answers(
 
     from train.evaluate import predict_logits
 
-    try:
-        contract = ModelContract.from_json((run / "contract.json").read_text(encoding="utf-8"))
-        model = tf_keras.models.load_model(run / "model.keras", compile=False)
-    except OSError as error:
-        raise RunInvalid(f"{run}: no finished run", found=str(error), expected="model.keras") from error
+    model, contract = tf_keras.models.load_model(network_file(run), compile=False), read_contract(run)
     provenance = contract.provenance
     labels = LabelSet(
         provenance.data_name,

@@ -32,10 +32,10 @@ from edge_runtime.errors import DataInvalid
 from train.command import NOTHING_WRITTEN, run_command
 from train.config import load_config
 from train.data_sets import find_data, merged_labels, read_sources
-from train.finished import find_root, read_contract, read_object, read_photos_of, read_state, source_of
+from train.finished import find_root, read_contract, read_object, read_photos_of, source_of
 from train.manifest import Photo, read_rows
 from train.pixels import fit_photo
-from train.run_dir import whole_file
+from train.run_dir import finished_state, network_file, whole_file
 from train.split import make_split
 
 # The layer before dropout and logits (train/backbones.py).
@@ -194,7 +194,7 @@ def run_features(run: Path, data_folder: Path | None = None) -> tuple[Features, 
     """
     import tf_keras
 
-    state, contract, config = read_state(run), read_contract(run), read_object(run / "config.json")
+    state, contract, config = finished_state(run), read_contract(run), read_object(run / "config.json")
     root = find_root(state, config, data_folder)
     part_of = {
         row["photo_id"]: row["split"] for row in read_rows(run / "manifest.csv", ("photo_id", "split"))
@@ -213,7 +213,7 @@ def run_features(run: Path, data_folder: Path | None = None) -> tuple[Features, 
             expected="photos that the run held out, on this machine",
             fix="name the first data set's folder with --data" if held_out else "take a run with a test part",
         )
-    model = tf_keras.models.load_model(run / "model.keras", compile=False)
+    model = tf_keras.models.load_model(network_file(run), compile=False)
     photos = [photo for photo, _ in held_out]
     values = pooled_features(
         _penultimate(model), [root / photo.path for photo in photos], contract, progress="features"

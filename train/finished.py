@@ -25,7 +25,7 @@ from train.data_sets import DATA_VARIABLE
 from train.decide import fires
 from train.manifest import MANIFEST_COLUMNS, PHOTO_COLUMNS, Photo, read_rows
 from train.metrics import FloatArray, IntArray, softmax
-from train.run_dir import require_finished
+from train.run_dir import finished_state
 
 OOF = "oof.csv"
 ANSWER, REFER, NOT_A_LESION = "answer", "refer", "not_a_lesion"
@@ -150,7 +150,7 @@ def read_finished(folder: Path, *, split: str | None = None, data: Path | None =
 
 
 def _read_run(folder: Path, split: str | None, data: Path | None) -> Finished:
-    state = read_state(folder)
+    state = finished_state(folder)
     contract = read_contract(folder)
     part = split or ("test" if (folder / "predictions_test.csv").is_file() else "val")
     path = folder / f"predictions_{part}.csv"
@@ -250,7 +250,7 @@ def _read_crossval(folder: Path, data: Path | None) -> Finished:
         plain_probs[inside] = softmax(logits[inside] * contract.calibration.temperature)
         decisions[inside] = decide(probs[inside], contract.decision)
     manifest = read_photos_of(runs[folds[0]])
-    config, state = read_object(runs[folds[0]] / "config.json"), read_state(runs[folds[0]])
+    config, state = read_object(runs[folds[0]] / "config.json"), finished_state(runs[folds[0]])
     photos, groups = _join(path, rows, manifest)
     return Finished(
         folder=folder,
@@ -276,24 +276,6 @@ def _read_crossval(folder: Path, data: Path | None) -> Finished:
 
 
 # ------------------------------------------------------------------ their files
-
-
-def read_state(run: Path) -> dict[str, Any]:
-    """run.json of a finished run.
-
-    Raises:
-        RunInvalid: Not a run directory, or training is not over.
-    """
-    if not (run / "run.json").is_file():
-        raise RunInvalid(
-            f"{run}: no finished run is there",
-            found="no run.json" if run.is_dir() else "no such folder",
-            expected=f"a run directory (run.json), or a cross-validation's ({OOF})",
-            fix="train first: python -m train CONFIG.toml --workdir RUN",
-        )
-    state = read_object(run / "run.json")
-    require_finished(run, state)
-    return state
 
 
 def read_photos_of(run: Path) -> dict[str, tuple[Photo, str]]:

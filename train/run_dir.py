@@ -61,16 +61,19 @@ def finished_state(run: Path) -> dict[str, Any]:
     Raises:
         RunInvalid: Not a run directory, or training is not over.
     """
+    path = run / "run.json"
+    if not path.is_file():
+        raise RunInvalid(
+            f"{run}: no finished run is there",
+            found="no run.json" if run.is_dir() else "no such folder",
+            expected="a run directory",
+            fix="train first (python -m train CONFIG.toml --workdir RUN); of a cross-validation, finish all folds or "
+            "name one of them (DIR/fold0)",
+        )
     try:
-        state: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunInvalid(f"{run}: no run directory", found=str(error), expected="run.json") from error
-    require_finished(run, state)
-    return state
-
-
-def require_finished(run: Path, state: Mapping[str, Any]) -> None:
-    """Refuses a run whose run.json says that training is not over, by RunInvalid."""
+        raise RunInvalid(f"{path}: cannot be read", found=str(error), expected="a JSON object") from error
     if state.get("status") != "done":
         raise RunInvalid(
             f"{run}: the run is not finished",
@@ -78,6 +81,25 @@ def require_finished(run: Path, state: Mapping[str, Any]) -> None:
             expected="status done",
             fix="give its training command again: it resumes",
         )
+    return state
+
+
+def network_file(run: Path) -> Path:
+    """model.keras of a finished run.
+
+    Raises:
+        RunInvalid: Not a finished run, or one without a network: it was removed, or never came back from where it was
+            learnt (`train.torch_loop --measure`).
+    """
+    state, path = finished_state(run), run / "model.keras"
+    if not path.is_file():
+        raise RunInvalid(
+            f"{run}: the run has no network",
+            found=f"no model.keras: {state.get('not_for_conversion', 'it was removed')}",
+            expected="model.keras, as training left it",
+            fix="bring the whole run directory, or train it again in another one",
+        )
+    return path
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

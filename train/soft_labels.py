@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
-from train.config import DistillConfig, find_file
+from train.config import DistillConfig
 from train.manifest import Manifest
+from train.named_paths import find_file
 from train.run_dir import whole_file
 
 COPY_NAME = "teacher.csv.gz"

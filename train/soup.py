@@ -34,7 +34,7 @@ from train.experiment import Weights, run_experiment, start_views
 from train.finished import read_object
 from train.inputs import Inputs
 from train.manifest import read_rows
-from train.run_dir import finished_state, write_json, write_rows
+from train.run_dir import finished_state, network_file, write_json, write_rows
 from train.split import require_unseen
 from train.training_data import training_data
 from train.workers import Worker
@@ -71,7 +71,7 @@ def cook(
     Raises:
         ConfigInvalid: Too few photos for statistics; a `.tflite` beside other runs, without a record, or of another
             network than the config's.
-        RunInvalid: A run is not finished, or of another network, other labels or another [decision].
+        RunInvalid: A run is not finished, lost its network, or is of another network, other labels, another [decision].
         SplitLeaks: A run has learnt from a photo that is held out here.
     """
     if batch_norm_photos < 2:
@@ -98,6 +98,8 @@ def cook(
                 f"{run}: not a run of this config's network", found=str(found), expected=str(expected)
             )
 
+    networks = [network_file(run) for run in runs]
+
     def mean(inputs: Inputs, run: Path, worker: Worker) -> tuple[Weights, list[dict[str, Any]]]:
         from train.loop import read_history
 
@@ -107,7 +109,7 @@ def cook(
             )
         history = read_history(runs[0] / "history.csv") if len(runs) == 1 else []
         write_rows(run / "history.csv", history)
-        return _mean_weights(runs), history
+        return _mean_weights(networks), history
 
     metrics = run_experiment(config_path, workdir, data_folder, pixels=pixels, config=config, make=mean)
     # Folds that start in one second share a run_id.
@@ -154,18 +156,18 @@ def _cook_file(
     return metrics
 
 
-def _mean_weights(runs: Sequence[Path]) -> Weights:
+def _mean_weights(networks: Sequence[Path]) -> Weights:
     import tf_keras
 
     sums: list[Any] = []
-    for run in runs:
-        weights = tf_keras.models.load_model(run / "model.keras", compile=False).get_weights()
+    for network in networks:
+        weights = tf_keras.models.load_model(network, compile=False).get_weights()
         # float64: the mean does not depend on the order of the runs beyond its last bit.
         sums = [
             total + weight.astype(np.float64)
             for total, weight in zip(sums or [0.0] * len(weights), weights, strict=True)
         ]
-    return [np.asarray(total / len(runs), np.float32) for total in sums]
+    return [np.asarray(total / len(networks), np.float32) for total in sums]
 
 
 def _kind(config: TrainConfig) -> tuple[Any, ...]:

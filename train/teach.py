@@ -34,7 +34,7 @@ from train.data_sets import find_data, merged_labels, reread
 from train.metrics import FloatArray, balanced_accuracy, softmax
 from train.out_of_fold import read_answers
 from train.pixels import PixelArray, cached_pixels
-from train.run_dir import whole_file
+from train.run_dir import network_file, whole_file
 
 # The four quarter turns, each also mirrored: a lesion has no upright side.
 VIEWS = (1, 2, 4, 8)
@@ -70,7 +70,7 @@ def fold_answers(
     data = reread(config, run / "manifest.csv", folder)
     ids = data.ids("test")
     pixels_u8 = cached_pixels(data.manifest, ids, contract, contract.input.height_px, pixels)
-    model = tf_keras.models.load_model(run / "model.keras", compile=False)
+    model = tf_keras.models.load_model(network_file(run), compile=False)
     sums, means = np.zeros((len(ids), len(data.manifest.labels.codes))), []
     for count, view in enumerate(views_of(pixels_u8, views), start=1):
         logits = predict_logits(model, view, contract.normalization).astype(np.float64)

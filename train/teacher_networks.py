@@ -19,15 +19,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
-from train.config import CHECKOUT, parse_config
+from train.config import parse_config
 from train.data_sets import merged_labels
-from train.finished import read_object
+from train.finished import read_contract, read_object
 from train.handover import read_weights, write_weights
 from train.inputs import Inputs
 from train.manifest import read_rows
-from train.run_dir import finished_state
+from train.named_paths import find_folder
+from train.run_dir import network_file
 from train.split import require_unseen
 
 FOLDER = "teachers"
@@ -53,8 +53,8 @@ def keep_networks(inputs: Inputs, run: Path) -> None:
         run: The run directory.
 
     Raises:
-        RunInvalid: A named run is missing, not finished, or of other labels or pixels. SplitLeaks: It has learnt from
-            photos that are held out here.
+        ConfigInvalid: A named run is missing. RunInvalid: It is not finished, without its network, or of other labels
+            or pixels. SplitLeaks: It has learnt from photos that are held out here.
     """
     for i, name in enumerate(inputs.config.distill.networks):
         copy = run / FOLDER / f"{i}.npz"
@@ -83,10 +83,10 @@ def view_px(size_px: int, ratio: float) -> int:
 
 
 def _copy(named: str, copy: Path, inputs: Inputs) -> None:
-    teacher = next((path for path in (Path(named), CHECKOUT / named) if path.is_dir()), Path(named))
-    finished_state(teacher)
+    teacher = find_folder(named, "distill.networks", "a finished run")
+    network = network_file(teacher)
     config = parse_config(read_object(teacher / "config.json"), str(teacher))
-    contract = ModelContract.from_json((teacher / "contract.json").read_text(encoding="utf-8"))
+    contract = read_contract(teacher)
     found = merged_labels(config).codes, contract.normalization
     if found != (expected := (inputs.codes, inputs.contract.normalization)):
         raise RunInvalid(
@@ -98,9 +98,10 @@ def _copy(named: str, copy: Path, inputs: Inputs) -> None:
     rows = read_rows(teacher / "manifest.csv", ("photo_id", "split"))
     require_unseen(teacher, rows, inputs.data.assignment)
 
+    # TensorFlow takes seconds to import: after everything that can be refused without it.
     import tf_keras
 
-    model = tf_keras.models.load_model(teacher / "model.keras", compile=False)
+    model = tf_keras.models.load_model(network, compile=False)
     described: dict[str, Any] = json.loads(model.to_json())
     described["config"]["layers"][0]["config"]["batch_input_shape"] = [None, None, None, 3]
     copy.parent.mkdir(exist_ok=True)

@@ -204,7 +204,9 @@ def test_what_cannot_be_averaged_is_refused(tmp_path: Path) -> None:
     for run, said in ((half, "not finished"), (wider, "not a run of"), (corrected, "not a run of")):
         with pytest.raises(RunInvalid, match=said):
             cook(config, [done, run], tmp_path / "out", NO_TEST)
-    with pytest.raises(RunInvalid, match="no run directory"):
+    with pytest.raises(RunInvalid, match="the run has no network"):
+        cook(config, [done, done], tmp_path / "out", NO_TEST)
+    with pytest.raises(RunInvalid, match="no finished run"):
         cook(config, [tmp_path / "absent"], tmp_path / "out", NO_TEST)
     with pytest.raises(ConfigInvalid, match=r"batch-norm statistics of their own"):
         cook(config, [done], tmp_path / "out", NO_TEST, batch_norm_photos=1)

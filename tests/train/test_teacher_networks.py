@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.contract import ModelContract
-from edge_runtime.errors import RunInvalid, SplitLeaks
+from edge_runtime.errors import ConfigInvalid, RunInvalid, SplitLeaks
 from tests.train.training_runs import PLAIN, finish
 from train.config import DistillConfig, parse_config
 from train.data_sets import reread
@@ -88,10 +88,13 @@ def test_what_cannot_teach_is_refused(taught_by: Path, phantom: Path, tmp_path: 
     )
     with pytest.raises(SplitLeaks, match="held out here"):
         keep_networks(leaking, tmp_path)
-    with pytest.raises(RunInvalid, match="absent"):
+    with pytest.raises(ConfigInvalid, match=r"distill.networks does not exist.*absent"):
         keep_networks(inputs_of(taught_by, phantom, str(tmp_path / "absent")), tmp_path)
     unfinished = tmp_path / "unfinished"
     shutil.copytree(taught_by, unfinished)
+    (unfinished / "model.keras").unlink()
+    with pytest.raises(RunInvalid, match="the run has no network"):
+        keep_networks(inputs_of(taught_by, phantom, str(unfinished)), tmp_path)
     state = read_object(unfinished / "run.json")
     (unfinished / "run.json").write_text(json.dumps({**state, "status": "training"}), encoding="utf-8")
     with pytest.raises(RunInvalid, match="not finished"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import ConfigInvalid
-from train.config import find_file
+from train.named_paths import find_file
 
 pytestmark = pytest.mark.tf
 
