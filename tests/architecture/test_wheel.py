@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 MAX_WHEEL_BYTES = 10 * 1024 * 1024
 CONTENT = re.compile(
     r"edge_runtime/(?:[\w]+/)*\w+\.py|edge_runtime/py\.typed|edge_runtime/models/[\w.-]+\.(?:tflite|md)"
-    r"|dermedge-[\d.]+\.dist-info/(?:METADATA|WHEEL|RECORD|entry_points\.txt|licenses/LICENSE)"
+    r"|dermedge-[\d.]+\.dist-info/(?:METADATA|WHEEL|RECORD|entry_points\.txt|licenses/(?:LICENSE|edge_runtime/models/LICENSE\.md))"
 )
 
 
@@ -89,7 +89,8 @@ def test_it_requires_pillow_and_litert_only(metadata: Message) -> None:
 def test_its_metadata(metadata: Message, wheel: zipfile.ZipFile) -> None:
     assert metadata["Name"] == "dermedge"
     assert metadata["Version"] == edge_runtime.__version__
-    assert metadata["License-Expression"] == "Apache-2.0"
+    # Scanners read this: the model that it carries must not pass for commercial use.
+    assert metadata["License-Expression"] == "Apache-2.0 AND CC-BY-NC-4.0"
     assert metadata["Requires-Python"] == ">=3.11"
     (scripts,) = (wheel.read(name).decode() for name in wheel.namelist() if name.endswith("entry_points.txt"))
     assert "edge-classify = edge_runtime.__main__:run" in scripts
