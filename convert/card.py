@@ -377,16 +377,31 @@ def _taught(settings: dict[str, Any]) -> str:
     return f"{distilled}, the labels with weight {labels:g}" if labels else distilled
 
 
-def _making(s: Sources) -> str:
+def _training(s: Sources) -> tuple[list[str], str]:
+    """The commands that gave the run its weights, and what else is to be said of these."""
     config, run = f"train/configs/{s.config['name']}.toml", f"runs/{s.run_folder.name}"
     no_test = " --no-test" if s.config.get("split", {}).get("test_fold", 0) < 0 else ""
-    if averaged := s.run.get("mean_of"):
-        training = [
-            f"python -m train.crossval {config} --workdir runs/folds",
-            f"python -m train.soup {config} runs/folds/fold* --workdir {run}",
-        ]
-    else:
-        training = [f"python -m train {config} --workdir {run}{no_test}"]
+    averaged = s.run.get("mean_of", [])
+    # train.soup writes run ids, or "NAME.tflite, sha256 ..." of a shipped file whose run is gone.
+    if len(averaged) == 1 and ".tflite, sha256 " in averaged[0]:
+        shipped = averaged[0].partition(", ")[0]
+        return (
+            [f"python -m train.soup RECORD/config.toml {shipped} --learnt-from RECORD --workdir {run}"],
+            f"Its weights are those of {averaged[0]}, with new batch-norm statistics; RECORD is that of its training.",
+        )
+    if averaged:
+        return (
+            [
+                f"python -m train.crossval {config} --workdir runs/folds",
+                f"python -m train.soup {config} runs/folds/fold* --workdir {run}",
+            ],
+            f"Its weights are the mean of those of {', '.join(averaged)}.",
+        )
+    return [f"python -m train {config} --workdir {run}{no_test}"], ""
+
+
+def _making(s: Sources) -> str:
+    training, said = _training(s)
     commands = [
         *training,
         f"python -m convert runs/{s.run_folder.name} {' '.join(s.report['options'])} --out {s.model_name}",
@@ -399,7 +414,7 @@ def _making(s: Sources) -> str:
         (
             "## How it was made",
             "```\n" + "\n".join(commands) + "\n```",
-            *([f"Its weights are the mean of those of {', '.join(averaged)}."] if averaged else []),
+            *([said] if said else []),
             f"Seed {s.run.get('seed')}. " + ", ".join(f"{k} {v}" for k, v in sorted(versions.items())) + ".",
             _table(("file of the run", "sha256"), rows),
             "This card is generated; every figure above is read from the run directory and from the report beside the "

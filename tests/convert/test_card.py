@@ -48,6 +48,12 @@ def test_card_of_averaged_weights_names_the_runs(
     card = out.read_text()
     assert "python -m train.soup train/configs/synthetic.toml runs/folds/fold* --workdir runs/run" in card
     assert "Its weights are the mean of those of first-1, second-2." in card
+    (run / "run.json").write_text(json.dumps({**state, "mean_of": ["old.tflite, sha256 00ff"]}))
+    assert main([str(run), str(conversions["int8_qat"].tflite), "--out", str(out)]) == 0
+    card = out.read_text()
+    assert "train.soup RECORD/config.toml old.tflite --learnt-from RECORD --workdir runs/run" in card
+    assert "Its weights are those of old.tflite, sha256 00ff, with new batch-norm statistics" in card
+    assert "train.crossval" not in card
 
 
 def test_card_refuses_what_does_not_belong_together(
