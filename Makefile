@@ -97,7 +97,7 @@ fuzz: $(dev_ready) ## Mutated models and photos, many more than the tests try (h
 test-pi: $(dev_ready) $(PI)/ready ## The wheel on Raspberry Pi OS's userlands, as a Pi 4 and 5 under QEMU (minutes; needs Debian)
 	rm -rf $(PI)/wheel
 	$(PY) -m build --no-isolation --wheel --outdir $(PI)/wheel
-	@$(foreach suite,bookworm trixie,$(call pip_into,$(DEV)) --no-deps --no-index --upgrade --target $(PI)/$(suite)/site $(PI)/wheel/*.whl;)
+	@set -e; $(foreach suite,bookworm trixie,$(call pip_into,$(DEV)) --no-deps --no-index --upgrade --target $(PI)/$(suite)/site $(PI)/wheel/*.whl;)
 	DERMEDGE_PI=$(PI) $(PY) -m pytest tests/pi $(PYTEST_ARGS)
 	@cat $(PI)/report.txt
 

@@ -123,7 +123,11 @@ def test_images_stand_only_among_fixtures(files: list[PurePosixPath]) -> None:
 
 
 def test_locks_name_no_host_and_pin_every_package_by_hash(repository: Path) -> None:
-    for name in ("runtime.txt", "dev.txt", "mediapipe.txt"):
+    names = sorted(
+        path.name for path in (repository / "locks").glob("*.txt") if path.name != "constraints.txt"
+    )
+    assert len(names) >= 4
+    for name in names:
         text = (repository / "locks" / name).read_text(encoding="utf-8")
         assert "://" not in text
         assert not re.search(r"^-", text, re.M), f"locks/{name} has an option line"
