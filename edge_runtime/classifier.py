@@ -16,7 +16,7 @@ from edge_runtime.opening import Opened, open_engine_for, open_trusted
 from edge_runtime.photos import read_photo
 from edge_runtime.preprocess import as_pillow, crop, decode, input_tensor, pixel_bytes, resize
 from edge_runtime.records import TYPE_CHECKING
-from edge_runtime.result import Prediction, ScoredLabel, decide, group_scores, scores_from
+from edge_runtime.result import LateDigest, Prediction, ScoredLabel, decide, group_scores, scores_from
 from edge_runtime.tensors import check_tensors
 
 if TYPE_CHECKING:
@@ -27,12 +27,15 @@ if TYPE_CHECKING:
 
     from edge_runtime.ladder import Verdict
 
+    Photo = str | os.PathLike[str] | bytes | bytearray | memoryview
+    """A path, or a file's bytes."""
+
 
 class Classifier:
     """A model that is loaded and ready.
 
-    Thread-safe: several threads may classify at once. They read and decode side by side and take turns at the
-    inference; `pipeline.classify_each` gives every worker an engine of its own.
+    Thread-safe: several threads may classify, check and trace at once. They read and decode side by side and take turns
+    at the inference (`run`); `pipeline.classify_each` opens more engines beside this one.
 
     Args:
         model: An opened model file.
@@ -50,7 +53,6 @@ class Classifier:
         self.asked = "cpu"
         """The accelerator or delegate that was asked for; what is used is `engine.accelerator`."""
         self.verdicts: tuple[Verdict, ...] = ()
-        self.workers = 1
         self._turn = allocate_lock()
 
     @classmethod
@@ -101,7 +103,7 @@ class Classifier:
         classifier.asked, classifier.verdicts = opened.asked, opened.verdicts
         return classifier
 
-    def classify(self, photo: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Prediction:
+    def classify(self, photo: Photo, *, name: str | None = None) -> Prediction:
         """Classifies one photo.
 
         Args:
@@ -116,13 +118,9 @@ class Classifier:
 
     def classify_prepared(self, prepared: Prepared) -> Prediction:
         """All that comes after `prepare`, on the classifier's own engine."""
-        with self._turn:
-            raw_output = self.infer(prepared, self.engine)
-        return self.answer(prepared, raw_output)
+        return self.answer(prepared, self.infer(prepared, self.engine))
 
-    def prepare(
-        self, photo: str | os.PathLike[str] | bytes, *, name: str | None = None, keep_photo: bool = False
-    ) -> Prepared:
+    def prepare(self, photo: Photo, *, name: str | None = None, keep_photo: bool = False) -> Prepared:
         """All that comes before the inference; arguments and errors as `classify`.
 
         Args:
@@ -130,6 +128,8 @@ class Classifier:
             name: As `classify`.
             keep_photo: Whether the cropped photo is kept beside the network's pixels, which costs its memory.
         """
+        if isinstance(photo, (bytearray, memoryview)):
+            photo = bytes(photo)
         prepared = Prepared(name or ("photo" if isinstance(photo, bytes) else os.fspath(photo)))
         watch = prepared.watch
         data = photo if isinstance(photo, bytes) else read_photo(photo)
@@ -146,16 +146,33 @@ class Classifier:
         watch.lap("input")
         return prepared
 
-    @staticmethod
-    def infer(prepared: Prepared, engine: Engine) -> bytes:
-        """The inference alone, on an engine of this model that nobody else uses meanwhile."""
-        prepared.watch.skip()
-        raw_output = engine.run(prepared.input_tensor)
-        prepared.watch.lap("inference")
+    def run(self, input_tensor: bytes) -> bytes:
+        """One inference on the classifier's own engine; threads take turns. Arguments and errors as `Engine.run`."""
+        with self._turn:
+            return self.engine.run(input_tensor)
+
+    def infer(self, prepared: Prepared, engine: Engine) -> bytes:
+        """The inference alone.
+
+        Args:
+            prepared: A photo.
+            engine: The classifier's own, at which threads take turns; or one for the same model that nobody else uses
+                meanwhile.
+        """
+        with self._turn if engine is self.engine else allocate_lock():
+            prepared.watch.skip()
+            raw_output = engine.run(prepared.input_tensor)
+            prepared.watch.lap("inference")
         return raw_output
 
-    def answer(self, prepared: Prepared, raw_output: bytes) -> Prediction:
-        """All that comes after the inference."""
+    def answer(self, prepared: Prepared, raw_output: bytes, *, workers: int = 1) -> Prediction:
+        """All that comes after the inference.
+
+        Args:
+            prepared: A photo.
+            raw_output: What `infer` gave for it.
+            workers: How many photos at a time were allowed when it was classified.
+        """
         labels = self.labels_from(raw_output)
         decision, reason = decide(self.contract.decision, [label.score for label in labels])
         return Prediction(
@@ -166,7 +183,7 @@ class Classifier:
             decision=decision,
             reason=reason,
             elapsed_ms=prepared.watch.result(),
-            describe_runtime=self.describe_runtime,
+            ran_on=self._runtime(LateDigest(self.model), workers),
             notes=tuple(prepared.notes),
         )
 
@@ -184,19 +201,22 @@ class Classifier:
 
     def scores_of(self, pixels_u8: bytes) -> list[float]:
         """Scores in output order, from height_px * width_px * 3 RGB bytes."""
-        return scores_from(self.engine.run(self.input_tensor(pixels_u8)), self.engine.output)
+        return scores_from(self.run(self.input_tensor(pixels_u8)), self.engine.output)
 
     def describe_runtime(self) -> dict[str, Any]:
         """What answers: versions, engine, accelerator, threads, the model's sha256, what was passed over."""
+        return self._runtime(self.model.sha256, workers=1)
+
+    def _runtime(self, model_sha256: str | LateDigest, workers: int) -> dict[str, Any]:
         return {
             "dermedge": __version__,
             "engine": self.engine.name,
             "accelerator": self.engine.accelerator,
             "asked": self.asked,
             "threads": self.engine.threads,
-            "model_sha256": self.model.sha256,
+            "model_sha256": model_sha256,
             "skipped": list(self.engine.skipped),
-            "workers": self.workers,
+            "workers": workers,
             "verdicts": [verdict.to_dict() for verdict in self.verdicts],
         }
 

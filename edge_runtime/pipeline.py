@@ -3,23 +3,30 @@
 Every worker reads, decodes and classifies whole photos: Pillow and LiteRT let go of Python's lock while they work, and
 two engines of one thread do more than one engine of two (one photo's inference spreads badly over threads). Where an
 accelerator does the inference there is one engine, and its work overlaps with the decoding of the next photos.
+
+    photos -> feeder (a thread: the next name may be long in coming) -> workers -> answers, in the order of the photos
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from threading import Lock, Semaphore, Thread
 
 from edge_runtime.classifier import Classifier
 from edge_runtime.engines import Engine, open_engine
-from edge_runtime.errors import ImageError
+from edge_runtime.errors import ImageError, UsageError
 from edge_runtime.result import Prediction
 
 # Photos that may be under way or waiting for a slower one before them, by worker. Answers are small, photos are not.
 AHEAD = 3
+# How long the end waits for a feeder: one at work is done at once, one that waits for a name may wait for ever.
+FEEDER_END_S = 0.2
+
+Photo = str | os.PathLike[str] | tuple[str, ImageError]
+Answer = Prediction | ImageError
 
 
 def available_cores() -> int:
@@ -31,81 +38,162 @@ def available_cores() -> int:
 
 
 def classify_each(
-    classifier: Classifier,
-    photos: Iterable[str | tuple[str, ImageError]],
-    *,
-    workers: int | None = None,
-) -> Generator[tuple[str, Prediction | ImageError]]:
+    classifier: Classifier, photos: Iterable[Photo], *, workers: int | None = None
+) -> Generator[tuple[str, Answer]]:
     """Classifies photos on several cores.
 
     Args:
-        classifier: An open one; more engines for the same model are opened beside its own and closed again.
-        photos: Paths, taken no faster than answers are fetched; what has its error already passes in its place.
-        workers: Photos at a time; as many as there are cores when left out.
+        classifier: An open one; more engines for the same model are opened beside its own, as photos need them, and
+            closed again.
+        photos: Paths, asked for in a thread of their own and no faster than answers are fetched; what has its error
+            already passes in its place.
+        workers: Photos at a time, at most; as many as there are cores when left out.
 
-    Yields:
-        Each path with its prediction, or with the error that this photo gave; in the order of `photos`. Who stops early
-        closes the generator before the classifier: its workers are at the engine until then.
+    Returns:
+        Each path with its prediction, or with the error that this photo gave, in the order of `photos`: as soon as it
+        and those before it are done. Who stops early closes the generator before the classifier: its workers are at the
+        engine until then.
 
     Raises:
-        InterpreterBroken: The inference failed.
+        UsageError: `workers` is less than 1.
+        InterpreterBroken: The inference failed, or no further engine opens.
     """
     count = available_cores() if workers is None else workers
-    engines, opened = _engines(classifier, count)
-    classifier.workers = count
-    waiting: deque[tuple[str, Future[Prediction | ImageError]]] = deque()
+    if count < 1:
+        raise UsageError("the number of workers", found=str(count), expected="1 or more")
+    return _answers(classifier, photos, count)
+
+
+def _answers(classifier: Classifier, photos: Iterable[Photo], count: int) -> Generator[tuple[str, Answer]]:
+    engines = _Engines(classifier, count)
     pool = ThreadPoolExecutor(count, thread_name_prefix="edge-classify")
-    try:
-        work = _worker(classifier, engines)
-        for photo in photos:
-            if isinstance(photo, str):
-                waiting.append((photo, pool.submit(work, photo)))
-            else:
-                waiting.append((photo[0], _done(photo[1])))
-            if len(waiting) >= AHEAD * count:
-                name, answer = waiting.popleft()
-                yield name, answer.result()
-        while waiting:
-            name, answer = waiting.popleft()
-            yield name, answer.result()
-    finally:
-        # Also when the caller stops early: what has not begun never will.
-        pool.shutdown(wait=True, cancel_futures=True)
-        for engine in opened:
-            engine.close()
 
-
-def _done(error: ImageError) -> Future[Prediction | ImageError]:
-    future: Future[Prediction | ImageError] = Future()
-    future.set_result(error)
-    return future
-
-
-def _worker(classifier: Classifier, engines: SimpleQueue[Engine]) -> Callable[[str], Prediction | ImageError]:
-    def work(photo: str) -> Prediction | ImageError:
+    def work(photo: str) -> Answer:
         try:
             prepared = classifier.prepare(photo)
         except ImageError as error:
             return error
-        engine = engines.get()
+        engine = engines.take()
         try:
             raw_output = classifier.infer(prepared, engine)
-            return classifier.answer(prepared, raw_output)
         finally:
-            engines.put(engine)
+            engines.give_back(engine)
+        return classifier.answer(prepared, raw_output, workers=count)
 
-    return work
+    feeder = _Feeder(photos, lambda photo: pool.submit(work, photo), AHEAD * count)
+    try:
+        while (waiting := feeder.next()) is not None:
+            name, future = waiting
+            answer = future.result()
+            feeder.make_room()
+            yield name, answer
+    finally:
+        # Also when the caller stops early: what has not begun never will.
+        feeder.stop()
+        pool.shutdown(wait=True, cancel_futures=True)
+        engines.close()
 
 
-def _engines(classifier: Classifier, count: int) -> tuple[SimpleQueue[Engine], list[Engine]]:
-    """Engines for so many workers, the classifier's own among them; and those that were opened here."""
-    own = classifier.engine
-    engines: SimpleQueue[Engine] = SimpleQueue()
-    engines.put(own)
-    opened: list[Engine] = []
-    if own.operators_taken is None:
-        name = own.name.split(" ")[0]
-        for _ in range(count - 1):
-            opened.append(open_engine(classifier.model.data, engine=name, threads=own.threads))
-            engines.put(opened[-1])
-    return engines, opened
+class _Feeder:
+    """Takes photos off their source in a thread and gives them to the workers, so many ahead of the answers.
+
+    In a thread, because an answer must not wait for the next name: a list may come through a pipe that stays open.
+
+    Args:
+        photos: As `classify_each`.
+        submit: Gives a path to the workers.
+        ahead: Photos that may be under way.
+    """
+
+    def __init__(self, photos: Iterable[Photo], submit: Callable[[str], Future[Answer]], ahead: int) -> None:
+        self._photos, self._submit = photos, submit
+        self._room = Semaphore(ahead)
+        self._waiting: SimpleQueue[tuple[str, Future[Answer]] | None] = SimpleQueue()
+        self._lock = Lock()
+        self._stopped = False
+        self._thread = Thread(target=self._feed, name="edge-classify-feeder", daemon=True)
+        self._thread.start()
+
+    def next(self) -> tuple[str, Future[Answer]] | None:
+        """The next photo and its answer to be; None after the last. What the source raises, its answer raises."""
+        return self._waiting.get()
+
+    def make_room(self) -> None:
+        """One photo is no longer under way."""
+        self._room.release()
+
+    def stop(self) -> None:
+        """No photo is given to the workers any more; the thread ends, as soon as its source lets it."""
+        with self._lock:
+            self._stopped = True
+        self._room.release()
+        self._thread.join(FEEDER_END_S)
+
+    def _feed(self) -> None:
+        try:
+            self._room.acquire()
+            for photo in self._photos:
+                if not self._give(photo):
+                    return
+                self._room.acquire()
+                if self._stopped:
+                    return
+        except BaseException as error:  # noqa: BLE001
+            # Told where the answers are fetched: nobody looks at this thread.
+            failed: Future[Answer] = Future()
+            failed.set_exception(error)
+            self._waiting.put(("", failed))
+        self._waiting.put(None)
+
+    def _give(self, photo: Photo) -> bool:
+        """Whether it was taken: not after the end."""
+        with self._lock:
+            if self._stopped:
+                return False
+            if isinstance(photo, tuple):
+                name, future = photo[0], Future[Answer]()
+                future.set_result(photo[1])
+            else:
+                name = os.fspath(photo)
+                future = self._submit(name)
+            self._waiting.put((name, future))
+            return True
+
+
+class _Engines:
+    """Engines for workers: the classifier's own, and others that are opened when a photo needs one and none is free."""
+
+    def __init__(self, classifier: Classifier, count: int) -> None:
+        self._own, self._model_bytes = classifier.engine, classifier.model.data
+        self._free: SimpleQueue[Engine] = SimpleQueue()
+        self._free.put(self._own)
+        self._opened: list[Engine] = []
+        # An accelerator is one, for all workers.
+        self._limit = count - 1 if self._own.operators_taken is None else 0
+        self._lock = Lock()
+
+    def take(self) -> Engine:
+        """An engine that nobody else of the workers uses; errors as `open_engine`."""
+        try:
+            return self._free.get_nowait()
+        except Empty:
+            # One after the other: nothing says that a library may be opened twice at once.
+            with self._lock:
+                if self._free.empty() and len(self._opened) < self._limit:
+                    return self._open()
+        return self._free.get()
+
+    def give_back(self, engine: Engine) -> None:
+        """For the next photo."""
+        self._free.put(engine)
+
+    def close(self) -> None:
+        """Closes what was opened here; nobody uses it any more."""
+        for engine in self._opened:
+            engine.close()
+
+    def _open(self) -> Engine:
+        name = self._own.name.split(" ")[0]
+        engine = open_engine(self._model_bytes, engine=name, threads=self._own.threads)
+        self._opened.append(engine)
+        return engine

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 
 from edge_runtime.contract import Decision, ModelContract, Rule
+from edge_runtime.errors import UsageError
 from edge_runtime.records import TYPE_CHECKING, dataclass
 from edge_runtime.tensors import TensorSpec, softmax_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
+
+    from edge_runtime.model_file import ModelFile
 
 ANSWER, REFER, NOT_A_LESION = "answer", "refer", "not_a_lesion"
 NOTICE = "Not a diagnosis: a research model's scores, no medical device. A doctor decides. Intended use: {intended_use}"
@@ -25,6 +28,25 @@ class ScoredLabel:
     group: str
     score: float
     """In [0, 1]."""
+
+
+class LateDigest:
+    """A model's sha256, computed when somebody asks: it costs more than an inference.
+
+    Until then it keeps the model's bytes. A copy or a pickle of it is the text.
+    """
+
+    def __init__(self, model: ModelFile) -> None:
+        self._known: ModelFile | str = model
+
+    def __str__(self) -> str:
+        known = self._known
+        if not isinstance(known, str):
+            self._known = known = known.sha256
+        return known
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)
 
 
 @dataclass(frozen=True)
@@ -45,18 +67,22 @@ class Prediction:
     """Why: which measure stood on which side of which threshold."""
     elapsed_ms: dict[str, float]
     """Milliseconds by stage, and `total`."""
-    describe_runtime: Callable[[], dict[str, Any]]
-    """Behind `runtime`; called late, because the model's sha256 costs more than an inference."""
+    ran_on: dict[str, object]
+    """Behind `runtime`: its `model_sha256` may be a `LateDigest`, which costs more than an inference to ask."""
     notes: tuple[str, ...] = ()
     """What was left out or not applied while reading the file: further frames, a damaged colour profile."""
 
-    # Two predictions are equal when they say the same; a closure says nothing.
-    COMPARED = ("image", "model", "labels", "groups", "decision", "reason", "elapsed_ms", "notes")
+    # Two predictions are equal when they say the same, however long it took and wherever. Groups are sums of labels,
+    # and would leave them without a hash.
+    COMPARED = ("image", "model", "labels", "decision", "reason", "notes")
 
     @property
     def runtime(self) -> dict[str, Any]:
         """Versions, engine, accelerator, threads, sha256 of the model, what was passed over."""
-        return self.describe_runtime()
+        return {
+            name: str(value) if isinstance(value, LateDigest) else value
+            for name, value in self.ran_on.items()
+        }
 
     @property
     def scores(self) -> dict[str, float]:
@@ -112,7 +138,16 @@ class Prediction:
         return json.dumps(self.to_dict(), allow_nan=False)
 
     def to_text(self, top_k: int = 3) -> str:
-        """A few lines for people, without a final newline."""
+        """A few lines for people, without a final newline.
+
+        Args:
+            top_k: How many labels are shown, 1 or more.
+
+        Raises:
+            UsageError: `top_k` is less.
+        """
+        if top_k < 1:
+            raise UsageError("the number of labels to show", found=str(top_k), expected="1 or more")
         shown = self.top(top_k)
         width = max(len(label.code) for label in shown)
         # Who reads only the first line must not take a refused answer for one.

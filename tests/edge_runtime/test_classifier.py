@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import gc
+import json
 import math
+import pickle
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -189,6 +194,29 @@ def test_importing_the_package_imports_the_standard_library_only() -> None:
     }
 
 
-def test_predictions_compare_by_value(classifier: Classifier) -> None:
-    prediction = classifier.classify(p.jpeg())
+def test_predictions_are_values(classifier: Classifier) -> None:
+    prediction, again, other = (classifier.classify(photo) for photo in (p.jpeg(), p.jpeg(), p.jpeg(index=5)))
+    # Nobody has asked for it, and hashing a model takes longer than an inference.
+    assert "_sha256" not in classifier.model.__dict__
+    assert prediction == again != other and len({prediction, again, other}) == 2
     assert dataclasses.replace(prediction) == prediction
+    for copied in (copy.deepcopy(prediction), pickle.loads(pickle.dumps(prediction))):
+        assert copied == prediction and copied.runtime == prediction.runtime == classifier.describe_runtime()
+    plain = json.loads(json.dumps(dataclasses.asdict(prediction)))
+    assert plain["ran_on"] == prediction.runtime and plain["labels"][0]["score"] == prediction.labels[0].score
+    assert set(get_type_hints(Prediction)) == set(plain)
+
+
+def test_a_prediction_does_not_keep_the_engine() -> None:
+    classifier = Classifier.open(FIXTURES / "tiny_uint8.tflite")
+    prediction, engine = classifier.classify(p.jpeg()), weakref.ref(classifier.engine)
+    sha256 = classifier.model.sha256
+    del classifier
+    gc.collect()
+    assert engine() is None and prediction.runtime["model_sha256"] == sha256
+
+
+def test_photos_in_any_buffer(classifier: Classifier) -> None:
+    data = p.jpeg()
+    for photo in (bytearray(data), memoryview(data)):
+        assert classifier.classify(photo) == classifier.classify(data)

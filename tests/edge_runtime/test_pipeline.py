@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge_runtime import pipeline
-from edge_runtime.classifier import Classifier
-from edge_runtime.errors import ImageError, ImageNotFound, InterpreterBroken
+from edge_runtime.classifier import Classifier, Prepared
+from edge_runtime.engines import Engine, open_engine
+from edge_runtime.errors import ImageError, ImageNotFound, InterpreterBroken, UsageError
 from edge_runtime.pipeline import AHEAD, classify_each
+from edge_runtime.preprocess import fit_pixels
 from edge_runtime.result import Prediction
+from edge_runtime.self_check import self_check
 from tests.fixtures import FIXTURES
 from tests.fixtures import pictures as p
 
@@ -77,6 +82,132 @@ def test_photos_are_taken_no_faster_than_answers(classifier: Classifier, photos:
     answers.close()  # type: ignore[attr-defined]
 
 
+def test_an_answer_does_not_wait_for_the_next_name(classifier: Classifier, photos: list[str]) -> None:
+    fetched = threading.Event()
+    waited: list[bool] = []
+
+    def names() -> Iterator[str]:
+        yield photos[0]
+        waited.append(fetched.wait(10))
+        yield photos[1]
+        raise RuntimeError("the list broke off")
+
+    answers = classify_each(classifier, names(), workers=2)
+    assert next(answers)[0] == photos[0]
+    fetched.set()
+    assert next(answers)[0] == photos[1] and waited == [True]
+    # What the source raises comes after the answers before it.
+    with pytest.raises(RuntimeError, match="broke off"):
+        next(answers)
+
+
+def test_a_name_that_never_comes_does_not_hold_up_the_end(classifier: Classifier, photos: list[str]) -> None:
+    released = threading.Event()
+
+    def names() -> Iterator[str]:
+        yield photos[0]
+        released.wait(60)
+        yield photos[1]
+
+    answers = classify_each(classifier, names(), workers=2)
+    next(answers)
+    started = time.perf_counter()
+    answers.close()
+    assert time.perf_counter() - started < 30
+    released.set()
+
+
+def test_engines_are_opened_as_photos_need_them(
+    classifier: Classifier, photos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Engine] = []
+
+    def counted(*arguments: Any, **options: Any) -> Engine:
+        opened.append(open_engine(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(pipeline, "open_engine", counted)
+    assert len(list(classify_each(classifier, photos[:2], workers=64))) == 2
+    assert len(opened) <= 1
+
+
+def test_an_engine_that_does_not_open_ends_it_and_leaves_none_open(
+    classifier: Classifier, photos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Engine] = []
+    failed = threading.Event()
+
+    def second_fails(*arguments: Any, **options: Any) -> Engine:
+        if opened:
+            failed.set()
+            raise InterpreterBroken("no memory")
+        opened.append(open_engine(*arguments, **options))
+        return opened[-1]
+
+    def infer(self: Classifier, prepared: Prepared, engine: Engine) -> bytes:
+        # All engines stay in use until the one that fails is asked for.
+        assert failed.wait(60)
+        return engine.run(prepared.input_tensor)
+
+    monkeypatch.setattr(pipeline, "open_engine", second_fails)
+    monkeypatch.setattr(Classifier, "infer", infer)
+    with pytest.raises(InterpreterBroken, match="no memory"):
+        list(classify_each(classifier, photos, workers=3))
+    with pytest.raises(InterpreterBroken, match="closed"):
+        opened[0].run(bytes(opened[0].input.nbytes))
+    assert classifier.scores_of(
+        bytes(classifier.contract.input.height_px * classifier.contract.input.width_px * 3)
+    )
+
+
+def test_predictions_keep_their_number_of_workers(classifier: Classifier, photos: list[str]) -> None:
+    alone = classifier.classify(photos[0])
+    (_, several), *_ = classify_each(classifier, photos[:3], workers=3)
+    list(classify_each(classifier, photos[:2], workers=2))
+    assert isinstance(several, Prediction)
+    workers = [said.runtime["workers"] for said in (alone, several, classifier.classify(photos[0]))]
+    assert workers == [1, 3, 1]
+
+
+def test_paths_are_photos_and_no_workers_are_an_error(classifier: Classifier, photos: list[str]) -> None:
+    ((name, answer),) = classify_each(classifier, [Path(photos[0])], workers=1)
+    assert name == photos[0] and isinstance(answer, Prediction)
+    with pytest.raises(UsageError, match="number of workers"):
+        classify_each(classifier, photos, workers=0)
+
+
+def test_everything_takes_turns_at_the_classifiers_engine(
+    classifier: Classifier, photos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LiteRT has been seen to fail only now and then; two at once are wrong always."""
+    run, busy, overlaps = classifier.engine.run, threading.Lock(), []
+
+    def watched(input_tensor: bytes) -> bytes:
+        if not busy.acquire(blocking=False):
+            overlaps.append(threading.current_thread().name)
+            return run(input_tensor)
+        try:
+            time.sleep(0.002)
+            return run(input_tensor)
+        finally:
+            busy.release()
+
+    monkeypatch.setattr(classifier.engine, "run", watched)
+    pixels_u8 = fit_pixels(p.jpeg(), classifier.contract)
+    deeds: list[Callable[[], object]] = [
+        lambda: classifier.classify(photos[1]),
+        lambda: list(classify_each(classifier, photos[1:4], workers=1)),
+        lambda: self_check(classifier),
+        lambda: classifier.scores_of(pixels_u8),
+    ]
+    threads = [threading.Thread(target=lambda deed=deed: [deed() for _ in range(10)]) for deed in deeds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert overlaps == []
+
+
 def test_a_failing_inference_ends_it(
     classifier: Classifier, photos: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,11 +222,10 @@ def test_a_failing_inference_ends_it(
 
 
 def test_one_engine_serves_all_workers_where_it_is_an_accelerator(
-    classifier: Classifier, photos: list[str]
+    classifier: Classifier, photos: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Classifier.open(U8, accelerator="xnnpack") as accelerated:
-        engines, opened = pipeline._engines(accelerated, 4)
-        assert opened == [] and engines.qsize() == 1
+        monkeypatch.setattr(pipeline, "open_engine", lambda *_, **__: pytest.fail("a second engine"))
         answers = list(classify_each(accelerated, photos[:4], workers=4))
     for (_, answer), photo in zip(answers, photos, strict=False):
         assert isinstance(answer, Prediction)

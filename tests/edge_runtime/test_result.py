@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from edge_runtime.contract import Decision, Rule
-from edge_runtime.errors import InterpreterBroken
+from edge_runtime.errors import InterpreterBroken, UsageError
 from edge_runtime.model_file import open_model
 from edge_runtime.result import Prediction, ScoredLabel, decide, group_scores, measure, notice, scores_from
 from edge_runtime.tensors import TensorSpec
@@ -33,7 +33,7 @@ def prediction(scores: tuple[float, ...] = (0.1, 0.6, 0.3), decision: str = "ans
         decision,
         "because",
         {"total": 1.0},
-        lambda: {"engine": "e"},
+        {"engine": "e"},
     )
 
 
@@ -147,6 +147,8 @@ def test_text_shows_the_top_labels_groups_and_decision() -> None:
         "  decision: answer (because)"
     )
     assert len(prediction().to_text(1).splitlines()) == 4
+    with pytest.raises(UsageError, match="number of labels"):
+        prediction().to_text(0)
 
 
 @pytest.mark.parametrize(("decision", "words"), [("refer", "REFER"), ("not_a_lesion", "NOT A LESION")])
