@@ -26,9 +26,12 @@ def run() -> NoReturn:
     gc.enable()
     status = main()
     # Everything is written and closed; nothing here waits for the interpreter's own end.
-    if sys.stderr is not None:
-        sys.stderr.flush()
-    os._exit(status)
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    finally:
+        # Also where stderr cannot be written: the answers are out.
+        os._exit(status)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import sys
 from typing import Any
 
 from edge_runtime import __version__
-from edge_runtime.engines import EDGETPU_LIBRARY, Engine, open_engine
+from edge_runtime.engines import EDGETPU_LIBRARY, LITERT_HARDWARE, Engine, open_engine
 from edge_runtime.errors import EdgeError, InterpreterError
 from edge_runtime.model_file import ModelFile
 from edge_runtime.records import dataclass
@@ -69,13 +69,20 @@ class Verdict:
 
 
 def climb(
-    model: ModelFile, *, asked: str, threads: int = 1, delegate: str | None = None, again: bool = False
+    model: ModelFile,
+    *,
+    asked: str,
+    engine: str = "auto",
+    threads: int = 1,
+    delegate: str | None = None,
+    again: bool = False,
 ) -> tuple[Engine, tuple[Verdict, ...]]:
     """The first engine on the ladder that holds.
 
     Args:
         model: A checked model with golden pictures.
         asked: A key of RUNGS; not looked at when there is a delegate.
+        engine: `auto`, or `litert-c`: then only what it reaches is tried, and the CPU is its own too.
         threads: CPU threads.
         delegate: `LIB[:key=value,...]`.
         again: Prove anew, whatever was found before.
@@ -87,17 +94,20 @@ def climb(
         InterpreterError: Not even the CPU runs the model.
     """
     verdicts: list[Verdict] = []
-    for rung in (delegate,) if delegate is not None else RUNGS[asked]:
+    rungs = (delegate,) if delegate is not None else RUNGS[asked]
+    if engine != "auto":
+        rungs = tuple(rung for rung in rungs if rung in LITERT_HARDWARE)
+    for rung in rungs:
         verdict = prove(model, rung, is_delegate=delegate is not None, threads=threads, again=again)
         if verdict.accepted:
             try:
-                engine = open_rung(model.data, rung, delegate is not None, threads)
+                proven = open_rung(model.data, rung, delegate is not None, threads)
             except InterpreterError as error:
                 verdict = _refused(rung, f"it was accepted before and now fails: {error.what}")
             else:
-                return _tell(engine, verdicts), (*verdicts, verdict)
+                return _tell(proven, verdicts), (*verdicts, verdict)
         verdicts.append(verdict)
-    return _tell(open_engine(model.data, threads=threads), verdicts), tuple(verdicts)
+    return _tell(open_engine(model.data, engine=engine, threads=threads), verdicts), tuple(verdicts)
 
 
 def prove(model: ModelFile, rung: str, *, is_delegate: bool, threads: int, again: bool = False) -> Verdict:

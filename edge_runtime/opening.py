@@ -42,7 +42,7 @@ def open_engine_for(
     model: ModelFile, *, engine: str, threads: int, accelerator: str, delegate: str | None, prove_again: bool
 ) -> Opened:
     """Opens an engine for a model; arguments and errors as `Classifier.open`."""
-    asked = delegate or accelerator
+    asked = accelerator if delegate is None else delegate
     if (delegate is None and accelerator in ("cpu", "xnnpack")) or engine not in ("auto", "litert-c"):
         wanted = "cpu" if accelerator == "auto" else accelerator
         plain = open_engine(model.data, engine=engine, threads=threads, accelerator=wanted, delegate=delegate)
@@ -50,5 +50,7 @@ def open_engine_for(
     from edge_runtime.ladder import climb
 
     check_options(engine, threads, accelerator, delegate)
-    proven, verdicts = climb(model, asked=accelerator, threads=threads, delegate=delegate, again=prove_again)
+    proven, verdicts = climb(
+        model, asked=accelerator, engine=engine, threads=threads, delegate=delegate, again=prove_again
+    )
     return Opened(model, proven, asked, verdicts)

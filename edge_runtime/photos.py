@@ -9,11 +9,17 @@ import os
 import stat
 import sys
 
-from edge_runtime.errors import ImageNotFound, ImageTooLarge, ImageUnreadable
+from edge_runtime.errors import ImageError, ImageNotFound, ImageTooLarge, ImageUnreadable
 from edge_runtime.records import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    import argparse
+    from collections.abc import Callable, Iterable, Iterator
+    from types import SimpleNamespace
+
+    Named = str | tuple[str, ImageError]
+    """A photo, or what could not be listed and why."""
+    Arguments = argparse.Namespace | SimpleNamespace
 
 STDIN = "-"
 # Only to pick photos out of a folder; what a file is, its content decides.
@@ -25,6 +31,39 @@ ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 120_000_000
 MAX_PHOTO_BYTES = 256 * 1024 * 1024
 """More than MAX_PIXELS of any accepted format needs, and less than /dev/zero gives."""
+
+
+def has_photos(arguments: Arguments) -> bool:
+    """Whether the command line names any."""
+    return bool(arguments.photos) or arguments.list is not None or arguments.watch is not None
+
+
+def is_one_photo(arguments: Arguments) -> bool:
+    """Whether one engine is enough: a second costs what it never earns on one photo."""
+    return (
+        arguments.list is None
+        and arguments.watch is None
+        and len(arguments.photos) <= 1
+        and not any(map(is_folder, arguments.photos))
+    )
+
+
+def named_photos(arguments: Arguments) -> Iterator[Named]:
+    """The photos that the command line names, in order; in their place the folders and lists that cannot be read."""
+    sources: list[tuple[str, Callable[[str], Iterable[str]]]] = [
+        (argument, list_photos) for argument in arguments.photos
+    ]
+    if arguments.list is not None:
+        sources.append((arguments.list, listed_photos))
+    if arguments.watch is not None:
+        from edge_runtime.watch import arrivals
+
+        sources.append((arguments.watch, arrivals))
+    for argument, photos_of in sources:
+        try:
+            yield from photos_of(argument)
+        except ImageError as error:
+            yield argument, error
 
 
 def list_photos(argument: str) -> list[str]:
@@ -75,6 +114,8 @@ def photos_in(folder: str) -> list[str]:
 def listed_photos(argument: str) -> Iterator[str]:
     """The photos that a list names, a path a line, as the lines come; `-` reads the list from stdin.
 
+    A line `-` is a file of that name, `./-`: stdin may be the list itself.
+
     Raises:
         ImageNotFound: The list cannot be read.
     """
@@ -82,7 +123,9 @@ def listed_photos(argument: str) -> Iterator[str]:
         if argument == STDIN:
             if sys.stdin is None:
                 raise ValueError("stdin is closed")
-            yield from _paths(sys.stdin.buffer)
+            # A reader of its own: a thread that still waits in sys.stdin's when Python ends would abort it.
+            with open(sys.stdin.fileno(), "rb", closefd=False) as lines:
+                yield from _paths(lines)
             return
         with open(argument, "rb") as lines:
             yield from _paths(lines)
@@ -96,7 +139,10 @@ def listed_photos(argument: str) -> Iterator[str]:
 
 
 def _paths(lines: Iterable[bytes]) -> Iterator[str]:
-    return map(os.fsdecode, filter(None, (line.rstrip(b"\r\n") for line in lines)))
+    for line in lines:
+        path = os.fsdecode(line.rstrip(b"\r\n"))
+        if path:
+            yield path if path != STDIN else os.path.join(os.curdir, path)
 
 
 def read_photo(photo: str | os.PathLike[str]) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime import cli
+from edge_runtime import arguments, cli
 from edge_runtime.contract import ModelContract
 from edge_runtime.model_file import bundled_model_path, open_model
 from tests.fixtures import FIXTURES, PREDICTION_FIELDS
@@ -62,17 +62,16 @@ def photo(tmp_path: Path) -> Path:
         ["a.jpg", "b b.jpg"],
         ["--json", "a.jpg"],
         ["a.jpg", "--json"],
-        ["--json"],
         ["\ud55c.jpg", ""],
     ],
 )
 def test_photos_alone_are_parsed_as_argparse_does(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    owed = vars(cli._parser().parse_args(words))
-    monkeypatch.setattr(cli, "_parser", lambda: pytest.fail("argparse was asked"))
+    owed = vars(arguments.parser().parse_args(words))
+    monkeypatch.setattr(arguments, "parser", lambda: pytest.fail("argparse was asked"))
     assert vars(cli.parse(words)) == owed
 
 
-@pytest.mark.parametrize("words", [[], ["-"], ["--", "a.jpg"], ["a.jpg", "--top-k=2"], ["-x"]])
+@pytest.mark.parametrize("words", [[], ["-"], ["--json"], ["--", "a.jpg"], ["a.jpg", "--top-k=2"], ["-x"]])
 def test_everything_else_is_left_to_argparse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     class Asked(Exception):
         pass
@@ -80,7 +79,7 @@ def test_everything_else_is_left_to_argparse(words: list[str], monkeypatch: pyte
     def refuse() -> None:
         raise Asked
 
-    monkeypatch.setattr(cli, "_parser", refuse)
+    monkeypatch.setattr(arguments, "parser", refuse)
     with pytest.raises(Asked):
         cli.parse(words)
 
@@ -380,6 +379,18 @@ def test_closed_stderr_changes_nothing(photo: Path) -> None:
     )
     assert ran.returncode == 0
     assert ran.stdout.decode().startswith(f"{photo}: ")
+
+
+def test_a_full_stderr_costs_no_answer(photo: Path) -> None:
+    for words, status in ((["--model", U8, str(photo)], 0), (["--none"], 2)):
+        ran = subprocess.run(
+            ["sh", "-c", 'exec "$@" 2>/dev/full', "sh", *command(*words)],
+            capture_output=True,
+            check=False,
+            env=ENVIRONMENT,
+        )
+        assert ran.returncode == status
+        assert ran.stdout.decode().startswith(f"{photo}: ") is (status == 0)
 
 
 def test_closed_or_full_stdout_is_an_error(photo: Path) -> None:

@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge_runtime import ladder, probe
 from edge_runtime.classifier import Classifier
+from edge_runtime.engines import Engine, open_engine
 from edge_runtime.engines.interpreter import count_taken, split_delegate
 from edge_runtime.errors import UsageError
 from edge_runtime.ladder import Verdict, climb
@@ -112,6 +114,28 @@ def test_a_verdict_is_kept_until_something_changes(cache: Path, monkeypatch: pyt
         kept.write_text('{"rung": 1')
     climb(model, asked="gpu")
     assert asked == ["gpu"] * 6
+
+
+def test_the_engine_that_was_asked_for_is_the_cpu_s_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def refuse(model: object, rung: str, is_delegate: bool, threads: int) -> Verdict:
+        tried.append(rung)
+        return Verdict(rung, False, "no", 0, 0, None, None, None, None)
+
+    asked: list[str] = []
+
+    def opened(model_bytes: bytes, *, engine: str = "auto", **options: Any) -> Engine:
+        asked.append(engine)
+        return open_engine(model_bytes, engine=engine, **options)
+
+    monkeypatch.setattr(ladder, "_ask_child", refuse)
+    monkeypatch.setattr(ladder, "open_engine", opened)
+    for accelerator in ("gpu", "auto"):
+        Classifier.open(U8, engine="litert-c", accelerator=accelerator).close()
+    assert asked == ["litert-c"] * 2
+    # Of the rungs of `auto` those that litert-c reaches; the first verdict on the GPU was kept.
+    assert tried == ["gpu", "npu"]
 
 
 def test_without_a_place_for_verdicts_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

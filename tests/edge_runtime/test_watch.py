@@ -105,6 +105,37 @@ def test_a_list_names_photos(tmp_path: Path) -> None:
         assert rows[2]["error"]["code"] == "image-not-found" and rows[0]["label"] == rows[1]["label"]
 
 
+def test_a_list_that_is_still_being_written_is_answered(tmp_path: Path) -> None:
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(p.jpeg())
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from edge_runtime.cli import main; sys.exit(main(sys.argv[1:]))",
+    ]
+    with subprocess.Popen(
+        [*command, "--json", "--model", U8, "--list", "-"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT,
+    ) as running:  # fmt: skip
+        assert running.stdin is not None and running.stdout is not None and running.stderr is not None
+        stuck = threading.Timer(120, running.kill)
+        stuck.start()
+        # `-` is no second reader of the list: what follows it keeps its turn.
+        for names in ([photo], ["-", photo]):
+            for name in names:
+                running.stdin.write(f"{name}\n".encode())
+            running.stdin.flush()
+            for name in names:
+                row = json.loads(running.stdout.readline())
+                assert row["image"] == ("./-" if name == "-" else str(name))
+                assert ("error" in row) is (name == "-")
+        # Nor does a thread that waits for the next line hold up the end.
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=60) == 130
+        stuck.cancel()
+        assert running.stderr.read().endswith(b"interrupted\n")
+
+
 def test_a_list_that_cannot_be_read() -> None:
     with pytest.raises(ImageNotFound, match="list of photos"):
         list(listed_photos("/none.txt"))
