@@ -20,6 +20,7 @@ EdgeError                      code               edge-classify exit status
 │   ├── ImageNotFound          image-not-found
 │   ├── ImageUnreadable        image-unreadable
 │   └── ImageTooLarge          image-too-large
+├── HeatMapUnwritten           heat-map-unwritten 1  the answer is given, its picture is not
 ├── UsageError                 usage              2  the command itself cannot be meant
 └── WorkshopError                                 2  train and convert
     ├── ConfigInvalid          config-invalid
@@ -187,6 +188,13 @@ class ImageTooLarge(ImageError):
     """More pixels than the cap."""
 
     code = "image-too-large"
+
+
+class HeatMapUnwritten(EdgeError):
+    """A photo is classified, and the picture of its heat map cannot be written; others can."""
+
+    code = "heat-map-unwritten"
+    exit_status = EXIT_PHOTO_FAILED
 
 
 class UsageError(EdgeError):

@@ -2,7 +2,10 @@
 
 One photo: OUT is a file that ends in .png, or a folder. Several photos (a folder, a list): OUT is a folder. In a folder
 `mole.jpg` becomes `mole.explain.png`; a second photo of that name `mole.explain-2.png`, in the order of the photos. A
-picture that was there before is replaced, a photo never.
+heat map that was there before is replaced, any other file never: then the number goes up, too. OUT may be the folder
+that the photos lie in: its heat maps are no photos.
+
+A heat map that cannot be written does not cost the answer, nor the answers to other photos.
 """
 
 # Importing pathlib costs 4 ms of an edge-classify that takes 150, and this file is on its road.
@@ -15,31 +18,41 @@ import os
 from collections.abc import Generator, Iterable
 
 from edge_runtime.classifier import Classifier
-from edge_runtime.errors import ImageError, UsageError
+from edge_runtime.errors import HeatMapUnwritten, ImageError, UsageError
 from edge_runtime.explain import Explainer, Explanation
-from edge_runtime.heat_picture import write_picture
+from edge_runtime.heat_picture import is_heat_map, write_picture
 from edge_runtime.photos import STDIN
 from edge_runtime.records import dataclass
 from edge_runtime.result import notice
 
 SUFFIX = ".png"
+NAME_BYTES = 255
+"""Of a file's name, on nearly every file system."""
 
 
 @dataclass(frozen=True)
 class Explained:
-    """An answer whose heat map is written."""
+    """An answer, and its heat map."""
 
     explanation: Explanation
-    picture: str
-    """Its path."""
+    picture: str | None
+    """Its path; None where it could not be written."""
+    failure: HeatMapUnwritten | None = None
+    """Why it could not."""
 
     def to_json(self) -> str:
-        """One line, ASCII: that of the prediction, and `explanation`."""
-        return json.dumps(self.explanation.to_dict(self.picture), allow_nan=False)
+        """One line, ASCII: that of the prediction, and `explanation`, with `error` in it where there is no picture."""
+        fields = self.explanation.to_dict(self.picture)
+        if self.failure is not None:
+            fields["explanation"]["error"] = {"code": self.failure.code, "message": self.failure.message}
+        return json.dumps(fields, allow_nan=False)
 
     def to_text(self, top_k: int = 3) -> str:
         """As `Prediction.to_text`, and where the heat map is."""
-        return f"{self.explanation.prediction.to_text(top_k)}\n  heat map: {self.picture}"
+        where = (
+            f"heat map: {self.picture}" if self.failure is None else f"no heat map: {self.failure.message}"
+        )
+        return f"{self.explanation.prediction.to_text(top_k)}\n  {where}"
 
 
 def check_out(out: str, photos: list[str], *, several: bool) -> None:
@@ -54,6 +67,14 @@ def check_out(out: str, photos: list[str], *, several: bool) -> None:
         UsageError: As the module says.
     """
     if os.path.isdir(out):
+        for photo in photos:
+            if _is_result(photo, out):
+                raise UsageError(
+                    f"{photo}: a heat map of an earlier run, no photo",
+                    found=f"--explain {out}, the folder that it lies in",
+                    expected="photos",
+                    fix="leave it out, name the folder itself, or another folder for the heat maps",
+                )
         return
     if several:
         raise UsageError(
@@ -86,7 +107,8 @@ def explain_each(
 
     Args:
         classifier: An open one.
-        photos: Paths; what has its error already passes in its place.
+        photos: Paths; what has its error already passes in its place. Heat maps that lie in the folder `out` are left
+            out.
         out: As `check_out` has accepted it.
 
     Yields:
@@ -94,30 +116,80 @@ def explain_each(
 
     Raises:
         ModelNotExplainable, InterpreterError: As `Explainer`.
-        UsageError: A picture cannot be written.
+        HeatMapUnwritten: At the end, when all answers are given: a picture could not be written.
+        UsageError: At the end: nothing but heat maps.
     """
     said = notice(classifier.contract)
     taken: set[str] = set()
+    failures: list[HeatMapUnwritten] = []
+    into_folder = os.path.isdir(out)
+    results = others = 0
     with Explainer(classifier) as explainer:
         for photo in photos:
             if not isinstance(photo, str):
+                others += 1
                 yield photo
                 continue
+            if into_folder and _is_result(photo, out):
+                results += 1
+                continue
+            others += 1
             try:
                 explanation = explainer.explain(photo)
             except ImageError as error:
                 yield photo, error
                 continue
-            picture = _free_name(out, photo, taken) if os.path.isdir(out) else out
-            write_picture(picture, explanation, said)
-            yield photo, Explained(explanation, picture)
+            picture = _free_name(out, photo, taken) if into_folder else out
+            try:
+                write_picture(picture, explanation, said)
+            except HeatMapUnwritten as error:
+                failures.append(error)
+                yield photo, Explained(explanation, None, error)
+            else:
+                yield photo, Explained(explanation, picture)
+    if results and not others:
+        raise UsageError(f"{out}: no photo to classify", found="heat maps of earlier runs", expected="photos")
+    _raise_together(failures)
+
+
+def _is_result(photo: str, folder: str) -> bool:
+    """Whether it is a heat map in the folder that heat maps go to: found there, it is no photo."""
+    try:
+        inside = photo != STDIN and os.path.samefile(os.path.dirname(photo) or os.curdir, folder)
+    except (OSError, ValueError):
+        return False
+    return inside and is_heat_map(photo)
 
 
 def _free_name(folder: str, photo: str, taken: set[str]) -> str:
+    """The path of a photo's heat map: nothing stands there, or an earlier run's heat map."""
     stem = "stdin" if photo == STDIN else os.path.splitext(os.path.basename(photo))[0]
-    name, number = f"{stem}.explain{SUFFIX}", 1
-    while name in taken:
+    number = 1
+    while True:
+        ending = f".explain-{number}{SUFFIX}" if number > 1 else f".explain{SUFFIX}"
+        name = _cut(stem, NAME_BYTES - len(ending)) + ending
+        path = os.path.join(folder, name)
+        if name not in taken and (is_heat_map(path) or not os.path.lexists(path)):
+            taken.add(name)
+            return path
         number += 1
-        name = f"{stem}.explain-{number}{SUFFIX}"
-    taken.add(name)
-    return os.path.join(folder, name)
+
+
+def _cut(stem: str, most_bytes: int) -> str:
+    """As many of its first characters as fit."""
+    stem = stem[:most_bytes]
+    while len(os.fsencode(stem)) > most_bytes:
+        stem = stem[:-1]
+    return stem
+
+
+def _raise_together(failures: list[HeatMapUnwritten]) -> None:
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise HeatMapUnwritten(
+            f"{len(failures)} heat maps cannot be written",
+            found=f"the first: {failures[0].what}: {failures[0].found}",
+            expected=failures[0].expected,
+            fix="make room or rights there, or name another folder with --explain",
+        )

@@ -5,11 +5,14 @@ eyes too. Heat is laid over the photo as far as it is hot, so a cold place shows
 of the map it is interpolated; the caption says how many there are.
 
 The picture is new: nothing of the photo's metadata comes into it. What it says stands in it as text and again in its
-PNG text entries `Description`, `Disclaimer`, `Source` and `Software`.
+PNG text entries `Software`, `Description`, `Disclaimer` and `Source`, always whole. The text that is drawn has the
+glyphs of Pillow's built-in font, which are little more than ASCII: a label whose name has others is drawn by its code
+alone, and elsewhere a question mark stands for what cannot be drawn. A font of the system would look otherwise on every
+device, and on most there is none for Korean.
 """
 
 # Importing pathlib costs 4 ms of an edge-classify that takes 150, and this file is on its road.
-# ruff: noqa: PTH105, PTH108, PTH118, PTH119, PTH120
+# ruff: noqa: PTH105, PTH108, PTH113, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -19,9 +22,13 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from edge_runtime import __version__
-from edge_runtime.errors import UsageError
+from edge_runtime.errors import HeatMapUnwritten
 from edge_runtime.explain import Explanation
+from edge_runtime.records import TYPE_CHECKING
 from edge_runtime.result import ANSWER
+
+if TYPE_CHECKING:
+    Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 RAMP = (
     (68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141),
@@ -40,6 +47,11 @@ OPAQUE = 0.7
 PAPER, INK = (255, 255, 255), (24, 24, 24)
 # A fifth of zlib's default time for a sixth more bytes, on a device that waits for it.
 COMPRESSION = 1
+SOFTWARE = "dermedge"
+# Of a PNG: longer than its entries are, far shorter than its pixels.
+HEAD_BYTES = 65_536
+# No character, so every font draws it as what it does not have.
+NO_CHARACTER = "\U0010ffff"
 
 
 def write_picture(path: str, explanation: Explanation, notice: str) -> None:
@@ -51,19 +63,22 @@ def write_picture(path: str, explanation: Explanation, notice: str) -> None:
         notice: The sentence that goes with every answer.
 
     Raises:
-        UsageError: It cannot be written there.
+        HeatMapUnwritten: It cannot be written there.
     """
-    described = describe(explanation)
+    prediction = explanation.prediction
     texts = PngInfo()
     for keyword, text in (
-        ("Description", " ".join(described)),
+        ("Software", f"{SOFTWARE} {__version__}"),
+        ("Description", " ".join(describe(explanation, f"{prediction.name} ({prediction.label})"))),
         ("Disclaimer", notice),
-        ("Source", explanation.prediction.model),
-        ("Software", f"dermedge {__version__}"),
+        ("Source", prediction.model),
     ):
         texts.add_itxt(keyword, text)
-    picture = draw_picture(explanation, [*described, notice])
-    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.partial")
+    picture = draw_picture(
+        explanation, [*describe(explanation, shown_label(prediction.name, prediction.label)), notice]
+    )
+    # Not with the name of the picture in it, which may be as long as a name can be.
+    temporary = os.path.join(os.path.dirname(path), f".heat-map.{os.getpid()}.partial")
     try:
         try:
             picture.save(temporary, "PNG", pnginfo=texts, compress_level=COMPRESSION)
@@ -72,7 +87,7 @@ def write_picture(path: str, explanation: Explanation, notice: str) -> None:
             if os.path.lexists(temporary):
                 os.unlink(temporary)
     except OSError as error:
-        raise UsageError(
+        raise HeatMapUnwritten(
             f"{path}: the heat map cannot be written",
             found=error.strerror or str(error),
             expected="a folder that can be written to",
@@ -80,8 +95,23 @@ def write_picture(path: str, explanation: Explanation, notice: str) -> None:
         ) from error
 
 
-def describe(explanation: Explanation) -> tuple[str, str]:
-    """The answer, and what the colours mean."""
+def is_heat_map(path: str) -> bool:
+    """Whether a file is a picture that `write_picture` has made: by its PNG entry `Software`."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return False
+    entries = head.partition(b"IDAT")[0]
+    return (
+        head.startswith(b"\x89PNG\r\n\x1a\n") and b"iTXtSoftware" + 5 * b"\0" + SOFTWARE.encode() in entries
+    )
+
+
+def describe(explanation: Explanation, label: str) -> tuple[str, str]:
+    """The answer, in which `label` stands for the answered one, and what the colours mean."""
     prediction = explanation.prediction
     caution = (
         ""
@@ -90,10 +120,35 @@ def describe(explanation: Explanation) -> tuple[str, str]:
     )
     rows, columns = len(explanation.lead), len(explanation.lead[0])
     return (
-        f"{caution}{prediction.name} ({prediction.label}), {prediction.score:.1%}.",
+        f"{caution}{label}, {prediction.score:.1%}.",
         f"Bright: where the photo speaks for this label more than elsewhere, on {rows} x {columns} places. The "
         f"brightest is worth {explanation.peak:+.2f} in the label's lead over the average label (logits).",
     )
+
+
+def shown_label(name: str, code: str) -> str:
+    """What a label is called in the picture: by name and code where the font has the name's glyphs, else by code."""
+    known = name.isascii() or _drawable(name, ImageFont.load_default(FONT_PX)) == name
+    return f"{name} ({code})" if known else code
+
+
+def _drawable(text: str, font: Font) -> str:
+    """The text with a question mark for every character that the font does not have."""
+    if text.isascii():
+        return text
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        # What Pillow falls back on where it was built without FreeType; it refuses what is not Latin.
+        return "".join(character if character.isascii() else "?" for character in text)
+    missing = _glyph(NO_CHARACTER, font)
+    return "".join(
+        character if character.isascii() or character.isspace() or _glyph(character, font) != missing else "?"
+        for character in text
+    )
+
+
+def _glyph(character: str, font: ImageFont.FreeTypeFont) -> tuple[tuple[int, int], bytes]:
+    mask = font.getmask(character)
+    return mask.size, bytes(mask)
 
 
 def draw_picture(explanation: Explanation, paragraphs: list[str]) -> Image.Image:
@@ -104,7 +159,9 @@ def draw_picture(explanation: Explanation, paragraphs: list[str]) -> Image.Image
     panels = 2 * photo.width + GAP_PX if beside else photo.width
     width = max(panels, LEAST_WIDTH_PX) + 2 * GAP_PX
     font = ImageFont.load_default(FONT_PX)
-    lines = [line for text in paragraphs for line in _wrapped(text, font, width - 2 * GAP_PX)]
+    lines = [
+        line for text in paragraphs for line in _wrapped(_drawable(text, font), font, width - 2 * GAP_PX)
+    ]
     second = (2 * GAP_PX + photo.width, GAP_PX) if beside else (GAP_PX, 2 * GAP_PX + photo.height)
     scale_top = second[1] + photo.height + GAP_PX // 2
     text_top = scale_top + BAR_PX + GAP_PX
@@ -156,7 +213,7 @@ def _scale(width: int) -> Image.Image:
     return _coloured(bar)
 
 
-def _wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width_px: float) -> list[str]:
+def _wrapped(text: str, font: Font, width_px: float) -> list[str]:
     # Word by word: measuring every longer line takes longer than drawing all of them.
     lines, used, space = [""], 0.0, font.getlength(" ")
     for word in text.split():

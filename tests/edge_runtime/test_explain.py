@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import os
 import random
 import struct
 import subprocess
@@ -17,11 +19,12 @@ from PIL import Image
 from edge_runtime import Classifier
 from edge_runtime.classifier import Prepared
 from edge_runtime.engines import TensorSpec, dequantize, open_engine
-from edge_runtime.errors import EdgeError, ModelNotExplainable
+from edge_runtime.errors import EdgeError, HeatMapUnwritten, ImageNotFound, ModelNotExplainable
 from edge_runtime.explain import Explainer, centred_weights, lead_map
 from edge_runtime.flatbuffer import Table
 from edge_runtime.graph_end import MEAN, SOFTMAX, read_graph_end, with_feature_map_as_output
-from edge_runtime.heat_picture import RAMP, draw_picture, ramp_colour
+from edge_runtime.heat_files import Explained, explain_each
+from edge_runtime.heat_picture import RAMP, describe, draw_picture, ramp_colour, shown_label, write_picture
 from edge_runtime.model_file import ModelFile, open_model, parse_model
 from tests.edge_runtime.test_cli import NOTICE, U8, run
 from tests.edge_runtime.test_isolation import ROOT, WORKSHOP, run_blocked
@@ -314,14 +317,124 @@ def test_a_model_without_a_map_ends_the_command(photo: Path, tmp_path: Path) -> 
     assert not (tmp_path / "map.png").exists()
 
 
-def test_a_picture_that_cannot_be_written_leaves_nothing(photo: Path, tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_written_costs_no_answer_and_leaves_nothing(
+    photo: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / f"{'x' * 300}.png"
+    ran = run("--model", U8, photo, "--explain", out)
+    assert ran.returncode == 1
+    assert ran.stdout.startswith(run("--model", U8, photo).stdout.splitlines()[0])
+    assert "  no heat map: " in ran.stdout
+    assert "error: " in ran.stderr and "cannot be written" in ran.stderr and "too long" in ran.stderr
+    ran = run("--model", U8, "--json", photo, "--explain", out)
+    (answer,) = map(json.loads, ran.stdout.splitlines())
+    assert answer["explanation"]["picture"] is None
+    assert answer["explanation"]["error"]["code"] == "heat-map-unwritten"
+    assert [path.name for path in tmp_path.iterdir()] == ["mole.jpg"]
+
+
+def test_one_unwritten_picture_does_not_end_the_run(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.replace
+
+    def fail_for_the_first(source: str, target: str) -> None:
+        if target.endswith("mole.explain.png"):
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_for_the_first)
+    answers: list[object] = []
+    with Classifier.open(U8) as classifier, pytest.raises(HeatMapUnwritten, match="No space") as caught:
+        for _, answer in explain_each(classifier, [str(photo), "none.jpg", str(photo)], str(tmp_path)):
+            answers.append(answer)
+    assert caught.value.exit_status == 1
+    first, missing, second = answers
+    assert isinstance(first, Explained) and first.picture is None and first.failure is not None
+    assert isinstance(missing, ImageNotFound)
+    assert isinstance(second, Explained) and second.picture == str(tmp_path / "mole.explain-2.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mole.explain-2.png", "mole.jpg"]
+
+
+@pytest.mark.parametrize("stem", ["n" * 240, "n" * 251, "\ud55c" * 80])
+def test_a_long_name_is_cut_for_its_picture(stem: str, photo: Path, tmp_path: Path) -> None:
+    long = tmp_path / "photos" / f"{stem}.jpg"
+    long.parent.mkdir()
+    long.write_bytes(photo.read_bytes())
     out = tmp_path / "maps"
     out.mkdir()
-    (out / "mole.explain.png").mkdir()
-    ran = run("--model", U8, photo, "--explain", out)
-    assert ran.returncode == 2
-    assert "cannot be written" in ran.stderr
-    assert [path.name for path in out.iterdir()] == ["mole.explain.png"]
+    with Classifier.open(U8) as classifier:
+        ((_, answer),) = explain_each(classifier, [str(long)], str(out))
+    assert isinstance(answer, Explained) and answer.failure is None
+    (written,) = out.iterdir()
+    kept = written.name.removesuffix(".explain.png")
+    # A whole number of characters, as many as fit.
+    assert stem.startswith(kept) and 240 <= len(f"{kept}.explain.png".encode()) <= 255
+
+
+def test_a_photo_is_never_written_over(photo: Path, tmp_path: Path) -> None:
+    """Whatever its name, whether it is named on the line or only lies there."""
+    taken = {"mole.explain.png": png_bytes(draw_photo(0)), "mole.explain-2.png": png_bytes(draw_photo(1))}
+    for name, data in taken.items():
+        (tmp_path / name).write_bytes(data)
+    for _ in range(2):
+        ran = run("--model", U8, "--json", photo, tmp_path / "mole.explain.png", "--explain", tmp_path)
+        assert ran.returncode == 0
+        rows = [json.loads(line) for line in ran.stdout.splitlines()]
+        assert [row["explanation"]["picture"] for row in rows] == [
+            str(tmp_path / "mole.explain-3.png"),
+            str(tmp_path / "mole.explain.explain.png"),
+        ]
+        assert {name: (tmp_path / name).read_bytes() for name in taken} == taken
+
+
+def test_heat_maps_in_their_own_folder_are_no_photos(photo: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        ran = run("--model", U8, "--json", tmp_path, "--explain", tmp_path)
+        assert ran.returncode == 0
+        assert [json.loads(line)["image"] for line in ran.stdout.splitlines()] == [str(photo)]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["mole.explain.png", "mole.jpg"]
+    heat_map = tmp_path / "mole.explain.png"
+    ran = run("--model", "no such model", photo, heat_map, "--explain", tmp_path)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert f"{heat_map}: a heat map of an earlier run" in ran.stderr
+    photo.unlink()
+    ran = run("--model", U8, tmp_path, "--explain", tmp_path)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "no photo to classify" in ran.stderr
+    # Elsewhere a picture is a picture.
+    other = tmp_path / "maps"
+    other.mkdir()
+    assert run("--model", U8, heat_map, "--explain", other).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Melanoma (in situ)", "Melanoma (in situ) (mel)"),
+        ("M\u00e9lanome", "mel"),
+        ("\ud751\uc0c9\uc885", "mel"),
+    ],
+)
+def test_a_name_without_glyphs_is_drawn_as_its_code(name: str, shown: str) -> None:
+    assert shown_label(name, "mel") == shown
+
+
+def test_no_box_stands_for_a_character(photo: Path, tmp_path: Path) -> None:
+    """The entries say the name, the picture the code: as if it had always been the name."""
+    with Classifier.open(U8) as classifier, Explainer(classifier) as explainer:
+        explanation = explainer.explain(photo)
+    korean, code = "\ud751\uc0c9\uc885", explanation.prediction.label
+    labels = tuple(dataclasses.replace(one, name=korean) for one in explanation.prediction.labels)
+    named = dataclasses.replace(
+        explanation, prediction=dataclasses.replace(explanation.prediction, labels=labels)
+    )
+    write_picture(str(tmp_path / "map.png"), named, f"{korean}.")
+    with Image.open(tmp_path / "map.png") as picture:
+        picture.load()
+        texts = picture.text  # type: ignore[attr-defined]
+        assert f"{korean} ({code})" in texts["Description"] and texts["Disclaimer"] == f"{korean}."
+        assert picture.tobytes() == draw_picture(named, [*describe(named, code), "???."]).tobytes()
 
 
 def test_it_needs_no_numpy(photo: Path, tmp_path: Path) -> None:
