@@ -41,6 +41,8 @@ _REFUSED_SIGNATURES = (
 )
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+_WHITE = (255, 255, 255)
+_INVERTED = bytes(range(255, -1, -1))
 _PLAIN_MODES = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")
 # Pillow's decoders raise any of these on damaged files; Warning where the caller has made warnings errors.
 _DECODER_ERRORS = (
@@ -74,14 +76,13 @@ def decode_any(photo: bytes, needed_px: int | None, *, name: str, notes: list[st
         ImageUnreadable, ImageTooLarge: As `preprocess.decode_rgb`.
     """
     try:
-        image = _open(photo, name)
-        require_size(*image.size, name)
-        if needed_px is not None:
-            # draft() does as `jpeg.dct_scale`; other formats ignore it.
-            image.draft(None, (needed_px, needed_px))
-        notes += _further_frames(image, photo)
-        image.load()
-        return _to_rgb(_upright(image), is_16_bit_png=_is_16_bit_png(photo), name=name, notes=notes)
+        # No name for what is passed on: _to_rgb lets it go as soon as it has its own.
+        return _to_rgb(
+            _decode_upright(photo, needed_px, name, notes),
+            is_16_bit_png=_is_16_bit_png(photo),
+            name=name,
+            notes=notes,
+        )
     except Image.DecompressionBombError as error:
         # Some of Pillow's plugins look at its own limit while they read the header.
         raise too_large(name, str(error)) from error
@@ -92,6 +93,17 @@ def decode_any(photo: bytes, needed_px: int | None, *, name: str, notes: list[st
             expected="a complete image file",
             fix="copy or export the photo again",
         ) from error
+
+
+def _decode_upright(photo: bytes, needed_px: int | None, name: str, notes: list[str]) -> Image.Image:
+    image = _open(photo, name)
+    require_size(*image.size, name)
+    if needed_px is not None:
+        # draft() does as `jpeg.dct_scale`; other formats ignore it.
+        image.draft(None, (needed_px, needed_px))
+    notes += _further_frames(image, photo)
+    image.load()
+    return _upright(image)
 
 
 def _open(photo: bytes, name: str) -> ImageFile:
@@ -195,11 +207,16 @@ def _to_rgb(image: Image.Image, *, is_16_bit_png: bool, name: str, notes: list[s
         return _in_srgb(_high_bytes(image, is_16_bit_png, name), profile, notes)
     if image.mode in _ALPHA_MODES or (transparent_color and image.mode in _PLAIN_MODES):
         is_grey = image.mode in ("LA", "La") or (transparent_color and image.mode in ("1", "L"))
-        alpha = image.convert("RGBA").getchannel("A")
-        opaque = _in_srgb(image.convert("RGBA").convert("L" if is_grey else "RGB"), profile, notes)
-        flat = Image.new("RGB", image.size, (255, 255, 255))
-        flat.paste(opaque, mask=alpha)
-        return flat
+        if image.mode != "RGBA":
+            image = image.convert("RGBA")
+        # One name for one picture after another, so that each is freed once the next is made.
+        transparency = image.getchannel("A").point(_INVERTED)
+        image = image.convert("L" if is_grey else "RGB")
+        image = _in_srgb(image, profile, notes)
+        # White over the picture as far as it is transparent: the same sum, in the same rounding, as the picture over
+        # white as far as it is opaque, without a second picture.
+        image.paste(_WHITE, mask=transparency)
+        return image
     if image.mode not in _PLAIN_MODES:
         raise _unknown_samples(f"samples of mode {image.mode}", name)
     if profile and image.mode not in ("RGB", "L", "CMYK"):

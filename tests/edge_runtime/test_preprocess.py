@@ -6,7 +6,10 @@ import dataclasses
 import io
 import random
 import struct
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageChops, ImageOps
@@ -35,6 +38,8 @@ MUTATIONS = 300
 SEED = 11
 # A refusal before decoding is a matter of milliseconds; decoding 900 million pixels would take seconds and gigabytes.
 REFUSAL_S = 1.0
+# 4 as decoded, 4 without transparency, 1 of transparency; what is above is room for the decoder.
+BYTES_A_TRANSPARENT_PIXEL = 11
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +122,42 @@ def test_transparent_pictures_lie_over_white(name: str, contract: ModelContract)
     photo = p.READABLE[name]()
     # Two correct roundings of the same blend may differ by a step.
     assert largest_difference(decode_rgb(photo, contract), over_white(Image.open(io.BytesIO(photo)))) <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_is_rounded_as_it_always_was(mode: str, contract: ModelContract) -> None:
+    """Every value under every opacity. A phone's Java does the same sum, to the last bit."""
+    image = Image.new(mode, (256, 256))
+    pairs = [(value, alpha) for alpha in range(256) for value in range(256)]
+    image.putdata([(v, 255 - v, v ^ 85, a) if mode == "RGBA" else (v, a) for v, a in pairs])
+
+    def over_white(value: int, alpha: int) -> int:
+        scaled = value * alpha + 255 * (255 - alpha) + 128
+        return (scaled + (scaled >> 8)) >> 8
+
+    owed = bytes(
+        over_white(channel, a)
+        for v, a in pairs
+        for channel in ((v, 255 - v, v ^ 85) if mode == "RGBA" else 3 * (v,))
+    )
+    assert decode_rgb(p.saved(image, "PNG"), contract).tobytes() == owed
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to read the peak from")
+def test_a_transparent_picture_takes_two_more_than_its_own_memory(tmp_path: Path) -> None:
+    """Its pixels, the opaque ones, one byte of transparency; it used to be 13 bytes a pixel."""
+    photo, side_px = tmp_path / "p.png", 2048
+    Image.new("RGBA", (side_px, side_px), (10, 20, 30, 40)).save(photo, compress_level=1)
+    code = (
+        "import re, sys; from edge_runtime.formats import decode_any\n"
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+        "data = open(sys.argv[1], 'rb').read()\n"
+        "import PIL.PngImagePlugin; before = peak()\n"
+        "decode_any(data, None, name='p', notes=[]); print(peak() - before)"
+    )
+    command = [sys.executable, "-c", code, str(photo)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=FIXTURES.parents[1])
+    assert 8 < int(ran.stdout) * 1024 / side_px**2 < BYTES_A_TRANSPARENT_PIXEL
 
 
 def test_a_fully_transparent_picture_is_white_whatever_its_hidden_colours(contract: ModelContract) -> None:
