@@ -1,12 +1,13 @@
 """The parity harness: what every stage made of one photo, written down, and two such traces compared.
 
     python -m edge_runtime.parity record --model M PHOTO... --out TRACE.jsonl [--engine NAME]
-    python -m edge_runtime.parity compare A.jsonl B.jsonl [--tolerance STAGE=VALUE]
+    python -m edge_runtime.parity compare A.jsonl B.jsonl [--tolerance STAGE=VALUE] [--different-models]
     python -m edge_runtime.parity trace MODEL PHOTO [--engine NAME] [--out TRACE.json]
 
 A file of `record` has a trace a line, a file of `trace` has one; TRACE_FORMAT.md describes them, and a phone writes
 them too. Stages, in order: decoded, cropped, resized, input_tensor, raw_output, scores. The first that differs is where
-to look: what follows differs because of it. Exit status of `compare`: 0 the traces agree, 1 they differ.
+to look: what follows differs because of it. Exit status of `compare`: 0 the traces agree; 1 they differ, and nothing
+else; 2 they cannot be compared, or what is found cannot be written.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import platform
 import struct
 import sys
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,33 @@ from edge_runtime.engines import ENGINES
 from edge_runtime.errors import EXIT_OK, EXIT_USAGE, EdgeError, UsageError
 from edge_runtime.photos import list_photos, read_photo
 from edge_runtime.preprocess import as_pillow, crop, decode, pixel_bytes, resize
-from edge_runtime.tensors import STRUCT_CODES, raw_values
+from edge_runtime.tensors import raw_values
+from edge_runtime.trace_format import (
+    GRID,
+    STAGES,
+    TRACE_VERSION,
+    read_traces,
+    require_whole,
+    values_of,
+    write_traces,
+)
 
-TRACE_VERSION = 1
-STAGES = ("decoded", "cropped", "resized", "input_tensor", "raw_output", "scores")
+__all__ = [
+    "OTHER_KERNELS_STEPS_TOLERANCE",
+    "QUANTIZED_STEPS",
+    "STAGES",
+    "Comparison",
+    "StageComparison",
+    "compare",
+    "kernels_of",
+    "main",
+    "tolerance_of",
+    "trace",
+]
+
 EXIT_DIFFERENT = 1
-# Large pictures are kept as a hash and the means of a grid of this many cells a side.
-GRID = 8
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 # Pixels are owed bit for bit, on every platform: the same photo decodes alike with any libjpeg-turbo, and crop, resize
 # and quantization are integer arithmetic. A phone's own JPEG decoder is the one reason to pass another value.
@@ -59,6 +80,17 @@ SAME_KERNELS_FLOAT_TOLERANCE = 1e-5
 OTHER_KERNELS_STEPS_TOLERANCE = 64.0
 OTHER_KERNELS_FLOAT_TOLERANCE = 1e-4
 QUANTIZED_STEPS = 256
+# What JSON of another shape than a trace's raises where it is taken for one.
+_DAMAGED = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    struct.error,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +111,13 @@ class Comparison:
     """What two traces say of each other."""
 
     stages: tuple[StageComparison, ...]
+    models: str = ""
+    """Which two models made them, where they are not one model and that is not meant; else empty."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether one model was run, and all stages agree."""
+        return self.first_difference is None and not self.models
 
     @property
     def first_difference(self) -> StageComparison | None:
@@ -90,16 +129,20 @@ class Comparison:
         """One line."""
         first = self.first_difference
         if first is None:
+            if self.models:
+                return f"differ: {self.models}; all {len(self.stages)} stages agree"
             exact = sum(stage.difference == 0 for stage in self.stages)
             return f"agree: all {len(self.stages)} stages, {exact} of them exactly"
         return f"differ: first at stage {first.stage}: {first.note}"
 
     def to_text(self) -> str:
-        """A line a stage, and the verdict."""
+        """A line a stage, one for the models where they differ, and the verdict."""
         lines = [
             f"  {stage.stage:<13} {'ok' if stage.agrees else 'DIFFERS':<8} {stage.note}"
             for stage in self.stages
         ]
+        if self.models:
+            lines.insert(0, f"  {'model':<13} {'DIFFERS':<8} {self.models}")
         return "\n".join([*lines, self.verdict])
 
 
@@ -124,7 +167,7 @@ def trace(classifier: Classifier, photo: bytes, *, name: str = "photo") -> dict[
     resized = resize(cropped, contract.input)
     pixels_u8 = pixel_bytes(resized)
     input_tensor = classifier.input_tensor(pixels_u8)
-    raw_output = classifier.engine.run(input_tensor)
+    raw_output = classifier.run(input_tensor)
     source, sink = classifier.engine.input, classifier.engine.output
     stages = {
         "decoded": _picture(as_pillow(decoded)),
@@ -169,7 +212,11 @@ def trace(classifier: Classifier, photo: bytes, *, name: str = "photo") -> dict[
 
 
 def compare(
-    first: Mapping[str, Any], second: Mapping[str, Any], tolerances: Mapping[str, float] | None = None
+    first: Mapping[str, Any],
+    second: Mapping[str, Any],
+    tolerances: Mapping[str, float] | None = None,
+    *,
+    different_models: bool = False,
 ) -> Comparison:
     """Compares two traces of the same photo, stage by stage.
 
@@ -178,9 +225,11 @@ def compare(
         second: Another.
         tolerances: By stage, instead of the module's constants. Pixels in steps of 0 to 255, a quantized raw output
             in its steps, scores in 0 to 1.
+        different_models: Whether two model files are meant, as when a contract or a conversion was changed.
 
     Raises:
-        UsageError: Not traces, traces of different photos, or an unknown stage in `tolerances`.
+        UsageError: Not traces, traces that lack values, traces of different photos, or an unknown stage in
+            `tolerances`.
     """
     for one in (first, second):
         if one.get("trace_version") != TRACE_VERSION or list(one.get("stages", ())) != list(STAGES):
@@ -189,6 +238,7 @@ def compare(
                 found=f"trace_version {one.get('trace_version')}, stages {list(one.get('stages', ()))}",
                 expected=f"trace_version {TRACE_VERSION}, stages {list(STAGES)}",
             )
+        require_whole(one["stages"])
     if first["photo"]["sha256"] != second["photo"]["sha256"]:
         raise UsageError(
             "the traces are of different photos",
@@ -204,7 +254,8 @@ def compare(
         one, other = first["stages"][stage], second["stages"][stage]
         tolerance = tolerance_of(stage, one.get("dtype", "uint8"), same_kernels=same_kernels)
         compared.append(_compare_stage(stage, one, other, (tolerances or {}).get(stage, tolerance)))
-    return Comparison(tuple(compared))
+    models = "" if different_models else _models(first["model"], second["model"])
+    return Comparison(tuple(compared), models)
 
 
 def tolerance_of(stage: str, dtype: str, *, same_kernels: bool) -> float:
@@ -236,6 +287,14 @@ def kernels_of(engine_name: str) -> str:
     return f"{engine_name.replace('litert-c', 'litert')} {platform.machine()}"
 
 
+def _models(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """What `Comparison.models` says of two traces."""
+    (name, digest), (other_name, other_digest) = ((model["id"], model["sha256"]) for model in (one, other))
+    if (name, digest) == (other_name, other_digest):
+        return ""
+    return f"model {name} (sha256 {digest:.12}) against {other_name} ({other_digest:.12})"
+
+
 def _compare_stage(
     stage: str, one: Mapping[str, Any], other: Mapping[str, Any], tolerance: float
 ) -> StageComparison:
@@ -247,7 +306,7 @@ def _compare_stage(
             return StageComparison(stage, False, float("inf"), tolerance, note)
     if one.get("sha256", "") and one["sha256"] == other["sha256"]:
         return StageComparison(stage, True, 0.0, tolerance, "identical")
-    differences = [abs(a - b) for a, b in zip(_values(one), _values(other), strict=True)]
+    differences = [abs(a - b) for a, b in zip(values_of(one), values_of(other), strict=True)]
     # max() would pass over a NaN.
     difference = float("inf") if any(map(math.isnan, differences)) else max(differences, default=0.0)
     if difference == 0 and "sha256" not in one:
@@ -276,40 +335,39 @@ def _packed(data: bytes) -> dict[str, str]:
     }
 
 
-def _values(stage: Mapping[str, Any]) -> Sequence[float]:
-    if "grid" in stage:
-        grid: list[float] = stage["grid"]
-        return grid
-    if "values" in stage:
-        values: list[float] = stage["values"]
-        return values
-    data = zlib.decompress(base64.b64decode(stage["deflated"]))
-    code = STRUCT_CODES[stage["dtype"]]
-    return struct.unpack(f"<{len(data) // struct.calcsize(code)}{code}", data)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the harness and returns its exit status."""
+    if hasattr(sys.stdout, "reconfigure"):
+        # A photo's name need not be valid in the terminal's encoding.
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
+    commands = {"trace": _trace_command, "record": _record_command, "compare": _compare_command}
     try:
-        if arguments.command == "trace":
-            return _trace_command(arguments)
-        if arguments.command == "record":
-            return _record_command(arguments)
-        return _compare_command(arguments)
+        status = commands[arguments.command](arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
     except EdgeError as error:
         print(f"error: {error.message}", file=sys.stderr)
         # 1 says that traces differ, so a photo that cannot be traced must not give it.
         return EXIT_USAGE if error.exit_status == EXIT_DIFFERENT else error.exit_status
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        # Only stdout can be meant: all files' errors are ours by now. Python flushes it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return EXIT_BROKEN_PIPE
+        print(f"error: the result cannot be written; found: {error.strerror or error}", file=sys.stderr)
+        return EXIT_USAGE
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m edge_runtime.parity",
         description="Writes down what every stage makes of a photo, and compares two such traces.",
-        epilog="Exit status: 0 done, or the traces agree; 1 they differ; 2 usage or photo; 3 model or interpreter.",
+        epilog="Exit status: 0 done, or the traces agree; 1 they differ; 2 usage, photo, or a file that cannot be read "
+        "or written; 3 model or interpreter; 130 after Ctrl-C, 141 when the reader of stdout went away.",
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True)
@@ -328,6 +386,11 @@ def _parser() -> argparse.ArgumentParser:
     comparing.add_argument("second", type=Path)
     comparing.add_argument(
         "--tolerance", type=_tolerance, action="append", default=[], metavar="STAGE=VALUE", help="repeatable"
+    )
+    comparing.add_argument(
+        "--different-models",
+        action="store_true",
+        help="two model files are meant; without this they are a difference",
     )
     return parser
 
@@ -349,7 +412,7 @@ def _trace_command(arguments: argparse.Namespace) -> int:
     if arguments.out is None:
         print(json.dumps(traced))
         return EXIT_OK
-    _write_lines(arguments.out, [traced])
+    write_traces(arguments.out, [traced])
     return EXIT_OK
 
 
@@ -357,28 +420,15 @@ def _record_command(arguments: argparse.Namespace) -> int:
     """One photo that cannot be traced fails the whole: a record with gaps would be compared as if it had none."""
     names = [name for argument in arguments.photos for name in list_photos(argument)]
     with Classifier.open(arguments.model, engine=arguments.engine) as classifier:
-        _write_lines(arguments.out, (trace(classifier, read_photo(name), name=name) for name in names))
+        write_traces(arguments.out, (trace(classifier, read_photo(name), name=name) for name in names))
     print(f"{arguments.out}: {len(names)} photos, {len(STAGES)} stages each", file=sys.stderr)
     return EXIT_OK
-
-
-def _write_lines(path: Path, traces: Iterable[Mapping[str, Any]]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            for one in traces:
-                file.write(json.dumps(one) + "\n")
-        temporary.replace(path)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written", found=error.strerror or str(error)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _compare_command(arguments: argparse.Namespace) -> int:
     """Every photo that both files hold; a photo that only one holds is a difference."""
     files = (arguments.first, arguments.second)
-    first, second = ({one["photo"]["sha256"]: one for one in _read(path)} for path in files)
+    first, second = ({one["photo"]["sha256"]: one for one in read_traces(path)} for path in files)
     shared = [key for key in first if key in second]
     lonely = [
         one["photo"]["name"]
@@ -390,56 +440,36 @@ def _compare_command(arguments: argparse.Namespace) -> int:
             "the traces are of different photos", found=", ".join(lonely[:4]), expected="the same bytes"
         )
     worst: dict[str, StageComparison] = {}
-    verdicts = []
+    comparisons = []
     for key in shared:
         comparison = _compare_checked(first[key], second[key], arguments)
-        verdicts.append(comparison.first_difference)
+        comparisons.append(comparison)
         for stage in comparison.stages:
             known = worst.get(stage.stage)
             if known is None or (not stage.agrees, stage.difference) > (not known.agrees, known.difference):
                 worst[stage.stage] = stage
-        if len(first) > 1 and comparison.first_difference:
+        if len(first) > 1 and not comparison.agrees:
             print(f"{first[key]['photo']['name']}: {comparison.verdict}")
-    print(Comparison(tuple(worst.values())).to_text())
-    if len(verdicts) > 1 or lonely:
-        apart = sum(verdict is not None for verdict in verdicts)
-        print(f"{len(verdicts)} photos in both, {apart} of them differ; {len(lonely)} in one file only")
-    return EXIT_DIFFERENT if lonely or any(verdicts) else EXIT_OK
+    models = next((comparison.models for comparison in comparisons if comparison.models), "")
+    print(Comparison(tuple(worst.values()), models).to_text())
+    apart = sum(not comparison.agrees for comparison in comparisons)
+    if len(comparisons) > 1 or lonely:
+        print(f"{len(comparisons)} photos in both, {apart} of them differ; {len(lonely)} in one file only")
+    return EXIT_DIFFERENT if lonely or apart else EXIT_OK
 
 
 def _compare_checked(
     first: Mapping[str, Any], second: Mapping[str, Any], arguments: argparse.Namespace
 ) -> Comparison:
     try:
-        return compare(first, second, dict(arguments.tolerance))
-    except (KeyError, TypeError, ValueError, AttributeError, struct.error, zlib.error) as error:
+        return compare(first, second, dict(arguments.tolerance), different_models=arguments.different_models)
+    except _DAMAGED as error:
         raise UsageError(
             f"{arguments.first} or {arguments.second}: a damaged trace",
             found=f"{type(error).__name__}: {error}",
             expected="files as trace wrote them",
             fix="trace again",
         ) from error
-
-
-def _read(path: Path) -> list[Mapping[str, Any]]:
-    """The traces in a file: one JSON object, over several lines perhaps, or one a line."""
-    try:
-        text = path.read_bytes().decode("utf-8")
-        try:
-            traces = [json.loads(text)]
-        except ValueError:
-            traces = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{path}: not a trace", found=str(error), expected="a file that trace or record wrote"
-        ) from error
-    for one in traces:
-        photo = one.get("photo") if isinstance(one, dict) else None
-        if not isinstance(photo, dict) or not isinstance(photo.get("sha256"), str) or "name" not in photo:
-            raise UsageError(
-                f"{path}: not a trace", found=type(one).__name__, expected="a JSON object with a photo"
-            )
-    return traces
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +224,66 @@ def test_traces_of_different_models_differ_in_what_they_say() -> None:
     assert "dtype uint8 against int8" in comparison.verdict
 
 
+@pytest.mark.parametrize(("field", "value"), [("sha256", "0" * 64), ("id", "another")])
+def test_two_models_do_not_agree_unless_they_are_meant(field: str, value: str) -> None:
+    one, other = traced(good(U8)), traced(good(U8))
+    other["model"][field] = value
+    comparison = compare(one, other)
+    assert not comparison.agrees
+    # Every stage is as it was: it is not blamed.
+    assert comparison.first_difference is None
+    assert comparison.verdict.startswith("differ: model ") and value[:12] in comparison.verdict
+    assert "DIFFERS" in comparison.to_text()
+    meant = compare(one, other, different_models=True)
+    assert meant.agrees and meant.verdict == "agree: all 6 stages, 6 of them exactly"
+
+
+def without(stage: str, **changes: object) -> dict[str, Any]:
+    """A trace that lacks something in a stage."""
+    one = traced(good(U8))
+    one["stages"][stage].update(changes)
+    return one
+
+
+def deflated(count: int) -> str:
+    return base64.b64encode(zlib.compress(bytes(count))).decode()
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [
+        ("decoded", {"grid": []}),
+        ("cropped", {"grid": [0] * 191}),
+        ("cropped", {"size": [0, 0]}),
+        ("decoded", {"sha256": ""}),
+        ("resized", {"deflated": deflated(0)}),
+        ("resized", {"deflated": deflated(24 * 32 * 3 + 1)}),
+        ("input_tensor", {"deflated": deflated(24 * 32 * 3 - 1)}),
+        ("input_tensor", {"deflated": deflated(50_000_000)}),
+        ("raw_output", {"values": []}),
+        ("raw_output", {"values": [], "size": [0]}),
+        ("raw_output", {"values": [1, 2]}),
+        ("scores", {"values": []}),
+        ("scores", {"values": [1.0], "codes": ["a"]}),
+    ],
+)
+def test_what_is_not_there_does_not_agree(stage: str, changes: dict[str, object]) -> None:
+    damaged = without(stage, **changes)
+    with pytest.raises(UsageError, match=f"not whole, at stage {stage}") as caught:
+        compare(damaged, damaged)
+    assert caught.value.expected
+
+
+def test_a_trace_waits_for_its_turn_at_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = parse_model(good(U8), "m.tflite")
+    with Classifier(opened, open_engine(opened.data)) as classifier:
+        asked = []
+        real = classifier.run
+        monkeypatch.setattr(classifier, "run", lambda tensor: asked.append(1) or real(tensor))
+        trace(classifier, PHOTO)
+    assert asked == [1]
+
+
 def harness(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edge_runtime.parity", *map(str, arguments)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
@@ -273,6 +336,69 @@ def test_the_command_line_on_wrong_things(tmp_path: Path) -> None:
         ran = harness(*arguments)
         assert (ran.returncode, ran.stdout) == (status, ""), arguments
         assert "error: " in ran.stderr
+
+
+def test_a_place_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
+    photo = tmp_path / "p.jpg"
+    photo.write_bytes(PHOTO)
+    model = str(FIXTURES / U8)
+    for out in (photo / "x.jsonl", "", ".", tmp_path / ("x" * 300), tmp_path):
+        assert parity.main(["record", "--model", model, str(photo), "--out", str(out)]) == 2, out
+    assert [path.name for path in tmp_path.iterdir()] == ["p.jpg"]
+    # The longest name there is leaves room for that of the unfinished file.
+    assert parity.main(["record", "--model", model, str(photo), "--out", str(tmp_path / ("x" * 255))]) == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,
+        '{"trace_version": ' + "[" * 200_000,
+        json.dumps({"trace_version": 1, "photo": {"sha256": "", "name": 1}}),
+        json.dumps({"trace_version": 1, "photo": {"sha256": "", "name": "\ud800"}, "stages": 1}),
+    ],
+)
+def test_what_is_no_trace_is_an_error(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(text)
+    assert parity.main(["compare", str(path), str(path)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_number_that_no_float_holds_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = tmp_path / "one.json", tmp_path / "other.json"
+    one.write_text(json.dumps(traced(good(U8))))
+    other.write_text(json.dumps(without("raw_output", values=[10**400, 0, 0])))
+    assert parity.main(["compare", str(one), str(other)]) == 2
+    assert "OverflowError" in capsys.readouterr().err
+
+
+def test_two_models_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = tmp_path / "one.json", tmp_path / "other.json"
+    here = traced(good(U8))
+    one.write_text(json.dumps(here))
+    here["model"]["sha256"] = "0" * 64
+    other.write_text(json.dumps(here))
+    assert parity.main(["compare", str(one), str(other)]) == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("differ: model ")
+    assert parity.main(["compare", str(one), str(other), "--different-models"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("agree: ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to write to")
+def test_a_result_that_cannot_be_written_is_no_difference(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(traced(good(U8))))
+    command = [sys.executable, "-m", "edge_runtime.parity", "compare", str(path), str(path)]
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("error: the result cannot be written") and "Traceback" not in ran.stderr
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    os.close(writer)
+    assert (ran.returncode, ran.stderr) == (141, "")
 
 
 def test_a_record_of_several_photos_is_compared_photo_by_photo(tmp_path: Path) -> None:
