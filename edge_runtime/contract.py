@@ -228,7 +228,8 @@ class ModelContract:
                 f"{where}: the contract is newer than this runtime",
                 found=f"schema_version {version}",
                 expected=f"at most {SCHEMA_VERSION}",
-                fix="upgrade dermedge (pip install --upgrade dermedge)",
+                # Not `pip install --upgrade dermedge`: no index has that name, so anybody may claim it.
+                fix="install a newer dermedge wheel, from where this one came",
             )
         problems: list[str] = []
         contract = _decode(cls, data, "", problems)

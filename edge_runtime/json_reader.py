@@ -23,6 +23,8 @@ class _Options:
 
     strict = True
     object_hook = None
+    # Python 3.15 asks for it, earlier ones do not.
+    array_hook = None
     parse_float = float
     parse_int = int
     parse_constant = _NOT_FINITE.__getitem__
@@ -47,8 +49,9 @@ def read_json(text: str | bytes, hook: Hook) -> Any:
             data, end = make_scanner(options)(document, 0)
             if not document[end:].strip(" \t\n\r"):
                 return data
-    except (ImportError, StopIteration, ValueError, RecursionError):
-        # Read again below, for the package's own words.
+    except (ImportError, StopIteration, ValueError, RecursionError, AttributeError, TypeError):
+        # Read again below, for the package's own words; the last two where a later Python's parser asks for more than
+        # _Options has, or wants to be asked otherwise.
         pass
     import json
 

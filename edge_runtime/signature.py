@@ -43,7 +43,7 @@ def require_signature(model: ModelFile, key_path: str) -> None:
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(
             f"{key_path}: the key cannot be used",
-            found=str(error).partition(".")[0] or type(error).__name__,
+            found=getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__,
             expected="an Ed25519 public key in PEM form",
             fix="openssl pkey -in key.pem -pubout -out public.pem",
         ) from error

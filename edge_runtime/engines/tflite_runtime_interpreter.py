@@ -24,7 +24,8 @@ def open_interpreter(
             raise NoInterpreter(
                 "tflite-runtime is not installed",
                 found=str(error),
-                fix="pip install 'dermedge[tflite-runtime]'",
+                # Not the extra's name: no index has a package dermedge, so anybody may claim it.
+                fix="pip install 'tflite-runtime==2.14.0' 'numpy<2' (Python 3.11 at most)",
             ) from error
         # numpy 2 makes the compiled wrapper fail with "numpy.core.multiarray failed to import".
         raise _explain(error) from error

@@ -209,8 +209,10 @@ def test_nothing_installed_says_what_to_install() -> None:
     assert caught.value.exit_status == 3
     for road in ("litert-c", "litert", "tflite-runtime"):
         assert road in caught.value.message
-        with pytest.raises(NoInterpreter):
+        with pytest.raises(NoInterpreter) as alone:
             open_engine(good(), engine=road)
+        # No index has a package dermedge: whoever claims the name would be installed.
+        assert "pip install " in alone.value.fix and "dermedge" not in alone.value.fix
 
 
 @pytest.mark.skipif(not HAS_TFLITE_RUNTIME, reason="tflite-runtime is not installed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _json
 import json
 import subprocess
 import sys
@@ -76,6 +77,36 @@ def test_what_the_hook_raises_arrives() -> None:
 
     with pytest.raises(ValueError, match="not this one"):
         read_json('{"a": 1}', refuse)
+
+
+@pytest.mark.parametrize(
+    "python",
+    [
+        lambda options: options.attribute_of_tomorrow,
+        lambda options: lambda text, at: options.attribute_of_tomorrow,
+        lambda options, tomorrow: None,
+    ],
+)
+def test_what_another_python_asks_for_is_left_to_the_package(
+    python: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("_json.make_scanner", python)
+    assert read_json('{"a": 1}', _pairs) == [("a", 1)]
+
+
+def test_the_parser_of_python_3_15_finds_all_that_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = _json.make_scanner
+
+    def asking(options: Any) -> Any:
+        assert options.array_hook is None
+        asked.append(options)
+        return real(options)
+
+    asked: list[Any] = []
+    monkeypatch.setattr(_json, "make_scanner", asking)
+    monkeypatch.setattr(json, "loads", None)
+    assert read_json('{"a": 1}', _pairs) == [("a", 1)]
+    assert len(asked) == 1
 
 
 def test_a_contract_is_read_without_the_package() -> None:

@@ -71,9 +71,16 @@ def test_other_signatures_and_keys_are_refused(signed: tuple[Path, Path], tmp_pa
     with pytest.raises(ModelUnsigned):
         Classifier.open(model, signature_key=str(public))
     public.write_bytes(pem(rsa.generate_private_key(65537, 2048).public_key()))
-    for key in (public, model, tmp_path / "none.pem"):
-        with pytest.raises(UsageError, match="key cannot be used"):
+    dotted = tmp_path / "my.own.key.pem"
+    for key, found in (
+        (public, "RSAPublicKey"),
+        (model, "MalformedFraming"),
+        (dotted, "No such file or directory"),
+    ):
+        with pytest.raises(UsageError, match="key cannot be used") as caught:
             Classifier.open(model, signature_key=str(key))
+        assert found in caught.value.found
+        assert "Errno" not in caught.value.found and "\n" not in caught.value.found
 
 
 @pytest.mark.skipif(ed25519 is not None, reason="cryptography is installed")
