@@ -5,17 +5,23 @@ Run as `python -m tests.android.screen_photos FOLDER MODEL.tflite`:
     lesion.jpg ...      photos in every format that the phone decodes, turned, large, with a colour profile
     lesion.jpg.png      the same, decoded, turned and converted by Python; lossless
     lesion.jpg.label    the code of the label that Python finds best
+    cut_half.jpg ...    the same, cut short: what a phone decodes in part
+    cut_half.jpg.code   the code of Python's error for it
     refused.heic        no photo at all: the app says why
 """
 
 from __future__ import annotations
 
 import io
+import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from edge_runtime import Classifier
+from edge_runtime.errors import ImageError
 from edge_runtime.preprocess import decode_rgb
 from tests.fixtures import pictures
 from tests.fixtures.make_models import draw_photo
@@ -42,7 +48,73 @@ def photos() -> dict[str, bytes]:
         "plain.bmp": pictures.saved(plain, "BMP"),
         "lossy.webp": pictures.saved(plain, "WEBP", quality=80),
         "lossless.webp": pictures.saved(plain, "WEBP", lossless=True),
+        **oddly_ended(plain),
     }
+
+
+def oddly_ended(plain: Image.Image) -> dict[str, bytes]:
+    """Whole photos in which something else ends too, or follows: what must not be taken for cut short."""
+    jpeg = pictures.saved(plain, "JPEG", quality=90)
+    exif = b"Exif\0\0II*\0\x08\0\0\0\0\0" + pictures.saved(plain.resize((80, 60)), "JPEG")
+    second = plain.transpose(Image.Transpose.ROTATE_180)
+    bmp = pictures.saved(plain, "BMP")
+    return {
+        "preview.jpg": pictures.saved(plain, "JPEG", quality=90, exif=exif),
+        "restarts.jpg": pictures.saved(plain, "JPEG", quality=90, restart_marker_rows=1),
+        "two_pictures.jpg": pictures.saved(plain, "MPO", quality=90, save_all=True, append_images=[second]),
+        "second_cut.jpg": jpeg + jpeg[: len(jpeg) // 2],
+        "zeros_after.jpg": jpeg + bytes(4000),
+        "zeros_after.webp": pictures.saved(plain, "WEBP", quality=80) + bytes(4000),
+        "zeros_after.bmp": bmp + bytes(4000),
+        "palette.bmp": pictures.saved(plain.quantize(64), "BMP"),
+        "run_lengths.bmp": run_length_bmp(),
+    }
+
+
+def cut_photos() -> dict[str, bytes]:
+    """File name to the bytes of a photo of which the end is missing."""
+    whole = photos()
+    # A preview with an end of its own, in a photo without one.
+    cuts = {
+        "cut_preview.jpg": whole["preview.jpg"][:-300],
+        "cut_run_lengths.bmp": whole["run_lengths.bmp"][:-200],
+    }
+    for name in (
+        "grey.jpg",
+        "restarts.jpg",
+        "full_chroma.jpg",
+        "progressive.jpg",
+        "lossy.webp",
+        "lossless.webp",
+    ):
+        cuts[f"cut_half_{name}"] = whole[name][: len(whole[name]) // 2]
+    for name in ("full_chroma.jpg", "lossy.webp", "plain.bmp", "palette.bmp"):
+        cuts[f"cut_200_{name}"] = whole[name][:-200]
+    # Without the two bytes that say that it ends.
+    cuts["cut_2_full_chroma.jpg"] = whole["full_chroma.jpg"][:-2]
+    return cuts
+
+
+def run_length_bmp() -> bytes:
+    """A BMP of 40 x 30 pixels whose rows are run-length coded; Pillow does not write them."""
+    plain = draw_photo(4, 40, 30).quantize(64)
+    bmp = pictures.saved(plain, "BMP")
+    (first,) = struct.unpack_from("<I", bmp, 10)
+    pixels = plain.tobytes()
+    rows = [pixels[at : at + 40] for at in range(0, len(pixels), 40)]
+    coded = (
+        b"".join(b"".join(bytes((1, pixel)) for pixel in row) + b"\0\0" for row in reversed(rows)) + b"\0\1"
+    )
+    return bmp[:30] + struct.pack("<II", 1, len(coded)) + bmp[38:first] + coded
+
+
+def code_of_refusal(photo: bytes, classifier: Classifier, name: str) -> str:
+    """The code of Python's error."""
+    try:
+        decode_rgb(photo, classifier.contract, name=name)
+    except ImageError as error:
+        return error.code
+    raise SystemExit(f"error: {name}: Python decodes it; expected: refused; what to do: cut it differently")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     draw_sample(out / "lesion.jpg")
-    for name, data in photos().items():
+    for name, data in {**photos(), **cut_photos()}.items():
         (out / name).write_bytes(data)
     with Classifier.open(model) as classifier:
         for name in ("lesion.jpg", *photos()):
@@ -60,6 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             decode_rgb(photo, classifier.contract, name=name).save(buffer, "PNG")
             (out / f"{name}.png").write_bytes(buffer.getvalue())
             (out / f"{name}.label").write_text(classifier.classify(photo, name=name).label)
+        for name, photo in cut_photos().items():
+            (out / f"{name}.code").write_text(code_of_refusal(photo, classifier, name))
     (out / "refused.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     return 0
 

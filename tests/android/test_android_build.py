@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from edge_runtime.photos import MAX_PHOTO_BYTES, MAX_PIXELS
+
 ANDROID = "{http://schemas.android.com/apk/res/android}"
 TOOLS = "{http://schemas.android.com/tools}"
 MODULES = ("core", "engine-litert", "app")
@@ -93,6 +95,12 @@ def test_one_litert_everywhere(sample: Path, catalog: dict[str, dict[str, object
     desktop = sample / "engine-desktop/src/main/java/dermedge/engine/desktop/DesktopEngineFactory.java"
     assert constant(phone, "VERSION") == constant(desktop, "PROVEN_VERSION") == version
     assert f"ai-edge-litert=={version}" in (repository / "locks" / "runtime.txt").read_text()
+
+
+def test_one_limit_for_photos_everywhere(sample: Path) -> None:
+    photo = sample / "core/src/main/java/dermedge/core/Photo.java"
+    assert int(constant(photo, "MAX_BYTES")) == MAX_PHOTO_BYTES
+    assert int(constant(photo, "MAX_PIXELS")) == MAX_PIXELS
 
 
 def test_what_thinks_has_no_android_in_it(sample: Path) -> None:

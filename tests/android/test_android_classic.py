@@ -1,6 +1,7 @@
 """The APK's own inference library, the x86-64 one, in a JVM: Android's libc is a shim, the rest is what ships.
 
-`make apk` leaves what these tests run. Without it they are skipped, except under DERMEDGE_APK=1, which `make apk` sets.
+`make apk` leaves what these tests run. Without it they are skipped, as they are where the library cannot run; except
+under DERMEDGE_APK=1, which `make apk` sets: then they fail.
 """
 
 from __future__ import annotations
@@ -21,15 +22,9 @@ from edge_runtime.model_file import bundled_model_path
 from tests.fixtures import FIXTURES, pictures
 from tests.fixtures.make_models import draw_photo
 
-pytestmark = [
-    pytest.mark.java,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        platform.system() != "Linux" or platform.machine() != "x86_64" or shutil.which("cc") is None,
-        reason="NOT RUN: needs Linux on x86-64 and a C compiler",
-    ),
-]
+pytestmark = [pytest.mark.java, pytest.mark.slow]
 
+ASKED_FOR = "DERMEDGE_APK"
 PHOTOS = 4
 # Another release's kernels than Python's: a few steps of 1/256 for integers, the order of sums for floats.
 SCORE_STEPS = {"tiny_uint8": 4 / 256, "tiny_int8": 4 / 256, "tiny_float32": 1e-3}
@@ -55,12 +50,28 @@ def without_symbol_versions(library: bytes) -> bytes:
     return bytes(data)
 
 
+def require_this_machine() -> None:
+    """Skips where the APK's x86-64 library cannot run; fails where that was asked for."""
+    machine = f"{platform.system()} {platform.machine()}"
+    compiler = shutil.which("cc")
+    if machine == "Linux x86_64" and compiler:
+        return
+    message = (
+        f"NOT RUN: the APK's own library was not tried; found: {machine}, C compiler {compiler}; "
+        "expected: Linux x86_64 and cc; what to do: apt-get install gcc libc6-dev, or run make apk on such a machine"
+    )
+    if os.environ.get(ASKED_FOR):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
 @pytest.fixture(scope="module")
 def phone(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, str]]:
     """The command that runs ClassicAnswers on the APK's classes and library, and its environment."""
+    require_this_machine()
     built = repository / "build" / "android" / "apk"
     library = built / "aar" / "jni" / "x86_64" / "libtensorflowlite_jni.so"
-    if not os.environ.get("DERMEDGE_APK"):
+    if not os.environ.get(ASKED_FOR):
         pytest.skip("NOT RUN: what they run may be old or missing; what to do: make apk")
     folder = tmp_path_factory.mktemp("phone")
     (folder / library.name).write_bytes(without_symbol_versions(library.read_bytes()))
@@ -135,3 +146,14 @@ def assert_close(answer: dict[str, Any], classifier: Classifier, photo: Path, al
     assert answer["scores"].keys() == expected.keys()
     for code, score in expected.items():
         assert abs(answer["scores"][code] - score) <= allowed, f"{photo.name}: {code}"
+
+
+@pytest.mark.parametrize(("asked_for", "outcome"), [("1", "failed"), ("", "skipped")])
+def test_without_a_compiler_they_fail_only_where_they_were_asked_for(
+    asked_for: str, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ASKED_FOR, asked_for)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(BaseException, match="C compiler None") as raised:
+        require_this_machine()
+    assert raised.type is {"failed": pytest.fail.Exception, "skipped": pytest.skip.Exception}[outcome]

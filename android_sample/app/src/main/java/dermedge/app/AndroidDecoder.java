@@ -35,9 +35,12 @@ final class AndroidDecoder implements Photo.PlatformDecoder {
                     EdgeException.Code.IMAGE_UNREADABLE, "the image is damaged or incomplete", "", "a complete image file",
                     "copy or export the photo again");
         }
-        RgbImage image = RgbImage.overWhite(bitmap.getWidth(), bitmap.getHeight(), straightRgba(bitmap));
-        bitmap.recycle();
-        return image;
+        try {
+            // A bitmap is no proof of a photo: rows that could not be decoded are there too, transparent.
+            return Photo.decoded(photo, bitmap.getWidth(), bitmap.getHeight(), straightRgba(bitmap));
+        } finally {
+            bitmap.recycle();
+        }
     }
 
     /** Row by row through ints, whose order is the same everywhere; the memory's is not. */

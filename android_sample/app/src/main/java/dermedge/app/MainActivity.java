@@ -20,9 +20,7 @@ import dermedge.core.Contract;
 import dermedge.core.Decision;
 import dermedge.core.LadderReport;
 import dermedge.core.Prediction;
-import java.io.FileInputStream;
 import java.io.IOException;
-import java.io.InputStream;
 import java.text.NumberFormat;
 import java.util.Map;
 
@@ -34,6 +32,7 @@ public final class MainActivity extends Activity {
     private static final String PICK_IMAGES = "android.provider.action.PICK_IMAGES";
     private static final int SHOWN_LABELS = 3;
 
+    private final Runnable changed = new Runnable() { @Override public void run() { show(); } };
     private Session session;
 
     @Override
@@ -60,13 +59,13 @@ public final class MainActivity extends Activity {
     @Override
     protected void onStart() {
         super.onStart();
-        session.listen(new Runnable() { @Override public void run() { show(); } });
+        session.listen(changed);
         show();
     }
 
     @Override
     protected void onStop() {
-        session.listen(null);
+        session.unlisten(changed);
         super.onStop();
     }
 
@@ -131,9 +130,11 @@ public final class MainActivity extends Activity {
     @Override
     protected void onActivityResult(int request, int result, Intent data) {
         if (result == RESULT_OK && request == PICK && data != null && data.getData() != null) {
-            read(data.getData());
+            classify(PhotoSource.behind(data.getData()));
         } else if (result == RESULT_OK && request == TAKE) {
-            read(PhotoProvider.PHOTO);
+            receiveTaken();
+        } else if (request == TAKE) {
+            PhotoProvider.file(this).delete();
         }
     }
 
@@ -142,21 +143,22 @@ public final class MainActivity extends Activity {
             Uri shared = intent.getParcelableExtra(Intent.EXTRA_STREAM);
             // Only what another app offers: a file:// address could name this app's own files.
             if (shared != null && "content".equals(shared.getScheme())) {
-                read(shared);
+                classify(PhotoSource.behind(shared));
             }
         }
     }
 
-    private void read(Uri uri) {
+    /** The file is the camera app's to write until it returns, and stays no longer than that. */
+    private void receiveTaken() {
         try {
-            InputStream in =
-                    uri.equals(PhotoProvider.PHOTO)
-                            ? new FileInputStream(PhotoProvider.file(this))
-                            : getContentResolver().openInputStream(uri);
-            session.classify(Session.readAll(in));
-        } catch (IOException | RuntimeException error) {
+            classify(PhotoSource.taken(PhotoProvider.claim(this)));
+        } catch (IOException error) {
             toast(getString(R.string.unreadable, error.getMessage()));
         }
+    }
+
+    private void classify(PhotoSource source) {
+        session.classify(source);
         show();
     }
 
@@ -183,10 +185,11 @@ public final class MainActivity extends Activity {
         bars.removeAllViews();
         text(R.id.reason, "");
         findViewById(R.id.retest).setEnabled(!session.busy());
-        if (session.error != null) {
-            text(R.id.status, session.error);
-        } else if (session.busy()) {
+        if (session.busy()) {
             text(R.id.status, getString(session.report == null ? R.string.loading : R.string.working));
+        } else if (session.failure() != null) {
+            text(R.id.status, getString(session.failure().sentence));
+            text(R.id.reason, session.failure().detail);
         } else if (prediction == null) {
             text(R.id.status, getString(R.string.ready));
         } else {
@@ -242,21 +245,31 @@ public final class MainActivity extends Activity {
     private void showRuntime(Prediction prediction) {
         LadderReport report = session.report;
         if (report == null) {
+            text(R.id.runs, "");
             return;
         }
-        StringBuilder runs = new StringBuilder(getString(R.string.runs, report.requested(), report.usedText()));
+        StringBuilder runs = new StringBuilder(getString(R.string.runs, report.requested(), used(report)));
         LadderReport.Step failure = report.firstFailure();
         if (failure != null) {
-            runs.append('\n').append(getString(R.string.because, failure.rung, failure.reason));
+            String why = getString(Words.of(failure.verdict));
+            runs.append('\n').append(getString(R.string.because, getString(Words.of(failure.rung)), why, failure.reason));
         }
         if (prediction != null) {
+            if (session.answeredBy.used() != report.used()) {
+                runs.append('\n').append(getString(R.string.answered_by, used(session.answeredBy)));
+            }
             StringBuilder stages = new StringBuilder();
             for (Map.Entry<String, Double> stage : prediction.elapsedMs().entrySet()) {
-                stages.append(stages.length() == 0 ? "" : ", ").append(stage.getKey()).append(' ').append(stage.getValue());
+                stages.append(stages.length() == 0 ? "" : ", ").append(getString(Words.stage(stage.getKey())));
+                stages.append(' ').append(stage.getValue());
             }
             runs.append('\n').append(getString(R.string.stages, stages));
         }
         text(R.id.runs, runs.toString());
+    }
+
+    private String used(LadderReport report) {
+        return getString(Words.used(report.used()));
     }
 
     private void showPhoto() {

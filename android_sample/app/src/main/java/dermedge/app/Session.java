@@ -19,14 +19,20 @@ import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.IOException;
 import java.io.InputStream;
+import java.util.ArrayList;
 import java.util.EnumSet;
 import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 
 /** The model, its engine and the last answer. One a process, so that turning the phone loses nothing. */
 final class Session {
+    /** Stands for the photo in errors: a share may have no name, and its name is nobody's affair. */
+    static final String PHOTO_NAME = "photo";
+
     private static final String APP_VERSION = "0.1.0";
     private static final int PREVIEW_SIDE_PX = 1024;
 
@@ -35,19 +41,24 @@ final class Session {
     private final Context context;
     private final ExecutorService worker = Executors.newSingleThreadExecutor();
     private final Handler screen = new Handler(Looper.getMainLooper());
-    private Runnable listener;
+    private final Set<Runnable> listeners = new LinkedHashSet<Runnable>();
     private Ladder.Result ladder;
 
     volatile ModelFile model;
+    /** Of the climb that chose the engine; null while there is none. */
     volatile LadderReport report;
-    volatile Prediction prediction;
-    volatile Bitmap preview;
-    String error;
-    private volatile byte[] photo;
+    Prediction prediction;
+    /** Of the engine that gave the prediction, which another may have followed since. */
+    LadderReport answeredBy;
+    Bitmap preview;
+    private Failure climbFailure;
+    private Failure photoFailure;
+    private volatile PhotoSource newest;
     private int tasks;
 
     static Session get(Context context) {
         if (instance == null) {
+            PhotoProvider.deleteUnread(context);
             instance = new Session(context.getApplicationContext());
             instance.climb(false);
         }
@@ -58,20 +69,13 @@ final class Session {
         this.context = context;
     }
 
-    /** Called on the screen's thread whenever something changed; null stops it. */
+    /** Called on the screen's thread whenever something changed. Two activities may be seen at once. */
     void listen(Runnable changed) {
-        listener = changed;
+        listeners.add(changed);
     }
 
-    /** Opens the model and finds the best accelerator; `again` forgets what earlier climbs found. */
-    void climb(final boolean again) {
-        inBackground(
-                new Runnable() {
-                    @Override
-                    public void run() {
-                        climbNow(again);
-                    }
-                });
+    void unlisten(Runnable changed) {
+        listeners.remove(changed);
     }
 
     /** Whether something is under way. */
@@ -79,32 +83,97 @@ final class Session {
         return tasks > 0;
     }
 
-    void classify(final byte[] bytes) {
-        photo = bytes;
-        preview = null;
-        prediction = null;
-        inBackground(
+    /** Why there is no answer; null when nothing failed. Without an engine no photo matters. */
+    Failure failure() {
+        return climbFailure != null ? climbFailure : photoFailure;
+    }
+
+    /** Opens the model and finds the best accelerator; `again` forgets what earlier climbs found. */
+    void climb(final boolean again) {
+        report = null;
+        climbFailure = null;
+        tasks++;
+        worker.execute(
                 new Runnable() {
                     @Override
                     public void run() {
-                        classifyNow(bytes);
+                        final Failure failed = attemptToClimb(again);
+                        finish(
+                                new Runnable() {
+                                    @Override
+                                    public void run() {
+                                        climbFailure = failed;
+                                    }
+                                });
                     }
                 });
     }
 
-    private void classifyNow(byte[] bytes) {
-        Bitmap shown = AndroidDecoder.preview(bytes, PREVIEW_SIDE_PX);
-        if (photo == bytes) {
-            preview = shown;
+    /** Reads and classifies a photo. The last one that was asked for is the one that is shown. */
+    void classify(final PhotoSource source) {
+        newest = source;
+        preview = null;
+        prediction = null;
+        photoFailure = null;
+        tasks++;
+        worker.execute(
+                new Runnable() {
+                    @Override
+                    public void run() {
+                        // The climb failed; this says again why.
+                        final Failure failed = ladder == null ? attemptToClimb(false) : null;
+                        final Answer answer = new Answer();
+                        if (failed == null && newest == source) {
+                            answer.to(source);
+                        }
+                        source.discard();
+                        finish(
+                                new Runnable() {
+                                    @Override
+                                    public void run() {
+                                        climbFailure = failed;
+                                        if (newest == source) {
+                                            show(answer);
+                                        }
+                                    }
+                                });
+                    }
+                });
+    }
+
+    private void show(Answer answer) {
+        preview = answer.preview;
+        answeredBy = answer.report;
+        prediction = answer.prediction;
+        photoFailure = answer.failure;
+    }
+
+    /** What became of one photo, gathered on the worker. */
+    private final class Answer {
+        Bitmap preview;
+        Prediction prediction;
+        LadderReport report;
+        Failure failure;
+
+        void to(PhotoSource source) {
+            try {
+                byte[] photo = source.read(context);
+                preview = AndroidDecoder.preview(photo, PREVIEW_SIDE_PX);
+                prediction = ladder.classifier.classify(photo, PHOTO_NAME);
+                report = ladder.report;
+            } catch (RuntimeException | LinkageError | OutOfMemoryError error) {
+                failure = Failure.of(error);
+            }
         }
-        if (ladder == null) {
-            // The climb failed; this says again why.
-            climbNow(false);
-        }
-        Prediction made = ladder.classifier.classify(bytes, "photo");
-        if (photo == bytes) {
-            // Another photo may have been chosen meanwhile.
-            prediction = made;
+    }
+
+    private Failure attemptToClimb(boolean again) {
+        try {
+            climbNow(again);
+            return null;
+        } catch (RuntimeException | LinkageError | OutOfMemoryError error) {
+            // A library that this build lacks is a LinkageError. Uncaught, it would end the app.
+            return Failure.of(error);
         }
     }
 
@@ -158,7 +227,7 @@ final class Session {
         }
     }
 
-    static byte[] readAll(InputStream in) throws IOException {
+    private static byte[] readAll(InputStream in) throws IOException {
         try {
             ByteArrayOutputStream out = new ByteArrayOutputStream();
             byte[] part = new byte[1 << 16];
@@ -171,37 +240,15 @@ final class Session {
         }
     }
 
-    private void inBackground(final Runnable task) {
-        tasks++;
-        error = null;
-        worker.execute(
-                new Runnable() {
-                    @Override
-                    public void run() {
-                        String failed = null;
-                        try {
-                            task.run();
-                        } catch (OutOfMemoryError full) {
-                            failed = context.getString(R.string.out_of_memory);
-                        } catch (RuntimeException cause) {
-                            failed = cause.getMessage() == null ? cause.toString() : cause.getMessage();
-                        } catch (LinkageError cause) {
-                            // Of a library that this build lacks. Uncaught, it would end the app.
-                            failed = cause.toString();
-                        }
-                        finish(failed);
-                    }
-                });
-    }
-
-    private void finish(final String failed) {
+    private void finish(final Runnable change) {
         screen.post(
                 new Runnable() {
                     @Override
                     public void run() {
                         tasks--;
-                        error = failed == null ? error : failed;
-                        if (listener != null) {
+                        change.run();
+                        // A copy: who is told may leave.
+                        for (Runnable listener : new ArrayList<Runnable>(listeners)) {
                             listener.run();
                         }
                     }
@@ -217,7 +264,7 @@ final class Session {
         text.put("model", model == null ? null : model.sha256());
         text.put("ladder", report == null ? null : report.toMap());
         text.put("elapsed_ms", prediction == null ? null : prediction.elapsedMs());
-        text.put("error", error);
+        text.put("error", failure() == null ? null : failure().detail);
         return Json.write(text);
     }
 }

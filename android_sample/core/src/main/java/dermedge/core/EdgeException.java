@@ -15,6 +15,7 @@ public class EdgeException extends RuntimeException {
         NO_INTERPRETER("no-interpreter"),
         INTERPRETER_BROKEN("interpreter-broken"),
         SELF_CHECK_FAILED("self-check-failed"),
+        IMAGE_NOT_FOUND("image-not-found"),
         IMAGE_UNREADABLE("image-unreadable"),
         IMAGE_TOO_LARGE("image-too-large"),
         USAGE("usage");

@@ -9,7 +9,7 @@ import java.util.Set;
 /**
  * Finds the best accelerator that gives the right answers and is worth it, and tells the truth about it.
  *
- * <p>A rung is accepted when the library opens it, every golden picture gets its golden answer, and a warm inference is
+ * <p>A rung is accepted, in each climb anew, when the library opens it, every golden picture gets its golden answer, and a warm inference is
  * faster than the CPU's. LiteRT runs a model wholly on the CPU without a word when a set that holds the CPU is asked
  * for (LiteRT #7891, #8093), so opening alone proves nothing.
  */
@@ -22,6 +22,8 @@ public final class Ladder {
 
     /** Of the timed pairs; two of eleven may meet something else that the phone does. */
     static final int PAIRS_TO_LOSE = 2;
+
+    private static final String DIED = "the app ended on it the last two times that it was tried";
 
     /** System.nanoTime, or a test's own. */
     public interface Clock {
@@ -74,53 +76,91 @@ public final class Ladder {
      * @throws EdgeException not even the CPU gives the golden answers
      */
     public Result climb(Set<Accelerator> requested) {
-        Rung remembered = store.decision(LadderReport.names(requested));
-        if (remembered != null && remembered != Rung.CPU && !store.crashedOn(remembered)) {
-            Result result = climbRemembered(requested, remembered);
-            if (result != null) {
-                return result;
-            }
-        }
-        return climbAll(requested);
-    }
-
-    private Result climbRemembered(Set<Accelerator> requested, Rung rung) {
         steps.clear();
-        for (Rung other : Rung.values()) {
-            note(other, LadderReport.Verdict.NOT_NEEDED, "not tried: an earlier decision is remembered", Double.NaN);
-        }
-        Open open = tryRung(rung);
-        if (open == null) {
-            return null;
-        }
-        note(rung, LadderReport.Verdict.ACCEPTED, "accepted before; " + open.check, Double.NaN);
-        return new Result(open.classifier, report(requested, true));
-    }
-
-    private Result climbAll(Set<Accelerator> requested) {
-        steps.clear();
-        Set<Accelerator> listed = factory.available();
         Open cpu = openCpu();
+        Open accepted = null;
+        try {
+            LadderStore.Decided before = store.decision(LadderReport.names(requested));
+            boolean tryIt = before != null && before.rung != Rung.CPU && !store.crashedOn(before.rung);
+            accepted = tryIt ? climbRemembered(requested, before, cpu) : null;
+            boolean remembered = accepted != null;
+            if (!remembered) {
+                accepted = climbAll(requested, cpu);
+            }
+            Result result = finish(requested, accepted, remembered);
+            cpu = accepted == cpu ? null : cpu;
+            accepted = null;
+            return result;
+        } finally {
+            // What is still held here runs nothing: a disk that is full, an error of any kind, must not keep it open.
+            close(accepted == cpu ? null : accepted);
+            close(cpu);
+        }
+    }
+
+    private Result finish(Set<Accelerator> requested, Open accepted, boolean remembered) {
+        LadderReport report =
+                new LadderReport(
+                        factory.runtime(), requested, new EnumMap<Rung, LadderReport.Step>(steps), remembered);
+        if (!remembered) {
+            store.decide(report.requested(), report.used(), report.failures());
+        }
+        store.survived();
+        return new Result(accepted.classifier, report);
+    }
+
+    private static void close(Open open) {
+        if (open != null) {
+            open.classifier.engine().close();
+        }
+    }
+
+    /**
+     * The rung that passed before has to pass again, the race too: a driver that was taken away leaves the CPU in its
+     * place, with the CPU's answers, and a time from an earlier day says nothing of a phone that is busy now.
+     */
+    private Open climbRemembered(Set<Accelerator> requested, LadderStore.Decided before, Open cpu) {
+        for (Rung other : Rung.values()) {
+            boolean wanted = other == Rung.CPU || requested.contains(other.aim());
+            note(
+                    other,
+                    wanted ? LadderReport.Verdict.NOT_NEEDED : LadderReport.Verdict.NOT_REQUESTED,
+                    wanted ? "not tried: an earlier decision is remembered" : "not requested",
+                    Double.NaN);
+        }
+        for (LadderReport.Step step : before.failed) {
+            note(step.rung, step.verdict, step.reason, Double.NaN);
+        }
+        Open open = tryAndRace(before.rung, cpu);
+        if (open != null) {
+            note(Rung.CPU, LadderReport.Verdict.NOT_NEEDED, "the measure of the gain", cpu.medianMs);
+            return open;
+        }
+        steps.clear();
+        return null;
+    }
+
+    private Open climbAll(Set<Accelerator> requested, Open cpu) {
+        Set<Accelerator> listed = factory.available();
         for (Rung rung : EnumSet.complementOf(EnumSet.of(Rung.CPU))) {
             if (!requested.contains(rung.aim())) {
                 note(rung, LadderReport.Verdict.NOT_REQUESTED, "not requested", Double.NaN);
             } else if (listed != null && !listed.contains(rung.aim())) {
                 note(rung, LadderReport.Verdict.NOT_LISTED, "the library lists no " + rung.aim(), Double.NaN);
             } else if (store.crashedOn(rung)) {
-                note(rung, LadderReport.Verdict.CRASHED_BEFORE, "the app died on it the last time", Double.NaN);
+                note(rung, LadderReport.Verdict.CRASHED_BEFORE, DIED, Double.NaN);
             } else {
-                Open open = tryRung(rung);
-                if (open != null && isWorthIt(rung, open, cpu)) {
-                    cpu.classifier.engine().close();
+                Open open = tryAndRace(rung, cpu);
+                if (open != null) {
                     note(Rung.CPU, LadderReport.Verdict.NOT_NEEDED, "the measure of the gain", cpu.medianMs);
                     skipBelow(rung);
-                    return decide(requested, rung, open);
+                    return open;
                 }
             }
         }
-        String before = store.crashedOn(Rung.CPU) ? "; the app died on it the last time" : "";
+        String before = store.crashedOn(Rung.CPU) ? "; " + DIED : "";
         note(Rung.CPU, LadderReport.Verdict.ACCEPTED, cpu.check + before, cpu.medianMs);
-        return decide(requested, Rung.CPU, cpu);
+        return cpu;
     }
 
     private void skipBelow(Rung accepted) {
@@ -131,20 +171,32 @@ public final class Ladder {
         }
     }
 
-    private Result decide(Set<Accelerator> requested, Rung rung, Open open) {
-        store.decide(LadderReport.names(requested), rung);
-        return new Result(open.classifier, report(requested, false));
-    }
-
-    private LadderReport report(Set<Accelerator> requested, boolean remembered) {
-        return new LadderReport(
-                factory.runtime(), requested, new EnumMap<Rung, LadderReport.Step>(steps), remembered);
+    /** An open rung that passed everything; null, a note, and nothing open, when it did not. */
+    private Open tryAndRace(Rung rung, Open cpu) {
+        Open open = tryRung(rung);
+        boolean worthIt = false;
+        try {
+            worthIt = open != null && isWorthIt(rung, open, cpu);
+        } finally {
+            if (!worthIt) {
+                close(open);
+            }
+        }
+        return worthIt ? open : null;
     }
 
     /** The CPU comes first: its answers and its speed are the measure of every other rung. */
     private Open openCpu() {
         Open cpu = tryRung(Rung.CPU);
-        if (cpu == null || !timeCpu(cpu)) {
+        boolean timed = false;
+        try {
+            timed = cpu != null && timeCpu(cpu);
+        } finally {
+            if (!timed) {
+                close(cpu);
+            }
+        }
+        if (!timed) {
             throw new EdgeException(
                     EdgeException.Code.INTERPRETER_BROKEN,
                     "nothing on this device runs the model as it should",
@@ -165,6 +217,7 @@ public final class Ladder {
             engine = factory.open(model, rung);
             Classifier classifier = new Classifier(model, engine, decoder);
             Open open = new Open(classifier, SelfCheck.run(classifier));
+            store.end();
             engine = null;
             return open;
         } catch (EdgeException error) {
@@ -179,23 +232,25 @@ public final class Ladder {
         } catch (OutOfMemoryError error) {
             reason = "out of memory";
         } finally {
-            if (engine != null) {
-                engine.close();
+            try {
+                if (engine != null) {
+                    engine.close();
+                }
+            } finally {
+                // Not reached when the process dies, which is what the marker is for.
+                store.end();
             }
-            // Not reached when the process dies, which is what the marker is for.
-            store.end();
         }
         note(rung, verdict, reason, Double.NaN);
         return null;
     }
 
-    /** Whether an open rung is enough faster than the CPU; closes it when not. */
+    /** Whether an open rung is enough faster than the CPU. */
     private boolean isWorthIt(Rung rung, Open open, Open cpu) {
         String same = sameBits(open, cpu) ? ", and its answers have the CPU's bits" : "";
         double[] cpuMs = new double[TIMED_RUNS];
         double[] rungMs = new double[TIMED_RUNS];
         if (!race(rung, open, cpu, rungMs, cpuMs)) {
-            open.classifier.engine().close();
             return false;
         }
         boolean faster = isFaster(rungMs, cpuMs);
@@ -205,7 +260,6 @@ public final class Ladder {
             note(rung, LadderReport.Verdict.ACCEPTED, open.check.toString() + same, open.medianMs);
             return true;
         }
-        open.classifier.engine().close();
         note(
                 rung,
                 LadderReport.Verdict.NO_GAIN,
@@ -228,12 +282,16 @@ public final class Ladder {
                 }
             }
             return true;
-        } catch (RuntimeException error) {
-            note(rung, LadderReport.Verdict.REFUSED, "it answered once and then failed: " + error, Double.NaN);
-            return false;
+        } catch (RuntimeException | LinkageError | OutOfMemoryError error) {
+            return failedLater(rung, error);
         } finally {
             store.end();
         }
+    }
+
+    private boolean failedLater(Rung rung, Throwable error) {
+        note(rung, LadderReport.Verdict.REFUSED, "it answered once and then failed: " + error, Double.NaN);
+        return false;
     }
 
     /**
@@ -286,9 +344,8 @@ public final class Ladder {
                     milliseconds[i] = elapsedMs;
                 }
             }
-        } catch (RuntimeException error) {
-            note(Rung.CPU, LadderReport.Verdict.REFUSED, "it answered once and then failed: " + error, Double.NaN);
-            return false;
+        } catch (RuntimeException | LinkageError | OutOfMemoryError error) {
+            return failedLater(Rung.CPU, error);
         } finally {
             store.end();
         }

@@ -15,7 +15,7 @@ public final class LadderReport {
         NOT_REQUESTED,
         /** The library does not list the accelerator. */
         NOT_LISTED,
-        /** An earlier process died on it. */
+        /** Two processes in a row ended on it. */
         CRASHED_BEFORE,
         LIBRARY_MISSING,
         /** The library opened no engine, or an inference failed. */
@@ -75,7 +75,7 @@ public final class LadderReport {
         throw new IllegalStateException("a climb that accepts nothing throws");
     }
 
-    /** Whether an earlier climb's decision was taken, checked again for its answers and not for its speed. */
+    /** Whether an earlier climb's decision was taken, its answers and its speed proven again. */
     public boolean remembered() {
         return remembered;
     }
@@ -109,15 +109,22 @@ public final class LadderReport {
 
     /** The best requested rung that was not accepted, null when the best one runs. */
     public Step firstFailure() {
+        List<Step> failures = failures();
+        return failures.isEmpty() ? null : failures.get(0);
+    }
+
+    /** The requested rungs above the one that runs, best first: tried, or for a reason not tried. */
+    List<Step> failures() {
+        List<Step> failures = new ArrayList<Step>();
         for (Step step : steps.values()) {
             if (step.verdict == Verdict.ACCEPTED) {
-                return null;
+                break;
             }
             if (step.verdict != Verdict.NOT_REQUESTED && step.verdict != Verdict.NOT_NEEDED) {
-                return step;
+                failures.add(step);
             }
         }
-        return null;
+        return failures;
     }
 
     public Map<String, Object> toMap() {

@@ -33,6 +33,7 @@ public class Preprocess {
             // Colours of another space are the platform's affair; where there is none they stay as they are.
             return png.hasProfile() && decoder != null ? decoder.decode(photo, 1).upright(png.orientation()) : image;
         }
+        WholeFile.require(photo, format, name);
         int[] sizePx = decoder == null ? null : decoder.sizePx(photo);
         if (sizePx == null) {
             throw new EdgeException(

@@ -8,10 +8,11 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dermedge.core.LadderReport.Verdict;
 import java.io.File;
-import java.io.IOException;
-import java.nio.file.Files;
+import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.EnumMap;
 import java.util.EnumSet;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.function.Supplier;
@@ -35,6 +36,7 @@ class LadderTest {
     private final class FakeFactory implements EngineFactory {
         final Map<Rung, Behaviour> behaviours = new EnumMap<Rung, Behaviour>(Rung.class);
         final Map<Rung, TestModels.Fake> opened = new EnumMap<Rung, TestModels.Fake>(Rung.class);
+        final List<TestModels.Fake> everOpened = new ArrayList<TestModels.Fake>();
         Set<Accelerator> listed;
         long nanos;
         int opens;
@@ -73,9 +75,34 @@ class LadderTest {
                 TestModels.Fake fake =
                         new TestModels.Fake(model, error, () -> nanos += (long) (milliseconds.get() * 1e6));
                 opened.put(rung, fake);
+                everOpened.add(fake);
                 return fake;
             };
         }
+
+        /** Answers the golden pictures, then fails with `late` in the run after `runs` timed ones. */
+        Behaviour failsLater(int runs, Supplier<? extends Throwable> late) {
+            int[] left = {model.contract().golden().size() + runs};
+            return takes(() -> {
+                if (left[0]-- == 0) {
+                    throw LadderTest.<RuntimeException>sneaky(late.get());
+                }
+                return 1.0;
+            });
+        }
+
+        void assertNothingIsLeftOpen(int opened) {
+            assertEquals(opened, everOpened.size());
+            for (TestModels.Fake fake : everOpened) {
+                assertTrue(fake.closed);
+            }
+        }
+    }
+
+    /** An engine may throw what is no RuntimeException. */
+    @SuppressWarnings("unchecked")
+    private static <T extends Throwable> T sneaky(Throwable error) throws T {
+        throw (T) error;
     }
 
     private Ladder.Result climb(Set<Accelerator> requested) {
@@ -167,53 +194,97 @@ class LadderTest {
 
     @Test
     void anEngineThatFailsLaterIsPassedOver() {
-        allWork();
-        int[] runs = {0};
-        factory.behaviours.put(
-                Rung.NPU_STRICT,
-                rung -> new TestModels.Fake(model, 0, () -> {
-                    if (++runs[0] > model.contract().golden().size() + 2) {
-                        throw refusal();
-                    }
-                }));
-        LadderReport report = climb(ALL).report;
-        assertEquals(Verdict.REFUSED, report.step(Rung.NPU_STRICT).verdict);
-        assertTrue(report.step(Rung.NPU_STRICT).reason.startsWith("it answered once"));
-        assertEquals(Rung.NPU_PARTIAL, report.used());
+        List<Supplier<? extends Throwable>> ways =
+                Arrays.asList(LadderTest::refusal, OutOfMemoryError::new, () -> new UnsatisfiedLinkError("late"));
+        for (Supplier<? extends Throwable> late : ways) {
+            store().forget();
+            allWork();
+            factory.behaviours.put(Rung.NPU_STRICT, factory.failsLater(2, late));
+            LadderReport report = climb(ALL).report;
+            assertEquals(Verdict.REFUSED, report.step(Rung.NPU_STRICT).verdict);
+            assertTrue(report.step(Rung.NPU_STRICT).reason.startsWith("it answered once"));
+            assertEquals(Rung.NPU_PARTIAL, report.used());
+            assertTrue(factory.opened.get(Rung.NPU_STRICT).closed);
+            assertTrue(factory.opened.get(Rung.CPU).closed);
+        }
     }
 
     @Test
-    void aRungThatKilledTheProcessIsNotTriedAgainUntilAskedTo() throws IOException {
-        allWork();
-        // What the disk holds in the moment in which the process dies.
-        factory.behaviours.put(Rung.NPU_STRICT, rung -> {
-            try {
-                Files.copy(new File(folder, "trying").toPath(), new File(folder, "marker").toPath());
-            } catch (IOException error) {
-                throw new IllegalStateException(error);
-            }
-            return factory.works(1).open(rung);
-        });
-        climb(ALL);
-        store().forget();
-        Files.move(new File(folder, "marker").toPath(), new File(folder, "trying").toPath());
+    void aCpuThatFailsLaterIsClosed() {
+        List<Supplier<? extends Throwable>> ways =
+                Arrays.asList(LadderTest::refusal, OutOfMemoryError::new, () -> new UnsatisfiedLinkError("late"));
+        int opened = 0;
+        for (Supplier<? extends Throwable> late : ways) {
+            factory.behaviours.put(Rung.CPU, factory.failsLater(2, late));
+            EdgeException error = assertThrows(EdgeException.class, () -> climb(ALL));
+            assertTrue(error.getMessage().contains("it answered once and then failed"), error.getMessage());
+            factory.assertNothingIsLeftOpen(++opened);
+        }
+    }
 
+    /** A folder in the marker's place: no marker can be written any more, as on a disk that is full. */
+    @Test
+    void aDiskThatFillsUpDuringTheClimbLeavesNothingOpen() {
+        for (Rung full : new Rung[] {Rung.CPU, Rung.NPU_STRICT}) {
+            factory.everOpened.clear();
+            allWork();
+            factory.behaviours.put(full, rung -> {
+                assertTrue(new File(folder, "trying.partial").mkdir());
+                return factory.works(1).open(rung);
+            });
+            EdgeException error = assertThrows(EdgeException.class, () -> climb(ALL));
+            assertTrue(error.getMessage().contains("cannot be written"), error.getMessage());
+            assertTrue(new File(folder, "trying.partial").delete());
+            factory.assertNothingIsLeftOpen(full == Rung.CPU ? 1 : 2);
+        }
+        factory.everOpened.clear();
+        allWork();
+        assertTrue(new File(folder, "decided.partial").mkdir());
+        assertThrows(EdgeException.class, () -> climb(ALL));
+        factory.assertNothingIsLeftOpen(2);
+    }
+
+    /** What the disk holds when a process ends within a climb, whatever ended it. */
+    private void processEndsWhile(Rung rung) {
+        store().begin(rung);
+    }
+
+    @Test
+    void aRungOnWhichTwoProcessesInARowEndedIsNotTriedAgainUntilAskedTo() {
+        allWork();
+        processEndsWhile(Rung.NPU_STRICT);
+        processEndsWhile(Rung.NPU_STRICT);
         factory.behaviours.put(Rung.NPU_STRICT, rung -> { throw new AssertionError("tried again"); });
         LadderReport report = climb(ALL).report;
         assertEquals(Verdict.CRASHED_BEFORE, report.step(Rung.NPU_STRICT).verdict);
         assertEquals(Rung.NPU_PARTIAL, report.used());
+        assertEquals(Verdict.CRASHED_BEFORE, climb(ALL).report.firstFailure().verdict, "a later start says it too");
 
         factory.behaviours.put(Rung.NPU_STRICT, factory.works(1));
         store().forget();
         assertEquals(Rung.NPU_STRICT, climb(ALL).report.used());
     }
 
+    /** Swiped away, or a phone short of memory: no crash, and the next climb shows it. */
+    @Test
+    void aProcessThatWasEndedWithinAClimbCostsNoRung() {
+        allWork();
+        for (int start = 0; start < 3; start++) {
+            processEndsWhile(Rung.NPU_STRICT);
+            assertEquals(Rung.NPU_STRICT, climb(ALL).report.used());
+        }
+        processEndsWhile(Rung.NPU_STRICT);
+        processEndsWhile(Rung.GPU);
+        assertEquals(Rung.NPU_STRICT, climb(ALL).report.used(), "not twice on one rung");
+    }
+
     @Test
     void aCrashOfTheCpuIsSaidButTheCpuIsStillTried() {
         allWork();
-        store().begin(Rung.CPU);
+        processEndsWhile(Rung.CPU);
+        processEndsWhile(Rung.CPU);
         LadderReport report = climb(EnumSet.of(Accelerator.CPU)).report;
-        assertTrue(report.step(Rung.CPU).reason.contains("died on it"), report.toString());
+        assertTrue(report.step(Rung.CPU).reason.contains("the app ended on it"), report.toString());
     }
 
     @Test
@@ -223,7 +294,9 @@ class LadderTest {
         factory.opens = 0;
         LadderReport report = climb(ALL).report;
         assertTrue(report.remembered());
-        assertEquals(1, factory.opens);
+        assertEquals(2, factory.opens, "the CPU, and what is measured against it");
+        assertEquals(1.0, report.step(Rung.NPU_STRICT).medianMs, 0.0);
+        assertTrue(factory.opened.get(Rung.CPU).closed);
         // Another library, another model, another phone: everything is measured again.
         LadderStore other = new LadderStore(folder, "another situation");
         assertNull(other.decision("npu, gpu, cpu"));
@@ -232,6 +305,35 @@ class LadderTest {
         LadderReport again = climb(ALL).report;
         assertFalse(again.remembered());
         assertEquals(Rung.NPU_PARTIAL, again.used());
+    }
+
+    /** A driver that an update took away: the library now runs the CPU under the remembered name. */
+    @Test
+    void aRememberedRungThatBecameTheCpuIsFound() {
+        allWork();
+        factory.behaviours.put(Rung.NPU_STRICT, rung -> { throw refusal(); });
+        assertEquals(Rung.NPU_PARTIAL, climb(ALL).report.used());
+        factory.behaviours.put(Rung.NPU_PARTIAL, factory.works(10));
+        LadderReport report = climb(ALL).report;
+        assertFalse(report.remembered());
+        assertEquals(Verdict.NO_GAIN, report.step(Rung.NPU_PARTIAL).verdict);
+        assertEquals(Rung.GPU, report.used());
+    }
+
+    @Test
+    void whyNoBetterOneDidIsRememberedToo() {
+        allWork();
+        factory.behaviours.put(Rung.NPU_STRICT, rung -> { throw new IllegalStateException("no\n\tdelegate"); });
+        factory.behaviours.put(Rung.NPU_PARTIAL, factory.works(10));
+        LadderReport first = climb(ALL).report;
+        LadderReport second = climb(ALL).report;
+        assertTrue(second.remembered());
+        for (Rung rung : new Rung[] {Rung.NPU_STRICT, Rung.NPU_PARTIAL}) {
+            assertEquals(first.step(rung).verdict, second.step(rung).verdict);
+        }
+        assertEquals(Rung.NPU_STRICT, second.firstFailure().rung);
+        assertTrue(second.firstFailure().reason.contains("no delegate"), second.firstFailure().reason);
+        assertTrue(second.step(Rung.NPU_PARTIAL).reason.contains("probably it is the CPU"));
     }
 
     @Test

@@ -13,6 +13,7 @@ import java.io.ByteArrayInputStream;
 import java.io.File;
 import java.io.FileOutputStream;
 import java.io.IOException;
+import java.io.InputStream;
 import java.io.OutputStream;
 import java.lang.reflect.Field;
 import java.nio.file.Files;
@@ -54,8 +55,13 @@ final class Phone {
 
     /** Makes a content address that yields these bytes. */
     static Uri offer(Activity activity, byte[] photo) {
+        return offer(activity, new ByteArrayInputStream(photo));
+    }
+
+    /** Makes a content address behind which this stands. */
+    static Uri offer(Activity activity, InputStream photo) {
         ShadowContentResolver resolver = Shadow.extract(activity.getContentResolver());
-        resolver.registerInputStream(PICKED, new ByteArrayInputStream(photo));
+        resolver.registerInputStreamSupplier(PICKED, () -> photo);
         return PICKED;
     }
 
@@ -69,11 +75,16 @@ final class Phone {
 
     /** Presses "Pick a photo", answers as the picker does, waits for the screen. */
     void pick(byte[] photo) throws InterruptedException {
+        pick(new ByteArrayInputStream(photo));
+        waitUntilIdle();
+    }
+
+    /** The same without waiting. */
+    void pick(InputStream photo) {
         activity().findViewById(R.id.pick).performClick();
         ShadowActivity shadow = Shadow.extract(activity());
         Intent asked = shadow.getNextStartedActivityForResult().intent;
         shadow.receiveResult(asked, Activity.RESULT_OK, new Intent().setData(offer(activity(), photo)));
-        waitUntilIdle();
     }
 
     void waitUntilIdle() throws InterruptedException {

@@ -19,6 +19,7 @@ import android.view.WindowInsets;
 import android.widget.ImageView;
 import android.widget.TextView;
 import dermedge.core.Json;
+import java.io.File;
 import java.io.FileOutputStream;
 import java.io.OutputStream;
 import java.nio.charset.StandardCharsets;
@@ -72,10 +73,11 @@ public class ScreenTest {
     public void whatIsNoPhotoIsRefusedWithAReasonAndTheNextOneWorks() throws Exception {
         Phone phone = Phone.start(null);
         phone.pick(Phone.photo("refused.heic"));
-        assertTrue(phone.text(R.id.status), phone.text(R.id.status).contains("HEIC"));
+        assertTrue(phone.text(R.id.status), phone.text(R.id.status).startsWith("The photo is damaged"));
+        assertTrue(phone.text(R.id.reason), phone.text(R.id.reason).contains("HEIC"));
         assertNull(phone.session().prediction);
         phone.pick(Phone.photo("lesion.jpg"));
-        assertFalse(phone.text(R.id.status), phone.text(R.id.status).contains("HEIC"));
+        assertFalse(phone.text(R.id.reason), phone.text(R.id.reason).contains("HEIC"));
     }
 
     @Test
@@ -116,6 +118,25 @@ public class ScreenTest {
         shadow.receiveResult(camera, Activity.RESULT_OK, new Intent());
         phone.waitUntilIdle();
         assertTrue(phone.session().prediction != null);
+        assertEquals("the photo is left behind", 0, photosKept(phone));
+    }
+
+    @Test
+    public void aPhotoThatWasNotTakenLeavesNoFile() throws Exception {
+        Phone phone = Phone.start(null);
+        phone.activity().findViewById(R.id.take).performClick();
+        ShadowActivity shadow = Shadow.extract(phone.activity());
+        shadow.receiveResult(shadow.getNextStartedActivityForResult().intent, Activity.RESULT_CANCELED, null);
+        phone.waitUntilIdle();
+        assertEquals(0, photosKept(phone));
+        // A process that ended between the camera and the reading.
+        assertTrue(new File(phone.activity().getCacheDir(), "taken1.jpg").createNewFile());
+        Phone.start(null);
+        assertEquals(0, photosKept(phone));
+    }
+
+    private static int photosKept(Phone phone) {
+        return phone.activity().getCacheDir().listFiles((folder, name) -> name.endsWith(".jpg")).length;
     }
 
     @Test
@@ -194,19 +215,6 @@ public class ScreenTest {
         assertEquals(
                 View.ACCESSIBILITY_LIVE_REGION_POLITE,
                 phone.activity().findViewById(R.id.status).getAccessibilityLiveRegion());
-    }
-
-    /** A climb that fails is told, and told again with the next photo. */
-    @Test
-    public void aLibraryThatIsNotThereIsToldAndDoesNotEndTheApp() throws Exception {
-        Phone phone = Phone.start(null);
-        com.google.ai.edge.litert.CompiledModel.library = null;
-        phone.activity().findViewById(R.id.retest).performClick();
-        phone.waitUntilIdle();
-        String told = phone.text(R.id.status);
-        assertTrue(told, told.contains("nothing on this device runs the model"));
-        phone.pick(Phone.photo("lesion.jpg"));
-        assertEquals(told, phone.text(R.id.status));
     }
 
     private static String padding(View view) {

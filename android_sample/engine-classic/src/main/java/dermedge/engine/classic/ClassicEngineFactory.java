@@ -50,8 +50,16 @@ public final class ClassicEngineFactory implements EngineFactory {
             data.put(model.data());
             data.rewind();
             interpreter = new Interpreter(data, new Interpreter.Options().setNumThreads(2));
-            input = spec(interpreter.getInputTensor(0));
-            output = spec(interpreter.getOutputTensor(0));
+            boolean opened = false;
+            try {
+                input = spec(interpreter.getInputTensor(0));
+                output = spec(interpreter.getOutputTensor(0));
+                opened = true;
+            } finally {
+                if (!opened) {
+                    interpreter.close();
+                }
+            }
         }
 
         private static TensorSpec spec(Tensor tensor) {

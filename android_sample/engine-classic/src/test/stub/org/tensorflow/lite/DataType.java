@@ -1,0 +1,7 @@
+package org.tensorflow.lite;
+
+/** What the engine names. */
+public enum DataType {
+    FLOAT32,
+    UINT8
+}
