@@ -7,6 +7,7 @@ were, and variants can be compared as pairs. With several, paths start at the fo
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.contract import Label
-from edge_runtime.errors import ConfigInvalid, DataInvalid
+from edge_runtime.errors import ConfigInvalid, DataInvalid, SplitLeaks
 from train.config import TrainConfig
-from train.manifest import LabelSet, Manifest, load_labels, read_manifest
+from train.manifest import LabelSet, Manifest, Photo, load_labels, read_manifest
 from train.readers import read_photos, source_licence
 from train.split import LeakReport, Split, check_split, make_random_split, make_split, require_parts
 
@@ -49,7 +50,7 @@ def find_data(config: TrainConfig, folder: Path | None) -> Path:
     """The first data set's folder.
 
     Raises:
-        DataInvalid: It is not there.
+        DataInvalid: It is not there, or is one of several and bears another name than the config gives it.
     """
     if folder is None:
         root = Path(os.environ[DATA_VARIABLE]) if DATA_VARIABLE in os.environ else DEVELOPER_DATA
@@ -60,6 +61,16 @@ def find_data(config: TrainConfig, folder: Path | None) -> Path:
             found=str(folder),
             expected=f"the folder of {config.data.folder}",
             fix=f"give it with --data, or set {DATA_VARIABLE} to the folder that holds {config.data.folder}",
+        )
+    # Not resolved: a link may bear the name that its target lacks.
+    folder = folder.absolute()
+    if config.source and folder.name != config.data.folder:
+        # Several data sets are told apart by the first part of a photo's path, here and wherever a run is read.
+        raise DataInvalid(
+            "the first of several data sets lies under another name",
+            found=folder.name,
+            expected=config.data.folder,
+            fix="rename the folder, or give a link of that name beside the others",
         )
     return folder
 
@@ -151,13 +162,17 @@ def split_sources(config: TrainConfig, manifests: Sequence[Manifest]) -> DataSet
     """Splits each data set by itself and joins them."""
     splits = [_split(config, manifest, first=i == 0) for i, manifest in enumerate(manifests)]
     photos = sorted((p for manifest in manifests for p in manifest.photos), key=lambda photo: photo.photo_id)
+    assignment = {k: v for split in splits for k, v in split.assignment.items()}
+    source_of = {photo.photo_id: manifest.name for manifest in manifests for photo in manifest.photos}
+    if config.split.method != "random":
+        _require_apart(photos, manifests[0].root, assignment, source_of)
     return DataSet(
         manifest=dataclasses.replace(
             manifests[0], name="+".join(m.name for m in manifests), photos=tuple(photos)
         ),
-        assignment={k: v for split in splits for k, v in split.assignment.items()},
+        assignment=assignment,
         group_of={k: v for split in splits for k, v in split.group_of.items()},
-        source_of={photo.photo_id: manifest.name for manifest in manifests for photo in manifest.photos},
+        source_of=source_of,
         leaks={manifest.name: split.leak for manifest, split in zip(manifests, splits, strict=True)},
     )
 
@@ -183,7 +198,43 @@ def reread(config: TrainConfig, path: Path, folder: Path) -> DataSet:
             check_split(
                 part, {p.photo_id: assignment[p.photo_id] for p in photos}, config.split.near_duplicate_bits
             )
+        _require_apart(manifest.photos, root, assignment, source_of)
     return DataSet(manifest, assignment, group_of, source_of, {})
+
+
+def _require_apart(
+    photos: Sequence[Photo], root: Path, assignment: Mapping[str, str], source_of: Mapping[str, str]
+) -> None:
+    """Refuses one file in two data sets and two parts of the split.
+
+    Data sets are split one by one, and look-alikes across them are strangers (train/near_duplicates.py); a copy of the
+    same file is not.
+
+    Raises:
+        SplitLeaks: There is one.
+    """
+    of_hash: dict[str, list[Photo]] = {}
+    for photo in photos:
+        of_hash.setdefault(photo.phash, []).append(photo)
+    alike = (found for phash, found in of_hash.items() if phash)
+    for found in alike:
+        if (
+            len({source_of[p.photo_id] for p in found}) < 2
+            or len({assignment[p.photo_id] for p in found}) < 2
+        ):
+            continue
+        part_of: dict[str, Photo] = {}
+        for photo in found:
+            content = hashlib.sha256((root / photo.path).read_bytes()).hexdigest()
+            other = part_of.setdefault(content, photo)
+            if assignment[other.photo_id] != assignment[photo.photo_id]:
+                raise SplitLeaks(
+                    "one photo stands in two data sets, and in two parts of the split",
+                    found=f"{other.path} ({assignment[other.photo_id]}) and {photo.path} "
+                    f"({assignment[photo.photo_id]})",
+                    expected="each photo once",
+                    fix="take the copies out of one of the data sets",
+                )
 
 
 def _split(config: TrainConfig, manifest: Manifest, *, first: bool) -> Split:

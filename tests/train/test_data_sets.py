@@ -137,6 +137,28 @@ def test_a_missing_first_folder_says_how_to_give_it(tmp_path: Path, monkeypatch:
     assert find_data(ONE, None) == tmp_path / "phantom"
 
 
+def test_the_first_of_several_must_bear_its_name(phantom: Path, tmp_path: Path) -> None:
+    (tmp_path / "renamed").mkdir()
+    assert find_data(ONE, tmp_path / "renamed") == tmp_path / "renamed"
+    with pytest.raises(DataInvalid, match="another name"):
+        find_data(TWO, tmp_path / "renamed")
+    # A link bears the name that its target lacks.
+    (tmp_path / "phantom").symlink_to(tmp_path / "renamed")
+    assert find_data(TWO, tmp_path / "phantom").name == "phantom"
+
+
+def test_one_file_in_two_data_sets_stands_in_one_part(phantom: Path, tmp_path: Path) -> None:
+    for name in ("phantom", "further"):
+        shutil.copytree(phantom.with_name(name), tmp_path / name)
+    manifests = read_sources(TWO, tmp_path / "phantom")
+    divided = split_sources(TWO, manifests)
+    test = next(p for p in manifests[0].photos if divided.assignment[p.photo_id] == "test")
+    train = next(p for p in manifests[1].photos if divided.assignment[p.photo_id] == "train")
+    shutil.copy(tmp_path / test.path, tmp_path / train.path)
+    with pytest.raises(SplitLeaks, match="two data sets"):
+        split_sources(TWO, read_sources(TWO, tmp_path / "phantom"))
+
+
 # -------------------------------------------------------------------- read back
 
 
