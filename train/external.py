@@ -17,15 +17,17 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.contract import ModelContract
+from edge_runtime.errors import RunInvalid
 from train.command import NOTHING_WRITTEN, run_command
 from train.config import READERS
 from train.decide import fires
 from train.finished import read_contract
-from train.manifest import LabelSet, Manifest
+from train.manifest import LabelSet, Manifest, read_rows
 from train.metrics import FloatArray, balanced_accuracy, softmax, summarize
 from train.pixels import cached_pixels
 from train.readers import read_photos
 from train.run_dir import network_file, write_json
+from train.split import require_unseen
 from train.teach import VIEWS, views_of
 
 
@@ -35,17 +37,28 @@ def measure_runs(
     """Figures of each run and of their ensemble.
 
     Args:
-        runs: Finished run directories with the same labels.
+        runs: Finished run directories with the same labels, none of which has learnt from these photos.
         reader: How the photos lie there, see train/readers.py.
         folder: The data set's own folder.
         views: Turned and mirrored views that are averaged, see train/teach.py.
         pixels: Folder for cached pixels.
 
     Raises:
-        RunInvalid: A run is not finished. And what `read_photos` raises.
+        RunInvalid: A run is not finished, or has other labels than the first. SplitLeaks: A run has learnt from some of
+            these photos, by their photo_ids. And what `read_photos` raises.
     """
     figures: dict[str, Any] = {}
     scores = []
+    for run in runs:
+        network_file(run)  # Refused now, not after the photos of those before it.
+    labels_of = {run: read_contract(run).labels for run in runs}
+    for run, found in labels_of.items():
+        if found != (expected := labels_of[runs[0]]):
+            raise RunInvalid(
+                f"{run}: other labels than {runs[0]}, so their scores have no mean",
+                found=", ".join(label.code for label in found),
+                expected=", ".join(label.code for label in expected),
+            )
     for run in runs:
         manifest, labels, contract, probs = _answers(run, reader, folder, views, pixels)
         scores.append(probs)
@@ -73,6 +86,7 @@ def _answers(
     )
     manifest = read_photos(reader, folder, labels, name=folder.name, on_problem="refuse", every_class=False)
     ids = [photo.photo_id for photo in manifest.photos]
+    require_unseen(run, read_rows(run / "manifest.csv", ("photo_id", "split")), dict.fromkeys(ids, "test"))
     pixels_u8 = cached_pixels(manifest, ids, contract, contract.input.height_px, pixels)
     probs = np.mean(
         [

@@ -28,7 +28,8 @@ import numpy as np
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.command import RESUMES, run_command
-from train.config import TrainConfig, parse_config
+from train.config import TrainConfig
+from train.config_reading import parse_config
 from train.crossval import run_crossval
 from train.manifest import read_rows
 from train.metrics import (
@@ -78,31 +79,48 @@ def load_study(path: Path) -> list[Variant]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"{path}: not a study", found=str(error), expected="a TOML file") from error
-    entries = table.get("variant", [])
-    problems = [f"{key} is unknown" for key in table if key not in ("base", "variant", "folds")]
-    if "base" not in table or not entries:
-        problems.append("[base] or [[variant]] is missing")
-    for entry in entries:
-        problems += [
-            f"variant {entry.get('name')!r}: {key} is unknown"
-            for key in entry
-            if key not in ("name", "why", "set", "folds")
-        ]
-        if not entry.get("name") or not entry.get("why"):
-            problems.append(f"variant {entry.get('name')!r} lacks its name or why")
-    names = [entry.get("name") for entry in entries]
-    problems += [
-        f"variant {name!r} occurs twice" for name in sorted({n for n in names if names.count(n) > 1})
-    ]
-    if problems:
+    if problems := _problems(table):
         raise ConfigInvalid(f"{path}: not a study", found="; ".join(problems), expected="see train/study.py")
     variants = []
-    for entry in entries:
+    for entry in table["variant"]:
         merged = _merge({**table["base"], "name": entry["name"]}, entry.get("set", {}))
         config = parse_config(merged, f"{path}, variant {entry['name']}")
         folds = entry.get("folds", table.get("folds", list(range(config.split.folds))))
         variants.append(Variant(entry["name"], entry["why"], config, tuple(folds)))
     return variants
+
+
+def _problems(table: Mapping[str, Any]) -> list[str]:
+    """What keeps a TOML table from being a study, but for its configs."""
+    entries = table.get("variant", [])
+    if not isinstance(table.get("base"), dict) or not entries:
+        return ["[base] or [[variant]] is missing"]
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return ["variant is no array of tables: [[variant]], in two pairs of brackets"]
+    problems = [f"{key} is unknown" for key in table if key not in ("base", "variant", "folds")]
+    problems += _folds_problems("", table)
+    for entry in entries:
+        name = entry.get("name")
+        of = f"variant {name!r}: "
+        problems += [of + f"{key} is unknown" for key in entry if key not in ("name", "why", "set", "folds")]
+        if not name or not entry.get("why"):
+            problems.append(f"variant {name!r} lacks its name or why")
+        elif not isinstance(name, str) or Path(name).name != name:
+            problems.append(of + "its name is no plain name of a folder")
+        if not isinstance(entry.get("set", {}), dict):
+            problems.append(of + "set is no table")
+        problems += _folds_problems(of, entry)
+    names = [str(entry.get("name")) for entry in entries]
+    return problems + [
+        f"variant {name!r} occurs twice" for name in sorted({n for n in names if names.count(n) > 1})
+    ]
+
+
+def _folds_problems(of: str, table: Mapping[str, Any]) -> list[str]:
+    folds = table.get("folds", [0])
+    if isinstance(folds, list) and folds and all(type(fold) is int for fold in folds):
+        return []
+    return [f"{of}folds is {folds!r}, not an array of whole numbers"]
 
 
 def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,6 +157,9 @@ def run_study(
     variants = load_study(path)
     if astray := sorted(set(only) - {variant.name for variant in variants}):
         raise ConfigInvalid("no such variant", found=", ".join(astray))
+    first = variants[0].name
+    if only and first not in only and not hand_over and not (workdir / first / "oof.csv").is_file():
+        raise _no_baseline(workdir, first)
     for variant in variants:
         if only and variant.name not in only:
             continue
@@ -161,11 +182,7 @@ def compare(variants: Sequence[Variant], workdir: Path) -> list[dict[str, Any]]:
     """Writes study.json and table.md from the variants that have answers."""
     first = variants[0]
     if not (workdir / first.name / "oof.csv").is_file():
-        raise RunInvalid(
-            f"{workdir}: nothing to compare with",
-            found=f"no answers of {first.name}",
-            expected="the study's first variant, trained",
-        )
+        raise _no_baseline(workdir, first.name)
     baseline = read_answers(workdir / first.name, first.config.data.folder)
     rows = []
     for variant in variants:
@@ -176,6 +193,15 @@ def compare(variants: Sequence[Variant], workdir: Path) -> list[dict[str, Any]]:
     write_json(workdir / "study.json", rows)
     write_text(workdir / "table.md", as_table(rows))
     return rows
+
+
+def _no_baseline(workdir: Path, first: str) -> RunInvalid:
+    return RunInvalid(
+        f"{workdir}: nothing to compare with",
+        found=f"no answers of {first}",
+        expected="the study's first variant, trained",
+        fix=f"name {first} with --only as well",
+    )
 
 
 def read_answers(folder: Path, source: str) -> Answers:
@@ -220,9 +246,20 @@ def _row(variant: Variant, folder: Path, answers: Answers, baseline: Answers) ->
     )
     place = {photo_id: i for i, photo_id in enumerate(answers.photo_ids)}
     shared = [place[photo_id] for photo_id in baseline.photo_ids]
-    difference = paired_difference_interval(
-        truth[shared], baseline.probs.argmax(axis=1), chosen[shared], classes, baseline.groups
+    compared: dict[str, Any] = dict.fromkeys(
+        ("baseline_balanced_accuracy", "difference", "difference_interval")
     )
+    if shared:
+        theirs = baseline.probs.argmax(axis=1)
+        difference = paired_difference_interval(
+            truth[shared], theirs, chosen[shared], classes, baseline.groups
+        )
+        compared = {
+            "baseline_balanced_accuracy": balanced_accuracy(truth[shared], theirs, classes),
+            "difference": difference.value,
+            "difference_interval": [difference.low, difference.high],
+        }
+    seconds = [s for s in state["seconds_by_fold"] if s]
     return {
         "name": variant.name,
         "why": variant.why,
@@ -230,16 +267,12 @@ def _row(variant: Variant, folder: Path, answers: Answers, baseline: Answers) ->
         "photos": len(truth),
         "balanced_accuracy": balanced_accuracy(truth, chosen, classes),
         "balanced_accuracy_interval": [low, high],
-        "baseline_balanced_accuracy": balanced_accuracy(
-            truth[shared], baseline.probs.argmax(axis=1), classes
-        ),
-        "difference": difference.value,
-        "difference_interval": [difference.low, difference.high],
+        **compared,
         "accuracy": float((truth == chosen).mean()),
         "train_balanced_accuracy": float(np.mean(metrics["train_balanced_accuracy_by_fold"])),
         "expected_calibration_error": expected_calibration_error(truth, answers.probs),
         "malignant_auc": metrics.get("malignant_auc"),
-        "seconds_per_fold": float(np.mean([s for s in state["seconds_by_fold"] if s])),
+        "seconds_per_fold": float(np.mean(seconds)) if seconds else None,
         "sources": {name: _brief(figures) for name, figures in metrics.get("sources", {}).items()},
         "commit": state["commit"],
     }
@@ -263,13 +296,16 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
     for i, row in enumerate(rows):
         low, high = row["balanced_accuracy_interval"]
         change = "baseline"
-        if i:
+        if i and row["difference"] is None:
+            change = "no photo in common"
+        elif i:
             change = "{:+.3f} ({:+.3f} to {:+.3f})".format(row["difference"], *row["difference_interval"])
+        seconds = f"{row['seconds_per_fold']:.0f}" if row["seconds_per_fold"] is not None else ""
         auc = f"{row['malignant_auc']:.3f}" if row["malignant_auc"] is not None else ""
         lines.append(
             f"| {row['name']} | {len(row['folds'])} | {row['balanced_accuracy']:.3f} ({low:.3f} to {high:.3f}) | "
             f"{change} | {row['accuracy']:.3f} | {row['train_balanced_accuracy']:.3f} | {auc} | "
-            f"{row['expected_calibration_error']:.3f} | {row['seconds_per_fold']:.0f} |"
+            f"{row['expected_calibration_error']:.3f} | {seconds} |"
         )
     return "\n".join(lines) + "\n"
 

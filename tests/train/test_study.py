@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
-from train.study import as_table, compare, load_study
+from train.study import as_table, compare, load_study, run_study
 
 STUDIES = Path(__file__).parents[2] / "train" / "studies"
 CODES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
@@ -68,6 +69,10 @@ def test_a_variant_changes_what_it_names_and_nothing_else(study: Path) -> None:
         ('why = "another exponent"', "", "lacks its name or why"),
         ("set.imbalance", "sets.imbalance", "sets is unknown"),
         ("[base.data]", "[bass.data]", "bass is unknown"),
+        ("set.imbalance = { sampling_exponent = 0.0 }", 'set = "x"', "set is no table"),
+        ("folds = [0, 1]", "folds = 1", "folds is 1, not an array"),
+        ('name = "other"', 'name = "../other"', "no plain name"),
+        (STUDY[STUDY.index("[[variant]]") :], '[variant]\nname = "x"', "two pairs of brackets"),
     ],
 )
 def test_mistakes_are_named(study: Path, before: str, after: str, message: str) -> None:
@@ -129,6 +134,32 @@ def test_a_merged_variant_is_compared_with_summed_scores(study: Path, trained: P
     assert len(table) == 4
     assert "baseline" in table[2] and f"{1 - expected:+.3f}" in table[3]
     assert (trained / "table.md").read_text() == as_table(rows)
+
+
+def test_a_variant_of_other_folds_is_not_compared(study: Path, trained: Path) -> None:
+    with (trained / "baseline" / "oof.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))
+    (trained / "other").mkdir()
+    with (trained / "other" / "oof.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([rows[0], *([f"other {row[0]}", *row[1:]] for row in rows[1:])])
+    (trained / "other" / "crossval.json").write_text(
+        '{"folds": [1], "seconds_by_fold": [null], "commit": "abc"}'
+    )
+    shutil.copy(trained / "baseline" / "metrics.json", trained / "other")
+    other = compare(load_study(study), trained)[1]
+    assert (other["difference"], other["difference_interval"], other["seconds_per_fold"]) == (
+        None,
+        None,
+        None,
+    )
+    assert "NaN" not in (trained / "study.json").read_text()
+    assert "no photo in common" in (trained / "table.md").read_text()
+
+
+def test_a_variant_alone_is_refused_before_it_is_trained(study: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunInvalid, match="name baseline with --only as well"):
+        run_study(study, tmp_path / "empty", only=["other"])
+    assert not (tmp_path / "empty").exists()
 
 
 def test_without_the_first_variant_there_is_nothing_to_compare(study: Path, tmp_path: Path) -> None:
