@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from train.command import RESUMES, run_command
-from train.config import load_config
+from train.config_reading import load_config
 from train.experiment import run_experiment
 
 

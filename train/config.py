@@ -1,24 +1,14 @@
-"""One TOML file per experiment, read into frozen dataclasses. stdlib only.
+"""What an experiment can be told, as frozen dataclasses; train/config_reading.py reads them from TOML. stdlib only.
 
-Every default stands in this file; `RUN/config.json` holds every value that a run really used. An unknown key fails
-and names the nearest valid one.
+Every default stands in this file; `RUN/config.json` holds every value that a run really used.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
-import tomllib
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-from edge_runtime.contract import CROPS, DECODE_SCALINGS
-from edge_runtime.errors import ConfigInvalid
 
 READERS = ("ham10000", "pad_ufes_20", "isic2018_task3", "folders", "csv")
 TRAINS = ("head", "all")
@@ -97,6 +87,9 @@ class ModelConfig:
     start: str = ""
     """A `.tflite` of the same network and labels whose weights, head included, take the place of `weights`
     (train/warm_start.py), by path from the working directory or the checkout; empty: none."""
+    start_learnt_from: str = ""
+    """Of `start`: the record or run (a folder with split.csv.gz or manifest.csv) that says which photos it has learnt;
+    none of them may be held out here. Empty: unknown, and figures of test photos are marked as such."""
     batch_norm_momentum: float = 0.99
     """Keras ships 0.999: after the ~2,000 steps of a fine-tuning the statistics would still be ImageNet's. A short
     training from scratch needs 0.9, or what is left of the initial variance 1 outweighs the true one."""
@@ -307,172 +300,3 @@ class TrainConfig:
         """Plain values, equal to what is read back from their JSON: lists where the config has tuples."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return plain
-
-
-def load_config(path: Path) -> TrainConfig:
-    """Reads and checks an experiment.
-
-    Raises:
-        ConfigInvalid: No such file, not TOML, or it breaks the schema; all problems are listed.
-    """
-    try:
-        with path.open("rb") as stream:
-            data = tomllib.load(stream)
-    except OSError as error:
-        raise ConfigInvalid(
-            f"{path}: the config cannot be read",
-            found=error.strerror or str(error),
-            expected="a TOML file",
-            fix="see train/configs for examples",
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigInvalid(f"{path}: not TOML", found=str(error), expected="a TOML file") from error
-    return parse_config(data, str(path))
-
-
-def parse_config(data: Mapping[str, Any], where: str) -> TrainConfig:
-    """Checks parsed TOML.
-
-    Args:
-        data: The tables.
-        where: Names them in an error.
-
-    Raises:
-        ConfigInvalid: It breaks the schema; all problems are listed.
-    """
-    problems: list[str] = []
-    config = _decode(TrainConfig, data, "", problems)
-    if not problems:
-        problems = _semantic_problems(config)
-    if problems:
-        raise ConfigInvalid(
-            f"{where}: the config breaks its schema",
-            found="; ".join(problems),
-            expected="the keys of train/config.py",
-            fix="correct the file",
-        )
-    return typing.cast(TrainConfig, config)
-
-
-def _decode(expected: Any, data: object, path: str, problems: list[str]) -> Any:
-    """Builds `expected` (a dataclass, tuple or scalar type) from parsed TOML."""
-    if dataclasses.is_dataclass(expected) and isinstance(expected, type):
-        return _decode_table(expected, data, path, problems)
-    if typing.get_origin(expected) is tuple:
-        return _decode_array(typing.get_args(expected), data, path, problems)
-    if expected is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
-    if not isinstance(data, expected) or (isinstance(data, bool) and expected is not bool):
-        problems.append(f"{path} is {data!r}, not of type {expected.__name__}")
-    return data
-
-
-def _decode_table(expected: type, data: object, path: str, problems: list[str]) -> Any:
-    if not isinstance(data, Mapping):
-        problems.append(f"{path} is {data!r}, not a table")
-        return None
-    prefix = f"{path}." if path else ""
-    hints = typing.get_type_hints(expected)
-    for key in data:
-        if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1, cutoff=0.0)
-            problems.append(f"{prefix}{key} is unknown; did you mean {prefix}{near[0]}?")
-    required = {
-        item.name
-        for item in dataclasses.fields(expected)
-        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-    }
-    problems.extend(f"{prefix}{key} is missing" for key in hints if key in required and key not in data)
-    values = {
-        key: _decode(hint, data[key], prefix + key, problems) for key, hint in hints.items() if key in data
-    }
-    return expected(**values) if required <= set(values) else None
-
-
-def _decode_array(items: tuple[Any, ...], data: object, path: str, problems: list[str]) -> Any:
-    if not isinstance(data, list):
-        problems.append(f"{path} is {data!r}, not an array")
-        return ()
-    if items[-1] is not types.EllipsisType and items[-1] is not Ellipsis:
-        if len(data) != len(items):
-            problems.append(f"{path} has {len(data)} values, not {len(items)}")
-            return ()
-        return tuple(_decode(kind, item, path, problems) for kind, item in zip(items, data, strict=True))
-    return tuple(_decode(items[0], item, f"{path}[{i}]", problems) for i, item in enumerate(data))
-
-
-def _semantic_problems(config: TrainConfig) -> list[str]:
-    """What types alone cannot say."""
-    problems: list[str] = []
-
-    def require(holds: bool, problem: str) -> None:
-        if not holds:
-            problems.append(problem)
-
-    def one_of(value: str, allowed: tuple[str, ...], name: str) -> None:
-        require(value in allowed, f"{name} is {value!r}, not one of {', '.join(allowed)}")
-
-    one_of(config.data.reader, READERS, "data.reader")
-    one_of(config.data.on_problem, ("refuse", "skip"), "data.on_problem")
-    one_of(config.input.crop, CROPS, "input.crop")
-    one_of(config.input.decode_scaling, DECODE_SCALINGS, "input.decode_scaling")
-    for i, source in enumerate(config.source):
-        one_of(source.reader, READERS, f"source[{i}].reader")
-        require(source.draw > 0, f"source[{i}].draw is not positive")
-    one_of(config.loss.kind, LOSSES, "loss.kind")
-    one_of(config.stop.keep, ("best", "last"), "stop.keep")
-    one_of(config.distribute.strategy, STRATEGIES, "distribute.strategy")
-    one_of(config.split.method, ("grouped", "random"), "split.method")
-    one_of(config.decision.prior_of, ("all", "first"), "decision.prior_of")
-    for name, share in (
-        ("loss.label_smoothing", config.loss.label_smoothing),
-        ("optimizer.average_decay", config.optimizer.average_decay),
-        ("model.dropout", config.model.dropout),
-        ("imbalance.oversampling", config.imbalance.oversampling),
-        ("distill.share", config.distill.share),
-        ("augment.blur", config.augment.blur),
-        ("augment.jpeg", config.augment.jpeg),
-        ("augment.cutout", config.augment.cutout),
-    ):
-        require(0 <= share <= 1, f"{name} is {share}, not in [0, 1]")
-    require(config.augment.mixup >= 0, "augment.mixup is negative")
-    require(config.model.batch_norm_photos >= 0, "model.batch_norm_photos is negative")
-    require(
-        not (config.model.batch_norm_photos and config.tiles.grid),
-        "model.batch_norm_photos shows whole photos, which tiles.grid never does",
-    )
-    require(0 < config.tiles.fraction <= 1, "tiles.fraction is not in (0, 1]")
-    require(config.distill.temperature > 0, "distill.temperature is not positive")
-    require(not (config.distill.teacher and config.distill.networks), "distill has a teacher and networks")
-    require(config.outliers.per_batch >= 0, "outliers.per_batch is negative")
-    split = config.split
-    require(split.folds >= 2, f"split.folds is {split.folds}, not at least 2")
-    require(
-        -1 <= split.test_fold < split.folds,
-        f"split.test_fold is {split.test_fold}, not -1 to split.folds - 1",
-    )
-    require(0 < split.val_share < 0.5, f"split.val_share is {split.val_share}, not in (0, 0.5)")
-    require(32 <= config.input.size_px <= 1024, f"input.size_px is {config.input.size_px}, not 32 to 1024")
-    require(config.input.std > 0, "input.std is not positive")
-    require(0 < config.input.crop_fraction <= 1, "input.crop_fraction is not in (0, 1]")
-    require(
-        0 < config.augment.zoom[0] <= config.augment.zoom[1], "augment.zoom is not an increasing pair above 0"
-    )
-    require(0 <= config.decision.refer_share < 1, "decision.refer_share is not in [0, 1)")
-    require(config.checkpoint.every_steps >= 1, "checkpoint.every_steps is below 1")
-    require(bool(config.stage), "there is no [[stage]]")
-    for i, stage in enumerate(config.stage):
-        one_of(stage.trains, TRAINS, f"stage[{i}].trains")
-        require(stage.epochs >= 1, f"stage[{i}].epochs is below 1")
-        require(stage.batch >= 1, f"stage[{i}].batch is below 1")
-        require(
-            32 <= stage.size_px <= 1024 and stage.size_px % 32 == 0,
-            f"stage[{i}].size_px is {stage.size_px}, not a multiple of 32 up to 1024",
-        )
-        require(stage.learning_rate > 0, f"stage[{i}].learning_rate is not positive")
-        require(
-            not stage.zoom or (len(stage.zoom) == 2 and 0 < stage.zoom[0] <= stage.zoom[1]),
-            f"stage[{i}].zoom is not an increasing pair above 0",
-        )
-        require(0 <= stage.warmup_share < 1, f"stage[{i}].warmup_share is not in [0, 1)")
-    return problems

@@ -28,7 +28,8 @@ import numpy as np
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.command import RESUMES, run_command
-from train.config import TrainConfig, load_config
+from train.config import TrainConfig
+from train.config_reading import load_config
 from train.data_sets import find_data, merged_labels, read_sources
 from train.experiment import run_experiment
 from train.manifest import LabelSet, Manifest, read_rows
@@ -85,18 +86,21 @@ def run_crossval(
         if manifests is None and not (run / "manifest.csv").exists():
             manifests = read_sources(config, find_data(config, data_folder))
         started = time.monotonic()
-        metrics = run_experiment(
-            config_path,
-            run,
-            data_folder,
-            pixels=pixels or workdir / "pixels",
-            config=_of_fold(config, fold),
-            manifests=manifests,
-            hand_over=hand_over,
-        )
+        try:
+            metrics = run_experiment(
+                config_path,
+                run,
+                data_folder,
+                pixels=pixels or workdir / "pixels",
+                config=_of_fold(config, fold),
+                manifests=manifests,
+                hand_over=hand_over,
+            )
+        finally:
+            if not hand_over:
+                _note_seconds(run, time.monotonic() - started)
         if hand_over:
             continue
-        _note_seconds(run, time.monotonic() - started)
         print(f"fold {fold}: balanced accuracy {metrics['test']['balanced_accuracy']:.4f}")
     return {} if hand_over else pool(config, workdir)
 
@@ -218,8 +222,8 @@ def _status(run: Path) -> str | None:
 
 def _note_seconds(run: Path, seconds: float) -> None:
     """Adds the seconds of this call to those before: an interrupted fold's time is the sum of its parts."""
-    state = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    if seconds > 1:
+    if seconds > 1 and (run / "run.json").is_file():
+        state = json.loads((run / "run.json").read_text(encoding="utf-8"))
         state["seconds"] = round(state.get("seconds", 0) + seconds, 1)
         write_json(run / "run.json", state)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_runtime.contract import Label, ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid
-from train.config import load_config
+from train.config_reading import load_config
 from train.data_sets import find_data, merged_labels, read_sources, split_sources
 from train.experiment import make_contract
 from train.finished import find_root, read_contract, read_object, read_photos_of, source_of

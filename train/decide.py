@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -132,25 +131,3 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     centre = (hits + z2 / 2) / (count + z2)
     half = TWO_SIDED_95 / (count + z2) * math.sqrt(hits * (count - hits) / count + z2 / 4)
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def count_fired(rule: Rule, probs_of: Mapping[str, FloatArray]) -> list[dict[str, Any]]:
-    """What a rule does to sets of photos; chooses nothing.
-
-    Args:
-        rule: Any.
-        probs_of: Name of a set (`test HAM10000`, `ordinary pictures`) to its scores [n, classes].
-
-    Returns:
-        A row per set, ready for a table or JSON: `set`, `photos`, `fired`, `share` (None of no photos), `low`, `high`
-        (Wilson's 95 % interval of the share).
-    """
-    rows = []
-    for name, probs in probs_of.items():
-        fired = int(fires(rule, probs).sum()) if len(probs) else 0
-        low, high = wilson_interval(fired, len(probs))
-        share = fired / len(probs) if len(probs) else None
-        rows.append(
-            {"set": name, "photos": len(probs), "fired": fired, "share": share, "low": low, "high": high}
-        )
-    return rows

@@ -6,6 +6,7 @@ photos -> manifest -> split (gate) -> contract -> cached pixels -> training -> f
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import zlib
 from collections.abc import Callable, Sequence
@@ -29,20 +30,25 @@ from edge_runtime.contract import (
 )
 from edge_runtime.errors import RunInvalid
 from train import handover, run_dir
-from train.config import TrainConfig, load_config, parse_config
-from train.data_sets import DataSet, find_data, merged_labels, read_sources, reread, split_sources
+from train.config import TrainConfig
+from train.config_reading import load_config, parse_config
+from train.data_sets import NO_TEST, DataSet, find_data, merged_labels, read_sources, reread, split_sources
+from train.finished import read_object
 from train.inputs import TRAIN, Inputs
-from train.manifest import LabelSet, Manifest, write_manifest
+from train.manifest import LabelSet, Manifest, read_rows, write_manifest
 from train.measure import PARTS, measure
-from train.named_paths import find_file
-from train.soft_labels import keep_teacher
-from train.teacher_networks import keep_networks, read_networks
+from train.named_paths import find_file, find_folder
+from train.soft_labels import COPY_NAME, keep_teacher
+from train.split import require_unseen
+from train.teacher_networks import FOLDER, keep_networks, read_networks
 from train.training_data import TrainingData, evenly, stage_augmentation, training_data
 from train.workers import Worker, this_worker
 
 Weights = list[npt.NDArray[np.float32]]
 Maker = Callable[[Inputs, Path, Worker], tuple[Weights, list[dict[str, Any]]]]
 
+# Any of these is work that a new config would lose.
+LEARNT_FILES = ("history.csv", "checkpoints", "model.keras", handover.START, handover.LEARNT)
 # For a network that starts from a converted file: each channel's statistics are then a hundredth of their spread off.
 STATISTICS_PHOTOS = 1280
 
@@ -157,6 +163,8 @@ def _why_not_converted(config: TrainConfig) -> str:
         return "its random split leaks lesions into the test photos"
     if config.tiles.grid:
         return "it answers by the mean over tiles, which one view of the photo does not reproduce"
+    if config.model.start and not config.model.start_learnt_from and config.split.test_fold != NO_TEST:
+        return "nothing says whether the file that it started from has learnt its test photos (model.start_learnt_from)"
     return ""
 
 
@@ -167,7 +175,8 @@ def _open_run(config: TrainConfig, config_path: Path, run: Path) -> dict[str, An
     """The state in run.json, new or of the interrupted run; refuses a directory of another config."""
     resolved = config.to_dict()
     if (run / "run.json").exists():
-        return _reopen_run(resolved, config_path, run)
+        state = _reopen_run(resolved, config_path, run)
+        return state or _begin_run(config, resolved, config_path, run)
     if run.exists() and any(path.name not in ("config.toml", "config.json") for path in run.iterdir()):
         raise RunInvalid(
             f"{run}: not a run directory",
@@ -175,6 +184,10 @@ def _open_run(config: TrainConfig, config_path: Path, run: Path) -> dict[str, An
             expected="an empty or new folder, or an interrupted run",
             fix="choose another --workdir",
         )
+    return _begin_run(config, resolved, config_path, run)
+
+
+def _begin_run(config: TrainConfig, resolved: dict[str, Any], config_path: Path, run: Path) -> dict[str, Any]:
     run.mkdir(parents=True, exist_ok=True)
     _write_config(resolved, config_path, run)
     started = datetime.now(UTC)
@@ -190,12 +203,15 @@ def _open_run(config: TrainConfig, config_path: Path, run: Path) -> dict[str, An
     return state
 
 
-def _reopen_run(resolved: dict[str, Any], config_path: Path, run: Path) -> dict[str, Any]:
-    """The state of an interrupted or finished run. Another [decision] is taken: it begins after training."""
-    stored = json.loads((run / "config.json").read_text(encoding="utf-8"))
+def _reopen_run(resolved: dict[str, Any], config_path: Path, run: Path) -> dict[str, Any] | None:
+    """The state of an interrupted or finished run; None of one that is begun anew.
+
+    Another [decision] is taken: it begins after training. Where nothing was learnt yet any other config is: the first
+    one may have been refused for what only the photos could show.
+    """
     # Read as any config is: a key that came later stands there with its default.
-    before = parse_config(stored, str(run / "config.json")).to_dict()
-    state: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    before = parse_config(read_object(run / "config.json"), str(run / "config.json")).to_dict()
+    state = read_object(run / "run.json")
     changed = sorted(key for key in resolved if before[key] != resolved[key])
     if changed == ["decision"] and state["status"] == "done" and not (run / "model.keras").exists():
         raise RunInvalid(
@@ -208,6 +224,11 @@ def _reopen_run(resolved: dict[str, Any], config_path: Path, run: Path) -> dict[
         state["status"] = "training"
         run_dir.write_json(run / "run.json", state)
         _write_config(resolved, config_path, run)
+    elif changed and state["status"] != "done" and not any((run / name).exists() for name in LEARNT_FILES):
+        for name in ("manifest.csv", "split.json", "contract.json", COPY_NAME):
+            (run / name).unlink(missing_ok=True)
+        shutil.rmtree(run / FOLDER, ignore_errors=True)
+        return None
     elif changed:
         raise RunInvalid(
             f"{run}: this run directory belongs to another config",
@@ -314,8 +335,18 @@ def _first_model(inputs: Inputs, data: Callable[[], TrainingData]) -> Any:
     model = build_model(given, len(inputs.codes), None, pretrained=not given.start)
     if given.start:
         start = find_file(given.start, "model.start", "a .tflite of the same network")
+        if given.start_learnt_from:
+            require_unseen(start, _learnt_photos(given.start_learnt_from), inputs.data.assignment)
         start_from_tflite(model, start, start_views(inputs, data()))
     return model
+
+
+def _learnt_photos(named: str) -> list[dict[str, str]]:
+    """photo_id and split of a record or a run."""
+    folder = find_folder(named, "model.start_learnt_from", "a record, or a run")
+    names = ("split.csv.gz", "manifest.csv")
+    found = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+    return read_rows(found, ("photo_id", "split"))
 
 
 def _hand_over(inputs: Inputs, run: Path) -> None:

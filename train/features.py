@@ -30,7 +30,7 @@ import numpy.typing as npt
 from edge_runtime.contract import ModelContract, Normalization
 from edge_runtime.errors import DataInvalid
 from train.command import NOTHING_WRITTEN, run_command
-from train.config import load_config
+from train.config_reading import load_config
 from train.data_sets import find_data, merged_labels, read_sources
 from train.finished import find_root, read_contract, read_object, read_photos_of, source_of
 from train.manifest import Photo, read_rows

@@ -14,7 +14,7 @@ from train.data_sets import DataSet
 from train.metrics import FloatArray, IntArray
 from train.outliers import divide_outliers, generate_outliers, outlier_pixels, read_outliers
 from train.pixels import PixelArray, cached_pixels
-from train.sampling import photo_weights
+from train.sampling import draw_epoch, photo_weights
 
 # Generated pictures without a lesion, each part by its own seed.
 GENERATED = {"train": 400, "threshold": 100, "test": 100}
@@ -98,9 +98,11 @@ class Inputs:
         return sums / sums.sum()
 
     def shown(self, rows: IntArray, chances: FloatArray, count: int) -> PixelArray:
-        """[count at most, size_px, size_px, 3] of these photos, drawn by their chances: as the device will see them."""
-        rng = np.random.default_rng(self.config.seed)
-        some = rng.choice(rows, min(count, len(rows)), replace=False, p=chances)
+        """[count, size_px, size_px, 3] of these photos, drawn as training draws them, seen as the device sees them.
+
+        A photo can be there more than once: without that, many of few photos would come as nature has them.
+        """
+        some = rows[draw_epoch(chances, (self.config.seed,), count)]
         photo_ids = [self.data.manifest.photos[i].photo_id for i in some]
         return self.pixels(photo_ids, self.config.input.size_px)
 

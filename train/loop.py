@@ -9,7 +9,7 @@ Resume, in order:
 
 from __future__ import annotations
 
-import csv
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,19 +23,20 @@ import tf_keras
 from tqdm import tqdm
 
 from edge_runtime.contract import Normalization
-from edge_runtime.errors import ConfigInvalid
+from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.averaging import WeightAverage
 from train.config import StageConfig, TrainConfig
 from train.distribute import Replicas
 from train.evaluate import predict_logits, predict_tiles
 from train.losses import distillation_losses, photo_losses, uniform_losses
+from train.manifest import read_rows
 from train.metrics import balanced_accuracy, recall_per_class, softmax
 from train.pipeline import Batch, training_batches
 from train.pixels import PixelArray
 from train.run_dir import whole_file, write_rows
 from train.sampling import draw_epoch
 from train.teacher_networks import TeacherNetwork, view_px
-from train.training_data import TrainingData, learning_rate, stage_augmentation
+from train.training_data import TrainingData, learning_rate, require_finite, stage_augmentation
 
 ONE = Replicas()
 # Normalized views [n, s, s, 3] -> probabilities [n, classes].
@@ -123,17 +124,47 @@ class Trainer:
         self._resume()
         for index in range(int(self.progress.stage.numpy()), len(self.config.stage)):
             self._train_stage(index)
-        self.plain.load_weights(str(self.kept_path))
+        try:
+            self.plain.load_weights(str(self.kept_path))
+        except (OSError, KeyError, ValueError) as error:
+            raise self._damaged(self.kept_path, str(error)) from error
         return self.history
 
     def _resume(self) -> None:
-        newest = self.checkpoints.restore_or_initialize()
+        newest = self._restore()
         self.replicas.require_equal(f"the first step is {int(self.optimizer.iterations.numpy())}")
         if newest is None:
             return
         done = (int(self.progress.stage.numpy()), int(self.progress.epoch.numpy()))
         self.history = [row for row in read_history(self.history_path) if (row["stage"], row["epoch"]) < done]
         print(f"resuming at stage {done[0]}, epoch {done[1]}, step {int(self.progress.step.numpy())}")
+
+    def _restore(self) -> str | None:
+        """Reads the newest checkpoint that can be read, and names it; None where training begins.
+
+        Raises:
+            RunInvalid: There are some, and none can be read.
+        """
+        paths, problem = self.checkpoints.checkpoints[::-1], ""
+        for path in paths:
+            try:
+                self.checkpoints.checkpoint.restore(path)
+            except (tf.errors.OpError, IndexError, ValueError) as error:
+                problem = problem or f"{path}: {error}".splitlines()[0]
+                print(f"{path}: cannot be read, the one before it is tried", file=sys.stderr)
+                continue
+            return str(path)
+        if paths:
+            raise self._damaged(self.kept_path.parent, problem)
+        return None
+
+    def _damaged(self, path: Path, problem: str) -> RunInvalid:
+        return RunInvalid(
+            f"{path}: damaged, training cannot be resumed",
+            found=problem,
+            expected="what an interrupted training left there",
+            fix=f"remove {self.kept_path.parent} and give the command again: it trains from the start",
+        )
 
     # ---------------------------------------------------------------- a stage
 
@@ -176,9 +207,11 @@ class Trainer:
                 learn(batch)
                 self.progress.step.assign(step + 1)
                 if (step + 1) % self.config.checkpoint.every_steps == 0:
+                    require_finite(float(self.progress.loss_sum.numpy()), stage, epoch)
                     bar.set_postfix(loss=f"{float(self.progress.loss_sum.numpy()) / (step + 1):.3f}")
                     if step + 1 < steps:
                         self.checkpoints.save()
+        require_finite(float(self.progress.loss_sum.numpy()), stage, epoch)
         with self.average.applied():
             self._finish_epoch(index, epoch, steps)
         self.checkpoints.save()
@@ -337,11 +370,15 @@ def asked_teacher(networks: Sequence[TeacherNetwork]) -> Teacher | None:
 
 
 def read_history(path: Path) -> list[Row]:
-    """The rows of a history.csv with numbers as numbers; none if there is no such file."""
-    if not path.exists():
+    """The rows of a history.csv with numbers as numbers; none if there is no such file.
+
+    Raises:
+        DataInvalid: It is no history.
+    """
+    # A soup of several runs has none, which is written as an empty file.
+    if not path.exists() or not path.read_bytes().strip():
         return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        return [{key: _parse(text) for key, text in row.items()} for row in csv.DictReader(stream)]
+    return [{key: _parse(text) for key, text in row.items()} for row in read_rows(path, ("stage", "epoch"))]
 
 
 def _parse(text: str) -> int | float | str:

@@ -21,7 +21,8 @@ import numpy as np
 
 from edge_runtime.contract import Normalization
 from train.command import run_command
-from train.config import TrainConfig, load_config
+from train.config import TrainConfig
+from train.config_reading import load_config
 
 if TYPE_CHECKING:
     from train.training_data import Photos

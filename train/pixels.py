@@ -51,11 +51,22 @@ def cached_pixels(
         :16
     ]
     path = folder / f"{size_px}px_{key}.npy"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        by_id = {photo.photo_id: manifest.root / photo.path for photo in manifest.photos}
-        _write(path, [by_id[photo_id] for photo_id in photo_ids], sized)
+    cached = _read(path)
+    if cached is not None and len(cached) == len(photo_ids):
+        return cached
+    folder.mkdir(parents=True, exist_ok=True)
+    by_id = {photo.photo_id: manifest.root / photo.path for photo in manifest.photos}
+    _write(path, [by_id[photo_id] for photo_id in photo_ids], sized)
     return np.load(path, mmap_mode="r")
+
+
+def _read(path: Path) -> PixelArray | None:
+    """What was cached; None where nothing is, or what no disk error should leave: it is made anew."""
+    try:
+        cached: PixelArray = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return cached
 
 
 def _write(path: Path, photos: Sequence[Path], contract: ModelContract) -> None:

@@ -28,7 +28,8 @@ import numpy as np
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.command import run_command
-from train.config import TrainConfig, load_config, parse_config
+from train.config import TrainConfig
+from train.config_reading import load_config, parse_config
 from train.data_sets import NO_TEST, merged_labels
 from train.experiment import Weights, run_experiment, start_views
 from train.finished import read_object

@@ -29,7 +29,7 @@ import numpy.typing as npt
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.command import run_command
-from train.config import parse_config
+from train.config_reading import parse_config
 from train.data_sets import find_data, merged_labels, reread
 from train.metrics import FloatArray, balanced_accuracy, softmax
 from train.out_of_fold import read_answers

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import RunInvalid
-from train.config import parse_config
+from train.config_reading import parse_config
 from train.data_sets import merged_labels
 from train.finished import read_contract, read_object
 from train.handover import read_weights, write_weights

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
 import sys
 import time
 from collections.abc import Sequence
@@ -23,7 +24,8 @@ from torch.nn import functional
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConfigInvalid
 from train.command import run_command
-from train.config import LossConfig, StageConfig, TrainConfig, parse_config
+from train.config import LossConfig, StageConfig, TrainConfig
+from train.config_reading import parse_config
 from train.data_sets import find_data, reread
 from train.evaluate import predict_logits, predict_tiles
 from train.finished import read_object
@@ -36,7 +38,14 @@ from train.sampling import draw_epoch
 from train.teacher_networks import TeacherNetwork, read_networks, view_px
 from train.torch_augment import augment, mixup
 from train.torch_network import FORMAT, KerasNetwork
-from train.training_data import Photos, TrainingData, learning_rate, stage_augmentation, training_data
+from train.training_data import (
+    Photos,
+    TrainingData,
+    learning_rate,
+    require_finite,
+    stage_augmentation,
+    training_data,
+)
 
 # Keras' own.
 ADAM_EPSILON = 1e-7
@@ -68,6 +77,12 @@ def learn_run(
     if (run / LEARNT).exists() or state["status"] == "done":
         print(f"{run}: learnt already")
         return
+    if measured and importlib.util.find_spec("sklearn") is None:
+        raise ConfigInvalid(
+            "--measure needs scikit-learn, which is not installed here",
+            expected="numpy, Pillow, scipy, tqdm, torch and scikit-learn",
+            fix="pip install scikit-learn, or leave --measure out: the command that prepared the run measures it",
+        )
     weights, noted = read_weights(run / START)
     config = parse_config(read_object(run / "config.json"), str(run))
     if measured and config.model.batch_norm_photos:
@@ -230,6 +245,7 @@ class TorchTrainer:
             loss, answers = self._learn(stage, views, batch, shown)
             loss_sum += loss
             confusion += torch.bincount(truth * classes + answers, minlength=classes * classes)
+        require_finite(float(loss_sum), stage, epoch)
         seen = confusion.view(classes, classes).cpu().numpy()
         recalls = np.diag(seen) / np.maximum(seen.sum(axis=1), 1)
         val_labels = self.data.val_labels

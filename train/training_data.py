@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.config import AugmentConfig, StageConfig, TilesConfig, TrainConfig
 from train.inputs import TRAIN, Inputs
 from train.pixels import PixelArray
@@ -86,10 +87,22 @@ class TrainingData:
 
 
 def training_data(inputs: Inputs, run: Path) -> TrainingData:
-    """What each stage draws from."""
+    """What each stage draws from.
+
+    Raises:
+        ConfigInvalid: A batch is larger than an epoch: nothing would be learnt. And what `Inputs` raises.
+    """
     config, data, codes = inputs.config, inputs.data, inputs.codes
     photo_ids = [photo.photo_id for photo in data.manifest.photos]
     labels, rows = inputs.labels(photo_ids), inputs.training_rows()
+    epoch_photos = epoch_length(labels[rows], config.imbalance)
+    if (largest := max(config.stage, key=lambda stage: stage.batch)).batch > epoch_photos:
+        raise ConfigInvalid(
+            f"stage {largest.name}: a batch is larger than an epoch, so that nothing would be learnt",
+            found=f"batch {largest.batch}, an epoch of {epoch_photos} photos",
+            expected="at least one batch an epoch",
+            fix="make batch smaller",
+        )
     drawn = inputs.draw_chances(rows)
     teacher = read_soft_labels(config.distill, run, data.manifest, rows)
     val_ids = data.ids("val")
@@ -112,7 +125,7 @@ def training_data(inputs: Inputs, run: Path) -> TrainingData:
     return TrainingData(
         rows=rows,
         drawn=drawn,
-        epoch_photos=epoch_length(labels[rows], config.imbalance),
+        epoch_photos=epoch_photos,
         prior=np.bincount(labels[rows], weights=drawn, minlength=len(codes)),
         loss_weights=loss_weights(labels[rows], drawn, config.imbalance),
         photos_by_stage=by_stage,
@@ -125,6 +138,21 @@ def evenly(real: PixelArray, generated: PixelArray) -> PixelArray:
     """Both kinds in one array, the real pictures repeated so that as many of either kind are drawn."""
     times = max(1, round(len(generated) / max(len(real), 1)))
     return np.concatenate([*[real] * times, generated])
+
+
+def require_finite(loss_sum: float, stage: StageConfig, epoch: int) -> None:
+    """Refuses to go on, or to keep anything, once a loss is no number any more.
+
+    Raises:
+        RunInvalid: It is not; what was kept before is left.
+    """
+    if not math.isfinite(loss_sum):
+        raise RunInvalid(
+            f"stage {stage.name}, epoch {epoch + 1}: training has diverged",
+            found=f"a loss of {loss_sum}",
+            expected="a finite loss",
+            fix="choose a smaller learning_rate and another --workdir",
+        )
 
 
 def learning_rate(stage: StageConfig, step: int, steps_per_epoch: int) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_runtime.contract import Calibration, Decision, Rule
 from train import run_dir
-from train.config import load_config
+from train.config_reading import load_config
 from train.data_sets import DataSet, merged_labels, read_sources, split_sources
 from train.experiment import make_contract
 from train.manifest import write_manifest

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.errors import ConfigInvalid
-from train.config import load_config
+from train.config_reading import load_config
 from train.manifest import load_labels
 
 CONFIGS = sorted((Path(__file__).parents[2] / "train" / "configs").glob("*.toml"))
@@ -75,6 +75,10 @@ def test_committed_configs_load_and_say_how_to_run_them(path: Path) -> None:
         ("size_px = 64", "size_px = true", "stage[0].size_px is True, not of type int"),
         ("learning_rate = 1e-3", "learning_rate = 0", "stage[0].learning_rate is not positive"),
         ("epochs = 1", "epochs = 1\nzoom = [0.9, 0.5]", "stage[0].zoom is not an increasing pair above 0"),
+        ('trains = "all"', 'trains = "head"\nfrozen = "x"', "stage[0].frozen names layers to keep"),
+        ("epochs = 1", "epochs = 1001", "stage[0].epochs is 1001, not 1 to 1000"),
+        ('name = "tiny"', 'name = " "', "name is empty"),
+        ('name = "tiny"', 'name = "tiny"\nseed = -1', "seed is -1, which is negative"),
         ('trains = "all"', 'trains = "tail"', "stage[0].trains is 'tail', not one of head, all"),
         ('reader = "folders"', 'reader = "zip"', "data.reader is 'zip', not one of"),
         ('name = "tiny"', 'name = "tiny"\nsplit = {folds = 1}', "split.folds is 1"),
@@ -96,10 +100,15 @@ def test_committed_configs_load_and_say_how_to_run_them(path: Path) -> None:
                 ("split", "test_fold", "5", "split.test_fold is 5"),
                 ("tiles", "fraction", "0.0", "tiles.fraction is not in (0, 1]"),
                 ("distill", "temperature", "0", "distill.temperature is not positive"),
-                ("outliers", "per_batch", "-1", "outliers.per_batch is negative"),
+                ("outliers", "per_batch", "-1", "outliers.per_batch is -1, which is negative"),
                 ("stop", "keep", '"newest"', "stop.keep is 'newest', not one of best, last"),
-                ("optimizer", "average_decay", "2", "optimizer.average_decay is 2.0, not in [0, 1]"),
-                ("augment", "mixup", "-0.1", "augment.mixup is negative"),
+                ("optimizer", "average_decay", "2", "optimizer.average_decay is 2.0, not in [0, 1)"),
+                ("augment", "mixup", "-0.1", "augment.mixup is -0.1, which is negative"),
+                ("outliers", "per_batch", "2", "outliers.folder names none"),
+                ("optimizer", "weight_decay", "nan", "optimizer.weight_decay is nan, not a finite number"),
+                ("input", "mean", "inf", "input.mean is inf, not a finite number"),
+                ("tiles", "grid", "-2", "tiles.grid is -2, which is negative"),
+                ("model", "dropout", "1.0", "model.dropout is 1.0, not in [0, 1)"),
             ]
         ),
         (
@@ -121,7 +130,7 @@ def test_all_problems_are_named_together(tmp_path: Path) -> None:
     text = MINIMAL.replace("epochs = 1", "epochs = 0").replace("size_px = 64", "size_px = 7")
     with pytest.raises(ConfigInvalid) as caught:
         load_config(write(tmp_path, text))
-    assert "epochs is below 1" in caught.value.message
+    assert "epochs is 0, not 1 to 1000" in caught.value.message
     assert "size_px is 7" in caught.value.message
 
 

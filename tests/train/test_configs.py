@@ -10,7 +10,8 @@ import pytest
 
 from edge_runtime.contract import ModelContract
 from tests.train.generated_sets import draw_data_root
-from train.config import TrainConfig, load_config
+from train.config import TrainConfig
+from train.config_reading import load_config
 from train.study import load_study
 
 TRAIN = Path(__file__).parents[2] / "train"

@@ -14,8 +14,8 @@ import pytest
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from tests.train.conftest import PHANTOM_PHOTOS
 from tests.train.training_runs import PLAIN, outcome, rows_of, start_module
-from train import record
-from train.config import load_config
+from train import crossval, record
+from train.config_reading import load_config
 from train.crossval import pool, run_crossval
 from train.metrics import balanced_accuracy, softmax
 
@@ -165,3 +165,18 @@ def test_nothing_is_pooled_before_a_fold_is_finished(config: Path, tmp_path: Pat
     with pytest.raises(RunInvalid, match="no fold is finished"):
         pool(load_config(config), tmp_path)
     assert not (tmp_path / "oof.csv").exists()
+
+
+def test_the_seconds_of_an_interrupted_fold_are_kept(
+    config: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(config_path: Path, run: Path, *_: object, **__: object) -> None:
+        run.mkdir(exist_ok=True)
+        (run / "run.json").write_text('{"status": "training", "seconds": 2.0}')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(crossval, "run_experiment", interrupted)
+    monkeypatch.setattr(crossval.time, "monotonic", iter([10.0, 15.0]).__next__)
+    with pytest.raises(KeyboardInterrupt):
+        run_crossval(config, tmp_path / "out", phantom, folds=[0])
+    assert json.loads((tmp_path / "out/fold0/run.json").read_text())["seconds"] == 7.0

@@ -8,7 +8,7 @@ import pytest
 from edge_runtime.contract import MEASURES, Decision, Rule
 from edge_runtime.errors import DataInvalid
 from edge_runtime.result import NOT_A_LESION, decide, measure
-from train.decide import count_fired, fires, measured, not_a_lesion_rule, wilson_interval
+from train.decide import fires, measured, not_a_lesion_rule, wilson_interval
 
 CLASSES = 7
 # Repeats and photos by which a promised share is checked; its standard error is then below a tenth of the limit.
@@ -141,21 +141,3 @@ def test_wilson_intervals(hits: int, count: int, low: float, high: float):
     # Mirrored, and defined where nothing was counted.
     assert wilson_interval(count - hits, count) == pytest.approx((1 - high, 1 - low), abs=5e-5)
     assert wilson_interval(0, 0) == (0.0, 1.0)
-
-
-def test_counting_changes_no_rule_and_names_every_set():
-    rng = np.random.default_rng(7)
-    rule = Rule("top_score", 0.4, "test")
-    sets = {
-        "lesions": scores(rng, 100, 4.0),
-        "pictures": scores(rng, 50, 0.2),
-        "none": np.empty((0, CLASSES)),
-    }
-    rows = count_fired(rule, sets)
-    assert [(row["set"], row["photos"]) for row in rows] == [("lesions", 100), ("pictures", 50), ("none", 0)]
-    for row in rows[:2]:
-        assert row["fired"] == fires(rule, sets[row["set"]]).sum()
-        assert row["share"] == row["fired"] / row["photos"]
-        assert row["low"] <= row["share"] <= row["high"]
-    assert rows[0]["share"] < 0.5 < rows[1]["share"]
-    assert (rows[2]["share"], rows[2]["low"], rows[2]["high"]) == (None, 0.0, 1.0)

@@ -11,7 +11,8 @@ import pytest
 
 from edge_runtime.errors import RunInvalid
 from tests.train.generated_sets import draw_data_root
-from train.config import ModelConfig, SourceConfig, SplitConfig, TrainConfig, load_config
+from train.config import ModelConfig, SourceConfig, SplitConfig, TrainConfig
+from train.config_reading import load_config
 from train.crossval import run_crossval
 from train.experiment import run_experiment
 from train.handover import LEARNT, START, read_weights, write_weights

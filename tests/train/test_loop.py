@@ -12,7 +12,8 @@ import pytest
 from edge_runtime.contract import Normalization
 from edge_runtime.errors import ConfigInvalid
 from tests.train.training_runs import PLAIN
-from train.config import StageConfig, load_config
+from train.config import StageConfig
+from train.config_reading import load_config
 
 pytestmark = pytest.mark.tf
 

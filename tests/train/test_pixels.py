@@ -12,7 +12,7 @@ from PIL import Image
 
 from edge_runtime.contract import Label, ModelContract, Normalization
 from edge_runtime.preprocess import fit_pixels, input_bytes
-from train.config import load_config
+from train.config_reading import load_config
 from train.experiment import make_contract
 from train.manifest import LabelSet, Manifest, Photo
 from train.pixels import cached_pixels
@@ -109,6 +109,17 @@ def test_the_cache_is_read_back_and_keyed_by_what_it_holds(tmp_path: Path) -> No
     np.testing.assert_array_equal(turned, first[::-1])
     assert cached_pixels(manifest, ["a.png"], contract, 64, cache).shape == (1, 64, 64, 3)
     assert not [path for path in cache.iterdir() if "partial" in path.name]
+
+
+@pytest.mark.parametrize("damage", [b"", b"no array", None])
+def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: bytes | None) -> None:
+    Image.new("RGB", (60, 50), (10, 200, 30)).save(tmp_path / "a.png")
+    manifest = manifest_of(tmp_path, ["a.png"])
+    first = np.array(cached_pixels(manifest, ["a.png"], contract_for(manifest), 32, tmp_path / "cache"))
+    (path,) = (tmp_path / "cache").iterdir()
+    path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
+    again = cached_pixels(manifest, ["a.png"], contract_for(manifest), 32, tmp_path / "cache")
+    np.testing.assert_array_equal(first, again)
 
 
 def test_a_photo_that_became_unreadable_leaves_no_cache(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 from edge_runtime.contract import Label, Normalization
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from tests.train.training_runs import PLAIN, finish, rows_of
-from train.config import DistillConfig, LossConfig, load_config
+from train.config import DistillConfig, LossConfig
+from train.config_reading import load_config
 from train.manifest import LabelSet, Manifest, Photo
 from train.record import record_run
 from train.soft_labels import COPY_NAME, keep_teacher, read_soft_labels

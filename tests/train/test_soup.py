@@ -14,7 +14,7 @@ import pytest
 from edge_runtime.contract import Normalization
 from edge_runtime.errors import ConfigInvalid, RunInvalid, SplitLeaks
 from tests.train.training_runs import PLAIN, rows_of
-from train.config import load_config
+from train.config_reading import load_config
 from train.crossval import pool, run_crossval
 from train.data_sets import NO_TEST, merged_labels
 from train.phantom import draw_dataset

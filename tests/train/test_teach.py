@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import RunInvalid
-from train.config import parse_config
+from train.config_reading import parse_config
 from train.data_sets import merged_labels
 from train.teach import main, teach, views_of, write_soft_labels
 

@@ -13,7 +13,8 @@ import pytest
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConfigInvalid, RunInvalid, SplitLeaks
 from tests.train.training_runs import PLAIN, finish
-from train.config import DistillConfig, parse_config
+from train.config import DistillConfig
+from train.config_reading import parse_config
 from train.data_sets import reread
 from train.finished import read_object
 from train.inputs import Inputs

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.contract import Normalization
-from train.config import AugmentConfig, TilesConfig, parse_config
+from train.config import AugmentConfig, TilesConfig
+from train.config_reading import parse_config
 from train.evaluate import predict_logits, predict_tiles
 from train.metrics import softmax
 

@@ -182,6 +182,45 @@ def test_another_config_is_refused(finished: Path, phantom: Path, tmp_path: Path
     assert "seed" in output
 
 
+def test_a_config_that_the_photos_refused_can_be_corrected(
+    config: Path, phantom: Path, tmp_path: Path
+) -> None:
+    run, corrected = tmp_path / "run", tmp_path / "corrected.toml"
+    corrected.write_text(CONFIG.replace("batch = 8", "batch = 512", 1), encoding="utf-8")
+    status, output = finish("plain", corrected, run, phantom)
+    assert status == 2
+    assert "a batch is larger than an epoch" in output
+    corrected.write_text(CONFIG.replace("learning_rate = 1e-2", "learning_rate = 1e30", 1), encoding="utf-8")
+    status, output = finish("plain", corrected, run, phantom)
+    assert status == 2
+    assert "training has diverged" in output
+    assert not list((run / "checkpoints").glob("kept*"))
+
+
+def test_a_damaged_checkpoint_costs_what_came_after_the_one_before(
+    finished: Path, config: Path, phantom: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "damaged"
+    shutil.copytree(finished, run)
+    state = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**state, "status": "training"}))
+    data = sorted((run / "checkpoints").glob("*.data-*"), key=lambda path: path.stat().st_mtime)
+    assert len(data) == 2
+    data[-1].write_bytes(data[-1].read_bytes()[:1000])
+    status, output = finish("real", config, run, phantom)
+    assert status == 0, output
+    assert "the one before it is tried" in output and "resuming at stage" in output
+    assert json.loads((run / "metrics.json").read_text()) == json.loads(
+        (finished / "metrics.json").read_text()
+    )
+    for path in (run / "checkpoints").glob("*.data-*"):
+        path.write_bytes(path.read_bytes()[:1000])
+    (run / "run.json").write_text(json.dumps({**state, "status": "training"}))
+    status, output = finish("real", config, run, phantom)
+    assert status == 2
+    assert "training cannot be resumed" in output
+
+
 def test_a_moved_lesion_is_refused_on_resume(
     finished: Path, config: Path, phantom: Path, tmp_path: Path
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edge_runtime.errors import ConfigInvalid
+from edge_runtime.errors import ConfigInvalid, DataInvalid, SplitLeaks
+from train.config import ModelConfig
 from train.named_paths import find_file
 
 pytestmark = pytest.mark.tf
@@ -97,3 +99,26 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         read_folded(tmp_path / "model.tflite")
     with pytest.raises(ConfigInvalid, match=r"model\.start does not exist"):
         find_file(str(tmp_path / "absent.tflite"), "model.start", "a .tflite")
+
+
+def test_a_file_that_has_learnt_what_is_held_out_is_refused(tmp_path: Path) -> None:
+    from train import experiment
+
+    (tmp_path / "model.tflite").write_bytes(b"never read")
+    manifest = tmp_path / "manifest.csv"
+    given = ModelConfig(
+        alpha=0.35,
+        weights="none",
+        start=str(tmp_path / "model.tflite"),
+        start_learnt_from=str(tmp_path),
+    )
+    assignment = {"a": "train", "b": "test"}
+    inputs: Any = SimpleNamespace(
+        config=SimpleNamespace(model=given), codes=("x", "y"), data=SimpleNamespace(assignment=assignment)
+    )
+    manifest.write_text("photo_id,split\na,train\nb,train\n", encoding="utf-8")
+    with pytest.raises(SplitLeaks, match=r"model\.tflite: has learnt from photos"):
+        experiment._first_model(inputs, lambda: None)  # type: ignore[arg-type,return-value]
+    manifest.unlink()
+    with pytest.raises(DataInvalid, match=r"split\.csv\.gz: no such file"):
+        experiment._first_model(inputs, lambda: None)  # type: ignore[arg-type,return-value]
