@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convert.any_model import is_any_model, read_any_model
-from convert.command import run_command
+from convert.command import not_negative, run_command
 from convert.files import require_out
 from convert.options import add_qat_options, qat_settings
 from convert.recipes import RECIPES, Recipe, find_recipe
-from convert.run_directory import Run, read_run
+from convert.run_directory import RUN_FILES, Run, read_run
 from edge_runtime.errors import EXIT_OK, EdgeError, UsageError
 
 DEFAULT_MAX_LOSS = 0.02
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         "--manifest", type=Path, metavar="CSV", help="its photos: columns path, label, split (train and val)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of calibration photos and fine-tuning (default 0)"
+        "--seed", type=not_negative, default=0, help="of calibration photos and fine-tuning (default 0)"
     )
     parser.add_argument(
         "--keep-float",
@@ -86,8 +86,9 @@ def _convert(arguments: argparse.Namespace) -> int:
     recipe = find_recipe(arguments.recipe)
     settings = qat_settings(arguments, recipe)
     keep_float = _keep_float(arguments, recipe)
-    require_out(arguments.out)
+    require_out(arguments.out, _named_inputs(arguments))
     run = _read(arguments)
+    _require_own_work_folder(run)
     # Late, so that usage errors and --help do not wait for TensorFlow.
     from convert.conversion import Request, convert_run
 
@@ -125,6 +126,22 @@ def _keep_float(arguments: argparse.Namespace, recipe: Recipe) -> float | None:
     if not 0 <= limit < 1:
         raise UsageError("--max-loss is no share", found=str(limit), expected="at least 0 and below 1")
     return limit
+
+
+def _named_inputs(arguments: argparse.Namespace) -> list[Path]:
+    """What the command line says is read, before any of it is."""
+    given = [arguments.run, arguments.contract, arguments.manifest]
+    return [*(path for path in given if path is not None), *(arguments.run / name for name in RUN_FILES)]
+
+
+def _require_own_work_folder(run: Run) -> None:
+    """The work folder of a model that is no run is removed at the end: nothing of the user's may stand in it."""
+    if run.foreign and any(path.resolve().is_relative_to(run.work_folder.resolve()) for path in run.inputs):
+        raise UsageError(
+            "--out's work folder holds a file that the conversion reads",
+            found=str(run.work_folder),
+            fix="give --out another name or folder",
+        )
 
 
 def _forget(run: Run) -> None:

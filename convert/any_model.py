@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 
 from convert.photo_list import ALL, read_photo_list
@@ -18,6 +19,8 @@ from edge_runtime.errors import DataInvalid, RunInvalid, UsageError
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 SAVED_MODEL = "saved_model.pb"
+# What reading a damaged archive raises beside OSError, ValueError and KeyError.
+DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError)
 KINDS = "a run directory, a SavedModel folder, or a .keras or .h5 file"
 
 
@@ -94,13 +97,21 @@ def refuse_keras_3(path: Path) -> None:
     """Refuses a file that Keras 3 saved, by what it says of itself: loading it fails with a riddle.
 
     Raises:
-        RunInvalid: Its metadata names Keras 3.
+        RunInvalid: Its metadata names Keras 3, or is damaged: tf_keras does not look at it, and what has lost a part of
+            itself is not to be trusted with the rest.
     """
     if not zipfile.is_zipfile(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:
             version = str(json.loads(archive.read("metadata.json")).get("keras_version", ""))
+    except DAMAGED_ZIP as error:
+        raise RunInvalid(
+            f"{path}: damaged",
+            found=f"{type(error).__name__}: {error}",
+            expected="a file as tf_keras saved it",
+            fix="take the file as it was saved, or save it again",
+        ) from error
     except (KeyError, ValueError, AttributeError, OSError):
         return
     if version.startswith("3"):

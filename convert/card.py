@@ -1,130 +1,25 @@
 """`python -m convert.card RUN MODEL.tflite --out CARD.md`: a model card whose every figure is read from a file.
 
-Reads RUN's files, the model, and the .json beside it. A run that learnt from every photo has no test photos: with
-`--crossval DIR` the figures are those of its recipe out of fold, as `python -m convert.crossval` wrote them. What is
-known of a data set's limits stands in convert/data_notes/NAME.md. No TensorFlow.
+Reads RUN's files, the model, and the .json beside it (convert/card_sources.py). A run that learnt from every photo has
+no test photos: with `--crossval DIR` the figures are those of its recipe out of fold, as `python -m convert.crossval`
+wrote them. What is known of a data set's limits stands in convert/data_notes/NAME.md. No TensorFlow.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convert.card_sources import Sources, read_sources
 from convert.command import run_command
-from convert.files import sha256_of, whole_file
+from convert.files import whole_file
 from convert.run_directory import SOURCE_SEPARATOR
-from edge_runtime.contract import ModelContract
-from edge_runtime.errors import EXIT_OK, RunInvalid
-from edge_runtime.model_file import open_model
+from edge_runtime.errors import EXIT_OK
 
 NOTES = Path(__file__).parent / "data_notes"
-
-
-@dataclass(frozen=True)
-class Sources:
-    """All that a card is made from."""
-
-    run_folder: Path
-    model_name: str
-    contract: ModelContract
-    """The model's."""
-    run: dict[str, Any]
-    config: dict[str, Any]
-    split: dict[str, Any]
-    metrics: dict[str, Any]
-    report: dict[str, Any]
-    """The .json beside the model."""
-    crossval: dict[str, Any] | None = None
-    """metrics_NAME.json of the recipe's cross-validation."""
-
-    @property
-    def test(self) -> dict[str, Any] | None:
-        """Float and converted on photos that the model, or its likes in a cross-validation, have not learnt from."""
-        return self.crossval or self.report["test"]
-
-    @property
-    def leaks(self) -> dict[str, dict[str, Any]]:
-        """Data set to its split and what a random one would have leaked; runs on one data set once had no level."""
-        name = self.contract.provenance.data_name
-        return {name: self.split} if "sizes" in self.split else self.split
-
-
-def read_sources(run: Path, model: Path, crossval: Path | None = None) -> Sources:
-    """Reads everything and checks that it belongs together.
-
-    Args:
-        run: The run directory.
-        model: Its converted model.
-        crossval: The folder of its recipe's cross-validation, whose figures then stand in the card.
-
-    Raises:
-        RunInvalid: A file is missing or not JSON, or model, report and run are not of one conversion.
-        ModelFileError: The model cannot be trusted.
-    """
-    opened = open_model(model)
-    report = _read(model.with_suffix(".json"))
-    mismatches = [
-        f"{what}: {found} against {expected}"
-        for what, found, expected in (
-            ("sha256 of the model and in its report", sha256_of(model), report["model"]["sha256"]),
-            (
-                "run in the report and in the model",
-                report["run"]["run_id"],
-                opened.contract.provenance.run_id,
-            ),
-            ("model.keras", sha256_of(_file(run / "model.keras")), report["run"]["model_keras_sha256"]),
-        )
-        if found != expected
-    ]
-    if mismatches:
-        raise RunInvalid(
-            f"{model}: model, report and run directory do not belong together",
-            found="; ".join(mismatches),
-            fix="give the run directory that the model was converted from, or convert again",
-        )
-    run_files = {name: _read(run / f"{name}.json") for name in ("run", "config", "split", "metrics")}
-    pooled = None
-    if crossval is not None:
-        recipe = opened.contract.provenance.recipe
-        pooled = _read(crossval / f"metrics_{recipe}.json")
-        _require_same_config(run_files["config"], _read(crossval / "crossval.json"), crossval)
-    return Sources(run, model.name, opened.contract, report=report, crossval=pooled, **run_files)
-
-
-def _require_same_config(config: dict[str, Any], of_folds: dict[str, Any], crossval: Path) -> None:
-    """A cross-validation speaks for a model only if nothing but the split differs."""
-    theirs = of_folds.get("config", {})
-    differing = sorted(
-        key for key in {*config, *theirs} - {"split", "name"} if config.get(key) != theirs.get(key)
-    )
-    if differing:
-        raise RunInvalid(
-            f"{crossval}: the cross-validation is of another recipe than the model",
-            found=f"differences in {', '.join(differing)}",
-            expected="the same config but for its split",
-            fix="give the cross-validation of the model's own config",
-        )
-
-
-def _file(path: Path) -> Path:
-    if not path.is_file():
-        raise RunInvalid(f"{path}: needed for the card", found="nothing", expected="a file of a finished run")
-    return path
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(_file(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunInvalid(f"{path}: not JSON", found=str(error)) from error
-    if not isinstance(content, dict):
-        raise RunInvalid(f"{path}: not a JSON object", found=type(content).__name__)
-    return content
 
 
 def write_card(sources: Sources) -> str:
@@ -223,7 +118,7 @@ def _data_set(s: Sources, name: str, leak: dict[str, Any]) -> tuple[str, str]:
 def _figures(s: Sources) -> str:
     test = s.test
     if test is None:
-        return "## Figures\n\nThe run has no test split."
+        return f"## Figures\n\n{_no_figures(s)}"
     if s.crossval is None:
         which = (
             f"On {test['photos']:,} test photos of {test['lesions']:,} lesion groups that neither training, nor the "
@@ -242,6 +137,17 @@ def _figures(s: Sources) -> str:
     for name, figures in test.get("sources", {}).items():
         lines += [f"### {name}", f"{figures['photos']:,} photos.", *_pair(s, figures)]
     return "\n\n".join(lines)
+
+
+def _no_figures(s: Sources) -> str:
+    """Why there are none: no test photos, or nobody asked them when the model was made."""
+    photos = sum(sum(leak["sizes"].get("test", {}).values()) for leak in s.leaks.values())
+    if not photos:
+        return "The run has no test split."
+    return (
+        f"The {photos:,} photos of the test split were not asked when this file was made (`--no-test-report`); "
+        "`python -m convert.compare` asks them."
+    )
 
 
 def _pair(s: Sources, test: dict[str, Any]) -> list[str]:
@@ -287,7 +193,15 @@ def _per_class(s: Sources) -> str:
         for label in s.contract.labels
     ]
     return "### By class\n\n" + _table(
-        ("class", "photos", "recall, float", "recall, this file", "precision, float", "AUC, float"), rows
+        (
+            "class",
+            "photos",
+            "recall, float",
+            f"recall, {'this file' if s.crossval is None else 'converted'}",
+            "precision, float",
+            "AUC, float",
+        ),
+        rows,
     )
 
 
@@ -331,6 +245,8 @@ def _quantization(s: Sources) -> str:
             f"Ranges from {calibration['photos']} train photos, classes balanced, seed {calibration['seed']}, "
             f"ids `{calibration['ids_sha256']}`."
         )
+    if s.report.get("kept_float"):
+        lines.append(_kept_float(s.report["kept_float"]))
     if s.report["qat"]:
         lines.append(_qat(s.report["qat"]))
     if temperature := s.report.get("temperature"):
@@ -347,6 +263,21 @@ def _quantization(s: Sources) -> str:
         f"kernel set: {spread}."
     )
     return "\n\n".join(lines)
+
+
+def _kept_float(kept: dict[str, Any]) -> str:
+    size, names = kept["bytes"], ", ".join(f"`{name}`" for name in kept["kept"])
+    limit = f"at most {_percent(kept['limit'])} of the gate's answers may change (`--keep-float auto`)"
+    if not names:
+        return (
+            f"Every layer is integer: {limit}, and {_percent(kept['loss'])} do, so none of the {kept['layers']} layers "
+            "was given back to float."
+        )
+    return (
+        f"Not integer throughout: {len(kept['kept'])} of {kept['layers']} layers compute in float, {names}, because "
+        f"{limit}; {_percent(kept['loss'])} do, {_percent(kept['loss_of_whole'])} with every layer integer. That costs "
+        f"{size['mixed'] - size['whole']:,} bytes."
+    )
 
 
 def _qat(qat: dict[str, Any]) -> str:

@@ -28,6 +28,8 @@ from edge_runtime.errors import ConversionRefused
 from edge_runtime.model_file import open_model
 from edge_runtime.preprocess import fit_pixels
 from train.metrics import (
+    UNKNOWN,
+    age_band,
     balanced_accuracy,
     bootstrap_interval,
     expected_calibration_error,
@@ -37,8 +39,6 @@ from train.metrics import (
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-UNKNOWN = "unknown"
-AGE_BANDS = ((20, "0-19"), (40, "20-39"), (60, "40-59"), (80, "60-79"), (200, "80 and over"))
 # Golden answers come from the same engine, file and machine: nothing may differ.
 GOLDEN_REPEAT_TOLERANCE = 0.0
 
@@ -257,15 +257,6 @@ def subgroup_report(
                 "converted_balanced_accuracy": comparison.converted_balanced_accuracy,
             }
     return report
-
-
-def age_band(age: str) -> str:
-    """`40-59` and the like; `unknown` for what is no number."""
-    try:
-        years = float(age)
-    except ValueError:
-        return UNKNOWN
-    return next((name for end, name in AGE_BANDS if years < end), UNKNOWN)
 
 
 def _number(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""What the commands of this room share: how they end (as in `train`), and an argument type. stdlib only."""
+"""What the commands of this room share: how they end (as in `train`), and argument types. stdlib only."""
 
 from __future__ import annotations
 
@@ -31,4 +31,12 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
+
+
+def not_negative(text: str) -> int:
+    """An argument that is at least 0; numpy takes no other seeds."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is below 0")
     return value

@@ -16,7 +16,7 @@ LAYERS_SHOWN = 15
 COLUMN_NAMES = {"sex": "Sex", "age": "Age", "site": "Site"}
 INTERVALS = (
     "Intervals are 95 %, from 1,000 draws of whole lesions; differences are measured on the same draws for both "
-    "models, so an interval that holds 0 shows no difference."
+    "models, so an interval that holds 0 does not show a difference."
 )
 
 

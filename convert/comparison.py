@@ -69,7 +69,7 @@ def build_report(models: Sequence[ModelFile], listed: PhotoList, measured: Measu
             "failures": measured.failures,
         },
         "interrupted": measured.interrupted,
-        "remarks": _remarks(models, names, listed, measured),
+        "remarks": _remarks(models, names, listed, measured) + _absent_labels(truth),
         "models": described,
         "pairs": pairs,
         "timing": {
@@ -175,6 +175,18 @@ def _remarks(
                 f"{len(calibrated):,} of the photos gave {name} its ranges; its figures are too good."
             )
     return remarks
+
+
+def _absent_labels(truth: Truth) -> list[str]:
+    """Of how many classes the balanced accuracy speaks, where some have no photo."""
+    absent = [code for i, code in enumerate(truth.codes) if not (truth.labels == i).any()]
+    if not absent:
+        return []
+    occurring = len(truth.codes) - len(absent)
+    return [
+        f"No answered photo is of {', '.join(absent)}: balanced accuracy is the mean over the other {occurring} of "
+        f"{len(truth.codes)} classes, and no figure of all."
+    ]
 
 
 def _foreign_run(models: Sequence[ModelFile], names: Sequence[str], listed: PhotoList) -> list[str]:

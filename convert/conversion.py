@@ -73,7 +73,7 @@ class _Converted:
 
 
 def convert_run(run: Run, request: Request) -> dict[str, Any]:
-    """Converts a run; writes the .tflite and its .json, both or neither.
+    """Converts a run; writes the .tflite and its .json, both or, but for a kill between two renames, neither.
 
     Returns:
         The report that stands in the .json.
@@ -82,7 +82,7 @@ def convert_run(run: Run, request: Request) -> dict[str, Any]:
         ConversionRefused: The file is not as specified, or too far from the Keras model. Nothing is written.
         RunInvalid, DataInvalid, ImageError, UsageError: As they say. Nothing is written.
     """
-    require_out(request.out)
+    require_out(request.out, run.inputs)
     require_whole_chain(run)
     started = time.monotonic()
     float_model = _float_model(run, request.recipe)
@@ -114,7 +114,12 @@ def convert_run(run: Run, request: Request) -> dict[str, Any]:
 
 def _float_model(run: Run, recipe: Recipe) -> Any:
     if not run.model_path.is_dir():
-        return export.load_float_model(run.model_path, run.contract, any_head=run.foreign)
+        model = export.load_float_model(run.model_path, run.contract, any_head=run.foreign)
+        if recipe.needs_qat:
+            from convert.fake_quant import require_wrappable
+
+            require_wrappable(model)
+        return model
     if recipe.needs_qat:
         raise UsageError(
             f"{run.model_path}: a SavedModel cannot be fine-tuned",

@@ -6,7 +6,7 @@ a device would, and the answers are pooled beside the float ones:
   foldK/convert/NAME.tflite, NAME.json   the fold's file and its report
   foldK/convert/NAME_SHA.csv             that file's answers to the fold's test photos
   oof_NAME.csv        photo_id, source, fold, label, group_id, p_CODE
-  metrics_NAME.json   both models' figures, paired on the same photos, by data set
+  metrics_NAME.json   the options of the conversions; both models' figures, paired on the same photos, by data set
 
 The same command resumes: a fold whose model has not changed is neither converted nor asked again. numpy; TensorFlow
 where a fold is to be converted.
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import re
 import sys
@@ -30,12 +29,12 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from convert import check
-from convert.command import run_command
-from convert.files import json_text, report_path, sha256_of, whole_file
+from convert.command import not_negative, run_command
+from convert.files import is_report, json_text, report_path, sha256_of, whole_file
 from convert.options import add_qat_options, qat_settings
 from convert.pixels import read_pixels
 from convert.recipes import RECIPES, QatSettings, Recipe, find_recipe, options_of
-from convert.run_directory import FINISHED, Photo, Run, read_run
+from convert.run_directory import FINISHED, Photo, Run, read_object, read_run
 from edge_runtime.contract import Decision, Rule
 from edge_runtime.errors import EXIT_OK, RunInvalid
 from edge_runtime.model_file import open_model
@@ -104,7 +103,8 @@ def run_crossval(
         print(f"fold {number}: agreement {_agreement(done[-1]):.4f}", file=sys.stderr)
     with whole_file(folder / f"oof_{recipe.name}.csv") as temporary:
         _write_answers(temporary, done)
-    metrics = {"recipe": recipe.name, **pooled_report(done, first_source)}
+    options = options_of(recipe, settings, seed)
+    metrics = {"recipe": recipe.name, "options": options, **pooled_report(done, first_source)}
     with whole_file(folder / f"metrics_{recipe.name}.json") as temporary:
         temporary.write_text(json_text(metrics), encoding="utf-8")
     return metrics
@@ -114,7 +114,7 @@ def _finished(folder: Path) -> list[int]:
     numbers = []
     for path in folder.glob("fold*/run.json"):
         matched = re.fullmatch(r"fold(\d+)", path.parent.name)
-        if matched and json.loads(path.read_text(encoding="utf-8")).get("status") == FINISHED:
+        if matched and read_object(path).get("status") == FINISHED:
             numbers.append(int(matched[1]))
     return sorted(numbers)
 
@@ -127,8 +127,16 @@ def _read_oof(path: Path) -> dict[str, dict[str, str]]:
             expected="the file that `python -m train.crossval` writes when a fold ends",
             fix="run it again; finished folds are not trained again",
         )
-    with path.open(newline="", encoding="utf-8") as stream:
-        return {row["photo_id"]: row for row in csv.DictReader(stream)}
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return {row["photo_id"]: row for row in csv.DictReader(stream, restval="")}
+    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise RunInvalid(
+            f"{path}: the float models' answers cannot be read",
+            found=f"no column {error}" if isinstance(error, KeyError) else str(error),
+            expected="UTF-8 text with columns photo_id and logit_CODE",
+            fix="run `python -m train.crossval` again; finished folds are not trained again",
+        ) from error
 
 
 # -------------------------------------------------------------------- one fold
@@ -160,26 +168,56 @@ def _answer(
 
         convert_run(run, Request(recipe, out, settings, seed, test_report=False))
     contract = open_model(out).contract
-    logits = np.array([[float(float_logits[p.photo_id][name]) for name in columns] for p in photos])
+    logits = _logits(run, photos, columns, float_logits)
     scores = {"keras": softmax(logits), "converted": _ask(run, out, photos)}
     contracts = {"keras": run.contract, "converted": contract}
     fired = {side: _fired(contracts[side].decision, scores[side]) for side in SIDES}
     return Fold(number, codes, photos, scores, fired, out.stat().st_size)
 
 
+def _logits(
+    run: Run, photos: Sequence[Photo], columns: Sequence[str], float_logits: dict[str, dict[str, str]]
+) -> FloatArray:
+    """[n, labels] of oof.csv."""
+    try:
+        return np.array([[float(float_logits[p.photo_id][name]) for name in columns] for p in photos])
+    except ValueError as error:
+        raise RunInvalid(
+            f"{run.folder.parent / OOF}: an answer of {run.folder.name} is no number",
+            found=str(error),
+            fix="run `python -m train.crossval` again; finished folds are not trained again",
+        ) from error
+
+
 def _is_current(run: Run, out: Path, recipe: Recipe, settings: QatSettings, seed: int) -> bool:
     """Whether the file was made from this run as it is, with these options, and is whole."""
     if not out.is_file() or not report_path(out).is_file():
         return False
-    report = json.loads(report_path(out).read_text(encoding="utf-8"))
+    report = _report(report_path(out))
     files = {"model_keras": "model.keras", "contract_json": "contract.json", "manifest_csv": "manifest.csv"}
     return (
-        report["options"] == options_of(recipe, settings, seed)
-        and report["model"]["sha256"] == sha256_of(out)
+        bool(report)
+        and report["options"] == options_of(recipe, settings, seed)
+        and report["model"].get("sha256") == sha256_of(out)
         and all(
-            report["run"][f"{name}_sha256"] == sha256_of(run.folder / file) for name, file in files.items()
+            report["run"].get(f"{name}_sha256") == sha256_of(run.folder / file)
+            for name, file in files.items()
         )
     )
+
+
+def _report(path: Path) -> dict[str, Any]:
+    """A fold's report; empty, and the file removed, where it is damaged: the fold is then converted again."""
+    try:
+        content = read_object(path)
+        if is_report(content):
+            return content
+        why = "not the report of a conversion"
+    except RunInvalid as error:
+        why = error.found
+    print(f"{path}: {why}; this fold is converted again", file=sys.stderr)
+    path.unlink()
+    return {}
 
 
 def _ask(run: Run, model: Path, photos: Sequence[Photo]) -> FloatArray:
@@ -321,7 +359,7 @@ def _parser() -> argparse.ArgumentParser:
         "--data", type=Path, metavar="DIR", help="the photos' folder, if not where the folds say"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of calibration photos and fine-tuning (default 0)"
+        "--seed", type=not_negative, default=0, help="of calibration photos and fine-tuning (default 0)"
     )
     add_qat_options(parser)
     return parser

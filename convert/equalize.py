@@ -40,6 +40,8 @@ def equalized_copy(model: Any) -> Any:
             and isinstance(following[0], tf_keras.layers.BatchNormalization)
             and following[0].scale
             and following[0].center
+            # One that is shared normalizes other channels too, which are not scaled.
+            and len(following[0].inbound_nodes) == 1
         ):
             _equalize(layer, following[0])
     return copy

@@ -19,7 +19,7 @@ from tensorflow.lite.python.convert import mlir_quantize
 from tensorflow.lite.python.convert_phase import ConverterError
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from convert.any_model import refuse_keras_3
+from convert.any_model import DAMAGED_ZIP, refuse_keras_3
 from convert.pixels import PixelArray, normalize
 from convert.recipes import Recipe
 from edge_runtime.contract import ModelContract
@@ -27,6 +27,10 @@ from edge_runtime.errors import ConversionRefused, RunInvalid
 
 LOGITS_LAYER = "logits"
 INPUT_NAME = "image"
+SAVED_MODEL_INSTEAD = (
+    "export it with model.export(FOLDER), without its preprocessing layers, and convert that SavedModel: its graph may "
+    "be of any form"
+)
 # Layers that tfmot cannot quantize or that would do the contract's work a second time.
 REFUSED_LAYERS = ("Rescaling", "Normalization", "Resizing", "CenterCrop", "Lambda")
 
@@ -48,16 +52,17 @@ def load_float_model(path: Path, contract: ModelContract, *, any_head: bool = Fa
     refuse_keras_3(path)
     try:
         model = tf_keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError, ImportError, AttributeError) as error:
+        if any_head:
+            # Here, because a hidden layer that has the head's name already is a ValueError of Keras.
+            model = _with_logits(model)
+    except (OSError, ValueError, TypeError, LookupError, ImportError, AttributeError, *DAMAGED_ZIP) as error:
         raise RunInvalid(
             f"{path}: not a tf_keras model",
             found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             expected="a flat functional model saved by tf_keras (Keras 3 files differ)",
-            fix="train again",
+            fix="take the file as it was saved, or save it again" if any_head else "train again",
         ) from error
-    if any_head:
-        model = _with_logits(model)
-    _require_flat(model, path, contract)
+    _require_flat(model, path, contract, foreign=any_head)
     model = _fix_input_size(model, contract)
     fold_temperature(model, contract.calibration.temperature)
     return model
@@ -67,25 +72,54 @@ def _with_logits(model: Any) -> Any:
     """The same network up to the dense layer before its softmax, that layer named as ours; else the model as it is."""
     if not getattr(model, "_is_graph_network", False) or len(model.outputs) != 1:
         return model
-    last, layers = model.layers[-1], tf_keras.layers
-    is_softmax = isinstance(last, layers.Softmax) or (
-        isinstance(last, layers.Activation) and last.activation is tf_keras.activations.softmax
+    last, layers = _maker(model.outputs[0]), tf_keras.layers
+    is_softmax = isinstance(last.layer, layers.Softmax) or (
+        isinstance(last.layer, layers.Activation) and last.layer.activation is tf_keras.activations.softmax
     )
-    dense = last.input._keras_history.layer if is_softmax else last
-    if not isinstance(dense, layers.Dense) or dense.activation not in (
-        tf_keras.activations.linear,
-        tf_keras.activations.softmax,
-    ):
+    found = _dense(_maker(last.input_tensors) if is_softmax else last)
+    if found is None:
         return model
-    head = layers.Dense(dense.units, use_bias=True, name=LOGITS_LAYER)
-    with_head = tf_keras.Model(model.input, head(dense.input), name=model.name)
-    weights = dense.get_weights()
-    # A bias of zeros where there was none: the temperature of an int8 file is folded into it.
-    head.set_weights(weights if dense.use_bias else [*weights, np.zeros(dense.units, np.float32)])
+    inputs, kernel, bias = found
+    head = layers.Dense(kernel.shape[1], name=LOGITS_LAYER)
+    with_head = tf_keras.Model(model.input, head(inputs), name=model.name)
+    head.set_weights([kernel, bias])
     return with_head
 
 
-def _require_flat(model: Any, path: Path, contract: ModelContract) -> None:
+def _dense(node: Any) -> tuple[Any, npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
+    """Input, kernel [features, units] and bias of a dense layer; None of any other.
+
+    The heads of MobileNetV3 are 1 x 1 convolutions of a single pixel, flattened: dense layers under another name.
+    """
+    layers, activations = tf_keras.layers, tf_keras.activations
+    layer, inputs = node.layer, node.input_tensors
+    if isinstance(layer, layers.Flatten):
+        # Its name is free again: the layer itself is left behind with the convolution.
+        name, node = layer.name, _maker(inputs)
+        layer, inputs = node.layer, node.input_tensors
+        if type(layer) is not layers.Conv2D or layer.groups != 1 or tuple(inputs.shape[1:3]) != (1, 1):
+            return None
+        if layer.kernel_size != (1, 1) or layer.activation is not activations.linear:
+            return None
+        inputs = layers.Flatten(name=name)(inputs)
+    elif not isinstance(layer, layers.Dense) or layer.activation not in (
+        activations.linear,
+        activations.softmax,
+    ):
+        return None
+    kernel, *rest = layer.get_weights()
+    units = kernel.shape[-1]
+    # A bias of zeros where there was none: the temperature of an int8 file is folded into it.
+    return inputs, kernel.reshape(-1, units), rest[0] if rest else np.zeros(units, np.float32)
+
+
+def _maker(tensor: Any) -> Any:
+    """The node that made a tensor: its layer, and what the layer read there. A layer that is shared has several."""
+    history = tensor._keras_history
+    return history.layer.inbound_nodes[history.node_index]
+
+
+def _require_flat(model: Any, path: Path, contract: ModelContract, *, foreign: bool) -> None:
     problems = []
     if not isinstance(model, tf_keras.Model) or not getattr(model, "_is_graph_network", False):
         problems.append(f"a {type(model).__name__}, not a functional model")
@@ -109,7 +143,7 @@ def _require_flat(model: Any, path: Path, contract: ModelContract) -> None:
             found="; ".join(problems),
             expected=f"a flat functional model from {contract.input.height_px} x {contract.input.width_px} normalized "
             f"RGB to {len(contract.labels)} linear outputs of a Dense named {LOGITS_LAYER!r}",
-            fix="train again with one of train/configs",
+            fix=SAVED_MODEL_INSTEAD if foreign else "train again with one of train/configs",
         )
 
 

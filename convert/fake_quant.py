@@ -47,10 +47,11 @@ def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArr
     equalized = equalized_copy(float_model)
     try:
         model = tfmot.quantization.keras.quantize_model(equalized)
-    except (ValueError, RuntimeError) as error:
+    # tfmot rebuilds the network, and calls what it does not know in ways of its own: any of these may come of it.
+    except (ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise ConversionRefused(
             "quantization-aware training does not support this model",
-            found=str(error).splitlines()[0],
+            found=str(error).splitlines()[0] if str(error) else type(error).__name__,
             fix="use recipe int8_ptq, or layers that tensorflow-model-optimization knows",
         ) from error
     for layer in model.layers:
@@ -65,6 +66,25 @@ def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArr
     absorb_rounding_shift(model, equalized, normalize(_spread_out(calibration_u8), contract))
     _set_activation_ranges(model, [fewer, calibration_u8], contract)
     return model
+
+
+def require_wrappable(model: Any) -> None:
+    """Refuses, before a photo is read, a network of operators, which tfmot cannot wrap: it knows layers only.
+
+    Args:
+        model: Flat and functional.
+
+    Raises:
+        ConversionRefused: Python operators or TensorFlow functions were called on its tensors (`x * 2.0`).
+    """
+    operators = [layer.name for layer in model.layers if type(layer).__name__.endswith("OpLambda")]
+    if operators:
+        raise ConversionRefused(
+            "quantization-aware training does not support this model",
+            found=f"{len(operators)} operators that are no layers: {', '.join(operators[:3])}",
+            expected="a network of layers only",
+            fix="use recipe int8_ptq",
+        )
 
 
 def _spread_out(pixels_u8: PixelArray) -> PixelArray:

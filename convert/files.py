@@ -5,17 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import UsageError
 
+OTHER_OUT = "give --out another name or folder"
+# Of the .json beside a converted model: no contract and no file of a run has all of them.
+REPORT_KEYS = frozenset({"schema_version", "model", "options", "recipe", "run"})
+
 
 @contextmanager
 def whole_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
     """Yields temporary paths beside `paths`; they replace `paths`, in order, when the block ends well, else vanish.
+
+    Each file is whole at every moment. They are renamed one after the other: what ends the process between two renames
+    (a kill, a power cut, a failing disk) leaves the earlier ones new and the later ones as they were.
 
     Raises:
         OSError: A folder is missing or cannot be written.
@@ -63,16 +70,54 @@ def report_path(out: Path) -> Path:
     return out.with_suffix(".json")
 
 
-def require_out(out: Path) -> None:
-    """Refuses, before minutes are spent, an output that cannot be written.
+def require_out(out: Path, inputs: Iterable[Path] = ()) -> None:
+    """Refuses, before minutes are spent, an output that cannot be written or would destroy what is not its own.
+
+    Args:
+        out: The .tflite; its report is written beside it.
+        inputs: What the conversion reads; neither file may replace one of them.
 
     Raises:
-        UsageError: Not a .tflite name, or its folder is missing.
+        UsageError: Not a .tflite name; its folder is missing or closed to this user; it or its report is a folder or
+            an input; or what stands in the report's place is no report of a conversion.
     """
     if out.suffix != ".tflite":
         raise UsageError("--out names no model file", found=str(out), expected="a name that ends in .tflite")
     if not out.parent.is_dir():
         raise UsageError("--out's folder does not exist", found=str(out.parent), fix="make the folder first")
-    for path in (out, report_path(out)):
+    if not os.access(out.parent, os.W_OK):
+        raise UsageError("--out's folder cannot be written to", found=str(out.parent), fix=OTHER_OUT)
+    taken = {path.resolve() for path in inputs}
+    for path, role in ((out, "--out"), (report_path(out), "--out's report")):
         if path.is_dir():
-            raise UsageError("--out is a folder", found=str(path), expected="a file to write")
+            raise UsageError(f"{role} is a folder", found=str(path), expected="a file to write")
+        if path.resolve() in taken:
+            raise UsageError(
+                f"{role} would replace a file that the conversion reads", found=str(path), fix=OTHER_OUT
+            )
+    if report_path(out).exists() and not _holds_report(report_path(out)):
+        raise UsageError(
+            "--out's report would replace a file that is none of a conversion",
+            found=str(report_path(out)),
+            expected="nothing, or the report of an earlier conversion",
+            fix=f"{OTHER_OUT}, or move that file",
+        )
+
+
+def _holds_report(path: Path) -> bool:
+    """Whether a file is what a conversion writes beside its model."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return is_report(content)
+
+
+def is_report(content: Any) -> bool:
+    """Whether parsed JSON has the parts by which a conversion's report is known."""
+    parts = ("model", "run")
+    return (
+        isinstance(content, dict)
+        and content.keys() >= REPORT_KEYS
+        and all(isinstance(content[part], dict) for part in parts)
+    )

@@ -10,15 +10,17 @@ Exit status: 0 shown; 2 usage; 3 not a .tflite.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from convert.command import run_command
 from convert.files import json_text
 from convert.targets import edge_tpu_report, interchange_problems, xnnpack_problem
 from convert.tflite_file import Tensor, TfliteFile, read_tflite
-from edge_runtime.errors import EXIT_OK, EdgeError
+from edge_runtime.errors import EXIT_OK
 
 SHOWN_NAME = 60
 
@@ -160,16 +162,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
     parser.add_argument("--tensors", action="store_true", help="every tensor with its quantization")
     arguments = parser.parse_args(argv)
-    try:
+
+    def show() -> int:
         file = read_tflite(arguments.file)
         report = describe(file)
-        print(json_text(report) if arguments.json else to_text(file, report, every_tensor=arguments.tensors))
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        return error.exit_status
-    except BrokenPipeError:
-        sys.stderr.close()
-    return EXIT_OK
+        _say(json_text(report) if arguments.json else to_text(file, report, every_tensor=arguments.tensors))
+        return EXIT_OK
+
+    return run_command(show, after_os_error="")
+
+
+def _say(text: str) -> None:
+    """Prints; a reader that has seen enough (`| head`) ends it well, a full disk does not.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # Python would flush once more at exit, and complain in its own words.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from typing import Any
 from convert import export, layers
 from convert.golden import closing_engine
 from convert.recipes import RECIPES
-from convert.tflite_file import read_tflite
+from convert.tflite_file import parse_tflite, read_tflite
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConversionRefused
 
@@ -98,12 +98,18 @@ def search(
         "loss_of_whole": whole_loss,
         "kept": [layers.short_name(name) for name in kept],
         "tensors": list(kept),
-        "layers": len(ranked),
+        "layers": len(ranked) or _layer_count(floating),
         "tried": len(tried),
         "bytes": {"whole": len(tried[()][0]), "mixed": len(tflite), "float": len(floating)},
         "ms_per_photo": dict(zip(("whole", "mixed", "float"), times, strict=True)),
     }
     return Searched(tflite, tuple(kept), report)
+
+
+def _layer_count(floating: bytes) -> int:
+    """How many layers could have been kept: where the whole integer file holds the limit, nobody has ranked them."""
+    file = parse_tflite(Path("float.tflite"), floating)
+    return sum(operator.kind not in layers.IGNORED for operator in file.operators)
 
 
 def smallest_prefix(

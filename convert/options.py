@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 
 from convert.command import positive
 from convert.recipes import QAT_OPTIONS, QatSettings, Recipe
@@ -44,7 +45,8 @@ def qat_settings(arguments: argparse.Namespace, recipe: Recipe) -> QatSettings:
         recipe: The chosen one.
 
     Raises:
-        UsageError: Options of fine-tuning for a recipe without, or weights that leave nothing to learn.
+        UsageError: Options of fine-tuning for a recipe without, a rate that is none, or weights that leave nothing
+            to learn.
     """
     changed = {name: getattr(arguments, name) for name in QAT_OPTIONS if getattr(arguments, name) is not None}
     if changed and not recipe.needs_qat:
@@ -53,16 +55,24 @@ def qat_settings(arguments: argparse.Namespace, recipe: Recipe) -> QatSettings:
             f"recipe {recipe.name} does no fine-tuning", found=options, fix="leave these options out"
         )
     settings = dataclasses.replace(QatSettings(seed=arguments.seed), **changed)
+    # Said of the settings and not of the options, so that NaN, which compares as nothing, is refused as well.
+    if not (math.isfinite(settings.learning_rate) and settings.learning_rate > 0):
+        raise UsageError(
+            "--learning-rate is no learning rate",
+            found=f"{settings.learning_rate:g}",
+            expected="a number above 0",
+        )
     weights = {
         name: getattr(settings, f"{name}_weight") for name in ("distillation", "hard_label", "soft_label")
     }
     # Soft labels alone will not do: only a distilled run has them.
-    if min(weights.values()) < 0 or weights["distillation"] + weights["hard_label"] == 0:
+    usable = all(math.isfinite(value) and value >= 0 for value in weights.values())
+    if not usable or weights["distillation"] + weights["hard_label"] == 0:
         raise UsageError(
             "fine-tuning has nothing to learn from",
             found=", ".join(
                 f"--{name.replace('_', '-')}-weight {value:g}" for name, value in weights.items()
             ),
-            expected="no weight below 0, and one of --distillation-weight and --hard-label-weight above 0",
+            expected="finite weights, none below 0, and one of --distillation-weight and --hard-label-weight above 0",
         )
     return settings

@@ -41,11 +41,17 @@ def require_training_repeated(run: Run, keras: Callable[[PixelArray], FloatArray
         keras: The float model with the contract's temperature.
 
     Returns:
-        What model.json says of it; a note where training left no answers.
+        What model.json says of it; a note where training left no answers, or where the model is no run.
 
     Raises:
         RunInvalid: The answers are others than training's.
     """
+    if run.foreign:
+        # A file of that name beside somebody else's model is none of ours.
+        return {
+            "photos": 0,
+            "note": "a model of its own: nothing proves that the contract is the one of training",
+        }
     path = run.folder / PREDICTIONS
     if not path.is_file():
         return {

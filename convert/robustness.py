@@ -34,10 +34,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import platform
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,19 +71,18 @@ def _measure(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     models = [open_model(path) for path in arguments.models]
     _require_alike(models)
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise UsageError("--out is no folder", found=str(arguments.out), expected="a folder")
-    if arguments.by and not arguments.shift:
-        raise UsageError("--by breaks down the photos of --shift", fix="name them, or leave --by out")
+    _require_out(arguments.out)
     codes = [label.code for label in models[0].contract.labels]
     listed = read_photo_list(arguments.data, codes, root=arguments.photos, split=arguments.split)
     source, photos = _of_one_source(listed, arguments.source)
     chosen = choose_evenly(photos, arguments.limit, arguments.seed)
+    # Read before the hour that the disturbed photos take: what is wrong with it is said at once.
+    other = _read_shift(arguments, codes)
     report: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "models": _described(models),
         **_disturbed(arguments, listed, source, chosen, codes),
-        "shift": _shifted(arguments, codes) if arguments.shift else None,
+        "shift": _shifted(arguments, other, codes) if other else None,
         "seconds": round(time.monotonic() - started),
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
     }
@@ -98,6 +99,15 @@ def _measure(arguments: argparse.Namespace) -> int:
     failed = report["photos"]["failures"] or (report["shift"] or {}).get("failures")
     doubtful = failed or any(model["caught"] for model in report["models"])
     return EXIT_DOUBTFUL if doubtful else EXIT_OK
+
+
+def _require_out(out: Path) -> None:
+    """Refuses, before an hour is spent, a folder that cannot be made or written to."""
+    there = next(path for path in (out, *out.resolve().parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError("--out is no folder", found=f"{there} is a file", expected="a folder")
+    if not os.access(there, os.W_OK):
+        raise UsageError("--out cannot be written to", found=str(there), fix="name another folder")
 
 
 def _require_alike(models: Sequence[ModelFile]) -> None:
@@ -154,10 +164,30 @@ def _disturbed(
     }
 
 
-def _shifted(arguments: argparse.Namespace, codes: Sequence[str]) -> dict[str, Any]:
-    """Figures on other photos, all of them and by the values of a column."""
+@dataclass(frozen=True)
+class _Shift:
+    """Other photos."""
+
+    listed: PhotoList
+    values: dict[str, str]
+    """photo_id to what stands in the column of --by; empty without one."""
+
+
+def _read_shift(arguments: argparse.Namespace, codes: Sequence[str]) -> _Shift | None:
+    if not arguments.shift:
+        for option, given in (("--by", arguments.by), ("--shift-photos", arguments.shift_photos)):
+            if given:
+                raise UsageError(
+                    f"{option} is about the photos of --shift", fix=f"name them, or leave {option} out"
+                )
+        return None
     listed = read_photo_list(arguments.shift, codes, root=arguments.shift_photos, split=ALL)
-    values = _column(listed.manifest, arguments.by) if arguments.by else {}
+    return _Shift(listed, _column(listed.manifest, arguments.by) if arguments.by else {})
+
+
+def _shifted(arguments: argparse.Namespace, other: _Shift, codes: Sequence[str]) -> dict[str, Any]:
+    """Figures on other photos, all of them and by the values of a column."""
+    listed, values = other.listed, other.values
     photos, answers, failures = _ask(arguments, listed.photos, [], listed)
     return {
         "manifest": _shown(listed.manifest),

@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,7 +22,7 @@ from PIL import Image
 from convert.disturbances import DISTURBANCES
 from edge_runtime.contract import ModelContract
 from edge_runtime.engines import Engine, dequantize, open_engine
-from edge_runtime.errors import ImageError, InterpreterBroken
+from edge_runtime.errors import ImageError, InterpreterBroken, InterpreterError
 from edge_runtime.model_file import open_model
 from edge_runtime.preprocess import crop, decode_rgb, input_tensor, pixel_bytes, resize
 
@@ -47,22 +48,45 @@ def ask(
     """Asks every model every version of every photo.
 
     Args:
-        models: .tflite files with contracts, already opened once by the caller.
+        models: .tflite files with contracts.
         photos: Their files.
         steps: Versions beside the undisturbed one, which always comes first.
         workers: Processes; as many as there are cores if None.
 
     Yields:
         Answers in the order of `photos`.
+
+    Raises:
+        ModelFileError, InterpreterError: A model cannot be used.
+        InterpreterBroken: A process died, or a model answers one photo in two ways.
     """
+    for path in models:
+        _require_runnable(path)
     count = workers or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0])
     paths = tuple(str(path.resolve()) for path in models)
     # Not forked: the libraries below have threads of their own.
     pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_open, initargs=(paths,))
     try:
         yield from pool.map(_answer, photos, [tuple(steps)] * len(photos))
+    except BrokenProcessPool as error:
+        raise InterpreterBroken(
+            "a process that asks the models died",
+            found=str(error),
+            expected="an answer to every photo",
+            fix="ask one model at a time to learn which it was; fewer --workers where memory is short",
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _require_runnable(path: Path) -> None:
+    """Opens a model once in this process: what it says against itself in one that is just starting is lost with it."""
+    try:
+        open_for_asking(path).engine.close()
+    except InterpreterError as error:
+        raise type(error)(
+            f"{path}: {error.what}", found=error.found, expected=error.expected, fix=error.fix
+        ) from error
 
 
 # -------------------------------------------------------------------- in the processes

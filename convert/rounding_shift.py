@@ -103,27 +103,29 @@ def _mean_and_spread(outputs: Any) -> tuple[FloatArray, FloatArray]:
 
 
 def _walk(model: Any, images: npt.NDArray[np.float32], visit: Callable[[Any, Any], None]) -> None:
-    """Runs a functional model layer by layer; `visit` sees every scaled batch normalization before it runs."""
-    uses = Counter(id(x) for layer in model.layers for x in _input_tensors(layer))
-    values: dict[int, Any] = {}
-    for layer in model.layers:
-        sources = _input_tensors(layer)
-        if isinstance(layer, tf_keras.layers.InputLayer):
-            values[id(layer.output)] = tf.constant(images)
-            continue
-        inputs = [values[id(x)] for x in sources]
-        inner = getattr(layer, "layer", layer)
-        if isinstance(inner, tf_keras.layers.BatchNormalization) and inner.scale and inner.center:
-            visit(inner, inputs[0])
-        values[id(layer.output)] = layer(inputs if len(inputs) > 1 else inputs[0], training=False)
-        for x in sources:
-            uses[id(x)] -= 1
-            if uses[id(x)] == 0:
-                del values[id(x)]
+    """Runs a functional model node by node; `visit` sees every scaled batch normalization before it runs.
+
+    A node is one use of a layer, with all arguments of that call: operators (`x * 2.0`) have constants among them, and
+    a layer that is shared has several nodes. A shared batch normalization is not visited: one set of statistics cannot
+    absorb the shifts of two places.
+    """
+    nodes = _nodes(model)
+    uses = Counter(id(x) for node in nodes for x in node.keras_inputs)
+    calls = Counter(id(node.layer) for node in nodes)
+    values = {str(id(x)): [tf.constant(images)] * uses[id(x)] for x in model.inputs}
+    for node in nodes:
+        # As Keras itself calls a functional model: every use takes its value away, so the last one frees it.
+        args, kwargs = node.map_arguments(values)
+        inner = getattr(node.layer, "layer", node.layer)
+        is_normalization = isinstance(inner, tf_keras.layers.BatchNormalization)
+        if is_normalization and inner.scale and inner.center and calls[id(node.layer)] == 1:
+            visit(inner, args[0] if args else kwargs["inputs"])
+        outputs = node.layer(*args, **{**kwargs, "training": False})
+        for x, value in zip(tf.nest.flatten(node.outputs), tf.nest.flatten(outputs), strict=True):
+            values[str(id(x))] = [value] * uses[id(x)]
 
 
-def _input_tensors(layer: Any) -> list[Any]:
-    if isinstance(layer, tf_keras.layers.InputLayer):
-        return []
-    inputs = layer.input
-    return list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+def _nodes(model: Any) -> list[Any]:
+    """Every use of a layer in a functional model, each after those that it reads from; its inputs left out."""
+    by_depth = model._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]

@@ -24,6 +24,16 @@ SPLITS = ("train", "val", "test")
 COLUMNS = ("photo_id", "path", "label", "group_id", "split")
 # Columns by which the model card breaks figures down; absent or empty values count as unknown.
 SUBGROUP_COLUMNS = ("sex", "age", "site")
+# What training leaves and this room reads. Conversions may lie beside it, but not in its place.
+RUN_FILES = (
+    "run.json",
+    "config.json",
+    "split.json",
+    "metrics.json",
+    "contract.json",
+    "manifest.csv",
+    "model.keras",
+)
 NAMED_PROBLEMS = 5
 """So many missing photos or bad rows are named; the rest are counted."""
 SOURCE_SEPARATOR = "+"
@@ -106,6 +116,12 @@ class Run:
     def manifest_path(self) -> Path:
         """The table of photos."""
         return self.loose.manifest if self.loose else self.folder / "manifest.csv"
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The files that a conversion reads, and that it must not write to; photos aside."""
+        named = (self.model_path, self.contract_path, self.manifest_path)
+        return named if self.loose else (*named, *(self.folder / name for name in RUN_FILES))
 
     @property
     def work_folder(self) -> Path:
@@ -244,31 +260,24 @@ def _read_manifest(path: Path, root: Path, contract: ModelContract, data_name: s
     several = SOURCE_SEPARATOR in data_name
     photos: list[Photo] = []
     problems: list[str] = []
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-        if lacking:
-            raise RunInvalid(
-                f"{path}: columns are missing", found=f"no {', no '.join(lacking)}", fix="train again"
-            )
-        for row in reader:
-            if row["label"] not in index_of:
-                problems.append(f"line {reader.line_num}: label {row['label']!r} is not in the contract")
-            elif row["split"] not in SPLITS:
-                problems.append(f"line {reader.line_num}: split {row['split']!r}")
-            else:
-                known = {column: row.get(column) or "" for column in SUBGROUP_COLUMNS}
-                photos.append(
-                    Photo(
-                        row["photo_id"],
-                        root / row["path"],
-                        index_of[row["label"]],
-                        row["group_id"] or row["photo_id"],
-                        row["split"],
-                        **known,
-                        source=row["path"].split("/")[0] if several else data_name,
-                    )
+    for line, row in _manifest_rows(path):
+        if row["label"] not in index_of:
+            problems.append(f"line {line}: label {row['label']!r} is not in the contract")
+        elif row["split"] not in SPLITS:
+            problems.append(f"line {line}: split {row['split']!r}")
+        else:
+            known = {column: row.get(column) or "" for column in SUBGROUP_COLUMNS}
+            photos.append(
+                Photo(
+                    row["photo_id"],
+                    root / row["path"],
+                    index_of[row["label"]],
+                    row["group_id"] or row["photo_id"],
+                    row["split"],
+                    **known,
+                    source=row["path"].split("/")[0] if several else data_name,
                 )
+            )
     for split in ("train", "val"):
         if not any(photo.split == split for photo in photos):
             problems.append(f"no photo in split {split}")
@@ -280,6 +289,24 @@ def _read_manifest(path: Path, root: Path, contract: ModelContract, data_name: s
             fix="train again",
         )
     return tuple(photos)
+
+
+def _manifest_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Number of the line and cells of every photo; a cell that a short row lacks is empty."""
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream, restval="")
+            lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+            rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RunInvalid(
+            f"{path}: not a CSV", found=str(error), expected="UTF-8 text", fix="train again"
+        ) from error
+    if lacking:
+        raise RunInvalid(
+            f"{path}: columns are missing", found=f"no {', no '.join(lacking)}", fix="train again"
+        )
+    return rows
 
 
 def _require_files(photos: tuple[Photo, ...], root: Path) -> None:
@@ -308,8 +335,8 @@ def require_whole_chain(run: Run) -> None:
     found = run.contract.provenance.recipe
     if found != "none" or run.contract.golden:
         raise RunInvalid(
-            f"{run.folder / 'contract.json'}: belongs to a converted model",
+            f"{run.contract_path}: belongs to a converted model",
             found=f"recipe {found!r}, {len(run.contract.golden)} golden vectors",
             expected="recipe 'none' and no golden vectors, as training writes it",
-            fix="train again",
+            fix="name the contract of the float model" if run.foreign else "train again",
         )

@@ -37,7 +37,8 @@ class SavedNetwork:
             # Kept: its variables live as long as it does.
             self._loaded = tf.saved_model.load(str(path))
             self._function = self._loaded.signatures[SIGNATURE]
-        except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
+        # A file of variables that was cut off is an IndexError.
+        except (OSError, ValueError, LookupError, AttributeError, tf.errors.OpError) as error:
             raise RunInvalid(
                 f"{path}: not a SavedModel that can be called",
                 found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
@@ -53,13 +54,15 @@ class SavedNetwork:
             or specs[0].shape.rank != 4
             or not specs[0].shape[1:].is_compatible_with(wanted)
             or specs[0].shape[0] not in (None, 1)
+            or results[0].dtype != tf.float32
             or not results[0].shape.is_compatible_with((None, len(contract.labels)))
         ):
+            described = [[(x.dtype.name, x.shape) for x in part] for part in (specs, results)]
             raise RunInvalid(
                 f"{path}: the SavedModel cannot be converted",
-                found=f"inputs {[(s.dtype.name, s.shape) for s in specs]}, outputs {[r.shape for r in results]}",
+                found=f"inputs {described[0]}, outputs {described[1]}",
                 expected=f"one float32 [batch, {', '.join(map(str, wanted))}] of normalized pixels, batch free or 1, "
-                f"and one [batch, {len(contract.labels)}]",
+                f"and one float32 [batch, {len(contract.labels)}]",
                 fix="export it with this signature",
             )
         self._input, self._one_by_one = next(iter(inputs)), specs[0].shape[0] == 1

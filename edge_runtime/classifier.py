@@ -74,7 +74,8 @@ class Classifier:
             engine: `auto`, or a name of `engines.ENGINES`.
             threads: CPU threads.
             accelerator: A name of `engines.ACCELERATORS`. Those of `ladder.RUNGS` are proven first, in a process of
-                their own, and the CPU is taken where they fail: `verdicts` says why.
+                their own, and the CPU is taken where they fail: `verdicts` says why. With the engines `litert` and
+                `tflite-runtime` nothing is proven: what is asked for opens, or fails.
             delegate: An external delegate library, `LIB[:key=value,...]`; proven likewise.
             prove_again: Whatever was found out before.
             signature_key: A public key (PEM); the model must be signed with it, see `signature`.

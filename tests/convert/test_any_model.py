@@ -53,11 +53,16 @@ HEADS: dict[str, Callable[[Any, Any], Any]] = {
     "linear": lambda layers, x: layers.Dense(3, name="predictions")(x),
     "softmax": lambda layers, x: layers.Dense(3, activation="softmax", name="predictions")(x),
     "layer": lambda layers, x: layers.Softmax(name="probs")(layers.Dense(3, use_bias=False, name="fc")(x)),
+    # As tf_keras's MobileNetV3: operators that are no layers, and a head that is a convolution of one pixel.
+    "operators": lambda layers, x: layers.Activation("softmax")(
+        layers.Flatten()(layers.Conv2D(3, 1)(layers.Reshape((1, 1, 8))(x * layers.ReLU(6.0)(x + 3.0) * 0.5)))
+    ),
 }
 
 
 @pytest.mark.parametrize(("head", "suffix", "recipe"), [
     ("linear", ".keras", "float16"), ("softmax", ".h5", "int8_ptq"), ("layer", ".keras", "float32"),
+    ("operators", ".keras", "int8_ptq"),
 ])  # fmt: skip
 def test_a_keras_file_is_converted_whatever_its_head(
     head: str, suffix: str, recipe: str, photos: Path, tmp_path: Path
@@ -68,6 +73,8 @@ def test_a_keras_file_is_converted_whatever_its_head(
 
     model = _network(tf_keras, HEADS[head])
     path, out = tmp_path / f"model{suffix}", tmp_path / "m.tflite"
+    # Somebody else's file of that name, which is no answer of this model's training.
+    (tmp_path / "predictions_val.csv").write_text("photo_id,p_ash\nelsewhere,1\n")
     with pytest.warns(UserWarning) if suffix == ".h5" else _nothing():
         model.save(path)
     assert _convert(path, photos, out, recipe) == 0
@@ -78,8 +85,11 @@ def test_a_keras_file_is_converted_whatever_its_head(
     if recipe != "int8_ptq":
         assert run_file(out, image)[0] == pytest.approx(expected, abs=2e-3)
     assert open_model(out).contract.provenance.recipe == recipe
-    assert json.loads(out.with_suffix(".json").read_text())["training_repeated"]["photos"] == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.json", "m.tflite", path.name]
+    repeated = json.loads(out.with_suffix(".json").read_text())["training_repeated"]
+    assert repeated["photos"] == 0 and "a model of its own" in repeated["note"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "m.json", "m.tflite", path.name, "predictions_val.csv",
+    ]  # fmt: skip
 
 
 def _nothing() -> Any:
@@ -139,6 +149,36 @@ def test_a_saved_model_of_a_fixed_batch_is_refused(photos: Path, tmp_path: Path,
     assert "batch free or 1" in _refused(tmp_path / "saved", photos, tmp_path, capsys)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int32", "string"])
+def test_a_saved_model_of_other_answers_is_refused(
+    dtype: str, photos: Path, tmp_path: Path, capsys: Any
+) -> None:
+    import tensorflow as tf
+
+    class Other(tf.Module):  # type: ignore[misc]
+        @tf.function(input_signature=[tf.TensorSpec((None, SIZE_PX, SIZE_PX, 3), tf.float32)])  # type: ignore[untyped-decorator]
+        def __call__(self, x: Any) -> Any:
+            scores = tf.reduce_mean(x, axis=(1, 2))
+            return {"scores": tf.as_string(scores) if dtype == "string" else tf.cast(scores, dtype)}
+
+    module = Other()
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures=module.__call__)
+    said = _refused(tmp_path / "saved", photos, tmp_path, capsys)
+    assert f"outputs [('{dtype}'" in said and "one float32 [batch, 3]" in said
+
+
+def test_a_saved_model_whose_variables_are_cut_off_is_refused(
+    photos: Path, tmp_path: Path, capsys: Any
+) -> None:
+    import tensorflow as tf
+    import tf_keras
+
+    tf.saved_model.save(_network(tf_keras, HEADS["linear"]), str(tmp_path / "saved"))
+    (variables,) = (tmp_path / "saved" / "variables").glob("*.data-*")
+    variables.write_bytes(variables.read_bytes()[:100])
+    assert "not a SavedModel that can be called" in _refused(tmp_path / "saved", photos, tmp_path, capsys)
+
+
 def test_a_tflite_of_a_free_batch_is_shown_and_refused(photos: Path, tmp_path: Path, capsys: Any) -> None:
     """`python -m convert.inspect` says what is free; `convert.compare`, as a device does, does not take it."""
     import tensorflow as tf
@@ -193,7 +233,43 @@ def test_a_nested_model_is_refused(photos: Path, tmp_path: Path, capsys: Any) ->
     inner = _network(tf_keras, lambda layers, x: x)
     outer = tf_keras.Input((SIZE_PX, SIZE_PX, 3))
     tf_keras.Model(outer, tf_keras.layers.Dense(3)(inner(outer))).save(tmp_path / "nested.keras")
-    assert "nested model" in _refused(tmp_path / "nested.keras", photos, tmp_path, capsys)
+    said = _refused(tmp_path / "nested.keras", photos, tmp_path, capsys)
+    assert "nested model" in said and "model.export(FOLDER)" in said and "train again" not in said
+
+
+def test_a_hidden_layer_with_the_name_of_our_head_is_refused(
+    photos: Path, tmp_path: Path, capsys: Any
+) -> None:
+    import tf_keras
+
+    model = _network(tf_keras, lambda layers, x: layers.Dense(3)(layers.Dense(4, name="logits")(x)))
+    model.save(tmp_path / "m.keras")
+    assert 'The name "logits" is used 2 times' in _refused(tmp_path / "m.keras", photos, tmp_path, capsys)
+
+
+def test_a_network_of_operators_cannot_be_fine_tuned(photos: Path, tmp_path: Path, capsys: Any) -> None:
+    import tf_keras
+
+    _network(tf_keras, HEADS["operators"]).save(tmp_path / "m.keras")
+    said = _refused(tmp_path / "m.keras", photos, tmp_path, capsys, "int8_qat")
+    assert "operators that are no layers: " in said and "recipe int8_ptq" in said
+    assert "calibration photos" not in said
+
+
+@pytest.mark.parametrize("entry", ["metadata.json", "config.json", "model.weights.h5"])
+def test_a_damaged_keras_file_is_refused(entry: str, photos: Path, tmp_path: Path, capsys: Any) -> None:
+    import tf_keras
+
+    path = tmp_path / "m.keras"
+    _network(tf_keras, HEADS["linear"]).save(path)
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(entry)
+    data = bytearray(path.read_bytes())
+    # Behind the entry's local header: 30 bytes and its name.
+    middle = info.header_offset + 30 + len(entry) + info.compress_size // 2
+    data[middle] ^= 0x5A
+    path.write_bytes(data)
+    assert "found: BadZipFile: Bad CRC-32 for file" in _refused(path, photos, tmp_path, capsys)
 
 
 def test_a_subclassed_model_is_refused(photos: Path, tmp_path: Path, capsys: Any) -> None:

@@ -95,7 +95,7 @@ def test_subgroups() -> None:
     photos = [
         Photo("a", Path("x"), 0, "", "test", "male", "35", "back"),
         Photo("b", Path("x"), 1, "", "test", "male", "80.0", ""),
-        Photo("c", Path("x"), 1, "", "test", "", "", ""),
+        Photo("c", Path("x"), 1, "", "test", "", "-5", ""),
     ]
     scores = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9]])
     report = check.subgroup_report(photos, scores, scores)

@@ -25,6 +25,21 @@ REPOSITORY = Path(__file__).parents[2]
             ["--recipe", "int8_qat", "--distillation-weight", "0", "--out", "m.tflite"],
             ("nothing to learn from", "--hard-label-weight"),
         ),
+        *(
+            (
+                ["--recipe", "int8_qat", f"--learning-rate={rate}", "--out", "m.tflite"],
+                ("--learning-rate", f"found: {rate}", "above 0"),
+            )
+            for rate in ("nan", "inf", "-1", "0")
+        ),
+        *(
+            (
+                ["--recipe", "int8_qat", f"--{name}-weight={value}", "--out", "m.tflite"],
+                (f"--{name}-weight {value}", "finite"),
+            )
+            for name in ("distillation", "hard-label", "soft-label")
+            for value in ("nan", "inf", "-1")
+        ),
         (["--recipe", "float32", "--out", "m.onnx"], ("m.onnx", ".tflite")),
         (["--recipe", "float32", "--out", "absent/m.tflite"], ("absent", "make the folder")),
     ],
@@ -89,3 +104,13 @@ def test_wrong_run_directory_in_a_real_process(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("error: absent: not a run directory")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_seed_below_zero_is_refused_by_the_parser(capsys: pytest.CaptureFixture[str]) -> None:
+    from convert import crossval
+
+    for command in (main, crossval.main):
+        with pytest.raises(SystemExit) as caught:
+            command(["run", "--recipe", "int8_ptq", "--seed", "-1"])
+        assert caught.value.code == 2
+        assert "--seed: -1 is below 0" in capsys.readouterr().err

@@ -87,6 +87,7 @@ def test_a_report_says_everything_of_both_models(compared: Path) -> None:
         assert 0 <= low <= value <= high <= 1
         assert set(model["figures"]["recall"]) == {"ash", "brick", "cyan"}
         assert 0 <= model["figures"]["expected_calibration_error"][0] <= 1
+    assert report["remarks"] == []
     (pair,) = report["pairs"]
     assert pair["answers_changed"] == len(pair["flips"])
     assert {"sex", "age"} == set(pair["groups"])
@@ -132,6 +133,7 @@ def test_the_page_is_whole_and_loads_nothing(compared: Path) -> None:
         "Layer by layer",
         "Recall of each class",
         "not a medical device",
+        "an interval that holds 0 does not show a difference",
     ):
         assert text in page.text
 
@@ -353,6 +355,8 @@ def test_a_label_without_photos_has_no_recall(table: Path, tmp_path: Path) -> No
     report = _read(tmp_path / "out")
     assert report["models"][0]["figures"]["recall"]["cyan"] is None
     assert report["pairs"][0]["classes"]["cyan"]["recall"] == [None, None]
+    (remark,) = [remark for remark in report["remarks"] if "balanced accuracy" in remark]
+    assert remark.startswith("No answered photo is of cyan: ") and "2 of 3 classes" in remark
 
 
 def test_texts_of_a_model_cannot_become_markup(table: Path, tmp_path: Path) -> None:

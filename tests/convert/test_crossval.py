@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convert.crossval import Fold, _applies, main, pooled_report
+from convert.crossval import OOF, Fold, _applies, _is_current, main, pooled_report
+from convert.recipes import QatSettings, find_recipe
 from convert.run_directory import Photo, read_run
 from edge_runtime.contract import Rule
 from tests.convert.synthetic_run import LABELS, write_manifest
+from tests.fixtures import FIXTURES
 
 CODES = tuple(label.code for label in LABELS)
 # The float file answers as Keras does; oof.csv is rounded to five digits.
@@ -131,6 +133,7 @@ def test_folds_are_converted_asked_and_pooled_once(folds: Path, monkeypatch: pyt
     assert main([str(folds), "--recipe", "float32"]) == 0
     metrics = json.loads((folds / "metrics_float32.json").read_text(), parse_constant=pytest.fail)
     assert metrics["photos"] == 336 and metrics["folds"] == [0, 1]
+    assert metrics["options"] == ["--recipe", "float32"]
     assert metrics["agreement"] == 1.0 and metrics["max_score_difference"] < SAME_ANSWER
     assert metrics["keras"]["balanced_accuracy"] > 0.6
     with (folds / "oof_float32.csv").open(newline="") as stream:
@@ -176,3 +179,61 @@ def test_a_folder_without_a_finished_fold(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "fold0" / "run.json").write_text('{"status": "training"}')
     assert main([str(tmp_path), "--recipe", "int8_ptq"]) == 2
     assert "no fold is finished" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe"])
+def test_a_damaged_run_json_is_named(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fold0").mkdir()
+    (tmp_path / "fold0" / "run.json").write_bytes(content)
+    assert main([str(tmp_path), "--recipe", "int8_ptq"]) == 2
+    assert f"error: {tmp_path / 'fold0' / 'run.json'}: not " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"fold,label\n0,ash\n", "no column 'photo_id'"),
+        (b"photo_id,logit_ash\n\xff\xfe,1\n", "cannot be read"),
+        (b"photo_id,logit_ash,logit_brick,logit_cyan\nash_008,1,2\n", "is no number"),
+    ],
+)
+def test_float_answers_that_are_none(
+    content: bytes,
+    words: str,
+    run_without_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_without_model.rename(tmp_path / "fold0")
+    rows = read_run(tmp_path / "fold0").split("test")
+    if words == "is no number":
+        head, _ = content.split(b"\n", 1)
+        content = head + b"\n" + b"".join(f"{photo.photo_id},1,2\n".encode() for photo in rows)
+        (tmp_path / "fold0" / "convert").mkdir()
+        shutil.copy(FIXTURES / "tiny_float32.tflite", tmp_path / "fold0" / "convert" / "float32.tflite")
+    (tmp_path / OOF).write_bytes(content)
+    if words == "is no number":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("convert.crossval._is_current", lambda *_: True)
+            assert main([str(tmp_path), "--recipe", "float32"]) == 2
+    else:
+        assert main([str(tmp_path), "--recipe", "float32"]) == 2
+    said = capsys.readouterr().err
+    assert words in said and str(tmp_path / OOF) in said
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"model": null}', "[1]"])
+def test_a_damaged_report_of_a_fold_is_made_again(
+    content: str, run_without_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run_without_model / "convert" / "float32.tflite"
+    out.parent.mkdir()
+    out.write_bytes(b"x")
+    out.with_suffix(".json").write_text(content)
+    recipe = find_recipe("float32")
+    assert not _is_current(read_run(run_without_model), out, recipe, QatSettings(), 0)
+    assert "this fold is converted again" in capsys.readouterr().err
+    # Nothing is left that the conversion would refuse to write over.
+    assert not out.with_suffix(".json").exists()

@@ -61,3 +61,13 @@ def test_without_a_normalization_nothing_is_touched() -> None:
     model = network(normalized=False)
     for now, then in zip(equalized_copy(model).get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(now, then)
+
+
+def test_a_normalization_that_others_use_too_is_left_alone() -> None:
+    image = tf_keras.Input((8, 8, 3))
+    depthwise = tf_keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False)
+    normalization = tf_keras.layers.BatchNormalization()
+    x = tf_keras.layers.Add()([normalization(depthwise(image)), normalization(image)])
+    model = tf_keras.Model(image, x)
+    photos = np.random.default_rng(1).uniform(-1, 1, (4, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(equalized_copy(model)(photos), model(photos), atol=SAME_FUNCTION)

@@ -135,3 +135,22 @@ def test_no_tensorflow_is_needed() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "XNNPACK" in done.stdout
+
+
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full: Linux"
+)
+def test_a_full_disk_is_an_error_and_a_closed_pipe_is_none() -> None:
+    command = [sys.executable, "-m", "convert.inspect", str(bundled_model_path()), "--tensors"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, cwd=REPOSITORY, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == "error: [Errno 28] No space left on device\n"
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait() == 0
+    assert process.stderr is not None and process.stderr.read() == b""
+    process.stderr.close()

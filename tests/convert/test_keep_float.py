@@ -47,6 +47,27 @@ def test_a_limit_that_nothing_holds() -> None:
     assert smallest_prefix([], lambda kept: 0.5, 0.01) is None
 
 
+def test_layers_are_counted_also_where_none_has_to_be_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from convert import export, keep_float
+    from tests.fixtures import FIXTURES
+
+    floating, whole = ((FIXTURES / f"tiny_{name}.tflite").read_bytes() for name in ("float32", "uint8"))
+    monkeypatch.setattr(export, "to_tflite", lambda *_: floating)
+    monkeypatch.setattr(export, "to_calibrated", lambda *_: b"")
+    monkeypatch.setattr(export, "quantize_calibrated", lambda *_: whole)
+
+    def never(*_: object) -> list[str]:
+        raise AssertionError("the whole file holds the limit")
+
+    made: Any = None
+    found = keep_float.search(
+        lambda kept: None, None, made, None, rank=never, loss_of=lambda file: 0.01, max_loss=0.02
+    )
+    assert found.tflite == whole
+    # Convolution, depthwise convolution, mean, dense layer and softmax.
+    assert (found.report["kept"], found.report["layers"]) == ([], 5)
+
+
 def test_a_mixed_file_holds_its_limit(
     trained_run: Path, conversions: dict[str, Conversion], tmp_path: Path, capsys: Any
 ) -> None:
@@ -60,6 +81,7 @@ def test_a_mixed_file_holds_its_limit(
     kept = json.loads(out.with_suffix(".json").read_text())["kept_float"]
     assert kept["loss"] <= 0.012
     assert kept["loss_of_whole"] == pytest.approx(whole_loss, abs=0.011)
+    assert kept["layers"] >= max(1, len(kept["kept"]))
     file = read_tflite(out)
     if kept["kept"]:
         assert "float32" in file.dtype_counts(constant=False)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
+import struct
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from convert.robustness import main
 from convert.robustness_answers import Opened, answer_photo, ask, open_for_asking
 from convert.robustness_figures import Truth, choose_evenly
 from convert.run_directory import Photo
+from convert.tflite_file import _Table
 from edge_runtime import Classifier
 from edge_runtime.errors import InterpreterBroken
 from edge_runtime.preprocess import crop, decode_rgb, resize
@@ -30,6 +34,8 @@ U8, I8, F32 = (FIXTURES / f"tiny_{kind}.tflite" for kind in ("uint8", "int8", "f
 CODES = ("ash", "brick", "cyan")
 PHOTO = draw_photo(3, 120, 90)
 STEPS = steps()
+# A builtin operator that wants five inputs.
+SVDF = 27
 
 
 def pixels(photo: Image.Image) -> np.ndarray:
@@ -313,10 +319,79 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, capsys: pytest.Captu
     out = ["--out", str(tmp_path / "out"), "--workers", "1"]
     assert main([str(U8), str(F32), "--data", str(table), *out]) == 3
     assert "sees photos in another way" in capsys.readouterr().err
-    assert main([str(U8), "--data", str(table), "--by", "tone", *out]) == 2
-    assert main([str(U8), "--data", str(table), "--shift", str(table), "--by", "tone", *out]) == 2
-    assert "no column tone" in capsys.readouterr().err
     for path in tmp_path.glob("*.png"):
         path.unlink()
     assert main([str(U8), "--data", str(table), *out]) == 2
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--by", "tone"], "--by is about the photos of --shift"),
+        (["--shift-photos", "DIR"], "--shift-photos is about the photos of --shift"),
+        (["--shift", "table.csv", "--by", "tone"], "no column tone"),
+        (["--shift", "absent.csv"], "absent.csv"),
+        (["--shift", "table.csv", "--shift-photos", "absent"], "absent"),
+        (["--out", "table.csv"], "--out is no folder"),
+        (["--out", "table.csv/deeper"], "table.csv is a file"),
+    ],
+)
+def test_options_are_checked_before_anything_is_measured(
+    options: list[str],
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_table(tmp_path, 6)
+    monkeypatch.chdir(tmp_path)
+
+    def never(*_: object, **__: object) -> Any:
+        raise AssertionError("measured before the options were checked")
+
+    monkeypatch.setattr("convert.robustness.ask", never)
+    assert main([str(U8), "--data", "table.csv", "--out", "out", *options]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_closed_is_said_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Asked by name: a superuser, as in many containers, may write everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path) == tmp_path and mode == os.W_OK))
+    assert main([str(U8), "--data", "absent.csv", "--out", str(tmp_path / "out" / "deeper")]) == 2
+    assert f"--out cannot be written to; found: {tmp_path}" in capsys.readouterr().err
+
+
+def with_other_operator(model: bytes, builtin: int) -> bytes:
+    """A model whose first operator is of another kind, for which it has neither the inputs nor the options."""
+    data = bytearray(model)
+    code = _Table(bytes(model), struct.unpack_from("<I", model, 0)[0]).children(1)[0]
+    for field, form in ((0, "<b"), (3, "<i")):
+        if position := code._field(field):
+            struct.pack_into(form, data, position, builtin)
+    return bytes(data)
+
+
+def test_a_model_that_no_engine_runs_ends_it_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(with_other_operator(good("tiny_uint8.tflite"), SVDF))
+    arguments = ["--data", str(write_table(tmp_path, 6)), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main([str(U8), str(broken), *arguments]) == 3
+    assert f"error: {broken}: no installed inference library can run the model" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_process_that_dies_is_an_error_of_the_interpreter(
+    photo_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dying(pool: ProcessPoolExecutor, *_: object) -> Any:
+        return pool.submit(os._exit, 9).result()
+
+    monkeypatch.setattr(ProcessPoolExecutor, "map", dying)
+    with pytest.raises(InterpreterBroken, match="a process that asks the models died"):
+        list(ask([U8], [photo_file], [], workers=1))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 pytestmark = pytest.mark.tf
 
 pytest.importorskip("tensorflow", exc_type=ImportError)
-import tf_keras  # noqa: E402 - after the skip
+import tensorflow as tf  # noqa: E402 - after the skip
+import tf_keras  # noqa: E402
 
-from convert.rounding_shift import absorb_rounding_shift, prepare_for_rounding  # noqa: E402
+from convert.rounding_shift import _walk, absorb_rounding_shift, prepare_for_rounding  # noqa: E402
 
 # Coarse enough that rounding shifts channels visibly: 3 bits.
 STEPS = 3
@@ -121,3 +124,33 @@ def test_a_kernel_of_zeros_is_no_division_by_zero() -> None:
     kernel[..., 2] = 0
     model.layers[1].set_weights([kernel])
     assert np.isfinite(prepare_for_rounding(model, images(1))(images(2)).numpy()).all()
+
+
+def operators(x: tf_keras.KerasTensor, layers: tf_keras.layers) -> tf_keras.KerasTensor:
+    """As tf_keras's MobileNetV3 writes its activations: constants on both sides, a slice, a keyword."""
+    x = layers.BatchNormalization()(inputs=layers.Conv2D(8, 3, use_bias=False)(x))
+    x = x * layers.ReLU(6.0)(3.0 + x) * (1.0 / 6.0)
+    return tf.concat([x[:, 1:], x[:, :1]], axis=1)
+
+
+def shared(x: tf_keras.KerasTensor, layers: tf_keras.layers) -> tf_keras.KerasTensor:
+    """One convolution twice, one normalization twice, and one of its own behind them."""
+    convolution, normalization = layers.Conv2D(3, 3, padding="same"), layers.BatchNormalization()
+    x = normalization(convolution(normalization(convolution(x))))
+    return layers.BatchNormalization(name="own")(layers.Conv2D(8, 1, use_bias=False)(x))
+
+
+@pytest.mark.parametrize("body", [operators, shared])
+def test_operators_and_shared_layers_are_replayed(body: Callable[..., tf_keras.KerasTensor]) -> None:
+    tf_keras.utils.set_random_seed(0)
+    image = tf_keras.Input((12, 12, 3))
+    x = tf_keras.layers.GlobalAveragePooling2D()(body(image, tf_keras.layers))
+    model = tf_keras.Model(image, tf_keras.layers.Dense(3)(x))
+    seen: dict[str, np.ndarray] = {}
+    _walk(model, images(1), lambda layer, inputs: seen.update({layer.name: inputs.numpy()}))
+    (name,) = seen
+    reference = tf_keras.Model(image, model.get_layer(name).input)(images(1), training=False)
+    np.testing.assert_allclose(seen[name], reference, atol=1e-5)
+    expected = model(images(2)).numpy()
+    difference = np.abs(prepare_for_rounding(model, images(1))(images(2)).numpy() - expected).max()
+    assert 0 < difference < EIGHT_BITS * np.abs(expected).max()

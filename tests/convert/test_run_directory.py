@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from convert.run_directory import DATA_VARIABLE, Sampling, read_run
+from convert.run_directory import DATA_VARIABLE, LooseModel, Sampling, read_run, require_whole_chain
 from edge_runtime.errors import ContractInvalid, ContractTooNew, EdgeError, RunInvalid
 from tests.convert.synthetic_run import write_manifest
 
@@ -59,11 +59,13 @@ def test_unfinished_training(run_without_model: Path) -> None:
         ("contract.json", "{", ContractInvalid),
         ("contract.json", '{"schema_version": 99}', ContractTooNew),
         ("manifest.csv", "photo_id,path\n", RunInvalid),
+        ("manifest.csv", "photo_id,path,label,group_id,split\nk\xe4se,a.jpg,ash,g,train\n", RunInvalid),
+        ("manifest.csv", "photo_id,label,split,group_id,path\na,ash,train\n", RunInvalid),
         ("manifest.csv", "photo_id,path,label,group_id,split\n", RunInvalid),
     ],
 )
 def test_broken_files(run_without_model: Path, name: str, text: str, error: type[EdgeError]) -> None:
-    (run_without_model / name).write_text(text)
+    (run_without_model / name).write_text(text, encoding="latin-1")
     with pytest.raises(error) as caught:
         read_run(run_without_model)
     assert str(run_without_model) in caught.value.message
@@ -138,3 +140,17 @@ def test_a_run_that_training_marked_is_refused(run_without_model: Path) -> None:
     _change_json(run_without_model / "run.json", lambda x: x.update(not_for_conversion="it leaks"))
     with pytest.raises(RunInvalid, match="it leaks"):
         read_run(run_without_model)
+
+
+def test_a_converted_contract_is_named_where_it_lies(run_without_model: Path, tmp_path: Path) -> None:
+    import dataclasses
+
+    run = read_run(run_without_model)
+    provenance = dataclasses.replace(run.contract.provenance, recipe="float32")
+    converted = dataclasses.replace(run, contract=dataclasses.replace(run.contract, provenance=provenance))
+    with pytest.raises(RunInvalid, match=r"run/contract\.json: belongs to a converted model"):
+        require_whole_chain(converted)
+    loose = LooseModel(tmp_path / "m.h5", tmp_path / "mine.json", tmp_path / "p.csv", tmp_path / "work")
+    with pytest.raises(RunInvalid, match=r"mine\.json: belongs to a converted model") as caught:
+        require_whole_chain(dataclasses.replace(converted, loose=loose))
+    assert "train again" not in caught.value.message
