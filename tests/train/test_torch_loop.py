@@ -30,9 +30,8 @@ from train.config import (
     StageConfig,
     StopConfig,
     TrainConfig,
-    load_config,
-    parse_config,
 )
+from train.config_reading import load_config, parse_config
 from train.experiment import run_experiment
 from train.handover import write_weights
 
