@@ -2,8 +2,8 @@
 
 One photo: OUT is a file that ends in .png, or a folder. Several photos (a folder, a list): OUT is a folder. In a folder
 `mole.jpg` becomes `mole.explain.png`; a second photo of that name `mole.explain-2.png`, in the order of the photos. A
-heat map that was there before is replaced, any other file never: then the number goes up, too. OUT may be the folder
-that the photos lie in: its heat maps are no photos.
+heat map that was there before is replaced, any other file never: in a folder the number goes up, OUT.png is refused.
+OUT may be the folder that the photos lie in: its heat maps are no photos.
 
 A heat map that cannot be written does not cost the answer, nor the answers to other photos.
 """
@@ -92,6 +92,12 @@ def check_out(out: str, photos: list[str], *, several: bool) -> None:
     ):
         raise UsageError(
             "the heat map would replace the photo", found=f"--explain {out}", expected="another file"
+        )
+    if os.path.lexists(out) and not is_heat_map(out):
+        raise UsageError(
+            "the heat map would replace another file",
+            found=f"--explain {out}, which is no heat map of an earlier run",
+            expected="a new name, or such a heat map",
         )
     folder = os.path.dirname(out) or os.curdir
     if not os.path.isdir(folder):

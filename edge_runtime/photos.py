@@ -123,8 +123,14 @@ def listed_photos(argument: str) -> Iterator[str]:
         if argument == STDIN:
             if sys.stdin is None:
                 raise ValueError("stdin is closed")
+            try:
+                descriptor = sys.stdin.fileno()
+            except OSError:
+                # Not a file: what a caller of `cli.main` put in its place.
+                yield from _paths(sys.stdin.buffer)
+                return
             # A reader of its own: a thread that still waits in sys.stdin's when Python ends would abort it.
-            with open(sys.stdin.fileno(), "rb", closefd=False) as lines:
+            with open(descriptor, "rb", closefd=False) as lines:
                 yield from _paths(lines)
             return
         with open(argument, "rb") as lines:
