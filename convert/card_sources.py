@@ -133,7 +133,10 @@ def _require_same_options(options: list[str], of_folds: list[str] | None, crossv
             f"{crossval}: its folds were converted in another way than the model",
             found=" ".join(of_folds),
             expected=" ".join(options),
-            fix="convert the folds with the model's options: `python -m convert.crossval`",
+            # Which layers stay float is searched for one model.
+            fix="leave --crossval out: folds are never converted with --keep-float"
+            if "--keep-float" in options
+            else "convert the folds with the model's options: `python -m convert.crossval`",
         )
 
 

@@ -191,9 +191,9 @@ def _logits(
 
 def _is_current(run: Run, out: Path, recipe: Recipe, settings: QatSettings, seed: int) -> bool:
     """Whether the file was made from this run as it is, with these options, and is whole."""
-    if not out.is_file() or not report_path(out).is_file():
+    report = _report(report_path(out)) if report_path(out).is_file() else {}
+    if not out.is_file():
         return False
-    report = _report(report_path(out))
     files = {"model_keras": "model.keras", "contract_json": "contract.json", "manifest_csv": "manifest.csv"}
     return (
         bool(report)
