@@ -47,8 +47,8 @@ from train.workers import Worker, this_worker
 Weights = list[npt.NDArray[np.float32]]
 Maker = Callable[[Inputs, Path, Worker], tuple[Weights, list[dict[str, Any]]]]
 
-# Any of these is work that a new config would lose.
-LEARNT_FILES = ("history.csv", "checkpoints", "model.keras", handover.START, handover.LEARNT)
+# Any of these is work that a new config would lose; tensorboard/ is there from the first step on.
+LEARNT_FILES = ("history.csv", "tensorboard", "checkpoints", "model.keras", handover.START, handover.LEARNT)
 # For a network that starts from a converted file: each channel's statistics are then a hundredth of their spread off.
 STATISTICS_PHOTOS = 1280
 

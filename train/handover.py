@@ -49,7 +49,7 @@ def take_back(inputs: Inputs, run: Path) -> tuple[Arrays, dict[str, Any]]:
             f"{run / LEARNT}: learnt by another run",
             found=str(noted.get("of"))[:12],
             expected=fingerprint(inputs)[:12],
-            fix="bring back the file of this run, or delete it to train here",
+            fix="bring back the file of this run, learnt by the same version; or delete it to train here",
         )
     return weights, noted
 
@@ -58,6 +58,9 @@ def fingerprint(inputs: Inputs) -> str:
     """What both sides must have in common: config, photos and split."""
     config = inputs.config.to_dict()
     config.pop("decision")  # It begins after training.
+    if not config["model"]["start_learnt_from"]:
+        # A key that came later; runs that were handed over before it are taken back all the same.
+        del config["model"]["start_learnt_from"]
     content = [config, inputs.data.manifest.sha256, sorted(inputs.data.assignment.items())]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

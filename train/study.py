@@ -158,7 +158,7 @@ def run_study(
     if astray := sorted(set(only) - {variant.name for variant in variants}):
         raise ConfigInvalid("no such variant", found=", ".join(astray))
     first = variants[0].name
-    if only and first not in only and not hand_over and not (workdir / first / "oof.csv").is_file():
+    if only and first not in only and not hand_over and not (workdir / first).is_dir():
         raise _no_baseline(workdir, first)
     for variant in variants:
         if only and variant.name not in only:
@@ -200,7 +200,7 @@ def _no_baseline(workdir: Path, first: str) -> RunInvalid:
         f"{workdir}: nothing to compare with",
         found=f"no answers of {first}",
         expected="the study's first variant, trained",
-        fix=f"name {first} with --only as well",
+        fix=f"train {first} first: name it with --only",
     )
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from train.config import ModelConfig, SourceConfig, SplitConfig, TrainConfig
 from train.config_reading import load_config
 from train.crossval import run_crossval
 from train.experiment import run_experiment
-from train.handover import LEARNT, START, read_weights, write_weights
+from train.handover import LEARNT, START, fingerprint, read_weights, write_weights
 
 CONFIG = Path(__file__).parents[2] / "train/configs/phantom.toml"
 
@@ -135,3 +138,16 @@ def test_the_prior_of_further_data_sets_is_taken_out_of_the_answers(
     expected = np.log(drawn / drawn.sum()) - np.log(first / first.sum())
     assert np.abs(expected).max() > 0.05
     np.testing.assert_allclose(bias["first"] - bias["all"], expected, atol=1e-5)
+
+
+def test_a_key_that_came_later_does_not_make_another_run(config: TrainConfig) -> None:
+    """Runs that were handed over before model.start_learnt_from are taken back."""
+    data = SimpleNamespace(manifest=SimpleNamespace(sha256="00"), assignment={"a": "train"})
+    plain = config.to_dict()
+    del plain["decision"], plain["model"]["start_learnt_from"]
+    content = json.dumps([plain, "00", [["a", "train"]]], sort_keys=True)
+    given: Any = SimpleNamespace(config=config, data=data)
+    assert fingerprint(given) == hashlib.sha256(content.encode()).hexdigest()
+    named = dataclasses.replace(config.model, start="a.tflite", start_learnt_from="record")
+    given.config = dataclasses.replace(config, model=named)
+    assert fingerprint(given) != hashlib.sha256(content.encode()).hexdigest()

@@ -157,7 +157,7 @@ def test_a_variant_of_other_folds_is_not_compared(study: Path, trained: Path) ->
 
 
 def test_a_variant_alone_is_refused_before_it_is_trained(study: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunInvalid, match="name baseline with --only as well"):
+    with pytest.raises(RunInvalid, match="train baseline first"):
         run_study(study, tmp_path / "empty", only=["other"])
     assert not (tmp_path / "empty").exists()
 
