@@ -18,7 +18,7 @@ from typing import Any
 
 from edge_runtime.contract import CROPS, DECODE_SCALINGS
 from edge_runtime.errors import ConfigInvalid
-from train.config import LOSSES, READERS, STRATEGIES, TRAINS, TrainConfig
+from train.config import LOSSES, READERS, STRATEGIES, TRAINS, StageConfig, TrainConfig
 
 
 def load_config(path: Path) -> TrainConfig:
@@ -115,21 +115,46 @@ def _decode_array(items: tuple[Any, ...], data: object, path: str, problems: lis
     return tuple(_decode(items[0], item, f"{path}[{i}]", problems) for i, item in enumerate(data))
 
 
-def _semantic_problems(config: TrainConfig) -> list[str]:
-    """What types alone cannot say."""
-    problems: list[str] = []
+class _Problems(list[str]):
+    """What types alone cannot say: the sentences of the requirements that do not hold."""
 
-    def require(holds: bool, problem: str) -> None:
+    def require(self, holds: bool, problem: str) -> None:
         if not holds:
-            problems.append(problem)
+            self.append(problem)
 
-    def one_of(value: str, allowed: tuple[str, ...], name: str) -> None:
-        require(value in allowed, f"{name} is {value!r}, not one of {', '.join(allowed)}")
+    def one_of(self, value: str, allowed: tuple[str, ...], name: str) -> None:
+        self.require(value in allowed, f"{name} is {value!r}, not one of {', '.join(allowed)}")
 
+
+def _semantic_problems(config: TrainConfig) -> list[str]:
+    problems = _Problems()
+    _check_choices(config, problems)
+    _check_data_sets(config, problems)
+    _check_ranges(config, problems)
+    _check_input_and_split(config, problems)
+    _check_what_excludes(config, problems)
+    problems.require(bool(config.stage), "there is no [[stage]]")
+    for i, stage in enumerate(config.stage):
+        _check_stage(stage, f"stage[{i}]", problems)
+    return problems
+
+
+def _check_choices(config: TrainConfig, problems: _Problems) -> None:
+    one_of = problems.one_of
     one_of(config.data.reader, READERS, "data.reader")
     one_of(config.data.on_problem, ("refuse", "skip"), "data.on_problem")
     one_of(config.input.crop, CROPS, "input.crop")
     one_of(config.input.decode_scaling, DECODE_SCALINGS, "input.decode_scaling")
+    one_of(config.loss.kind, LOSSES, "loss.kind")
+    one_of(config.stop.keep, ("best", "last"), "stop.keep")
+    one_of(config.distribute.strategy, STRATEGIES, "distribute.strategy")
+    one_of(config.split.method, ("grouped", "random"), "split.method")
+    one_of(config.decision.prior_of, ("all", "first"), "decision.prior_of")
+
+
+def _check_data_sets(config: TrainConfig, problems: _Problems) -> None:
+    require = problems.require
+    require(bool(config.name.strip()), "name is empty")
     folders = [config.data.folder, *(source.folder for source in config.source)]
     require(not config.source or len(set(folders)) == len(folders), "two data sets have one folder")
     for folder in folders:
@@ -139,14 +164,12 @@ def _semantic_problems(config: TrainConfig) -> list[str]:
             f"data folder {folder!r} is no plain name, by which several data sets are told apart",
         )
     for i, source in enumerate(config.source):
-        one_of(source.reader, READERS, f"source[{i}].reader")
+        problems.one_of(source.reader, READERS, f"source[{i}].reader")
         require(source.draw > 0, f"source[{i}].draw is not positive")
-    one_of(config.loss.kind, LOSSES, "loss.kind")
-    one_of(config.stop.keep, ("best", "last"), "stop.keep")
-    one_of(config.distribute.strategy, STRATEGIES, "distribute.strategy")
-    one_of(config.split.method, ("grouped", "random"), "split.method")
-    one_of(config.decision.prior_of, ("all", "first"), "decision.prior_of")
-    for name, share in (
+
+
+def _check_ranges(config: TrainConfig, problems: _Problems) -> None:
+    for name, value in (
         ("loss.label_smoothing", config.loss.label_smoothing),
         ("imbalance.oversampling", config.imbalance.oversampling),
         ("distill.share", config.distill.share),
@@ -154,14 +177,14 @@ def _semantic_problems(config: TrainConfig) -> list[str]:
         ("augment.jpeg", config.augment.jpeg),
         ("augment.cutout", config.augment.cutout),
     ):
-        require(0 <= share <= 1, f"{name} is {share}, not in [0, 1]")
-    for name, share in (
+        problems.require(0 <= value <= 1, f"{name} is {value}, not in [0, 1]")
+    for name, value in (
         ("optimizer.average_decay", config.optimizer.average_decay),
         ("model.dropout", config.model.dropout),
         ("model.batch_norm_momentum", config.model.batch_norm_momentum),
         ("decision.refer_share", config.decision.refer_share),
     ):
-        require(0 <= share < 1, f"{name} is {share}, not in [0, 1)")
+        problems.require(0 <= value < 1, f"{name} is {value}, not in [0, 1)")
     for name, value in (
         ("seed", config.seed),
         ("augment.mixup", config.augment.mixup),
@@ -176,57 +199,64 @@ def _semantic_problems(config: TrainConfig) -> list[str]:
         ("decision.prior_correction", config.decision.prior_correction),
         ("split.near_duplicate_bits", config.split.near_duplicate_bits),
     ):
-        require(value >= 0, f"{name} is {value}, which is negative")
-    require(
-        not config.model.start_learnt_from or bool(config.model.start),
-        "model.start_learnt_from is of model.start, which is empty",
-    )
-    require(bool(config.name.strip()), "name is empty")
-    require(config.input.decode_oversampling >= 1, "input.decode_oversampling is below 1")
-    require(
-        not config.outliers.per_batch or bool(config.outliers.folder),
-        "outliers.per_batch asks for pictures, and outliers.folder names none",
-    )
-    require(
-        not (config.model.batch_norm_photos and config.tiles.grid),
-        "model.batch_norm_photos shows whole photos, which tiles.grid never does",
-    )
-    require(0 < config.tiles.fraction <= 1, "tiles.fraction is not in (0, 1]")
-    require(config.distill.temperature > 0, "distill.temperature is not positive")
-    require(not (config.distill.teacher and config.distill.networks), "distill has a teacher and networks")
-    split = config.split
+        problems.require(value >= 0, f"{name} is {value}, which is negative")
+    problems.require(0 < config.tiles.fraction <= 1, "tiles.fraction is not in (0, 1]")
+    problems.require(config.distill.temperature > 0, "distill.temperature is not positive")
+    problems.require(config.checkpoint.every_steps >= 1, "checkpoint.every_steps is below 1")
+
+
+def _check_input_and_split(config: TrainConfig, problems: _Problems) -> None:
+    require, given, split = problems.require, config.input, config.split
+    require(given.decode_oversampling >= 1, "input.decode_oversampling is below 1")
+    require(32 <= given.size_px <= 1024, f"input.size_px is {given.size_px}, not 32 to 1024")
+    require(given.std > 0, "input.std is not positive")
+    require(0 < given.crop_fraction <= 1, "input.crop_fraction is not in (0, 1]")
+    zoom = config.augment.zoom
+    require(0 < zoom[0] <= zoom[1], "augment.zoom is not an increasing pair above 0")
     require(split.folds >= 2, f"split.folds is {split.folds}, not at least 2")
     require(
         -1 <= split.test_fold < split.folds,
         f"split.test_fold is {split.test_fold}, not -1 to split.folds - 1",
     )
     require(0 < split.val_share < 0.5, f"split.val_share is {split.val_share}, not in (0, 0.5)")
-    require(32 <= config.input.size_px <= 1024, f"input.size_px is {config.input.size_px}, not 32 to 1024")
-    require(config.input.std > 0, "input.std is not positive")
-    require(0 < config.input.crop_fraction <= 1, "input.crop_fraction is not in (0, 1]")
+
+
+def _check_what_excludes(config: TrainConfig, problems: _Problems) -> None:
+    """Settings that would be ignored, or contradict each other."""
+    require, model = problems.require, config.model
     require(
-        0 < config.augment.zoom[0] <= config.augment.zoom[1], "augment.zoom is not an increasing pair above 0"
+        not model.start_learnt_from or bool(model.start),
+        "model.start_learnt_from is of model.start, which is empty",
     )
-    require(config.checkpoint.every_steps >= 1, "checkpoint.every_steps is below 1")
-    require(bool(config.stage), "there is no [[stage]]")
-    for i, stage in enumerate(config.stage):
-        one_of(stage.trains, TRAINS, f"stage[{i}].trains")
-        # The seed of an epoch is 1000 x stage + epoch (train/loop.py): more would draw a later stage's photos.
-        require(1 <= stage.epochs <= 1000, f"stage[{i}].epochs is {stage.epochs}, not 1 to 1000")
-        require(stage.batch >= 1, f"stage[{i}].batch is below 1")
-        require(
-            32 <= stage.size_px <= 1024 and stage.size_px % 32 == 0,
-            f"stage[{i}].size_px is {stage.size_px}, not a multiple of 32 up to 1024",
-        )
-        require(stage.learning_rate > 0, f"stage[{i}].learning_rate is not positive")
-        require(stage.final_learning_rate >= 0, f"stage[{i}].final_learning_rate is negative")
-        require(
-            not (stage.frozen and stage.trains == "head"),
-            f'stage[{i}].frozen names layers to keep, where trains = "head" keeps all but the last',
-        )
-        require(
-            not stage.zoom or (len(stage.zoom) == 2 and 0 < stage.zoom[0] <= stage.zoom[1]),
-            f"stage[{i}].zoom is not an increasing pair above 0",
-        )
-        require(0 <= stage.warmup_share < 1, f"stage[{i}].warmup_share is not in [0, 1)")
-    return problems
+    require(
+        not config.outliers.per_batch or bool(config.outliers.folder),
+        "outliers.per_batch asks for pictures, and outliers.folder names none",
+    )
+    require(
+        not (model.batch_norm_photos and config.tiles.grid),
+        "model.batch_norm_photos shows whole photos, which tiles.grid never does",
+    )
+    require(not (config.distill.teacher and config.distill.networks), "distill has a teacher and networks")
+
+
+def _check_stage(stage: StageConfig, name: str, problems: _Problems) -> None:
+    require = problems.require
+    problems.one_of(stage.trains, TRAINS, f"{name}.trains")
+    # The seed of an epoch is 1000 x stage + epoch (train/loop.py): more would draw a later stage's photos.
+    require(1 <= stage.epochs <= 1000, f"{name}.epochs is {stage.epochs}, not 1 to 1000")
+    require(stage.batch >= 1, f"{name}.batch is below 1")
+    require(
+        32 <= stage.size_px <= 1024 and stage.size_px % 32 == 0,
+        f"{name}.size_px is {stage.size_px}, not a multiple of 32 up to 1024",
+    )
+    require(stage.learning_rate > 0, f"{name}.learning_rate is not positive")
+    require(stage.final_learning_rate >= 0, f"{name}.final_learning_rate is negative")
+    require(
+        not (stage.frozen and stage.trains == "head"),
+        f'{name}.frozen names layers to keep, where trains = "head" keeps all but the last',
+    )
+    require(
+        not stage.zoom or (len(stage.zoom) == 2 and 0 < stage.zoom[0] <= stage.zoom[1]),
+        f"{name}.zoom is not an increasing pair above 0",
+    )
+    require(0 <= stage.warmup_share < 1, f"{name}.warmup_share is not in [0, 1)")
