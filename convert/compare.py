@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert.answers import Answer, Workers
 from convert.command import EXIT_INTERRUPTED, positive, run_command
-from convert.files import json_text, whole_files
+from convert.files import json_text, require_out_folder, whole_files
 from convert.photo_list import PhotoList, draw_photos, read_photo_list
 from convert.run_directory import Photo
 from edge_runtime.errors import EXIT_OK, DataInvalid, ModelMismatch, UsageError
@@ -171,11 +171,8 @@ def _require_comparable(models: Sequence[ModelFile]) -> None:
 
 
 def _require_out(out: Path) -> None:
-    """Refuses, before minutes are spent, a folder that cannot be made."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(
-            "--out is no folder", found=str(out), expected="a folder for report.json and report.html"
-        )
+    """Refuses, before minutes are spent, a folder that cannot be made in one that is there."""
+    require_out_folder(out, "a folder for report.json and report.html")
     if not out.parent.is_dir():
         raise UsageError("--out's parent does not exist", found=str(out.parent), fix="make the folder first")
 

@@ -104,6 +104,23 @@ def require_out(out: Path, inputs: Iterable[Path] = ()) -> None:
         )
 
 
+def require_out_folder(out: Path, expected: str = "a folder") -> None:
+    """Refuses, before an hour is spent, a folder of results that cannot be made or written to.
+
+    Args:
+        out: The folder, which need not be there yet.
+        expected: What it is for, for the error.
+
+    Raises:
+        UsageError: It, or the nearest folder above it that is there, is a file or closed to this user.
+    """
+    there = next(path for path in (out, *out.resolve().parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError("--out is no folder", found=f"{there} is a file", expected=expected)
+    if not os.access(there, os.W_OK):
+        raise UsageError("--out cannot be written to", found=str(there), fix="name another folder")
+
+
 def _holds_report(path: Path) -> bool:
     """Whether a file is what a conversion writes beside its model."""
     try:

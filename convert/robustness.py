@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import platform
 import sys
 import time
@@ -46,7 +45,7 @@ from typing import Any
 from convert.command import positive, run_command
 from convert.comparison import distinct_names
 from convert.disturbances import steps
-from convert.files import json_text, whole_files
+from convert.files import json_text, require_out_folder, whole_files
 from convert.honesty import contract_differences, golden_problems
 from convert.photo_list import PhotoList, read_photo_list
 from convert.robustness_answers import Answers, Step, ask
@@ -71,7 +70,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     models = [open_model(path) for path in arguments.models]
     _require_alike(models)
-    _require_out(arguments.out)
+    require_out_folder(arguments.out)
     codes = [label.code for label in models[0].contract.labels]
     listed = read_photo_list(arguments.data, codes, root=arguments.photos, split=arguments.split)
     source, photos = _of_one_source(listed, arguments.source)
@@ -99,15 +98,6 @@ def _measure(arguments: argparse.Namespace) -> int:
     failed = report["photos"]["failures"] or (report["shift"] or {}).get("failures")
     doubtful = failed or any(model["caught"] for model in report["models"])
     return EXIT_DOUBTFUL if doubtful else EXIT_OK
-
-
-def _require_out(out: Path) -> None:
-    """Refuses, before an hour is spent, a folder that cannot be made or written to."""
-    there = next(path for path in (out, *out.resolve().parents) if path.exists())
-    if not there.is_dir():
-        raise UsageError("--out is no folder", found=f"{there} is a file", expected="a folder")
-    if not os.access(there, os.W_OK):
-        raise UsageError("--out cannot be written to", found=str(there), fix="name another folder")
 
 
 def _require_alike(models: Sequence[ModelFile]) -> None:
