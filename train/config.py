@@ -57,6 +57,9 @@ class SplitConfig:
     cross-validation learns from it, so the mean of their weights (train/soup.py) can be calibrated on it."""
     near_duplicate_bits: int = 4
     """Photos whose perceptual hashes differ in at most so many of 64 bits belong together."""
+    seed: int = 0
+    """Of the folds and the validation part; 0: the config's own seed. With it, trainings of other seeds answer for the
+    same folds."""
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,7 @@ def _check_ranges(config: TrainConfig, problems: _Problems) -> None:
         ("imbalance.logit_adjustment", config.imbalance.logit_adjustment),
         ("decision.prior_correction", config.decision.prior_correction),
         ("split.near_duplicate_bits", config.split.near_duplicate_bits),
+        ("split.seed", config.split.seed),
     ):
         problems.require(value >= 0, f"{name} is {value}, which is negative")
     problems.require(0 < config.tiles.fraction <= 1, "tiles.fraction is not in (0, 1]")

@@ -254,7 +254,7 @@ def _split(config: TrainConfig, manifest: Manifest, *, first: bool) -> Split:
         test_fold=test_fold,
         val_share=val_share,
         near_duplicate_bits=given.near_duplicate_bits,
-        seed=config.seed,
+        seed=given.seed or config.seed,
         every_class=first,
         common_val=given.common_val,
     )

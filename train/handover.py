@@ -58,9 +58,10 @@ def fingerprint(inputs: Inputs) -> str:
     """What both sides must have in common: config, photos and split."""
     config = inputs.config.to_dict()
     config.pop("decision")  # It begins after training.
-    if not config["model"]["start_learnt_from"]:
-        # A key that came later; runs that were handed over before it are taken back all the same.
-        del config["model"]["start_learnt_from"]
+    # Keys that came later; runs that were handed over before them are taken back all the same.
+    for section, key in (("model", "start_learnt_from"), ("split", "seed")):
+        if not config[section][key]:
+            del config[section][key]
     content = [config, inputs.data.manifest.sha256, sorted(inputs.data.assignment.items())]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

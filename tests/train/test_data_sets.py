@@ -84,6 +84,15 @@ def test_the_first_ones_folds_do_not_depend_on_the_second(
         assert {i: data.group_of[i] for i in without.group_of} == without.group_of
 
 
+def test_a_seed_of_the_folds_keeps_them_for_trainings_of_other_seeds(alone: list[Manifest]) -> None:
+    def parts(seed: int, of_folds: int) -> dict[str, str]:
+        split = dataclasses.replace(ONE.split, seed=of_folds)
+        return split_sources(dataclasses.replace(ONE, seed=seed, split=split), alone).assignment
+
+    assert parts(5, 0) == parts(6, 5) == parts(7, 5)
+    assert parts(6, 0) != parts(5, 0)
+
+
 def test_every_photo_has_a_part_a_group_and_a_source(joined: DataSet) -> None:
     ids = {photo.photo_id for photo in joined.manifest.photos}
     assert len(ids) == PHANTOM_PHOTOS + FURTHER_PHOTOS
