@@ -35,7 +35,7 @@ from train.config_reading import load_config, parse_config
 from train.data_sets import NO_TEST, DataSet, find_data, merged_labels, read_sources, reread, split_sources
 from train.finished import read_object
 from train.inputs import TRAIN, Inputs
-from train.manifest import LabelSet, Manifest, read_rows, write_manifest
+from train.manifest import LabelSet, Manifest, read_parts, write_manifest
 from train.measure import PARTS, measure
 from train.named_paths import find_file, find_folder
 from train.soft_labels import COPY_NAME, keep_teacher
@@ -336,17 +336,10 @@ def _first_model(inputs: Inputs, data: Callable[[], TrainingData]) -> Any:
     if given.start:
         start = find_file(given.start, "model.start", "a .tflite of the same network")
         if given.start_learnt_from:
-            require_unseen(start, _learnt_photos(given.start_learnt_from), inputs.data.assignment)
+            learner = find_folder(given.start_learnt_from, "model.start_learnt_from", "a record, or a run")
+            require_unseen(start, read_parts(learner), inputs.data.assignment)
         start_from_tflite(model, start, start_views(inputs, data()))
     return model
-
-
-def _learnt_photos(named: str) -> list[dict[str, str]]:
-    """photo_id and split of a record or a run."""
-    folder = find_folder(named, "model.start_learnt_from", "a record, or a run")
-    names = ("split.csv.gz", "manifest.csv")
-    found = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
-    return read_rows(found, ("photo_id", "split"))
 
 
 def _hand_over(inputs: Inputs, run: Path) -> None:

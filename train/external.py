@@ -22,7 +22,7 @@ from train.command import NOTHING_WRITTEN, run_command
 from train.config import READERS
 from train.decide import fires
 from train.finished import read_contract
-from train.manifest import LabelSet, Manifest, read_rows
+from train.manifest import LabelSet, Manifest, read_parts
 from train.metrics import FloatArray, balanced_accuracy, softmax, summarize
 from train.pixels import cached_pixels
 from train.readers import read_photos
@@ -51,16 +51,16 @@ def measure_runs(
     scores = []
     for run in runs:
         network_file(run)  # Refused now, not after the photos of those before it.
-    labels_of = {run: read_contract(run).labels for run in runs}
-    for run, found in labels_of.items():
-        if found != (expected := labels_of[runs[0]]):
+    contracts = [read_contract(run) for run in runs]
+    for run, contract in zip(runs, contracts, strict=True):
+        if (found := contract.labels) != (expected := contracts[0].labels):
             raise RunInvalid(
                 f"{run}: other labels than {runs[0]}, so their scores have no mean",
                 found=", ".join(label.code for label in found),
                 expected=", ".join(label.code for label in expected),
             )
-    for run in runs:
-        manifest, labels, contract, probs = _answers(run, reader, folder, views, pixels)
+    for run, contract in zip(runs, contracts, strict=True):
+        manifest, labels, probs = _answers(run, contract, reader, folder, views, pixels)
         scores.append(probs)
         figures[str(run)] = _figures(manifest, labels, probs, contract)
     if len(runs) > 1:
@@ -69,13 +69,13 @@ def measure_runs(
 
 
 def _answers(
-    run: Path, reader: str, folder: Path, views: int, pixels: Path
-) -> tuple[Manifest, LabelSet, ModelContract, FloatArray]:
+    run: Path, contract: ModelContract, reader: str, folder: Path, views: int, pixels: Path
+) -> tuple[Manifest, LabelSet, FloatArray]:
     import tf_keras
 
     from train.evaluate import predict_logits
 
-    model, contract = tf_keras.models.load_model(network_file(run), compile=False), read_contract(run)
+    model = tf_keras.models.load_model(network_file(run), compile=False)
     provenance = contract.provenance
     labels = LabelSet(
         provenance.data_name,
@@ -86,7 +86,7 @@ def _answers(
     )
     manifest = read_photos(reader, folder, labels, name=folder.name, on_problem="refuse", every_class=False)
     ids = [photo.photo_id for photo in manifest.photos]
-    require_unseen(run, read_rows(run / "manifest.csv", ("photo_id", "split")), dict.fromkeys(ids, "test"))
+    require_unseen(run, read_parts(run), dict.fromkeys(ids, "test"))
     pixels_u8 = cached_pixels(manifest, ids, contract, contract.input.height_px, pixels)
     probs = np.mean(
         [
@@ -98,7 +98,7 @@ def _answers(
         ],
         axis=0,
     )
-    return manifest, labels, contract, probs
+    return manifest, labels, probs
 
 
 def _figures(

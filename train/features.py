@@ -33,7 +33,7 @@ from train.command import NOTHING_WRITTEN, run_command
 from train.config_reading import load_config
 from train.data_sets import find_data, merged_labels, read_sources
 from train.finished import find_root, read_contract, read_object, read_photos_of, source_of
-from train.manifest import Photo, read_rows
+from train.manifest import Photo, read_parts
 from train.pixels import fit_photo
 from train.run_dir import finished_state, network_file, whole_file
 from train.split import make_split
@@ -196,9 +196,7 @@ def run_features(run: Path, data_folder: Path | None = None) -> tuple[Features, 
 
     state, contract, config = finished_state(run), read_contract(run), read_object(run / "config.json")
     root = find_root(state, config, data_folder)
-    part_of = {
-        row["photo_id"]: row["split"] for row in read_rows(run / "manifest.csv", ("photo_id", "split"))
-    }
+    part_of = {row["photo_id"]: row["split"] for row in read_parts(run)}
     first = config["data"]["folder"]
     held_out = [
         (photo, group)

@@ -28,6 +28,8 @@ from edge_runtime.errors import DataInvalid
 LABELS_DIR = Path(__file__).parent / "labels"
 PHOTO_COLUMNS = ("photo_id", "path", "label", "lesion_id", "sex", "age", "site", "dx_type", "phash")
 MANIFEST_COLUMNS = (*PHOTO_COLUMNS, "group_id", "split")
+# Of a record, of a run.
+PARTS_FILES = ("split.csv.gz", "manifest.csv")
 LABEL_SET_TEXTS = ("name", "licence", "model_licence", "intended_use")
 LABEL_TEXTS = ("code", "name", "group")
 
@@ -263,6 +265,17 @@ def read_rows(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
             expected=", ".join(required),
         )
     return rows
+
+
+def read_parts(learner: Path) -> list[dict[str, str]]:
+    """photo_id and split, at least, of what a run (its manifest.csv) or its record (split.csv.gz) was trained on.
+
+    Raises:
+        DataInvalid: Neither file is there, or it cannot be read.
+    """
+    paths = [learner / name for name in PARTS_FILES]
+    found = next((path for path in paths if path.is_file()), paths[0])
+    return read_rows(found, ("photo_id", "split"))
 
 
 def _csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_runtime.errors import DataInvalid
 from train.command import NOTHING_WRITTEN, run_command
-from train.manifest import load_labels, read_rows
+from train.manifest import load_labels, read_parts
 from train.readers import read_fitzpatrick, read_photos
 from train.run_dir import write_rows
 
@@ -40,12 +40,7 @@ def write_phone_table(
         "pad_ufes_20", folder, load_labels(labels), name=folder.name, on_problem="refuse", every_class=False
     )
     types = read_fitzpatrick(folder)
-    seen = {
-        row["photo_id"]
-        for run in unseen_by
-        for row in read_rows(run / "manifest.csv", ("photo_id", "split"))
-        if row["split"] != "test"
-    }
+    seen = {row["photo_id"] for run in unseen_by for row in read_parts(run) if row["split"] != "test"}
     rows = [
         {
             "photo_id": photo.photo_id,

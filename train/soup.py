@@ -34,7 +34,7 @@ from train.data_sets import NO_TEST, merged_labels
 from train.experiment import Weights, run_experiment, start_views
 from train.finished import read_object
 from train.inputs import Inputs
-from train.manifest import read_rows
+from train.manifest import read_parts
 from train.run_dir import finished_state, network_file, write_json, write_rows
 from train.split import require_unseen
 from train.training_data import training_data
@@ -64,7 +64,7 @@ def cook(
         data_folder: As for `run_experiment`.
         batch_norm_photos: Take the place of the config's model.batch_norm_photos; at least 2.
         pixels: As for `run_experiment`.
-        learnt_from: Of a `.tflite`: the record that says which photos it has learnt from.
+        learnt_from: Of a `.tflite`: the record or run that says which photos it has learnt from.
 
     Returns:
         The content of metrics.json.
@@ -105,9 +105,7 @@ def cook(
         from train.loop import read_history
 
         for learner in runs:
-            require_unseen(
-                learner, read_rows(learner / "manifest.csv", ("photo_id", "split")), inputs.data.assignment
-            )
+            require_unseen(learner, read_parts(learner), inputs.data.assignment)
         history = read_history(runs[0] / "history.csv") if len(runs) == 1 else []
         write_rows(run / "history.csv", history)
         return _mean_weights(networks), history
@@ -137,9 +135,9 @@ def _cook_file(
             "a .tflite gets new statistics by itself, from the photos that its training had",
             found=f"{len(files)} files and runs" if len(files) > 1 else "no record of its training",
             expected="MODEL.tflite --learnt-from RECORD",
-            fix="name the folder of train/records that holds its split.csv.gz",
+            fix="name its run, or the folder of train/records that holds its split.csv.gz",
         )
-    seen = read_rows(learnt_from / "split.csv.gz", ("photo_id", "split"))
+    seen = read_parts(learnt_from)
     name = f"{files[0].name}, sha256 {hashlib.sha256(files[0].read_bytes()).hexdigest()}"
 
     def unfolded(inputs: Inputs, run: Path, worker: Worker) -> tuple[Weights, list[dict[str, Any]]]:
@@ -184,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="the recipe of the runs")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="finished runs, such as all folds")
     parser.add_argument(
-        "--learnt-from", type=Path, metavar="RECORD", help="of a .tflite in place of RUNs: its record"
+        "--learnt-from", type=Path, metavar="RECORD", help="of a .tflite in place of RUNs: its record or run"
     )
     parser.add_argument("--workdir", type=Path, required=True, metavar="DIR", help="the new run directory")
     parser.add_argument(

@@ -413,7 +413,7 @@ def require_unseen(learner: Path, rows: Sequence[Mapping[str, str]], assignment:
 
     Args:
         learner: Whose weights they are, for the error.
-        rows: Of its manifest or split.csv.gz: photo_id and split.
+        rows: train/manifest.py `read_parts` of it.
         assignment: The parts of this training, by photo_id.
 
     Raises:

@@ -25,7 +25,7 @@ from train.data_sets import merged_labels
 from train.finished import read_contract, read_object
 from train.handover import read_weights, write_weights
 from train.inputs import Inputs
-from train.manifest import read_rows
+from train.manifest import read_parts
 from train.named_paths import find_folder
 from train.run_dir import network_file
 from train.split import require_unseen
@@ -95,8 +95,7 @@ def _copy(named: str, copy: Path, inputs: Inputs) -> None:
             expected=str(expected),
             fix="leave it out of distill.networks",
         )
-    rows = read_rows(teacher / "manifest.csv", ("photo_id", "split"))
-    require_unseen(teacher, rows, inputs.data.assignment)
+    require_unseen(teacher, read_parts(teacher), inputs.data.assignment)
 
     # TensorFlow takes seconds to import: after everything that can be refused without it.
     import tf_keras

@@ -177,7 +177,9 @@ def test_a_file_whose_run_is_gone_gets_new_statistics(folds: tuple[Path, Path, P
         alike = np.allclose(before[1], after[1], atol=SAME_WEIGHT)
         assert alike == (before[0].split(" ")[0] in LAST_LAYER), before[0]
     with pytest.raises(SplitLeaks, match="has learnt from photos that are held out"):
-        cook(settled, [file], tmp_path / "leaking", 1, data, batch_norm_photos=SHOWN, learnt_from=record)
+        cook(
+            settled, [file], tmp_path / "leaking", 1, data, batch_norm_photos=SHOWN, learnt_from=cv / "fold0"
+        )
     for files, given in (([file], None), ([file, cv / "fold1"], record)):
         with pytest.raises(ConfigInvalid, match=r"a \.tflite gets new statistics by itself"):
             cook(settled, files, tmp_path / "refused", 0, data, learnt_from=given)
