@@ -111,7 +111,9 @@ def _run(
             return {}
         done: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         return done
-    inputs = _prepare_run(config, run, state, data_folder, pixels=pixels, manifests=manifests)
+    inputs = _prepare_run(
+        config, run, state, data_folder, pixels=pixels, manifests=manifests, handed_over=hand_over
+    )
     if hand_over:
         _hand_over(inputs, run)
         return {}
@@ -135,6 +137,7 @@ def _prepare_run(
     *,
     pixels: Path,
     manifests: Sequence[Manifest] | None,
+    handed_over: bool,
 ) -> Inputs:
     """Everything between an opened run and its training: photos, split, contract and teacher, new or read back."""
     labels = merged_labels(config)
@@ -153,7 +156,7 @@ def _prepare_run(
     inputs = Inputs(config, contract, data, folder, pixels)
     # Whatever makes the weights, quantization-aware fine-tuning learns from the recipe's teacher too.
     keep_teacher(config.distill, run, data.manifest, inputs.training_rows())
-    keep_networks(inputs, run)
+    keep_networks(inputs, run, handed_over=handed_over)
     return inputs
 
 

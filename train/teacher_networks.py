@@ -6,8 +6,10 @@ et al., "Knowledge distillation: a good teacher is patient and consistent", CVPR
 inference in every step.
 
 The networks are copied to RUN/teachers when a run is prepared, so that it can be resumed, or learnt elsewhere, when
-theirs are gone. Each must have held out what is held out here, so the figures of a student need no excuse: in a
-cross-validation `runs/x/fold{fold}` names the run of the same fold (`{fold}` is split.test_fold).
+theirs are gone. Where both are handed over (train/handover.py), a student may be prepared before its teachers have
+learnt: train/torch_loop.py then makes the copies there. Each must have held out what is held out here, so the figures
+of a student need no excuse: in a cross-validation `runs/x/fold{fold}` names the run of the same fold (`{fold}` is
+split.test_fold, -1 where there is no test part).
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
+from train.config import TrainConfig
 from train.config_reading import parse_config
 from train.data_sets import merged_labels
 from train.finished import read_contract, read_object
-from train.handover import read_weights, write_weights
+from train.handover import START, read_weights, write_weights
 from train.inputs import Inputs
 from train.manifest import read_parts
 from train.named_paths import find_folder
@@ -45,22 +49,39 @@ class TeacherNetwork(NamedTuple):
     """Its input side over this run's: views are resized by it, so that it sees a lesion as large as on its device."""
 
 
-def keep_networks(inputs: Inputs, run: Path) -> None:
+def keep_networks(inputs: Inputs, run: Path, *, handed_over: bool = False) -> None:
     """Copies the networks that a config names to the run directory, where they are not there yet.
 
     Args:
         inputs: Whose config and parts count.
         run: The run directory.
+        handed_over: The run is learnt elsewhere; so may those be that it names. These are only checked.
 
     Raises:
         ConfigInvalid: A named run is missing. RunInvalid: It is not finished, without its network, or of other labels
             or pixels. SplitLeaks: It has learnt from photos that are held out here.
     """
+    for copy, teacher in lacking_networks(inputs, run):
+        if handed_over and _learns_elsewhere(teacher):
+            _require_fitting(teacher, inputs)
+        else:
+            _copy(teacher, copy, inputs)
+
+
+def lacking_networks(inputs: Inputs, run: Path) -> list[tuple[Path, Path]]:
+    """Copies that are not there yet, each with the run that the config names for it.
+
+    Raises:
+        ConfigInvalid: Such a run is missing.
+    """
+    lacking = []
     for i, name in enumerate(inputs.config.distill.networks):
         copy = run / FOLDER / f"{i}.npz"
         if not copy.is_file():
             # Not str.format: another brace in a path is a part of it.
-            _copy(name.replace("{fold}", str(inputs.config.split.test_fold)), copy, inputs)
+            named = name.replace("{fold}", str(inputs.config.split.test_fold))
+            lacking.append((copy, find_folder(named, "distill.networks", "a finished run")))
+    return lacking
 
 
 def read_networks(inputs: Inputs, run: Path) -> list[TeacherNetwork]:
@@ -82,9 +103,31 @@ def view_px(size_px: int, ratio: float) -> int:
     return max(1, round(size_px * ratio))
 
 
-def _copy(named: str, copy: Path, inputs: Inputs) -> None:
-    teacher = find_folder(named, "distill.networks", "a finished run")
-    network = network_file(teacher)
+def write_network(copy: Path, teacher: Path, network: TeacherNetwork, size_px: int) -> None:
+    """Writes what `read_networks` reads.
+
+    Args:
+        copy: The file.
+        teacher: The run that it came from.
+        network: Its size_ratio does not count.
+        size_px: Its input side.
+    """
+    copy.parent.mkdir(exist_ok=True)
+    noted = {
+        "keras": network.keras_json,
+        "of": str(teacher),
+        "temperature": network.temperature,
+        "size_px": size_px,
+    }
+    write_weights(copy, network.weights, noted)
+
+
+def _learns_elsewhere(teacher: Path) -> bool:
+    return (teacher / START).is_file() and read_object(teacher / "run.json")["status"] != "done"
+
+
+def _require_fitting(teacher: Path, inputs: Inputs) -> tuple[TrainConfig, ModelContract]:
+    """A run's config and contract, if it may teach here."""
     config = parse_config(read_object(teacher / "config.json"), str(teacher))
     contract = read_contract(teacher)
     found = merged_labels(config).codes, contract.normalization
@@ -96,18 +139,17 @@ def _copy(named: str, copy: Path, inputs: Inputs) -> None:
             fix="leave it out of distill.networks",
         )
     require_unseen(teacher, read_parts(teacher), inputs.data.assignment)
+    return config, contract
 
+
+def _copy(teacher: Path, copy: Path, inputs: Inputs) -> None:
+    network = network_file(teacher)
+    config, contract = _require_fitting(teacher, inputs)
     # TensorFlow takes seconds to import: after everything that can be refused without it.
     import tf_keras
 
     model = tf_keras.models.load_model(network, compile=False)
     described: dict[str, Any] = json.loads(model.to_json())
     described["config"]["layers"][0]["config"]["batch_input_shape"] = [None, None, None, 3]
-    copy.parent.mkdir(exist_ok=True)
-    noted = {
-        "keras": json.dumps(described),
-        "of": str(teacher),
-        "temperature": contract.calibration.temperature,
-        "size_px": config.input.size_px,
-    }
-    write_weights(copy, model.get_weights(), noted)
+    found = TeacherNetwork(json.dumps(described), model.get_weights(), contract.calibration.temperature, 1.0)
+    write_network(copy, teacher, found, config.input.size_px)

@@ -22,12 +22,12 @@ import torch
 from torch.nn import functional
 
 from edge_runtime.contract import ModelContract
-from edge_runtime.errors import ConfigInvalid
+from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.command import run_command
 from train.config import LossConfig, StageConfig, TrainConfig
 from train.config_reading import parse_config
 from train.data_sets import find_data, reread
-from train.evaluate import predict_logits, predict_tiles
+from train.evaluate import fit_temperature, predict_logits, predict_tiles
 from train.finished import read_object
 from train.handover import LEARNT, START, fingerprint, read_weights, write_weights
 from train.inputs import Inputs
@@ -35,7 +35,13 @@ from train.measure import measure
 from train.metrics import balanced_accuracy, softmax
 from train.run_dir import write_json, write_rows
 from train.sampling import draw_epoch
-from train.teacher_networks import TeacherNetwork, read_networks, view_px
+from train.teacher_networks import (
+    TeacherNetwork,
+    lacking_networks,
+    read_networks,
+    view_px,
+    write_network,
+)
 from train.torch_augment import augment, mixup
 from train.torch_network import FORMAT, KerasNetwork
 from train.training_data import (
@@ -84,18 +90,15 @@ def learn_run(
             fix="pip install scikit-learn, or leave --measure out: the command that prepared the run measures it",
         )
     weights, noted = read_weights(run / START)
-    config = parse_config(read_object(run / "config.json"), str(run))
-    if measured and config.model.batch_norm_photos:
+    inputs = _inputs_of(run, data_folder, pixels)
+    if measured and (asked := inputs.config.model.batch_norm_photos):
         raise ConfigInvalid(
             f"{run}: --measure cannot make batch-norm statistics anew",
-            found=f"model.batch_norm_photos = {config.model.batch_norm_photos}",
+            found=f"model.batch_norm_photos = {asked}",
             expected="0",
             fix="leave --measure out: the command that prepared the run makes them",
         )
-    contract = ModelContract.from_json((run / "contract.json").read_text(encoding="utf-8"))
-    folder = find_data(config, data_folder)
-    data = reread(config, run / "manifest.csv", folder)
-    inputs = Inputs(config, contract, data, folder, pixels or run / "pixels")
+    _keep_learnt_teachers(inputs, run, data_folder, device)
     started = time.monotonic()
     trainer = TorchTrainer(
         KerasNetwork(noted["keras"], weights),
@@ -111,15 +114,66 @@ def learn_run(
         "seconds": round(time.monotonic() - started, 1),
     }
     if measured:
-        rows = inputs.training_rows()
-        trainer.kept[-1] = trainer.kept[-1] - inputs.prior_correction(rows, inputs.draw_chances(rows))
-        measure(inputs, Answers(KerasNetwork(noted["keras"], trainer.kept), device), run)
+        measure(inputs, _corrected(inputs, noted["keras"], trainer.kept, device), run)
         left = "its weights were left where it was learnt"
         closed = {"learnt_elsewhere": learnt, "seconds": learnt["seconds"], "not_for_conversion": left}
         write_json(run / "run.json", {**state, **closed, "status": "done"})
     else:
         write_weights(run / LEARNT, trainer.kept, {"of": fingerprint(inputs), **learnt})
     print(f"{run}: {len(history)} epochs, {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _inputs_of(run: Path, data_folder: Path | None, pixels: Path | None) -> Inputs:
+    """What a prepared run was prepared with."""
+    config = parse_config(read_object(run / "config.json"), str(run))
+    contract = ModelContract.from_json((run / "contract.json").read_text(encoding="utf-8"))
+    folder = find_data(config, data_folder)
+    return Inputs(
+        config, contract, reread(config, run / "manifest.csv", folder), folder, pixels or run / "pixels"
+    )
+
+
+def _corrected(
+    inputs: Inputs, keras_json: str, weights: list[npt.NDArray[np.float32]], device: str
+) -> Answers:
+    """A network that has learnt, with the prior taken out of its answers."""
+    rows = inputs.training_rows()
+    bias = weights[-1] - inputs.prior_correction(rows, inputs.draw_chances(rows))
+    return Answers(KerasNetwork(keras_json, [*weights[:-1], bias.astype(np.float32)]), device)
+
+
+def _keep_learnt_teachers(inputs: Inputs, run: Path, data_folder: Path | None, device: str) -> None:
+    """Copies teachers that were handed over as well and are learnt by now, as their own finished runs will answer.
+
+    Raises:
+        RunInvalid: One has not learnt yet. ConfigInvalid: One is missing, or its statistics are to be made anew.
+    """
+    for kept, teacher in lacking_networks(inputs, run):
+        if not (teacher / LEARNT).is_file():
+            raise RunInvalid(
+                f"{teacher}: has not learnt yet, so it cannot teach {run}",
+                found=f"no {LEARNT}",
+                expected="teachers that are learnt first",
+                fix=f"python -m train.torch_loop {teacher}, without --measure",
+            )
+        weights, _ = read_weights(teacher / LEARNT)
+        _, noted = read_weights(teacher / START)
+        theirs = _inputs_of(teacher, data_folder, inputs.cache)
+        if theirs.config.model.batch_norm_photos:
+            raise ConfigInvalid(
+                f"{teacher}: cannot teach before its batch-norm statistics are made anew",
+                found=f"model.batch_norm_photos = {theirs.config.model.batch_norm_photos}",
+                expected="0, or a finished run",
+                fix="finish it by the command that prepared it, then prepare its students",
+            )
+        answers = _corrected(theirs, noted["keras"], weights, device)
+        ids, size_px = theirs.data.ids("val"), theirs.config.input.size_px
+        logits = predict_logits(
+            answers, theirs.pixels(ids, size_px), theirs.contract.normalization, batch=BATCH
+        )
+        temperature = fit_temperature(theirs.labels(ids), logits).temperature
+        network = TeacherNetwork(noted["keras"], answers.network.keras_weights(), temperature, 1.0)
+        write_network(kept, teacher, network, size_px)
 
 
 class Answers:

@@ -17,8 +17,9 @@ from train.config import DistillConfig
 from train.config_reading import parse_config
 from train.data_sets import reread
 from train.finished import read_object
+from train.handover import START
 from train.inputs import Inputs
-from train.teacher_networks import FOLDER, keep_networks, read_networks, view_px
+from train.teacher_networks import FOLDER, keep_networks, lacking_networks, read_networks, view_px
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow]
 
@@ -105,6 +106,29 @@ def test_what_cannot_teach_is_refused(taught_by: Path, phantom: Path, tmp_path: 
     with pytest.raises(RunInvalid, match="other pixels"):
         keep_networks(other, tmp_path)
     assert not (tmp_path / FOLDER).exists()
+
+
+def test_a_teacher_that_learns_elsewhere_is_left_to_that_machine(
+    taught_by: Path, phantom: Path, tmp_path: Path
+) -> None:
+    teacher = tmp_path / "teacher"
+    shutil.copytree(taught_by, teacher)
+    (teacher / "model.keras").unlink()
+    (teacher / START).touch()
+    state = read_object(teacher / "run.json")
+    (teacher / "run.json").write_text(json.dumps({**state, "status": "training"}), encoding="utf-8")
+    inputs, run = inputs_of(taught_by, phantom, str(teacher)), tmp_path / "run"
+    keep_networks(inputs, run, handed_over=True)
+    assert lacking_networks(inputs, run) == [(run / FOLDER / "0.npz", teacher)]
+    with pytest.raises(RunInvalid, match="not finished"):
+        keep_networks(inputs, run)
+    data = dataclasses.replace(inputs.data, assignment=dict.fromkeys(inputs.data.assignment, "test"))
+    with pytest.raises(SplitLeaks, match="held out here"):
+        keep_networks(dataclasses.replace(inputs, data=data), run, handed_over=True)
+    (teacher / START).unlink()
+    with pytest.raises(RunInvalid, match="not finished"):
+        keep_networks(inputs, run, handed_over=True)
+    assert not run.exists()
 
 
 @pytest.mark.parametrize(("ratio", "side"), [(1.0, 192), (288 / 224, 247), (0.5, 96)])

@@ -21,6 +21,7 @@ from tests.train.generated_sets import draw_data_root
 from tests.train.still_views import STILL
 from tests.train.test_configs import smallest
 from train.config import (
+    DecisionConfig,
     DistillConfig,
     ImbalanceConfig,
     LossConfig,
@@ -33,7 +34,7 @@ from train.config import (
 )
 from train.config_reading import load_config, parse_config
 from train.experiment import run_experiment
-from train.handover import write_weights
+from train.handover import read_weights, write_weights
 
 VARIABLE = "DERMEDGE_TORCH_PYTHON"
 CHECKOUT = Path(__file__).parents[2]
@@ -229,6 +230,37 @@ def test_networks_that_teach_are_asked_alike(
     tensorflow, pytorch = (history(run) for run in learn_both(config, tmp_path, data_root / "HAM10000"))
     for ours, theirs in zip(tensorflow, pytorch, strict=True):
         assert float(ours["train_loss"]) == pytest.approx(float(theirs["train_loss"]), rel=1e-5)
+
+
+def test_a_student_is_handed_over_with_its_teacher(teacher: Path, data_root: Path, tmp_path: Path) -> None:
+    plain = dataclasses.replace(
+        config_without_chance(teacher),
+        distill=DistillConfig(),
+        stage=(StageConfig("head", "head", 1, 32, 0.01, batch=8),),
+        decision=DecisionConfig(prior_of="first", prior_correction=0.5),
+    )
+    taught = dataclasses.replace(
+        plain, distill=DistillConfig(networks=(str(tmp_path / "t{fold}"),), share=0.8)
+    )
+    runs, data, pixels = (tmp_path / "t0", tmp_path / "student"), data_root / "HAM10000", tmp_path / "pixels"
+    for run, config in zip(runs, (plain, taught), strict=True):
+        run_experiment(CONFIG, run, data, config=config, pixels=pixels, hand_over=True)
+    there = ("--data", data, "--pixels", pixels, "--device", "cpu")
+    assert "has not learnt yet" in by_torch("train.torch_loop", runs[1], *there, status=2)
+    by_torch("train.torch_loop", *runs, *there)
+    asked = read_weights(runs[1] / "teachers/0.npz")
+    shutil.rmtree(runs[1] / "teachers")
+    for run, config in zip(runs, (plain, taught), strict=True):
+        run_experiment(CONFIG, run, data, config=config, pixels=pixels)
+    finished = read_weights(runs[1] / "teachers/0.npz")
+    for ours, theirs in zip(finished[0], asked[0], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert finished[1].pop("temperature") == pytest.approx(asked[1].pop("temperature"), rel=1e-3)
+    layers = [json.loads(noted.pop("keras"))["config"]["layers"] for noted in (finished[1], asked[1])]
+    kinds = [[layer["class_name"] for layer in given] for given in layers]
+    assert kinds[0] == kinds[1]
+    assert layers[1][0]["config"]["batch_input_shape"] == [None, None, None, 3]
+    assert finished[1] == asked[1]
 
 
 def test_what_was_learnt_elsewhere_is_finished_here(
