@@ -57,7 +57,9 @@ class Verdict:
     operators_taken: int
     operators: int
     largest_difference: float | None
-    """Of any golden output, in the unit of the output tensor; None where it did not come so far."""
+    """Of any golden output, in the unit of the output tensor; None where it did not come so far, or where no number
+    came out.
+    """
     tolerance: float | None
     cpu_ms: float | None
     """Median inference of the CPU, in the same child."""

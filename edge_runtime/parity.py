@@ -16,7 +16,6 @@ import argparse
 import base64
 import hashlib
 import json
-import math
 import os
 import platform
 import struct
@@ -35,7 +34,7 @@ from edge_runtime.engines import ENGINES
 from edge_runtime.errors import EXIT_OK, EXIT_USAGE, EdgeError, UsageError
 from edge_runtime.photos import list_photos, read_photo
 from edge_runtime.preprocess import as_pillow, crop, decode, pixel_bytes, resize
-from edge_runtime.tensors import raw_values
+from edge_runtime.tensors import largest_difference, raw_values
 from edge_runtime.trace_format import (
     GRID,
     STAGES,
@@ -306,9 +305,7 @@ def _compare_stage(
             return StageComparison(stage, False, float("inf"), tolerance, note)
     if one.get("sha256", "") and one["sha256"] == other["sha256"]:
         return StageComparison(stage, True, 0.0, tolerance, "identical")
-    differences = [abs(a - b) for a, b in zip(values_of(one), values_of(other), strict=True)]
-    # max() would pass over a NaN.
-    difference = float("inf") if any(map(math.isnan, differences)) else max(differences, default=0.0)
+    difference = largest_difference(values_of(one), values_of(other))
     if difference == 0 and "sha256" not in one:
         return StageComparison(stage, True, 0.0, tolerance, "identical")
     # A grid of means can hide what a hash shows: with tolerance 0 another hash is a difference.

@@ -6,6 +6,7 @@ stdin: one JSON line (rung, is_delegate, threads), then the model's bytes. stdou
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from statistics import median
@@ -17,6 +18,7 @@ from edge_runtime.errors import EdgeError
 from edge_runtime.ladder import MIN_SPEEDUP, Verdict, open_rung
 from edge_runtime.model_file import ModelFile, parse_model
 from edge_runtime.preprocess import fit_pixels, input_tensor
+from edge_runtime.tensors import largest_difference
 
 # Enough for a median; a software driver that takes seconds an inference is done after the first few.
 MAX_RUNS = 31
@@ -41,7 +43,9 @@ def probe(model: ModelFile, rung: str, *, is_delegate: bool, threads: int) -> Ve
         return Verdict(**{**found, "why": "the model has no golden pictures to try it with"})
     cpu = open_engine(model.data, threads=threads)
     try:
-        found["largest_difference"], found["tolerance"], wrong = compare(model, cpu, engine, inputs)
+        largest, found["tolerance"], wrong = compare(model, cpu, engine, inputs)
+        # JSON has no infinity.
+        found["largest_difference"] = largest if math.isfinite(largest) else None
         if wrong:
             return Verdict(**{**found, "why": wrong})
         found["cpu_ms"], found["rung_ms"] = time_both(cpu, engine, inputs[0])
@@ -63,20 +67,19 @@ def golden_inputs(model: ModelFile, engine: Engine) -> list[bytes]:
 
 
 def compare(model: ModelFile, cpu: Engine, engine: Engine, inputs: list[bytes]) -> tuple[float, float, str]:
-    """Largest difference to the CPU over all golden pictures, the tolerance, and what is wrong with it."""
+    """Largest difference to the CPU over all golden pictures (infinite: no number), the tolerance, what is wrong."""
     largest, tolerance, wrong = 0.0, 0.0, ""
     for vector, tensor in zip(model.contract.golden, inputs, strict=True):
         here = raw_values(engine.run(tensor), engine.output)
         there = raw_values(cpu.run(tensor), cpu.output)
-        difference = max(abs(a - b) for a, b in zip(here, there, strict=True))
+        difference = largest_difference(here, there)
         tolerance = max(tolerance, vector.tolerance)
-        # Not `difference > tolerance`: a NaN must fail, and stay.
-        if not difference <= vector.tolerance:
+        if difference > vector.tolerance:
             wrong = wrong or (
                 f"it answers wrongly: {vector.image} differs from the CPU by {difference:g}, "
                 f"tolerance {vector.tolerance:g}"
             )
-        largest = max(largest, difference) if difference == difference else float("inf")
+        largest = max(largest, difference)
     return largest, tolerance, wrong
 
 

@@ -9,7 +9,7 @@ from edge_runtime.classifier import Classifier
 from edge_runtime.contract import GoldenVector
 from edge_runtime.errors import SelfCheckFailed
 from edge_runtime.preprocess import fit_pixels
-from edge_runtime.tensors import raw_values
+from edge_runtime.tensors import largest_difference, raw_values
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,8 @@ def _check_one(classifier: Classifier, vector: GoldenVector, problems: list[str]
         return 0.0
     raw_output = classifier.run(classifier.input_tensor(pixels_u8))
     output = raw_values(raw_output, classifier.engine.output)
-    difference = max(abs(here - there) for here, there in zip(output, vector.output, strict=True))
-    # Not `difference > tolerance`: a NaN must fail.
-    if not difference <= vector.tolerance:
+    difference = largest_difference(output, vector.output)
+    if difference > vector.tolerance:
         problems.append(
             f"{vector.image}: outputs differ by {difference:g}, tolerance {vector.tolerance:g} "
             f"({[round(value, 6) for value in output]} against {[round(value, 6) for value in vector.output]})"

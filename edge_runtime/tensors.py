@@ -7,7 +7,10 @@ import struct
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import InterpreterBroken, ModelMismatch
-from edge_runtime.records import dataclass
+from edge_runtime.records import TYPE_CHECKING, dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # struct codes of the dtypes that an input or output may have.
 STRUCT_CODES = {"uint8": "B", "int8": "b", "float32": "f"}
@@ -65,6 +68,15 @@ def dequantize(raw: bytes, spec: TensorSpec) -> list[float]:
     if not spec.quantized:
         return [float(value) for value in values]
     return [spec.scale * (value - spec.zero_point) for value in values]
+
+
+def largest_difference(one: Iterable[float], other: Iterable[float]) -> float:
+    """The largest absolute difference of two tensors' elements; infinite where there is no number.
+
+    `max` would pass over a NaN that is not the first, and what is no number would agree with everything.
+    """
+    differences = [abs(a - b) for a, b in zip(one, other, strict=True)]
+    return math.inf if any(map(math.isnan, differences)) else max(differences, default=0.0)
 
 
 def softmax_values(raw: bytes, spec: TensorSpec) -> list[float]:

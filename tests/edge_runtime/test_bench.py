@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from edge_runtime.bench import measure, percentile, throttling
 from edge_runtime.classifier import Classifier
 from tests.fixtures import FIXTURES
@@ -22,6 +24,28 @@ def test_a_measurement_has_every_stage() -> None:
         assert 0 <= said["min_ms"][stage] <= said["median_ms"][stage] <= said["p95_ms"][stage]
     assert bench.to_text().count("\n") >= len(stages) + 1
     assert "p95 ms" in bench.to_text()
+
+
+def test_the_first_run_does_not_count_and_heat_is_told_before_and_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+
+    class Laps:
+        def __init__(self, total: float) -> None:
+            self.elapsed_ms = {"read": 0.0, "total": total}
+
+    def classify(self: Classifier, photo: bytes, *, name: str) -> Laps:
+        done.append(name)
+        return Laps(100.0 if len(done) == 1 else 1.0 + len(done))
+
+    monkeypatch.setattr(Classifier, "classify", classify)
+    monkeypatch.setattr("edge_runtime.bench.throttling", lambda: {"runs": len(done)})
+    with Classifier.open(FIXTURES / "tiny_uint8.tflite") as classifier:
+        bench = measure(classifier, b"", 3, name="x.jpg")
+    assert done == ["x.jpg"] * 4
+    assert (bench.min_ms, bench.median_ms, bench.p95_ms) == ({"total": 3.0}, {"total": 4.0}, {"total": 5.0})
+    assert bench.throttling == {"before": {"runs": 1}, "after": {"runs": 4}}
 
 
 def test_a_percentile_is_one_of_the_values() -> None:

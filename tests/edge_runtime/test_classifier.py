@@ -8,8 +8,10 @@ import gc
 import json
 import math
 import pickle
+import struct
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ from edge_runtime.errors import (
     ContractInvalid,
     ImageNotFound,
     ImageUnreadable,
+    InterpreterBroken,
     ModelMismatch,
     SelfCheckFailed,
 )
@@ -109,6 +112,56 @@ def test_the_contract_decides(tmp_path: Path) -> None:
     assert "is below 1" in prediction.reason
 
 
+def test_the_engine_is_closed_at_the_end_and_not_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory is native: freed under an inference it is a crash, never freed it is a leak."""
+    order: list[str] = []
+    started, released = threading.Event(), threading.Event()
+    with Classifier.open(FIXTURES / "tiny_uint8.tflite") as classifier:
+        engine, run, close = classifier.engine, classifier.engine.run, classifier.engine.close
+
+        def slow(input_tensor: bytes) -> bytes:
+            started.set()
+            assert released.wait(60)
+            order.append("ran")
+            return run(input_tensor)
+
+        monkeypatch.setattr(engine, "run", slow)
+        monkeypatch.setattr(engine, "close", lambda: (order.append("closed"), close()))
+        deeds = [
+            threading.Thread(target=deed)
+            for deed in (lambda: classifier.classify(p.jpeg()), classifier.close)
+        ]
+        deeds[0].start()
+        assert started.wait(60)
+        deeds[1].start()
+        deeds[1].join(0.2)
+        released.set()
+        for deed in deeds:
+            deed.join()
+        assert order == ["ran", "closed"]
+    assert order == ["ran", "closed", "closed"]
+    with pytest.raises(InterpreterBroken, match="closed"):
+        run(b"")
+
+
+def test_waiting_for_the_engine_is_no_inference(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    class Turn:
+        def __enter__(self) -> None:
+            nonlocal now
+            now += 100.0
+
+        def __exit__(self, *_: object) -> None:
+            return
+
+    monkeypatch.setattr("edge_runtime.classifier.perf_counter", lambda: now)
+    with Classifier.open(FIXTURES / "tiny_uint8.tflite") as classifier:
+        monkeypatch.setattr(classifier, "_turn", Turn())
+        elapsed_ms = classifier.classify(p.jpeg()).elapsed_ms
+    assert (elapsed_ms["inference"], elapsed_ms["total"]) == (0.0, 100_000.0)
+
+
 def test_an_engine_for_another_model_is_refused() -> None:
     model = parse_model(good("tiny_uint8.tflite"), "m.tflite")
     with pytest.raises(ModelMismatch):
@@ -126,6 +179,38 @@ def test_the_self_check_passes(classifier: Classifier) -> None:
 def test_the_self_check_fails_on_altered_weights(name: str) -> None:
     with pytest.raises(SelfCheckFailed, match="outputs differ by"):
         self_check(opened(with_altered_weights(good(name))))
+
+
+def test_the_self_check_holds_the_worst_picture_to_its_tolerance() -> None:
+    def checked(tolerance: float) -> float:
+        def change(contract: dict[str, Any]) -> None:
+            contract["golden"][1]["output"][0] += 100
+            for vector in contract["golden"]:
+                vector["tolerance"] = tolerance
+
+        return self_check(opened(with_contract(good(), change))).largest_difference
+
+    largest = checked(200.0)
+    # More only by what other kernels round otherwise.
+    assert 90 <= largest <= 110 and checked(largest) == largest
+    with pytest.raises(SelfCheckFailed, match=r"golden_1\.png: outputs differ"):
+        checked(largest - 0.5)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_the_self_check_fails_on_what_is_no_number(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it stands: `max` passes over a NaN that is not the first."""
+    with Classifier.open(FIXTURES / "tiny_float32.tflite") as classifier:
+        run = classifier.engine.run
+
+        def broken(input_tensor: bytes) -> bytes:
+            raw_output = bytearray(run(input_tensor))
+            struct.pack_into("<f", raw_output, 4 * place, math.nan)
+            return bytes(raw_output)
+
+        monkeypatch.setattr(classifier.engine, "run", broken)
+        with pytest.raises(SelfCheckFailed, match=r"golden_2\.png: outputs differ by inf"):
+            self_check(classifier)
 
 
 def test_the_self_check_fails_on_other_preprocessing() -> None:

@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 
-from edge_runtime.contract import CONTRACT_ENTRY, ModelContract, Rule
+from edge_runtime.contract import CONTRACT_ENTRY, MAX_LABELS, ModelContract, Rule
 from edge_runtime.errors import ContractInvalid, ContractTooNew
 from edge_runtime.model_file import open_model, parse_model
 from tests.fixtures import FIXTURES, MODEL_NAMES
 from tests.fixtures.bad_models import append_entries, flatbuffer_of, good, with_contract
 
 FULL = "tiny_float32.tflite"  # the fixture whose contract leaves nothing out: rules, golden vectors
+OTHER_TYPES: dict[type, tuple[object, ...]] = {
+    str: (None, True, 1, 1.5, [], {}),
+    int: (None, True, "1", 1.5, [], {}),
+    float: (None, True, "1", [], {}),
+}
 
 
 def leaves(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -101,6 +106,21 @@ def test_every_leaf_of_another_type_is_refused_or_valid(plain: dict[str, Any], w
         assert "NaN" not in contract.to_json() and "Infinity" not in contract.to_json()
 
 
+def test_no_leaf_takes_another_type(plain: dict[str, Any]) -> None:
+    """Least of all a bool, which Python takes for 0 or 1."""
+    paths = leaves(plain)
+    assert len(paths) > 50
+    for path in paths:
+        name = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)[1:]
+        for wrong in OTHER_TYPES[type(at(plain, path))]:
+            changed = json.loads(json.dumps(plain))
+            at(changed, path[:-1])[path[-1]] = wrong
+            with pytest.raises(ContractInvalid) as caught:
+                ModelContract.from_dict(changed)
+            kind = "null" if wrong is None else type(wrong).__name__
+            assert f"{name} is {kind}, not " in caught.value.found
+
+
 def test_all_problems_are_listed_together(plain: dict[str, Any]) -> None:
     plain["geometry"]["crop"] = "thirds"
     plain["geometry"]["crop_fraction"] = 1.5
@@ -142,6 +162,98 @@ def test_values_that_cannot_be_meant(plain: dict[str, Any], path: tuple[Any, ...
 
 
 @pytest.mark.parametrize(
+    ("path", "least", "most", "step"),
+    [
+        (("input", "height_px"), 1, 4096, 1),
+        (("input", "width_px"), 1, 4096, 1),
+        (("geometry", "decode_oversampling"), 1, 64, 1),
+        (("geometry", "crop_fraction"), 1e-9, 1.0, 1e-6),
+        (("normalization", "mean"), -1e6, 1e6, 1.0),
+        (("normalization", "std"), 1e-3, 1e6, 1e-4),
+        (("calibration", "temperature"), 1e-9, 1e9, 1e-6),
+        (("decision", "refer", "threshold"), 0.0, 1.0, 1e-6),
+        (("decision", "not_a_lesion", "threshold"), 0.0, 1.0, 1e-6),
+        (("golden", 0, "tolerance"), 0.0, 1e9, 1e-6),
+    ],
+)
+def test_both_ends_of_a_range_are_meant_and_no_more(
+    plain: dict[str, Any], path: tuple[Any, ...], least: float, most: float, step: float
+) -> None:
+    def read(value: float) -> ModelContract:
+        at(plain, path[:-1])[path[-1]] = value
+        return ModelContract.from_dict(plain)
+
+    read(least)
+    read(most)
+    # Temperatures and tolerances have no upper end.
+    for beyond in (least - step, *([] if most == 1e9 else [most + step])):
+        with pytest.raises(ContractInvalid) as caught:
+            read(beyond)
+        assert str(path[-1]) in caught.value.found and ";" not in caught.value.found
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        (("input", "color_space"), "RGB"),
+        (("input", "alpha"), "over_white"),
+        (("geometry", "decode_scaling"), "none, jpeg_dct"),
+        (("geometry", "exif"), "transpose"),
+        (("geometry", "crop"), "center_square, stretch"),
+        (("geometry", "filter"), "bilinear"),
+        (("output", "activation"), "softmax"),
+        (("calibration", "method"), "none, temperature"),
+        (("decision", "refer", "measure"), "top_score, normalized_entropy"),
+        (("decision", "not_a_lesion", "measure"), "top_score, normalized_entropy"),
+    ],
+)
+def test_what_this_runtime_does_not_do_is_refused_by_name(
+    plain: dict[str, Any], path: tuple[Any, ...], known: str
+) -> None:
+    """Ignored, a rule of tomorrow would be an answer of another model."""
+    for unknown in ("of_tomorrow", ""):
+        at(plain, path[:-1])[path[-1]] = unknown
+        with pytest.raises(ContractInvalid) as caught:
+            ModelContract.from_dict(plain)
+        assert caught.value.found == f"{'.'.join(path)} is {unknown!r}, not one of {known}"
+
+
+def relabelled(plain: dict[str, Any], count: int) -> dict[str, Any]:
+    labels = [{"code": f"c{i}", "name": "n", "group": "g"} for i in range(count)]
+    return {**plain, "labels": labels, "golden": []}
+
+
+def test_as_many_labels_as_can_be_meant(plain: dict[str, Any]) -> None:
+    for count in (2, MAX_LABELS):
+        assert len(ModelContract.from_dict(relabelled(plain, count)).labels) == count
+    for count in (1, MAX_LABELS + 1):
+        with pytest.raises(ContractInvalid, match=f"labels has {count} entries, not 2 to 10000"):
+            ModelContract.from_dict(relabelled(plain, count))
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "problem"),
+    [
+        ("code", "", "labels has an empty text"),
+        ("name", "", "labels has an empty text"),
+        ("group", "", "labels has an empty text"),
+        ("code", "a\nb", "labels has a code with a line break"),
+        ("code", "a\rb", "labels has a code with a line break"),
+    ],
+)
+def test_labels_that_nobody_could_read(plain: dict[str, Any], field: str, text: str, problem: str) -> None:
+    plain["labels"][1][field] = text
+    with pytest.raises(ContractInvalid) as caught:
+        ModelContract.from_dict(plain)
+    assert caught.value.found == problem
+
+
+def test_a_model_has_a_name(plain: dict[str, Any]) -> None:
+    with pytest.raises(ContractInvalid, match="found: model_id is empty"):
+        ModelContract.from_dict({**plain, "model_id": ""})
+
+
+@pytest.mark.parametrize(
     "text", [b"", b"{", b"[]", b"null", b"3", b"\xff\xfe", b"[" * 100_000, b'{"a": 1, "a": 2}']
 )
 def test_what_is_no_contract_at_all(text: bytes) -> None:
@@ -170,7 +282,11 @@ def test_rules_may_be_null_but_not_absent(plain: dict[str, Any]) -> None:
 
 
 def test_groups_keep_their_order() -> None:
-    assert open_model(FIXTURES / FULL).contract.groups == ("plain", "vivid")
+    contract = open_model(FIXTURES / FULL).contract
+    assert contract.groups == ("plain", "vivid")
+    groups = [*"zazaz"][: len(contract.labels)]
+    labels = [dataclasses.replace(label, group=g) for label, g in zip(contract.labels, groups, strict=True)]
+    assert dataclasses.replace(contract, labels=tuple(labels)).groups == ("z", "a")
 
 
 def test_labels_may_hold_any_character_but_a_line_break() -> None:

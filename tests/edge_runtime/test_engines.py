@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import math
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,6 +25,7 @@ from edge_runtime.errors import (
     EdgeError,
     InterpreterBroken,
     InterpreterError,
+    ModelMismatch,
     NoInterpreter,
     UsageError,
 )
@@ -321,6 +326,102 @@ def test_a_delegate_that_silently_does_nothing_is_refused(tmp_path: Path) -> Non
         open_engine(good(), delegate=str(library))
 
 
+class Library:
+    """What an inference library gives, as far as these tests go."""
+
+    OpResolverType = SimpleNamespace(BUILTIN_WITHOUT_DEFAULT_DELEGATES=0)
+
+    def __init__(self, output_bytes: int = 3, fails: bool = False) -> None:
+        self.output_bytes, self.fails = output_bytes, fails
+
+    def Interpreter(self, **options: object) -> Library:  # noqa: N802
+        self.options = options
+        return self
+
+    def load_delegate(self, path: str, options: dict[str, str]) -> object:
+        return object()
+
+    def allocate_tensors(self) -> None:
+        if self.fails:
+            raise RuntimeError("Failed to apply delegate.")
+
+    def get_input_details(self) -> list[dict[str, object]]:
+        return [self.details((1, 2), 0)]
+
+    def get_output_details(self) -> list[dict[str, object]]:
+        return [self.details((1, 3), 1)]
+
+    @staticmethod
+    def details(shape: tuple[int, ...], index: int) -> dict[str, object]:
+        return {
+            "shape": shape,
+            "shape_signature": shape,
+            "dtype": "uint8",
+            "quantization": (0.5, 0),
+            "index": index,
+        }
+
+    def set_tensor(self, index: int, values: object) -> None:
+        return
+
+    def invoke(self) -> None:
+        return
+
+    def get_tensor(self, index: int) -> SimpleNamespace:
+        return SimpleNamespace(tobytes=lambda: bytes(self.output_bytes))
+
+
+@pytest.mark.parametrize("output_bytes", [0, 2, 4])
+def test_an_output_of_another_size_is_refused(output_bytes: int) -> None:
+    library: Any = Library(output_bytes)
+    engine = interpreter_module.InterpreterEngine(library, name="n", accelerator="cpu", threads=1)
+    with pytest.raises(InterpreterBroken, match=f"found: {output_bytes} bytes; expected: 3 bytes"):
+        engine.run(b"12")
+
+
+def test_an_interpreter_gets_the_threads_that_were_asked_for() -> None:
+    library: Any = Library()
+    engine = interpreter_module.construct(
+        library, good(), name="n", threads=3, accelerator="cpu", delegate=None, explain=pytest.fail
+    )
+    assert engine.threads == library.options["num_threads"] == 3
+
+
+def test_a_delegate_that_fails_on_the_model_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the delegate's failure and not the library's: `auto` would go on to the next library."""
+    monkeypatch.setattr(interpreter_module, "_load_delegate", lambda module, path: object())
+    library: Any = Library(fails=True)
+    with pytest.raises(
+        DelegateUnusable, match=r"the delegate x\.so fails on this model; found: Failed to apply"
+    ):
+        interpreter_module.construct(
+            library, good(), name="n", threads=1, accelerator="auto", delegate="x.so",
+            explain=lambda error: InterpreterBroken("the library"),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("road", "package"), [("litert", "ai_edge_litert"), ("tflite-runtime", "tflite_runtime")]
+)
+@pytest.mark.parametrize("missing", ["flatbuffers", None])
+def test_a_library_that_lacks_something_is_not_called_absent(
+    road: str, package: str, missing: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is told to install what is installed looks in the wrong place."""
+
+    class Broken:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> None:
+            if name.partition(".")[0] == package:
+                raise ImportError("libthing.so.1: cannot open shared object file", name=missing)
+
+    for module in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "meta_path", [Broken, *sys.meta_path])
+    with pytest.raises(InterpreterBroken, match="libthing"):
+        open_engine(good(), engine=road)
+
+
 def test_a_dequantized_tensor_is_the_formula() -> None:
     assert dequantize(bytes((0, 128, 255)), TensorSpec((1, 3), "uint8", 0.5, 128)) == [-64.0, 0.0, 63.5]
     assert dequantize(bytes((0x80, 0, 0x7F)), TensorSpec((1, 3), "int8", 1 / 256, -128)) == [
@@ -329,6 +430,56 @@ def test_a_dequantized_tensor_is_the_formula() -> None:
         255 / 256,
     ]
     assert dequantize(b"\0\0\x80?", TensorSpec((1, 1), "float32", 0.0, 0)) == [1.0]
+
+
+PIXELS_IN = TensorSpec((1, 24, 32, 3), "uint8", 1 / 128, 128)
+SCORES_OUT = TensorSpec((1, 3), "int8", 1 / 256, -128)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "problem"),
+    [
+        ((), (SCORES_OUT,), "0 input tensors, the contract knows one"),
+        ((PIXELS_IN, PIXELS_IN), (SCORES_OUT,), "2 input tensors, the contract knows one"),
+        ((PIXELS_IN,), (SCORES_OUT, SCORES_OUT), "2 output tensors, the contract knows one"),
+        (
+            (replace(PIXELS_IN, shape=(1, 32, 24, 3)),),
+            (SCORES_OUT,),
+            "input shape [1, 32, 24, 3], the contract says [1, 24, 32, 3]",
+        ),
+        (
+            (PIXELS_IN,),
+            (replace(SCORES_OUT, shape=(3,)),),
+            "output shape [3], the contract says [1, 3]",
+        ),
+        (
+            (replace(PIXELS_IN, dtype="int16"),),
+            (SCORES_OUT,),
+            "input dtype int16, not one of uint8, int8, float32",
+        ),
+        ((replace(PIXELS_IN, scale=0.0),), (SCORES_OUT,), "input is uint8 with scale 0.0"),
+        ((replace(PIXELS_IN, scale=math.inf),), (SCORES_OUT,), "input is uint8 with scale inf"),
+        ((replace(PIXELS_IN, scale=math.nan),), (SCORES_OUT,), "input is uint8 with scale nan"),
+        ((replace(PIXELS_IN, zero_point=-1),), (SCORES_OUT,), "input is uint8 with zero point -1"),
+        ((replace(PIXELS_IN, zero_point=256),), (SCORES_OUT,), "input is uint8 with zero point 256"),
+        ((PIXELS_IN,), (replace(SCORES_OUT, zero_point=-129),), "output is int8 with zero point -129"),
+        ((PIXELS_IN,), (replace(SCORES_OUT, zero_point=128),), "output is int8 with zero point 128"),
+    ],
+)
+def test_tensors_that_the_contract_does_not_describe(
+    inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], problem: str
+) -> None:
+    contract = open_model(FIXTURES / "tiny_uint8.tflite").contract
+    with pytest.raises(ModelMismatch, match="^m.tflite: ") as caught:
+        check_tensors(contract, inputs, outputs, "m.tflite")
+    assert caught.value.found == problem
+
+
+def test_every_zero_point_that_a_dtype_has() -> None:
+    contract = open_model(FIXTURES / "tiny_uint8.tflite").contract
+    for pixel, score in ((0, -128), (255, 127)):
+        tensors = (replace(PIXELS_IN, zero_point=pixel),), (replace(SCORES_OUT, zero_point=score),)
+        check_tensors(contract, *tensors, "m.tflite")
 
 
 def test_errors_are_ours_only() -> None:

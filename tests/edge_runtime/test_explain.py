@@ -357,7 +357,7 @@ def test_one_unwritten_picture_does_not_end_the_run(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mole.explain-2.png", "mole.jpg"]
 
 
-@pytest.mark.parametrize("stem", ["n" * 240, "n" * 251, "\ud55c" * 80])
+@pytest.mark.parametrize("stem", ["n" * 240, "n" * 251, "\ud55c" * 80, "\ud55c" * 83])
 def test_a_long_name_is_cut_for_its_picture(stem: str, photo: Path, tmp_path: Path) -> None:
     long = tmp_path / "photos" / f"{stem}.jpg"
     long.parent.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import random
 from collections.abc import Callable
@@ -83,10 +84,24 @@ def test_the_scale_is_the_plugin_s() -> None:
         (4000, 3000, 224),
         (100, 90, 224),
         (448, 448, 224),
+        (900, 230, 224),
+        (230, 900, 224),
     ):
         image = JpegImageFile(io.BytesIO(p.jpeg(width_px, height_px)))
         image.draft(None, (needed_px, needed_px))
         assert image.decoderconfig[0] == jpeg.dct_scale(width_px, height_px, needed_px)
+
+
+@pytest.mark.parametrize("sides_px", [(16, 64), (64, 16)])
+def test_neither_side_is_decoded_smaller_than_the_input(sides_px: tuple[int, int]) -> None:
+    contract = open_model(FIXTURES / "tiny_uint8.tflite").contract
+    height_px, width_px = sides_px
+    input_spec = dataclasses.replace(contract.input, height_px=height_px, width_px=width_px)
+    geometry = dataclasses.replace(
+        contract.geometry, decode_scaling="jpeg_dct", decode_oversampling=1, crop_fraction=1.0
+    )
+    scaling = dataclasses.replace(contract, input=input_spec, geometry=geometry)
+    assert decode_rgb(p.jpeg(128, 128), scaling).size == (64, 64)
 
 
 def test_data_cut_short_is_left_to_the_plugin_which_refuses() -> None:

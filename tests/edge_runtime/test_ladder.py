@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +20,11 @@ from edge_runtime.engines import Engine, open_engine
 from edge_runtime.engines.interpreter import count_taken, split_delegate
 from edge_runtime.errors import UsageError
 from edge_runtime.ladder import Verdict, climb
-from edge_runtime.model_file import open_model
+from edge_runtime.model_file import open_model, parse_model
+from edge_runtime.tensors import TensorSpec
 from tests.fixtures import FIXTURES
 from tests.fixtures import pictures as p
+from tests.fixtures.bad_models import good, with_contract
 
 U8 = FIXTURES / "tiny_uint8.tflite"
 # Where Debian's chromium is unpacked: `make test-gpu` fetches what is needed of it.
@@ -110,10 +114,63 @@ def test_a_verdict_is_kept_until_something_changes(cache: Path, monkeypatch: pyt
     assert asked == ["gpu"] * 4
     climb(model, asked="gpu", again=True)
     assert asked == ["gpu"] * 5
-    for kept in cache.iterdir():
-        kept.write_text('{"rung": 1')
-    climb(model, asked="gpu")
-    assert asked == ["gpu"] * 6
+    for times, damaged in enumerate((b'{"rung": 1', b'{"rung": 1}', b"[1]", b"\xff"), 6):
+        for kept in cache.iterdir():
+            kept.write_bytes(damaged)
+        climb(model, asked="gpu")
+        assert asked == ["gpu"] * times
+
+
+def test_a_verdict_is_of_one_library_on_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver or a delegate that was replaced is another one, whatever the old one could do."""
+    library = tmp_path / "lib.so"
+    library.write_bytes(b"a build")
+    model = open_model(U8)
+
+    def key(options: str = "") -> str | None:
+        return ladder._cache_file(model, f"{library}{options}", True, 1)
+
+    keys = [key(), key(":k=v")]
+    library.write_bytes(b"a longer build")
+    keys.append(key())
+    os.utime(library, ns=(1, 1))
+    keys.append(key())
+    for name, value in (("__version__", "9"), ("_litert_state", lambda: ["9"])):
+        monkeypatch.setattr(ladder, name, value)
+        keys.append(key())
+    monkeypatch.setattr("platform.release", lambda: "another kernel")
+    keys.append(key())
+    for name in ("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LD_LIBRARY_PATH", "LD_PRELOAD"):
+        monkeypatch.setenv(name, "/another")
+        keys.append(key())
+    assert None not in keys and len(set(keys)) == len(keys) == 11
+
+
+def test_where_verdicts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("HOME", "/h"), ("XDG_CACHE_HOME", "/x"), (ladder.CACHE_VARIABLE, "/d")):
+        monkeypatch.setenv(name, value)
+    found = []
+    for name in (ladder.CACHE_VARIABLE, "XDG_CACHE_HOME", "HOME"):
+        kept = ladder._cache_file(open_model(U8), "gpu", False, 1)
+        assert kept is not None
+        found.append(str(Path(kept).parent))
+        monkeypatch.delenv(name)
+    assert found == ["/d/dermedge", "/x/dermedge", "/h/.cache/dermedge"]
+
+
+def test_what_was_accepted_and_now_fails_is_replaced_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted = Verdict("/none.so", True, "it takes all", 7, 7, 0.0, 0.0, 2.0, 1.0)
+    monkeypatch.setattr(ladder, "prove", lambda *_, **__: accepted)
+    engine, (verdict,) = climb(open_model(U8), asked="auto", delegate="/none.so")
+    assert engine.accelerator == "cpu" and not verdict.accepted
+    assert "it was accepted before and now fails: the delegate /none.so cannot be loaded" in engine.skipped[0]
+
+
+def test_what_the_cpu_passed_over_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "prove", lambda *_, **__: ladder._refused("gpu", "no"))
+    monkeypatch.setattr("edge_runtime.engines.litert_c._installed_version", lambda folder: "9.9.9")
+    engine, _ = climb(open_model(U8), asked="gpu")
+    assert engine.skipped == ("gpu: no", "litert-c: the C API of ai-edge-litert 9.9.9 is not proven here")
 
 
 def test_the_engine_that_was_asked_for_is_the_cpu_s_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +203,73 @@ def test_without_a_place_for_verdicts_it_goes_on(monkeypatch: pytest.MonkeyPatch
     for name in (ladder.CACHE_VARIABLE, "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     assert climb(open_model(U8), asked="gpu")[1] == (verdict,)
+
+
+def test_a_verdict_that_cannot_be_kept_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: str, target: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ladder, "_ask_child", lambda *_: ladder._refused("gpu", "no"))
+    monkeypatch.setattr(os, "replace", full)
+    assert climb(open_model(U8), asked="gpu")[1][0].why == "no"
+    assert list(cache.iterdir()) == []
+
+
+def test_a_child_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/none/python")
+    verdict = climb(open_model(U8), asked="gpu")[1][0]
+    assert verdict.why == "it could not be tried: No such file or directory"
+
+
+class Said:
+    """An engine that gives these answers, one after another."""
+
+    output = TensorSpec((1, 4), "float32", 0.0, 0)
+    operators_taken = (1, 1)
+
+    def __init__(self, *answers: tuple[float, ...]) -> None:
+        self.answers = [struct.pack("<4f", *answer) for answer in answers]
+
+    def run(self, input_tensor: bytes) -> bytes:
+        return self.answers.pop(0)
+
+
+RIGHT = (0.25, 0.25, 0.25, 0.25)
+
+
+@pytest.mark.parametrize("picture", range(3))
+@pytest.mark.parametrize(
+    ("answer", "difference"),
+    [
+        ((0.75, 0.25, 0.25, 0.25), 0.5),
+        ((0.25, 0.25, 0.25, -0.25), 0.5),
+        ((math.nan, 0.25, 0.25, 0.25), None),
+        ((0.25, 0.25, math.nan, 0.25), None),
+        ((math.inf, 0.25, 0.25, 0.25), None),
+    ],
+)
+def test_one_wrong_answer_is_enough(
+    picture: int, answer: tuple[float, ...], difference: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To any golden picture, in any place; and what is said of it is JSON."""
+    model = open_model(FIXTURES / "tiny_float32.tflite")
+    answers = [RIGHT] * 3
+    answers[picture] = answer
+    monkeypatch.setattr(probe, "golden_inputs", lambda *_: [b""] * 3)
+    monkeypatch.setattr(probe, "open_rung", lambda *_: Said(*answers))
+    monkeypatch.setattr(probe, "open_engine", lambda *_, **__: Said(RIGHT, RIGHT, RIGHT))
+    verdict = probe.probe(model, "gpu", is_delegate=False, threads=1)
+    assert not verdict.accepted
+    assert verdict.why.startswith(f"it answers wrongly: golden_{picture}.png differs from the CPU by ")
+    assert (verdict.largest_difference, verdict.tolerance) == (difference, pytest.approx(1e-4))
+    json.dumps(verdict.to_dict(), allow_nan=False)
+
+
+def test_without_golden_pictures_nothing_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = parse_model(with_contract(good(), lambda contract: contract.update(golden=[])), "m")
+    monkeypatch.setattr(probe, "open_rung", lambda *_: Said())
+    verdict = probe.probe(model, "gpu", is_delegate=False, threads=1)
+    assert (verdict.accepted, verdict.why) == (False, "the model has no golden pictures to try it with")
 
 
 def test_a_child_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,6 +324,7 @@ def test_a_delegate_s_options() -> None:
     assert split_delegate("lib.so") == ("lib.so", {})
     assert split_delegate("a/lib.so:k=v,x=1") == ("a/lib.so", {"k": "v", "x": "1"})
     assert split_delegate("odd:name.so") == ("odd:name.so", {})
+    assert split_delegate("odd:name.so:k=v") == ("odd:name.so", {"k": "v"})
     for wrong in ("lib.so:=v", ":k=v", "lib.so:k=v,x"):
         with pytest.raises(UsageError):
             split_delegate(wrong)

@@ -19,7 +19,7 @@ from edge_runtime.errors import (
     ModelTooLarge,
     NotATfliteFile,
 )
-from edge_runtime.flatbuffer import walk_model
+from edge_runtime.flatbuffer import Table, walk_model
 from edge_runtime.model_file import open_model, parse_model, read_contract, read_entry
 from edge_runtime.tensors import TensorSpec
 from edge_runtime.zip_tail import ZipTail
@@ -117,6 +117,25 @@ def test_a_zip_comment_does_not_hide_the_tail() -> None:
     assert parse_model(bytes(model) + b"hello", "m").contract.model_id == "tiny_uint8"
 
 
+@pytest.mark.parametrize(
+    ("mark", "offset", "values", "problem"),
+    [
+        (b"PK\x01\x02", 8, "0100", "is not stored plainly; found: compression method 0, flags 0x1;"),
+        (b"PK\x01\x02", 20, "ffffff00ffffff00", "has a local header that does not fit"),
+        (b"PK\x03\x04", 30, "58", "has a local header that does not fit"),
+        (b"PK\x05\x06", 4, "0100", "found: end record: disk 1, 5 entries"),
+        (b"PK\x05\x06", 10, "0400", "found: the directory ends at byte"),
+        (b"PK\x05\x06", 10, "e903", "found: end record: disk 0, 1001 entries"),
+    ],
+)
+def test_a_damaged_tail_is_refused(mark: bytes, offset: int, values: str, problem: str) -> None:
+    model, change = bytearray(good()), bytes.fromhex(values)
+    place = model.index(mark) + offset
+    model[place : place + len(change)] = change
+    with pytest.raises(ContractInvalid, match=problem):
+        parse_model(bytes(model), "m")
+
+
 def test_the_flatbuffer_may_not_reach_into_the_tail() -> None:
     model = good()
     with pytest.raises(NotATfliteFile):
@@ -188,6 +207,31 @@ def test_what_crashed_the_native_library_is_refused() -> None:
     with pytest.raises(NotATfliteFile, match="names tensor -1"):
         walk_model(inject(body, reads, struct.pack("<4i", 3, 0, -1, 7)), where="m")
     walk_model(inject(body, reads, struct.pack("<4i", 3, 0, 6, -1)), where="m")  # a bias may be left out
+
+
+def test_graphs_that_libraries_run_into_memory_not_theirs_are_refused() -> None:
+    body = flatbuffer_of(good("tiny_uint8.tflite"))
+    root = Table(body, len(body), struct.unpack_from("<I", body, 0)[0], "Model")
+    graph = root.children(2, "SubGraph")[0]
+    first, *_, last = operators = graph.children(3, "Operator")
+    quantizations = [tensor.child(4, "quantization") for tensor in graph.children(0, "Tensor")]
+    axes = [one.field(6, 4) for one in quantizations if one is not None and len(one.numbers(2, "f")) > 1]
+    weights = graph.children(0, "Tensor")[first.numbers(1, "i")[0]]
+    for tensor in graph.children(0, "Tensor"):
+        if len(tensor.numbers(0, "i")) == 4 and root.children(4, "B")[tensor.scalar(2, "I")].vector(0, 1)[1]:
+            weights = tensor
+    for place, value, problem in (
+        (root.field(0, 4), 4, "schema version 4, not 3"),
+        (operators[1].vector(2, 4)[0], first.numbers(2, "i")[0], "which has a value already"),
+        (first.vector(1, 4)[0], last.numbers(2, "i")[0], "before anything made it"),
+        (weights.vector(0, 4)[0] + 4, 1, r"has \d+ bytes, not \d+"),
+        (next(axis for axis in axes if axis), 1, "scales for axis 1"),
+    ):
+        assert place
+        hostile = bytearray(body)
+        struct.pack_into("<i", hostile, place, value)
+        with pytest.raises(NotATfliteFile, match=problem):
+            walk_model(bytes(hostile), where="m")
 
 
 def mutate(data: bytes, chance: random.Random) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +73,34 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     with pytest.raises(ImageUnreadable, match="empty"):
         read_photo(tmp_path / "empty.jpg")
+
+
+def test_stdin_is_read_no_further_than_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe may have no end."""
+
+    class Endless(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            nonlocal given
+            given += len(buffer)
+            assert given < 1_000_000
+            return len(buffer)
+
+    given = 0
+    monkeypatch.setattr(photos, "MAX_PHOTO_BYTES", 1000)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Endless())))
+    with pytest.raises(ImageTooLarge, match="at most 1,000 bytes"):
+        read_photo("-")
+
+
+def test_as_many_pixels_as_are_allowed() -> None:
+    photos.require_size(12_000, 10_000, "p.jpg")
+    with pytest.raises(
+        ImageTooLarge, match="found: 12001 x 10000 pixels; expected: at most 120,000,000 pixels"
+    ):
+        photos.require_size(12_001, 10_000, "p.jpg")
 
 
 def test_files_are_capped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

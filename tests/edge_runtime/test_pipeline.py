@@ -227,9 +227,32 @@ def test_one_engine_serves_all_workers_where_it_is_an_accelerator(
     with Classifier.open(U8, accelerator="xnnpack") as accelerated:
         monkeypatch.setattr(pipeline, "open_engine", lambda *_, **__: pytest.fail("a second engine"))
         answers = list(classify_each(accelerated, photos[:4], workers=4))
+        # Photos may have come one by one; here the second asks while the first is busy.
+        engines, taken = pipeline._Engines(accelerated, 4), []
+        first = engines.take()
+        second = threading.Thread(target=lambda: taken.append(engines.take()))
+        second.start()
+        second.join(0.2)
+        assert second.is_alive() and taken == []
+        engines.give_back(first)
+        second.join()
+        assert taken == [first] == [accelerated.engine]
     for (_, answer), photo in zip(answers, photos, strict=False):
         assert isinstance(answer, Prediction)
         assert answer.scores == classifier.classify(photo).scores
+
+
+def test_further_engines_are_of_the_same_kind() -> None:
+    """Other kernels round otherwise: which worker took a photo must not decide its answer."""
+    with Classifier.open(U8, engine="litert", threads=2) as classifier:
+        engines = pipeline._Engines(classifier, 2)
+        own, further = engines.take(), engines.take()
+        assert own is classifier.engine and further is not own
+        assert (further.name, further.threads) == (own.name, 2)
+        engines.close()
+        with pytest.raises(InterpreterBroken, match="closed"):
+            further.run(b"")
+        assert own.run(bytes(own.input.nbytes))
 
 
 def test_a_classifier_serves_several_threads(classifier: Classifier, photos: list[str]) -> None:

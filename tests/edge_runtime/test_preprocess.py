@@ -230,28 +230,10 @@ def test_orientation_in_big_endian_exif() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *(
-            "jpeg",
-            "jpeg_progressive",
-            "jpeg_cmyk",
-            "jpeg_exif_6",
-            "png",
-            "png_palette_transparent",
-            "png_animated",
-        ),
-        *(
-            "png_exif_6",
-            "webp",
-            "webp_animated",
-            "bmp",
-            "bmp_palette",
-            "tiff",
-            "tiff_lzw",
-            "tiff_pages",
-            "tiff_exif_6",
-        ),
+        "jpeg", "jpeg_progressive", "jpeg_cmyk", "jpeg_exif_6", "png", "png_palette_transparent", "png_animated",
+        "png_exif_6", "webp", "webp_animated", "bmp", "bmp_palette", "tiff", "tiff_lzw", "tiff_pages", "tiff_exif_6",
     ],
-)
+)  # fmt: skip
 @pytest.mark.filterwarnings("ignore")  # Pillow remarks on TIFF metadata that is cut off.
 def test_a_truncated_picture_is_refused_at_every_length(name: str, contract: ModelContract) -> None:
     """Or it is whole: an end mark or a second page may be missing, a pixel may not."""
@@ -328,6 +310,7 @@ def geometry(**changes: object) -> Geometry:
         ((601, 450), {}, (75, 0, 525, 450)),
         ((600, 450), {"crop_fraction": 0.875}, (103, 28, 497, 422)),
         ((5, 3), {"crop_fraction": 0.5}, (1, 0, 3, 2)),
+        ((9, 5), {"crop_fraction": 0.5}, (3, 1, 6, 4)),
         ((1, 1), {"crop_fraction": 0.1}, (0, 0, 1, 1)),
         ((600, 450), {"crop": "stretch"}, (0, 0, 600, 450)),
         ((600, 450), {"crop": "stretch", "crop_fraction": 0.9}, (30, 22, 570, 427)),
@@ -355,8 +338,9 @@ def test_crops_lie_inside_and_in_the_middle(kind: str) -> None:
 def test_a_region_above_pillows_limit_is_cut_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     image = draw_photo(2, 101, 67)
     expected = crop(image, geometry(crop_fraction=0.7)).tobytes()
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert crop(image, geometry(crop_fraction=0.7)).tobytes() == expected
+    for limit in (100, None):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        assert crop(image, geometry(crop_fraction=0.7)).tobytes() == expected
 
 
 def test_resize_is_pillows_antialiased_bilinear(contract: ModelContract) -> None:
@@ -420,6 +404,8 @@ def test_our_uint8_models_take_pixels_as_they_are() -> None:
         ("int8", 0.0, 255.0, 1 / 255, -128),
         ("uint8", 123.7, 58.4, 0.02, 100),
         ("uint8", 0.0, 1.0, 2.0, 0),
+        ("uint8", 0.0, 1.0, 0.75, 20),
+        ("int8", 0.0, 1.0, 1.5, -10),
     ],
 )
 def test_quantization_is_the_formula(
@@ -431,6 +417,12 @@ def test_quantization_is_the_formula(
         exact = (pixel - mean) / std / scale + zero_point
         assert low <= got <= high
         assert abs(got - min(high, max(low, exact))) <= 0.5 + 1e-9
+
+
+def test_halves_are_rounded_away_from_zero() -> None:
+    """As TFLite's own quantization and the phone's Java do; Python's round takes the even one."""
+    tensor = input_bytes(bytes(range(7, 14)), Normalization(10.0, 1.0), "int8", 2.0, 0)
+    assert struct.unpack("7b", tensor) == (-2, -1, -1, 0, 1, 1, 2)
 
 
 @pytest.mark.parametrize(("mean", "std"), [(128.0, 128.0), (127.5, 127.5), (0.0, 255.0), (103.94, 57.1)])
@@ -458,9 +450,6 @@ def test_other_tensors_are_refused(dtype: str, scale: float) -> None:
 )
 def test_decoding_imports_one_plugin_at_most(name: str, modules: list[str]) -> None:
     """Held in a process of its own: other tests have imported them all."""
-    import subprocess
-    import sys
-
     code = (
         "import sys; from edge_runtime.model_file import open_model; from edge_runtime.preprocess import fit_pixels\n"
         f"c = open_model({str(FIXTURES / 'tiny_uint8.tflite')!r}).contract\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import struct
@@ -65,6 +66,8 @@ def test_quantized_scores_sum_to_1_though_their_steps_do_not(raw: tuple[int, ...
         (struct.pack("<3f", math.inf, 0.0, 0.0), F32),
         (struct.pack("<3f", 0.0, 0.0, 0.0), F32),
         (struct.pack("<3f", 0.4, 0.3, 0.2), F32),
+        # So many labels that their rounding alone could be the whole sum.
+        (bytes(300), TensorSpec((1, 300), "uint8", 1 / 256, 0)),
     ],
 )
 def test_what_is_no_softmax_is_refused(raw: bytes, spec: TensorSpec) -> None:
@@ -73,9 +76,21 @@ def test_what_is_no_softmax_is_refused(raw: bytes, spec: TensorSpec) -> None:
         scores_from(raw, spec)
 
 
+@pytest.mark.parametrize(
+    ("raw", "spec"),
+    [
+        (bytes((0, 129, 129)), TensorSpec((1, 3), "uint8", 1 / 256, 1)),
+        (struct.pack("<3f", -1e-7, 0.5, 0.5), F32),
+    ],
+)
+def test_a_little_less_than_nothing_is_nothing(raw: bytes, spec: TensorSpec) -> None:
+    assert scores_from(raw, spec) == [0.0, 0.5, 0.5]
+
+
 def test_groups_are_the_sums_of_their_labels() -> None:
     assert prediction().groups == {"x": pytest.approx(0.4), "y": pytest.approx(0.6)}
     assert list(prediction().groups) == ["x", "y"]
+    assert prediction((0.5, 0.0, 0.5 + 1e-15)).groups == {"x": 1.0, "y": 0.0}
 
 
 def test_best_and_top() -> None:
@@ -84,6 +99,8 @@ def test_best_and_top() -> None:
     equal = prediction((0.4, 0.2, 0.4))
     assert equal.label == "a" and [label.code for label in equal.top(3)] == ["a", "c", "b"]
     assert (equal.name, equal.score) == ("A", 0.4)
+    # In the model's order, not in the alphabet's.
+    assert dataclasses.replace(equal, labels=equal.labels[::-1]).label == "c"
 
 
 def test_measures() -> None:
@@ -104,6 +121,12 @@ STRANGE = Rule("normalized_entropy", 0.9, "test")
         (Decision(REFER, None), [0.6, 0.2, 0.2], "answer", "top_score 0.600 is above 0.5"),
         (Decision(REFER, None), [0.5, 0.25, 0.25], "answer", "top_score 0.500 is at 0.5"),
         (Decision(REFER, None), [0.49, 0.3, 0.21], "refer", "top_score 0.490 is below 0.5"),
+        (
+            Decision(None, Rule("normalized_entropy", 1.0, "test")),
+            [0.25] * 4,
+            "answer",
+            "normalized_entropy 1.000 is at 1",
+        ),
         (
             Decision(None, STRANGE),
             [0.34, 0.33, 0.33],
@@ -162,3 +185,4 @@ def test_the_notice_carries_the_intended_use() -> None:
     contract = open_model(FIXTURES / "tiny_uint8.tflite").contract
     assert contract.intended_use in notice(contract)
     assert notice(contract).startswith("Not a diagnosis")
+    assert notice(dataclasses.replace(contract, intended_use="two\n  lines\n")).endswith(": two lines")

@@ -9,6 +9,8 @@ import pytest
 
 from edge_runtime.classifier import Classifier
 from edge_runtime.errors import ModelUnsigned, UsageError
+from edge_runtime.model_file import open_model
+from edge_runtime.signature import require_signature
 from tests.fixtures import FIXTURES
 from tests.fixtures.bad_models import good, with_altered_weights
 
@@ -52,6 +54,18 @@ def test_a_tampered_model_is_refused(signed: tuple[Path, Path]) -> None:
     with pytest.raises(ModelUnsigned, match="does not fit") as caught:
         Classifier.open(model, signature_key=str(public))
     assert caught.value.exit_status == 3
+
+
+@signing
+def test_what_was_read_is_verified_and_not_what_lies_there_now(signed: tuple[Path, Path]) -> None:
+    path, public = signed
+    whole = path.read_bytes()
+    path.write_bytes(with_altered_weights(good()))
+    altered = open_model(path)
+    path.write_bytes(whole)
+    require_signature(open_model(path), str(public))
+    with pytest.raises(ModelUnsigned, match="does not fit"):
+        require_signature(altered, str(public))
 
 
 @signing

@@ -49,6 +49,37 @@ def test_only_what_arrives_and_has_stopped_growing(tmp_path: Path, monkeypatch: 
     assert arrived == ["whole.jpg", "growing.jpg", "old.jpg"]
 
 
+def test_what_is_replaced_or_comes_back_has_arrived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo, away = tmp_path / "a.jpg", tmp_path / "a.away"
+    photo.write_bytes(b"first")
+    polls = 0
+
+    def sleep(_: float) -> None:
+        nonlocal polls
+        polls += 1
+        if polls == 1:
+            # Of the same size, at another time.
+            photo.write_bytes(b"other")
+            os.utime(photo, ns=(1, 1))
+        if polls == 4:
+            photo.rename(away)
+        if polls == 6:
+            away.rename(photo)
+        if polls > 20:
+            raise AssertionError("nothing arrives any more")
+
+    monkeypatch.setattr(watch.time, "sleep", sleep)
+    seen = [(path, polls) for path in islice(watch.arrivals(str(tmp_path)), 2)]
+    assert seen == [(str(photo), 2), (str(photo), 7)]
+
+
+def test_a_photo_that_goes_while_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "b.jpg").write_bytes(b"there")
+    gone, there = str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")
+    monkeypatch.setattr(watch, "photos_in", lambda folder: [gone, there])
+    assert list(watch._states(str(tmp_path))) == [there]
+
+
 def test_a_folder_that_is_none() -> None:
     with pytest.raises(ImageNotFound, match="not a folder"):
         next(watch.arrivals("/none"))
@@ -88,7 +119,7 @@ def test_the_command_watches_until_it_is_interrupted(tmp_path: Path) -> None:
 
 
 def test_a_list_names_photos(tmp_path: Path) -> None:
-    names = [tmp_path / "사진 하나.jpg", tmp_path / "two.jpg"]
+    names = [tmp_path / "사진 하나.jpg", tmp_path / "two.jpg "]
     for name in names:
         name.write_bytes(p.jpeg())
     listed = tmp_path / "list.txt"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import platform
 import subprocess
 import sys
 import zlib
@@ -15,12 +16,13 @@ import pytest
 from PIL import Image
 
 from edge_runtime import Classifier, parity
-from edge_runtime.contract import InputSpec
+from edge_runtime.contract import Geometry, InputSpec
 from edge_runtime.engines import open_engine
 from edge_runtime.errors import UsageError
 from edge_runtime.model_file import parse_model
 from edge_runtime.parity import STAGES, compare, tolerance_of, trace
-from edge_runtime.preprocess import pixel_bytes
+from edge_runtime.preprocess import crop_box, pixel_bytes
+from edge_runtime.trace_format import values_of
 from tests.fixtures import FIXTURES, MODEL_NAMES
 from tests.fixtures import pictures as p
 from tests.fixtures.bad_models import good, with_altered_weights, with_contract
@@ -73,14 +75,9 @@ def test_an_altered_crop_is_found(name: str) -> None:
 def test_a_crop_of_the_same_size_elsewhere_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     before = traced(good(U8))
 
-    def shifted(image: Image.Image, geometry: object) -> Image.Image:
-        left, top, right, bottom = parity_crop_box(image, geometry)
+    def shifted(image: Image.Image, geometry: Geometry) -> Image.Image:
+        left, top, right, bottom = crop_box(image.width, image.height, geometry)
         return image.crop((left + 1, top, right + 1, bottom))
-
-    from edge_runtime.preprocess import crop_box
-
-    def parity_crop_box(image: Image.Image, geometry: Any) -> tuple[int, int, int, int]:
-        return crop_box(image.width, image.height, geometry)
 
     monkeypatch.setattr(parity, "crop", shifted)
     assert_first(before, traced(good(U8)), "cropped")
@@ -150,8 +147,10 @@ def test_other_decode_scaling_is_found() -> None:
     )
 
 
-def assert_first(one: dict[str, Any], other: dict[str, Any], stage: str) -> None:
-    comparison = compare(one, other)
+def assert_first(
+    one: dict[str, Any], other: dict[str, Any], stage: str, tolerances: dict[str, float] | None = None
+) -> None:
+    comparison = compare(one, other, tolerances)
     assert comparison.first_difference is not None, comparison.to_text()
     assert comparison.first_difference.stage == stage, comparison.to_text()
     assert f"differ: first at stage {stage}" in comparison.verdict
@@ -162,6 +161,7 @@ def assert_first(one: dict[str, Any], other: dict[str, Any], stage: str) -> None
 def test_the_same_kernels_owe_the_same_integers() -> None:
     one, other = traced(good(U8)), traced(good(U8), engine="litert")
     assert one["runtime"]["kernels"] == other["runtime"]["kernels"] != one["runtime"]["engine"]
+    assert one["runtime"]["kernels"].split() == [*other["runtime"]["engine"].split(), platform.machine()]
     other["stages"]["raw_output"]["values"][0] += 1
     assert_first(one, other, "raw_output")
 
@@ -175,9 +175,32 @@ def test_tolerances_decide() -> None:
     stage = comparison.stages[STAGES.index("raw_output")]
     assert stage.agrees and stage.difference == 3 and "within the tolerance 64" in stage.note
     assert comparison.verdict == "agree: all 6 stages, 5 of them exactly"
-    assert not compare(one, other, {"raw_output": 2.0}).stages[STAGES.index("raw_output")].agrees
+    for tighter in (2.0, 0.0):
+        assert_first(one, other, "raw_output", {"raw_output": tighter})
     values[0] += 62
     assert compare(one, other).first_difference is not None
+
+
+def test_floats_of_other_kernels_are_not_owed_to_64_units() -> None:
+    one, other = traced(good(F32)), traced(good(F32))
+    other["runtime"]["kernels"] = "something else"
+    for stage in ("raw_output", "scores"):
+        values = other["stages"][stage]["values"]
+        values[0] += 5e-5
+        assert compare(one, other).first_difference is None
+        values[0] += 1e-3
+        assert_first(one, other, stage)
+        values[0] = one["stages"][stage]["values"][0]
+
+
+@pytest.mark.parametrize("stage", ["input_tensor", "raw_output"])
+@pytest.mark.parametrize(("field", "value"), [("scale", 0.5), ("zero_point", 7)])
+def test_the_same_integers_of_another_quantization_are_a_difference(
+    stage: str, field: str, value: float
+) -> None:
+    one, other = traced(good(U8)), without(stage, **{field: value})
+    assert_first(one, other, stage)
+    assert f"{field} {one['stages'][stage][field]} against {value}" in compare(one, other).verdict
 
 
 def test_a_looser_tolerance_admits_another_jpeg_decoder() -> None:
@@ -265,6 +288,7 @@ def deflated(count: int) -> str:
         ("raw_output", {"values": [1, 2]}),
         ("scores", {"values": []}),
         ("scores", {"values": [1.0], "codes": ["a"]}),
+        ("scores", {"codes": ["a"]}),
     ],
 )
 def test_what_is_not_there_does_not_agree(stage: str, changes: dict[str, object]) -> None:
@@ -272,6 +296,10 @@ def test_what_is_not_there_does_not_agree(stage: str, changes: dict[str, object]
     with pytest.raises(UsageError, match=f"not whole, at stage {stage}") as caught:
         compare(damaged, damaged)
     assert caught.value.expected
+
+
+def test_no_more_is_unpacked_than_is_asked_for() -> None:
+    assert len(values_of({"dtype": "float32", "deflated": deflated(50_000_000)}, 10)) == 10
 
 
 def test_a_trace_waits_for_its_turn_at_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,9 +320,8 @@ def harness(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_line(tmp_path: Path) -> None:
-    photo, one, other = tmp_path / "p.jpg", tmp_path / "one.json", tmp_path / "other.json"
+    photo, one, other, altered = (tmp_path / name for name in ("p.jpg", "one", "other", "a.tflite"))
     photo.write_bytes(PHOTO)
-    altered = tmp_path / "altered.tflite"
     altered.write_bytes(changed(U8, "geometry", "crop_fraction", 0.5))
     assert harness("trace", FIXTURES / U8, photo, "--out", one).returncode == 0
     ran = harness("trace", FIXTURES / U8, photo, "--engine", "litert")
@@ -307,16 +334,12 @@ def test_the_command_line(tmp_path: Path) -> None:
     ran = harness("compare", one, other)
     assert ran.returncode == 1
     assert ran.stdout.splitlines()[-1].startswith("differ: first at stage cropped")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "altered.tflite",
-        "one.json",
-        "other.json",
-        "p.jpg",
-    ]
+    assert {path.name for path in tmp_path.iterdir()} == {"a.tflite", "one", "other", "p.jpg"}
 
 
 def test_the_command_line_on_wrong_things(tmp_path: Path) -> None:
-    text, photo, listed, damaged = (tmp_path / name for name in ("t.json", "p.jpg", "l.json", "d.json"))
+    text, photo, listed, damaged, whole = (tmp_path / name for name in ("t", "p.jpg", "l", "d", "w"))
+    whole.write_text(json.dumps(traced(good(U8))))
     text.write_text("no trace")
     listed.write_text("[1]")
     photo.write_bytes(PHOTO)
@@ -327,8 +350,8 @@ def test_the_command_line_on_wrong_things(tmp_path: Path) -> None:
         (("compare", text, text), 2),
         (("compare", listed, listed), 2),
         (("compare", damaged, damaged), 2),
+        (("compare", damaged, whole), 2),
         (("compare", tmp_path / "none", text), 2),
-        (("compare", text, text, "--tolerance", "mood=1"), 2),
         (("trace", FIXTURES / U8, tmp_path / "none.jpg"), 2),
         (("trace", FIXTURES / U8, photo, "--out", tmp_path / "no" / "such" / "folder.json"), 2),
         (("trace", photo, photo), 3),
@@ -385,6 +408,21 @@ def test_two_models_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out.splitlines()[-1].startswith("agree: ")
 
 
+def test_tolerances_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = (tmp_path / name for name in ("one.json", "other.json"))
+    here = traced(good(U8))
+    one.write_text(json.dumps(here))
+    here["stages"]["raw_output"]["values"][0] += 1
+    other.write_text(json.dumps(here))
+    for tolerances, status in (((), 1), (("raw_output=1",), 0), (("raw_output=1", "raw_output=0.5"), 1)):
+        options = [word for tolerance in tolerances for word in ("--tolerance", tolerance)]
+        assert parity.main(["compare", str(one), str(other), *options]) == status
+    for wrong in ("mood=1", "decoded", "decoded=", "decoded=-1", "decoded=nan", "decoded=inf"):
+        with pytest.raises(SystemExit, match="2"):
+            parity.main(["compare", str(one), str(one), "--tolerance", wrong])
+        assert f"{wrong!r} is not STAGE=VALUE" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to write to")
 def test_a_result_that_cannot_be_written_is_no_difference(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
@@ -401,7 +439,9 @@ def test_a_result_that_cannot_be_written_is_no_difference(tmp_path: Path) -> Non
     assert (ran.returncode, ran.stderr) == (141, "")
 
 
-def test_a_record_of_several_photos_is_compared_photo_by_photo(tmp_path: Path) -> None:
+def test_a_record_of_several_photos_is_compared_photo_by_photo(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     for index in range(3):
@@ -411,7 +451,9 @@ def test_a_record_of_several_photos_is_compared_photo_by_photo(tmp_path: Path) -
     assert parity.main(["record", "--model", model, str(photos), "--out", str(here)]) == 0
     arguments = ["record", "--model", model, "--engine", "litert", str(photos), "--out", str(there)]
     assert parity.main(arguments) == 0
-    assert len(here.read_text().splitlines()) == 3
+    for path, engine in ((here, "litert-c "), (there, "litert ")):
+        traces = [json.loads(line) for line in path.read_text().splitlines()]
+        assert [one["runtime"]["engine"].startswith(engine) for one in traces] == [True] * 3
     assert parity.main(["compare", str(here), str(there)]) == 0
     lines = here.read_text().splitlines()
     altered = json.loads(lines[1])
@@ -419,7 +461,10 @@ def test_a_record_of_several_photos_is_compared_photo_by_photo(tmp_path: Path) -
     there.write_text("\n".join([lines[2], json.dumps(altered), lines[0]]) + "\n")
     assert parity.main(["compare", str(here), str(there)]) == 1
     there.write_text("\n".join(lines[:2]) + "\n")
-    assert parity.main(["compare", str(here), str(there)]) == 1
+    capsys.readouterr()
+    for files in ((here, there), (there, here)):
+        assert parity.main(["compare", *map(str, files)]) == 1
+        assert "2 photos in both, 0 of them differ; 1 in one file only" in capsys.readouterr().out
 
 
 def test_a_record_tells_which_photo_and_which_stage(
@@ -433,12 +478,16 @@ def test_a_record_tells_which_photo_and_which_stage(
     assert parity.main(["record", "--model", model, *map(str, photos), "--out", str(out)]) == 0
     lines = out.read_text().splitlines()
     other = json.loads(lines[1])
+    other["stages"]["cropped"]["sha256"] = "0" * 64
     other["stages"]["scores"]["values"][0] += 0.5
     (tmp_path / "two.jsonl").write_text(lines[0] + "\n" + json.dumps(other) + "\n")
     capsys.readouterr()
     assert parity.main(["compare", str(out), str(tmp_path / "two.jsonl")]) == 1
     said = capsys.readouterr().out
-    assert f"{photos[1]}: differ: first at stage scores" in said
+    assert f"{photos[1]}: differ: first at stage cropped" in said
+    # The table is of the worst of all photos, and a difference that only a hash shows is worse than none.
+    assert [line.split()[1] for line in said.splitlines()[1:7]] == ["ok", "DIFFERS", *["ok"] * 3, "DIFFERS"]
+    assert said.splitlines()[7].startswith("differ: first at stage cropped: ")
     assert "2 photos in both, 1 of them differ; 0 in one file only" in said
 
 
