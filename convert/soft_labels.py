@@ -45,12 +45,26 @@ def read_soft_labels(
         return None
     codes = [label.code for label in run.contract.labels]
     probs = _read(run, photos, [f"p_{code}" for code in codes])
-    prior = np.bincount([photo.label for photo in photos], weights=drawn, minlength=len(codes))
-    exponent = float(run.config.get("decision", {}).get("prior_correction", 0.0))
-    logits = np.log(np.maximum(probs, LEAST_PROBABILITY))
-    if exponent:
-        logits -= exponent * np.log(np.maximum(prior, LEAST_PROBABILITY))
+    logits = np.log(np.maximum(probs, LEAST_PROBABILITY)) - _taken_out(run, photos, drawn)
     return softmax(logits, run.contract.calibration.temperature).astype(np.float32)
+
+
+def _taken_out(run: Run, photos: Sequence[Photo], drawn: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """[labels] that the run's [decision] took out of its logits, as train/inputs.py `prior_correction`."""
+    decision = run.config.get("decision", {})
+    exponent = float(decision.get("prior_correction", 0.0))
+    prior = _log_prior(run, photos, drawn)
+    if decision.get("prior_of", "all") == "all":
+        return exponent * prior
+    first = _log_prior(run, photos, drawn * np.array([photo.source == run.sources[0] for photo in photos]))
+    adjustment = float(run.config.get("imbalance", {}).get("logit_adjustment", 0.0))
+    return adjustment * (first - prior) + exponent * first
+
+
+def _log_prior(run: Run, photos: Sequence[Photo], drawn: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    sums = np.bincount([photo.label for photo in photos], weights=drawn, minlength=len(run.contract.labels))
+    shares: npt.NDArray[np.float64] = np.log(np.maximum(sums / sums.sum(), LEAST_PROBABILITY))
+    return shares
 
 
 def _read(run: Run, photos: Sequence[Photo], columns: list[str]) -> npt.NDArray[np.float64]:

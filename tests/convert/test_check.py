@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,13 @@ from convert import check
 from convert.recipes import RECIPES, Limits
 from convert.run_directory import Photo
 from edge_runtime.errors import ConversionRefused
+from train.metrics import (
+    GroupDraws,
+    balanced_accuracy,
+    expected_calibration_error,
+    paired_difference_interval,
+    percentile_interval,
+)
 
 LIMITS = Limits(
     min_agreement=0.9,
@@ -37,11 +45,33 @@ def test_gate_takes_all_of_val_and_fills_up_from_train() -> None:
     chosen = check.choose_check_photos(_photos(train=1000, val=150), 200)
     assert [photo.split for photo in chosen] == ["val"] * 150 + ["train"] * 50
     assert len(set(chosen)) == 200
+    # Of the train split from end to end: its first rows may all be of one class.
+    assert [photo.photo_id for photo in chosen[150:]] == [f"train{i}" for i in range(0, 1000, 20)]
     assert len(check.choose_check_photos(_photos(train=10, val=800), 200)) == 800
+
+
+def test_scores_are_compared_photo_by_photo() -> None:
+    labels = np.array([0, 0, 1, 1])
+    keras = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.2, 0.7, 0.1]])
+    converted = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.6, 0.3], [0.5, 0.4, 0.1]])
+    found = check.compare(labels, keras, converted)
+    assert (found.photos, found.agreement) == (4, 0.75)
+    # The largest change of each photo is 0.1, 0, 0.2, 0.3.
+    assert found.mean_score_difference == pytest.approx(0.15)
+    assert found.max_score_difference == pytest.approx(0.3)
+    assert (found.keras_balanced_accuracy, found.converted_balanced_accuracy) == (1, 0.75)
+    assert found.balanced_accuracy_loss == 0.25
+    assert check.compare(labels, converted, keras).balanced_accuracy_loss == -0.25
 
 
 def test_within_limits() -> None:
     assert check.problems_beyond(GOOD, LIMITS) == []
+    # What stands at its limit is within.
+    at = check.Comparison(200, 0.9, 0.1, 0.5, 0.75, 0.5)
+    limits = Limits(0.9, 0.1, 0.5, 0.25)
+    assert check.problems_beyond(at, limits) == []
+    better = check.Comparison(200, 0.9, 0.1, 0.5, 0.5, 0.75)
+    assert check.problems_beyond(better, limits) == []
 
 
 @pytest.mark.parametrize(
@@ -59,6 +89,8 @@ def test_each_limit_refuses(changed: dict[str, float], words: str) -> None:
     broken = check.Comparison(**{**vars(GOOD), **changed})
     problems = check.problems_beyond(broken, LIMITS)
     assert len(problems) == 1 and words in problems[0]
+    with pytest.raises(ConversionRefused, match=words):
+        check.require_within(broken, replace(RECIPES["int8_ptq"], limits=LIMITS))
 
 
 def test_refusal_names_every_problem() -> None:
@@ -91,6 +123,30 @@ def test_paired_report_counts_flips() -> None:
     assert low <= report["balanced_accuracy_loss"] == 0.0 <= high
 
 
+def test_figures_of_the_pair_are_each_models_own_and_their_intervals_are_of_lesions() -> None:
+    rng = np.random.default_rng(7)
+    groups = [f"lesion{i // 3}" for i in range(120)]
+    # Photos of a lesion are alike, for both models: intervals by photo would be far too narrow.
+    labels = np.repeat(rng.integers(0, 3, 40), 3)
+    keras = np.repeat(rng.dirichlet(np.ones(3), 40), 3, axis=0)
+    converted = np.repeat(rng.dirichlet(np.ones(3) / 2, 40), 3, axis=0)
+    report = check.paired_report(labels, groups, keras, converted, ("x", "y", "z"))
+    assert (report["photos"], report["lesions"]) == (120, 40)
+    answers = {"keras": keras.argmax(axis=1), "converted": converted.argmax(axis=1)}
+    difference = paired_difference_interval(labels, answers["keras"], answers["converted"], 3, groups)
+    assert report["balanced_accuracy_loss"] == pytest.approx(-difference.value) != 0
+    expected = (-difference.high, -difference.low)
+    assert report["balanced_accuracy_loss_interval"] == pytest.approx(expected)
+    draws = GroupDraws.draw(groups)
+    for name, scores in (("keras", keras), ("converted", converted)):
+        own = report[name]
+        interval = percentile_interval(draws.balanced_accuracy(labels, answers[name], 3))
+        assert own["balanced_accuracy_interval"] == pytest.approx(interval)
+        assert own["balanced_accuracy"] == balanced_accuracy(labels, answers[name], 3)
+        assert own["accuracy"] == (answers[name] == labels).mean()
+        assert own["expected_calibration_error"] == expected_calibration_error(labels, scores)
+
+
 def test_subgroups() -> None:
     photos = [
         Photo("a", Path("x"), 0, "", "test", "male", "35", "back"),
@@ -108,4 +164,8 @@ def test_subgroups() -> None:
         "converted_balanced_accuracy": 0.5,
     }
     assert set(report["age"]) == {"20-39", "80 and over", "unknown"}
+    other = check.subgroup_report(photos, scores, scores[:, ::-1])["sex"]
+    assert (other["male"]["agreement"], other["male"]["converted_balanced_accuracy"]) == (0.0, 0.5)
+    assert other["unknown"]["keras_balanced_accuracy"] == 1
+    assert other["unknown"]["converted_balanced_accuracy"] == 0
     assert report["site"]["unknown"]["photos"] == 2

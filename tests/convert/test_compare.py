@@ -14,9 +14,12 @@ from typing import Any
 
 import pytest
 
-from convert import compare
-from convert.answers import Workers
+from convert import compare, comparison
+from convert.answers import Answer, Workers
 from convert.compare import main
+from convert.honesty import golden_problems
+from convert.photo_list import PhotoList
+from convert.run_directory import Photo
 from edge_runtime.contract import Calibration, Label, Normalization
 from edge_runtime.errors import InterpreterBroken
 from edge_runtime.model_file import open_model
@@ -235,6 +238,23 @@ def test_a_file_without_golden_pictures_is_not_believed(table: Path, tmp_path: P
 # ------------------------------------------------------------------- bad input
 
 
+def test_golden_answers_are_held_to_their_tolerance_and_pictures_to_their_hash(tmp_path: Path) -> None:
+    first, *rest = open_model(UINT8).contract.golden
+
+    def problems(**changes: Any) -> list[str]:
+        golden = (dataclasses.replace(first, **changes), *rest)
+        return golden_problems(open_model(with_contract(UINT8, tmp_path / "changed.tflite", golden=golden)))
+
+    def moved(steps: float) -> tuple[float, ...]:
+        return (first.output[0] + steps, *first.output[1:])
+
+    assert problems() == problems(output=moved(first.tolerance)) == []
+    (said,) = problems(output=moved(first.tolerance + 1))
+    assert said.startswith(f"{first.image}: the answer differs from its maker's by {first.tolerance + 1:g}")
+    (said,) = problems(image_sha256="0" * 64)
+    assert said == f"{first.image}: not the picture of the contract"
+
+
 def test_models_of_other_labels_are_refused(table: Path, tmp_path: Path, capsys: Any) -> None:
     assert _run([INT8, FLOAT], table, tmp_path / "out") == 3
     assert "answers other questions" in capsys.readouterr().err
@@ -303,6 +323,32 @@ def test_learnt_and_calibrated_photos_are_told(table: Path, tmp_path: Path) -> N
     remarks = " ".join(_read(tmp_path / "out")["remarks"])
     assert "60 of 60 photos stand in the train or val split" in remarks
     assert "2 of the photos gave model its ranges" in remarks
+
+
+def test_photos_that_chose_and_models_of_another_run_are_told(tmp_path: Path) -> None:
+    photos = [
+        Photo(f"p{i}", tmp_path, 0, f"g{i}", split, "", "", "") for i, split in enumerate(("val", "test"))
+    ]
+    listed = PhotoList(tmp_path / "manifest.csv", tmp_path, "all", tuple(photos))
+    (remark,) = comparison._remarks([], [], listed, compare.Measured(tuple(photos)))
+    assert "1 of 2 photos stand in the train or val split" in remark
+    own = open_model(UINT8)
+    provenance = dataclasses.replace(own.contract.provenance, run_id="other")
+    other = open_model(with_contract(UINT8, tmp_path / "other.tflite", provenance=provenance))
+    assert comparison._foreign_run([own, other], ["own", "other"], listed) == []
+    (tmp_path / "run.json").write_text(json.dumps({"run_id": own.contract.provenance.run_id}))
+    assert comparison._foreign_run([own], ["own"], listed) == []
+    (remark,) = comparison._foreign_run([own, other], ["own", "other"], listed)
+    assert "; other comes from another run" in remark
+
+
+def test_scores_are_divided_by_their_sum_and_stand_in_the_first_models_order() -> None:
+    model = open_model(UINT8)
+    own = [label.code for label in model.contract.labels]
+    answer = Answer(0, ((0.1, 0.1, 0.1), (0.4, 0.3, 0.1)), (1.0, 1.0), "")
+    measured = compare.Measured((), answers={0: answer})
+    scores = comparison._scores(1, model, own[::-1], measured, [0])
+    assert scores[0] == pytest.approx([0.125, 0.375, 0.5])
 
 
 def test_ctrl_c_keeps_what_is_there(tmp_path: Path) -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from convert import crossval
 from convert.crossval import OOF, Fold, _applies, _is_current, main, pooled_report
-from convert.recipes import QatSettings, find_recipe
+from convert.files import REPORT_KEYS, sha256_of
+from convert.recipes import QatSettings, find_recipe, options_of
 from convert.run_directory import Photo, read_run
-from edge_runtime.contract import Rule
+from edge_runtime.contract import Decision, Rule
 from tests.convert.synthetic_run import LABELS, write_manifest
 from tests.fixtures import FIXTURES
+from train.metrics import bootstrap_interval
 
 CODES = tuple(label.code for label in LABELS)
 # The float file answers as Keras does; oof.csv is rounded to five digits.
@@ -57,6 +62,22 @@ def test_figures_are_pooled_over_folds_and_paired() -> None:
     assert "not_a_lesion_share" not in report and report["sources"] == {}
 
 
+def test_intervals_of_agreement_are_of_lesions_over_all_folds() -> None:
+    """Three photos of each lesion change their answer together."""
+    photos = [replace(_photo(i, i // 3 % 3), group_id=f"lesion{i // 3}") for i in range(90)]
+    right = [photo.label for photo in photos]
+    changed = [0 if i // 3 % 4 == 0 else label for i, label in enumerate(right)]
+    halves = (slice(None, 45), slice(45, None))
+    folds = [_fold(k, photos[half], right[half], changed[half]) for k, half in enumerate(halves)]
+    report = pooled_report(folds, "a")
+    same = np.array(right) == np.array(changed)
+    assert 0.6 < same.mean() < 0.9
+    groups = [photo.group_id for photo in photos]
+    assert report["agreement"] == same.mean()
+    assert report["agreement_interval"] == bootstrap_interval(lambda x: float(x.mean()), groups, same)
+    assert report["lesions"] == 30
+
+
 def test_each_data_set_has_its_own_figures() -> None:
     photos = [_photo(0, 0), _photo(1, 1), _photo(2, 2), _photo(0, 1, "phone"), _photo(1, 2, "phone")]
     report = pooled_report([_fold(0, photos, [0, 1, 2, 1, 2], [0, 1, 2, 1, 0])], "a")
@@ -84,6 +105,49 @@ def test_rules_fire_as_the_runtime_decides() -> None:
         expected = [v < threshold if name == "top_score" else v > threshold for v in values]
         assert _applies(Rule(name, threshold, "test"), scores).tolist() == expected
         assert 0 < sum(expected) < 3
+
+
+def test_a_rule_that_a_fold_lacks_has_no_share() -> None:
+    photos = [_photo(i, i % 3) for i in range(3)]
+    folds = [_fold(number, photos, [0, 1, 2], [0, 1, 2]) for number in range(2)]
+    del folds[1].fired["converted"]["refer"]
+    assert "refer_share" not in pooled_report(folds, "a")
+
+
+def test_a_picture_of_no_lesion_is_not_referred_as_well() -> None:
+    scores = np.array([[0.34, 0.33, 0.33], [0.5, 0.3, 0.2], [0.9, 0.05, 0.05]])
+    refer, not_a_lesion = Rule("top_score", 0.6, "test"), Rule("top_score", 0.4, "test")
+    fired = crossval._fired(Decision(refer, not_a_lesion), scores)
+    assert {name: rows.tolist() for name, rows in fired.items()} == {
+        "not_a_lesion": [True, False, False],
+        "refer": [False, True, False],
+    }
+    assert crossval._fired(Decision(refer, None), scores)["refer"].tolist() == [True, True, False]
+    assert crossval._fired(Decision(None, None), scores) == {}
+
+
+def test_each_side_decides_by_its_own_contract_about_the_test_photos(
+    run_without_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The float model refers what scores below 0.9, its conversion what scores below 0.3."""
+    run = read_run(run_without_model)
+    strict, mild = (
+        replace(run.contract, decision=Decision(Rule("top_score", threshold, "test"), None))
+        for threshold in (0.9, 0.3)
+    )
+    recipe = find_recipe("int8_ptq")
+    run.work_folder.mkdir()
+    (run.work_folder / f"{recipe.name}.tflite").write_bytes(b"bytes")
+    monkeypatch.setattr(crossval, "_is_current", lambda *_: True)
+    monkeypatch.setattr(crossval, "open_model", lambda _: SimpleNamespace(contract=mild))
+    monkeypatch.setattr(crossval, "_ask", lambda _, __, photos: np.tile([0.5, 0.3, 0.2], (len(photos), 1)))
+    logits = dict(zip((f"logit_{code}" for code in CODES), map(str, np.log([0.6, 0.3, 0.1])), strict=True))
+    answers = {photo.photo_id: logits for photo in run.photos}
+    fold = crossval._answer(replace(run, contract=strict), 3, recipe, QatSettings(), 0, answers)
+    assert fold.photos == run.split("test") and len(fold.photos) == 12
+    assert fold.scores["keras"] == pytest.approx(np.tile([0.6, 0.3, 0.1], (12, 1)))
+    assert fold.fired["keras"]["refer"].all() and not fold.fired["converted"]["refer"].any()
+    assert (fold.number, fold.codes, fold.model_bytes) == (3, CODES, 5)
 
 
 @pytest.fixture
@@ -222,6 +286,40 @@ def test_float_answers_that_are_none(
         assert main([str(tmp_path), "--recipe", "float32"]) == 2
     said = capsys.readouterr().err
     assert words in said and str(tmp_path / OOF) in said
+
+
+def test_a_fold_is_current_while_its_run_its_options_and_its_file_are_those_of_the_report(
+    run_without_model: Path,
+) -> None:
+    run, recipe, settings = read_run(run_without_model), find_recipe("int8_qat"), QatSettings()
+    out = run.work_folder / "int8_qat.tflite"
+    out.parent.mkdir()
+    out.write_bytes(b"converted")
+    names = {"model_keras": "model.keras", "contract_json": "contract.json", "manifest_csv": "manifest.csv"}
+    report: dict[str, Any] = {key: {} for key in REPORT_KEYS} | {
+        "options": options_of(recipe, settings, 5),
+        "model": {"sha256": sha256_of(out)},
+        "run": {f"{name}_sha256": sha256_of(run.folder / file) for name, file in names.items()},
+    }
+    out.with_suffix(".json").write_text(json.dumps(report))
+
+    def current(settings: QatSettings = settings, seed: int = 5) -> bool:
+        return _is_current(run, out, recipe, settings, seed)
+
+    assert current()
+    assert not current(seed=6)
+    assert not current(replace(settings, soft_label_weight=0.0))
+    out.write_bytes(b"another")
+    assert not current()
+    out.write_bytes(b"converted")
+    for file in names.values():
+        content = (run.folder / file).read_bytes()
+        (run.folder / file).write_bytes(content + b" ")
+        assert not current(), file
+        (run.folder / file).write_bytes(content)
+    assert current()
+    out.unlink()
+    assert not current()
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"model": null}', "[1]"])

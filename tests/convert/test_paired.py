@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from convert.honesty import temperature_problems
+from convert.honesty import answer_problems, temperature_problems
 from convert.layers import BEST_DB, Pair, align, decibels, rows_of, short_name
 from convert.paired import (
     BETTER,
@@ -23,11 +24,19 @@ from convert.paired import (
     paired,
     verdict,
 )
+from convert.recipes import RECIPES
 from convert.run_directory import Photo
 from convert.summary import p_value
 from convert.tflite_file import Operator, read_tflite
+from tests.convert.synthetic_run import make_contract
 from tests.fixtures import FIXTURES
-from train.metrics import bootstrap_interval, paired_difference_interval
+from train.metrics import (
+    bootstrap_interval,
+    calibration_error_interval,
+    expected_calibration_error,
+    paired_difference_interval,
+    percentile_interval,
+)
 
 CODES = ("a", "b", "c")
 
@@ -59,8 +68,20 @@ def test_flips_are_counted_by_what_they_are() -> None:
     assert pair["classes"]["a"]["recall"] == [1.0, 0.5]
     assert pair["difference"][0] == pytest.approx((0.5 + 1 + 0.5) / 3 - (1 + 0.5 + 0.5) / 3)
     assert sum(row["photos"] for row in pair["score_changes"]) == 6
+    # A changed answer moves a score from 0.1 to 0.8.
+    assert pair["mean_score_change"] == pytest.approx(3 * 0.7 / 6)
+    assert pair["largest_score_change"]["value"] == pytest.approx(0.7)
     # Too few lesions in every part: counts only.
     assert all(row["difference"] is None for rows in pair["groups"].values() for row in rows)
+
+
+def test_reliability_is_counted_bin_by_bin() -> None:
+    truth = _truth([0, 1, 2, 0])
+    scores = np.concatenate([_scores([0, 1], 0.95), _scores([0, 0], 0.55)])
+    assert figures(truth, scores)["reliability"] == [
+        {"photos": 2, "top_score": pytest.approx(0.55), "accuracy": 0.5},
+        {"photos": 2, "top_score": pytest.approx(0.95), "accuracy": 1.0},
+    ]
 
 
 def test_intervals_are_those_of_the_metrics() -> None:
@@ -77,6 +98,45 @@ def test_intervals_are_those_of_the_metrics() -> None:
         lambda y, p: float((y == p).mean()), groups, truth.labels, before, repeats=200
     )
     assert own["accuracy"][1:] == pytest.approx([low, high])
+    error, *interval = own["expected_calibration_error"]
+    drawn = truth.draws.calibration_error(truth.labels, first)
+    assert error == expected_calibration_error(truth.labels, first)
+    assert interval == pytest.approx(calibration_error_interval(drawn, error))
+    assert own["balanced_accuracy"][1:] == pytest.approx(
+        percentile_interval(truth.draws.balanced_accuracy(truth.labels, before, 3))
+    )
+
+
+def test_a_loss_is_below_zero_in_every_row_and_its_interval() -> None:
+    """240 photos of 120 lesions; the second model is wrong about every third lesion, and too sure."""
+    labels = [i // 6 % 3 for i in range(240)]
+    groups = [f"g{i // 2}" for i in range(240)]
+    wrong = [(label + 1) % 3 if i // 2 % 3 == 0 else label for i, label in enumerate(labels)]
+    truth = _truth(labels, groups)
+    pair = paired(truth, _scores(labels), _scores(wrong, 0.95))
+    rows = [pair["difference"], pair["accuracy_difference"]]
+    rows += [figures_of["difference"] for figures_of in pair["classes"].values()]
+    assert len(rows) == 5
+    for value, low, high in rows:
+        assert value == pytest.approx(-1 / 3)
+        assert low < value < high < 0
+    value, low, high = pair["calibration_error_difference"]
+    assert value == pytest.approx((0.95 - 2 / 3) - (1 - 0.8))
+    assert low < value < high
+    (sex, unknown) = pair["groups"]["sex"]
+    assert (sex["value"], sex["photos"], sex["lesions"]) == ("female", 120, 120)
+    assert unknown["value"] == "unknown"
+    assert sex["balanced_accuracy"] == pytest.approx([1, 2 / 3])
+    odd = np.arange(240) % 2 == 1
+    expected = paired_difference_interval(
+        truth.labels[odd], truth.labels[odd], np.array(wrong)[odd], 3, groups[1::2], repeats=200
+    )
+    assert sex["difference"] == pytest.approx(list(expected))
+    # Twenty photos of ten lesions are too few: lesions count.
+    bands = {row["value"]: row for row in pair["groups"]["age"]}
+    assert (bands["0-19"]["photos"], bands["0-19"]["lesions"]) == (20, 10)
+    assert bands["0-19"]["difference"] is bands["0-19"]["balanced_accuracy"] is None
+    assert bands["80 and over"]["difference"][2] < 0
 
 
 @pytest.mark.parametrize(
@@ -110,6 +170,9 @@ def test_exchanged_labels_are_found_and_honest_models_are_not_accused() -> None:
     noisy[:40] = rng.dirichlet(np.ones(3), 40)
     assert exchanged_labels(first, noisy) == {}
     assert exchanged_labels(first, first) == {}
+    # Also between two rare labels, of 15 photos in a hundred.
+    rare = _scores([0] * 15 + [1] * 15 + [2] * 170)
+    assert exchanged_labels(rare, rare[:, [1, 0, 2]]) == {0: 1, 1: 0}
 
 
 def test_p_values_are_not_rounded_to_nothing() -> None:
@@ -174,7 +237,6 @@ def test_the_temperature_between_two_models_is_found(temperature: float) -> None
 
 def test_a_temperature_is_held_against_the_contracts() -> None:
     from edge_runtime.contract import Calibration
-    from tests.convert.synthetic_run import make_contract
 
     def contract(temperature: float) -> Any:
         return make_contract(calibration=Calibration("temperature", temperature))
@@ -191,6 +253,35 @@ def test_a_temperature_is_held_against_the_contracts() -> None:
     # Scores of 0 and 1 do not tell any temperature.
     certain = np.eye(3)[np.arange(30) % 3]
     assert temperature_problems(contract(1.5), contract(1.5), (certain, certain)) == []
+
+
+def test_files_of_one_run_must_answer_as_alike_as_the_wider_of_their_recipes_allows() -> None:
+    def contract(recipe: str, run_id: str = "run-synthetic") -> Any:
+        plain = make_contract()
+        return replace(plain, provenance=replace(plain.provenance, recipe=recipe, run_id=run_id))
+
+    scores = np.random.default_rng(8).dirichlet([0.5, 0.5, 0.5], 100)
+    limits = RECIPES["int8_ptq"].limits
+    assert limits.max_balanced_accuracy_loss > RECIPES["float32"].limits.max_balanced_accuracy_loss
+
+    def problems(agreement: float, loss: float, first: Any, second: Any) -> list[str]:
+        pair = {"agreement": [agreement, 0, 1], "difference": [-loss, -1, 1]}
+        return answer_problems(first, second, (scores, scores), pair)
+
+    least, most = limits.min_agreement, limits.max_balanced_accuracy_loss
+    float32, int8 = contract("float32"), contract("int8_ptq")
+    for first, second in ((float32, int8), (int8, float32), (float32, contract("unheard of"))):
+        assert problems(least, most, first, second) == []
+        # A gain is none, however large.
+        assert problems(least, -0.5, first, second) == []
+        (said,) = problems(least - 0.001, most, first, second)
+        assert said.startswith("agrees on")
+        (said,) = problems(least, most + 0.001, first, second)
+        assert said.startswith("loses")
+        assert len(problems(float("nan"), float("nan"), first, second)) == 2
+    # Two float files have less room, and two runs all there is.
+    assert len(problems(least, most, float32, float32)) == 2
+    assert problems(0.3, 0.5, float32, contract("int8_ptq", "another run")) == []
 
 
 def test_mcnemar_is_the_exact_binomial_test() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 import struct
@@ -15,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from convert.disturbances import DISTURBANCES, blur, compress, expose, rotate, steps, warm, zoom
 from convert.robustness import main
-from convert.robustness_answers import Opened, answer_photo, ask, open_for_asking
-from convert.robustness_figures import Truth, choose_evenly
+from convert.robustness_answers import Answers, Opened, answer_photo, ask, open_for_asking
+from convert.robustness_figures import Truth, choose_evenly, disturbance_figures, shift_rows
 from convert.run_directory import Photo
 from convert.tflite_file import _Table
 from edge_runtime import Classifier
@@ -29,6 +30,7 @@ from edge_runtime.preprocess import crop, decode_rgb, resize
 from tests.fixtures import FIXTURES
 from tests.fixtures.bad_models import good, with_altered_weights
 from tests.fixtures.make_models import draw_photo, png_bytes
+from train.metrics import GroupDraws, percentile_interval
 
 U8, I8, F32 = (FIXTURES / f"tiny_{kind}.tflite" for kind in ("uint8", "int8", "float32"))
 CODES = ("ash", "brick", "cyan")
@@ -98,6 +100,15 @@ def test_light_is_counted_in_stops_of_linear_light() -> None:
     red, green, blue = warm(grey(188), 2).getpixel((0, 0))  # type: ignore[misc]
     assert (red, green, blue) == (255, 188, 137)
     assert warm(grey(188), -2).getpixel((0, 0)) == (137, 188, 255)
+
+
+def test_blur_is_of_the_shorter_side_and_compression_of_the_quality_scale() -> None:
+    wide = PHOTO.crop((0, 0, 120, 50))
+    for photo in (wide, wide.transpose(Image.Transpose.ROTATE_90)):
+        assert np.array_equal(pixels(blur(photo, 20)), pixels(photo.filter(ImageFilter.GaussianBlur(1.0))))
+    stored = io.BytesIO()
+    PHOTO.save(stored, "JPEG", quality=60, subsampling="4:2:0")
+    assert np.array_equal(pixels(compress(PHOTO, 40)), pixels(Image.open(stored)))
 
 
 def test_blur_and_compression_keep_an_even_photo() -> None:
@@ -192,6 +203,62 @@ def test_agreement_is_a_mean_over_true_classes() -> None:
     assert truth.change(one, other)[0] == pytest.approx(0.25)
     low, high = truth.change(one, other)[1:]
     assert low <= 0.25 <= high
+
+
+def answers_of(said: np.ndarray) -> list[Answers]:
+    """One per photo, of [versions, models, photos] answers."""
+    rows = np.eye(3)[said].transpose(2, 0, 1, 3).tolist()
+    names = tuple(map(str, range(len(said))))
+    return [Answers(tuple(tuple(map(tuple, version)) for version in row), names) for row in rows]
+
+
+def by_class(labels: np.ndarray, same: np.ndarray) -> float:
+    return float(np.mean([same[labels == label].mean() for label in range(3)]))
+
+
+def test_each_model_is_held_against_itself_undisturbed_and_against_the_first_on_the_same_pixels() -> None:
+    rng = np.random.default_rng(6)
+    labels, groups = rng.integers(0, 3, 45), [f"lesion{i // 3}" for i in range(45)]
+    photos = [photo_of(i, int(label), groups[i]) for i, label in enumerate(labels)]
+    said = np.where(rng.random((1 + len(STEPS), 2, 45)) < 0.7, labels, rng.integers(0, 3, 45))
+    found = disturbance_figures(photos, answers_of(said), STEPS, 3)
+    place = {step: number for number, step in enumerate(STEPS, start=1)}
+    draws = GroupDraws.draw(groups)
+    asked = 0
+    for one in found:
+        for point in one["points"]:
+            version = place.get((one["name"], point["strength"]), 0)
+            for model, figures in enumerate(point["models"]):
+                now, before, first = said[version, model], said[0, model], said[version, 0]
+                drawn = [draws.balanced_accuracy(labels, answers, 3) for answers in (now, before)]
+                assert figures["balanced_accuracy"] == pytest.approx(
+                    [by_class(labels, now == labels), *percentile_interval(drawn[0])]
+                )
+                loss = by_class(labels, now == labels) - by_class(labels, before == labels)
+                assert figures["change"] == pytest.approx([loss, *percentile_interval(drawn[0] - drawn[1])])
+                assert figures["agreement"][0] == pytest.approx(by_class(labels, now == before))
+                assert figures["with_first"][0] == pytest.approx(by_class(labels, now == first))
+                asked += version > 0
+    assert asked == 2 * len(STEPS) == 48
+
+
+def test_rows_of_too_few_lesions_have_no_figures_however_many_their_photos() -> None:
+    rng = np.random.default_rng(9)
+    labels = np.arange(60) % 3
+    groups = [f"few{i // 3}" if i < 30 else f"many{i}" for i in range(60)]
+    photos = [photo_of(i, int(label), groups[i]) for i, label in enumerate(labels)]
+    said = rng.integers(0, 3, (1, 2, 60))
+    values = {photo.photo_id: "few" if i < 30 else "many" for i, photo in enumerate(photos)}
+    every, few, many = shift_rows(photos, answers_of(said), values, 3)
+    assert [(row["value"], row["photos"], row["lesions"]) for row in (every, few, many)] == [
+        ("all", 60, 40), ("few", 30, 10), ("many", 30, 30),
+    ]  # fmt: skip
+    assert few["models"] == [{"balanced_accuracy": None, "with_first": None}] * 2
+    for row, inside in ((every, slice(None)), (many, slice(30, None))):
+        truth, first, second = labels[inside], *said[0][:, inside]
+        for model, answers in zip(row["models"], (first, second), strict=True):
+            assert model["balanced_accuracy"][0] == pytest.approx(by_class(truth, answers == truth))
+            assert model["with_first"][0] == pytest.approx(by_class(truth, answers == first))
 
 
 # -------------------------------------------------------------------- the command

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -52,6 +53,32 @@ def test_the_prior_that_the_model_does_without_is_taken_out(run_without_model: P
     soft = read_soft_labels(run, train, drawn / drawn.sum())
     assert soft is not None
     powers = (np.array((0.7, 0.2, 0.1)) / (3, 1, 1)) ** (1 / TEMPERATURE)
+    assert train[0].label == 0 and soft[0] == pytest.approx(powers / powers.sum(), abs=1e-6)
+
+
+def test_the_prior_of_the_first_data_set_is_taken_out_where_training_did_that(
+    run_without_model: Path,
+) -> None:
+    """decision.prior_of = first: what phones added to the prior was given back to adjusted logits."""
+    run = _distilled(run_without_model, _answers(run_without_model))
+    train = run.split("train")
+    from_phones = [photo.label == 1 and i % 2 == 0 for i, photo in enumerate(train)]
+    assert sum(from_phones) == 6
+    photos = [
+        dataclasses.replace(photo, source="phones" if phone else "drawn")
+        for photo, phone in zip(train, from_phones, strict=True)
+    ]
+    decision = {"prior_correction": 0.5, "prior_of": "first"}
+    joined = dataclasses.replace(
+        run,
+        run=run.run | {"data": {**run.run["data"], "name": "drawn+phones"}},
+        config=run.config | {"decision": decision, "imbalance": {"logit_adjustment": 1.0}},
+    )
+    drawn = np.where(from_phones, 2.0, 1.0)
+    soft = read_soft_labels(joined, photos, drawn / drawn.sum())
+    assert soft is not None
+    first, every = np.array([12, 6, 12]) / 30, np.array([12, 18, 12]) / 42
+    powers = (np.array((0.7, 0.2, 0.1)) / (first / every * first**0.5)) ** (1 / TEMPERATURE)
     assert train[0].label == 0 and soft[0] == pytest.approx(powers / powers.sum(), abs=1e-6)
 
 

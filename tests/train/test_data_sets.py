@@ -22,6 +22,7 @@ from train.data_sets import (
     split_sources,
 )
 from train.manifest import Manifest, write_manifest
+from train.split import require_unseen
 
 FURTHER = SourceConfig(reader="csv", folder="further", draw=2.0)
 FURTHER_PHOTOS = 50
@@ -231,6 +232,20 @@ def test_a_common_val_is_learnt_from_by_no_fold_and_not_by_the_model_to_ship(bot
         assert {i for i, part in of_fold.items() if part == "val"} == {i for i in val if of_fold[i] != "test"}
         assert not {i for i, part in of_fold.items() if part == "train"} & val
     assert not {i for i, part in parts(0).items() if part == "test"} & val
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_weights_that_have_learnt_what_is_held_out_are_refused(part: str) -> None:
+    """Validation photos choose temperature and thresholds: a network that has learnt them is refused as well."""
+    here = {"a": "train", "b": part, "c": part}
+    unseen = [{"photo_id": "a", "split": "train"}, {"photo_id": "b", "split": "val"}]
+    unseen += [{"photo_id": "c", "split": "test"}, {"photo_id": "elsewhere", "split": "train"}]
+    require_unseen(Path("other"), unseen, here)
+    seen = [{**row, "split": "train"} for row in unseen]
+    with pytest.raises(
+        SplitLeaks, match="other: has learnt from photos that are held out .*found: 2, such as b"
+    ):
+        require_unseen(Path("other"), seen, here)
 
 
 # -------------------------------------------------------------------- merged labels

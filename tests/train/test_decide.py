@@ -29,6 +29,8 @@ def test_measures_and_rules_are_the_runtimes(name: str):
     values = measured(name, probs)
     # Sums in another order: a few units in the last place.
     assert values == pytest.approx([measure(name, row) for row in probs.tolist()], abs=1e-14)
+    three = probs[:200, :3] / probs[:200, :3].sum(axis=1, keepdims=True)
+    assert measured(name, three) == pytest.approx([measure(name, row) for row in three.tolist()], abs=1e-14)
     rule = Rule(name, round(float(np.median(values)), 4), "test")
     decided = [decide(Decision(None, rule), row)[0] == NOT_A_LESION for row in probs.tolist()]
     assert fires(rule, probs).tolist() == decided
@@ -67,6 +69,16 @@ def test_the_promise_holds_for_lesions_that_chose_nothing(count: int):
         rule = not_a_lesion_rule(scores(rng, count, 3.0), ["one"] * count, outliers, lesion_limit=limit)
         shares.append(fires(rule, scores(rng, FRESH, 3.0)).mean())
     assert 0.75 * limit * (1 - 1 / (limit * count)) < np.mean(shares) < 1.1 * limit
+
+
+def test_as_many_are_refused_as_the_promise_allows():
+    """Of 99 lesions four: a hundredth one is refused with probability (4 + 1) / (99 + 1), which is the limit."""
+    top = np.linspace(0.4, 0.9, 99)
+    lesions = np.column_stack([top, *[(1 - top) / (CLASSES - 1)] * (CLASSES - 1)])
+    uniform = np.full((5, CLASSES), 1 / CLASSES)
+    for limit, refused in ((0.05, 4), (0.0499, 3), (0.01, 0)):
+        rule = not_a_lesion_rule(lesions, ["one"] * 99, uniform, lesion_limit=limit)
+        assert fires(rule, lesions).sum() == refused, limit
 
 
 def test_a_small_source_refuses_none_of_its_own():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from edge_runtime.errors import DataInvalid
 from train import hierarchy
 from train.features import Features, read_features, write_features
+from train.metrics import balanced_accuracy, bootstrap_interval, paired_difference_interval
 from train.taxonomy import load_taxonomy
 from train.training_classes import TrainingClass
 
@@ -113,6 +116,72 @@ def test_the_study_and_its_command(
         most_photos=MOST_PHOTOS,
     )  # fmt: skip
     assert json.loads(json.dumps(again)) == found
+
+
+class Memory:
+    """A head that answers as the nearest photo that it has learnt, and notes what its classes weighed."""
+
+    weighed: ClassVar[list[np.ndarray]] = []
+
+    def fit(self, inputs: np.ndarray, learnt: np.ndarray, sample_weight: np.ndarray) -> None:
+        self.inputs, self.learnt = inputs, learnt
+        Memory.weighed.append(np.bincount(learnt, weights=sample_weight))
+
+    def predict_proba(self, asked: np.ndarray) -> np.ndarray:
+        nearest = ((asked[:, None] - self.inputs[None]) ** 2).sum(axis=2).argmin(axis=1)
+        return np.eye(int(self.learnt.max()) + 1)[self.learnt[nearest]]
+
+
+def test_no_head_has_learnt_a_photo_or_a_lesion_that_it_answers(
+    features: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features that say which lesion it is and nothing of its label: whoever remembers a twin is always right."""
+    rng = np.random.default_rng(3)
+    values = np.repeat(rng.normal(size=(len(features.labels) // 2, WIDTH)), 2, axis=0).astype(np.float32)
+    monkeypatch.setattr(hierarchy, "HEADS", {"memory": lambda photos, seed: Memory()})
+    monkeypatch.setattr(Memory, "weighed", [])
+    found = hierarchy.study(
+        dataclasses.replace(features, values=values), load_taxonomy("nature2017"), "ham10000", folds=FOLDS,
+        most_photos=(),
+    )  # fmt: skip
+    for level, nodes in (("three-way", 2), ("nine-way", 5)):
+        direct = found["levels"][level]["heads"]["memory"]["direct"]
+        assert direct["balanced_accuracy"][0] < 1 / nodes + 0.15
+    # What is asked for weighs alike, in every fold.
+    direct = [weights for weights in Memory.weighed if len(weights) < len(CODES)]
+    assert [len(weights) for weights in direct] == [2, 5] * FOLDS
+    for weights in direct:
+        assert weights == pytest.approx(np.full(len(weights), weights.mean()))
+
+
+def test_directions_and_their_spread_are_the_training_photos(features: Features) -> None:
+    train, test = np.arange(100), np.arange(100, 168)
+    learnt, asked = hierarchy._reduced(features.values, train, test, 0)
+    other = features.values.copy()
+    other[test] *= np.linspace(-20, 20, WIDTH, dtype=np.float32)
+    again, moved = hierarchy._reduced(other, train, test, 0)
+    np.testing.assert_array_equal(learnt, again)
+    assert np.abs(moved - asked).max() > 1
+
+
+def test_intervals_of_the_study_are_of_lesions(features: Features) -> None:
+    rng = np.random.default_rng(5)
+    y_true = np.repeat(rng.integers(2, size=84), 2)
+    answers = {
+        ("three-way", "linear", choice): np.where(np.repeat(rng.random(84) < right, 2), y_true, 1 - y_true)
+        for choice, right in ((hierarchy.DIRECT, 0.6), (hierarchy.LABELS, 0.9))
+    }
+    direct, labels = answers.values()
+    fold_of, widths = np.arange(168) // 2 % FOLDS, {f"three-way: {choice}": [2] for _, _, choice in answers}
+    found = hierarchy._figures("three-way", answers, widths, y_true, fold_of, features.groups)["linear"]
+    assert found["direct"]["less_direct"] is None
+    expected = paired_difference_interval(y_true, direct, labels, 2, features.groups)
+    assert found["labels"]["less_direct"] == list(expected) and expected.low > 0
+    low, high = bootstrap_interval(lambda right: float(right.mean()), features.groups, y_true == labels)
+    assert found["labels"]["accuracy"] == pytest.approx([(y_true == labels).mean(), low, high])
+    by_fold = [balanced_accuracy(y_true[fold_of == k], labels[fold_of == k], 2) for k in range(FOLDS)]
+    assert found["labels"]["balanced_accuracy_by_fold"] == by_fold
+    assert found["labels"]["std_over_folds"] == pytest.approx(np.std(by_fold, ddof=1))
 
 
 def test_the_command_on_no_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,6 +33,16 @@ def test_calibration_error_of_a_known_case() -> None:
     assert metrics.expected_calibration_error(truth, probs) == pytest.approx(0.3)
 
 
+def test_calibration_gaps_cancel_within_a_bin_and_not_between_bins() -> None:
+    probs = np.array([[0.7, 0.3], [0.7, 0.3], [0.8, 0.2], [0.8, 0.2]])
+    # Quarters: 0.7 lies in the third and is right twice, 0.8 in the fourth and is wrong twice.
+    truth = np.array([0, 0, 1, 1])
+    assert metrics.expected_calibration_error(truth, probs, bins=4) == pytest.approx((2 * 0.3 + 2 * 0.8) / 4)
+    assert metrics.expected_calibration_error(truth, probs, bins=2) == pytest.approx((2 * 0.8 - 2 * 0.3) / 4)
+    # A score of 1 belongs to the last bin.
+    assert metrics.expected_calibration_error(truth, np.eye(2)[truth]) == 0
+
+
 def test_softmax_with_temperature() -> None:
     logits = np.log([[0.8, 0.2]])
     np.testing.assert_allclose(metrics.softmax(logits), [[0.8, 0.2]])
@@ -121,6 +131,20 @@ def test_a_draw_without_one_side_has_no_auc() -> None:
     assert (found[~one_sided] == 1).all()
 
 
+def test_a_class_that_a_draw_lacks_does_not_count_in_it() -> None:
+    truth, answers = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
+    groups = ["a", "b", "c", "d"]
+    draws = metrics.GroupDraws.draw(groups, repeats=60)
+    found = draws.balanced_accuracy(truth, answers, 3)
+    lacking = draws.counts[:, 3] == 0
+    assert 5 < lacking.sum() < 55
+    shares = draws.counts[lacking, :2].sum(axis=1) / draws.counts[lacking, :3].sum(axis=1)
+    assert found[lacking] == pytest.approx(shares)
+    plain = metrics.bootstrap_interval(_balanced, groups, truth, answers)
+    thousand = metrics.GroupDraws.draw(groups).balanced_accuracy(truth, answers, 3)
+    assert metrics.percentile_interval(thousand) == pytest.approx(plain)
+
+
 def test_paired_differences_are_sharper_than_two_intervals() -> None:
     truth, probs, groups = _scattered()
     first = probs.argmax(axis=1)
@@ -144,6 +168,9 @@ def test_the_calibration_interval_lies_around_its_figure_and_not_below_zero() ->
     low, high = metrics.calibration_error_interval(draws, error)
     assert low < error < high
     assert draws.mean() > error
+    # The bootstrap's own upward bias is taken off both ends.
+    bias = draws.mean() - error
+    assert (low, high) == pytest.approx(np.subtract(metrics.percentile_interval(draws), bias))
     assert metrics.calibration_error_interval(draws, 0.0)[0] == 0
 
 
@@ -163,6 +190,33 @@ def test_a_summary_has_an_interval_for_every_figure() -> None:
             assert interval is None or interval[0] <= value <= interval[1]
     assert intervals["per_class"]["d"]["recall"] is None
     assert intervals["per_class"]["d"]["auc"] is None
+
+
+def test_a_summary_counts_lesions_and_draws_them() -> None:
+    truth, probs, groups = _scattered()
+    answers = probs.argmax(axis=1)
+    summary = metrics.summarize(truth, probs, "abcd", groups, [False, False, True, True], repeats=150, seed=2)
+    assert summary["photos"] == 400
+    assert summary["lesions"] == len(set(groups)) < 200
+    draws = metrics.GroupDraws.draw(groups, repeats=150, seed=2)
+    assert summary["balanced_accuracy_interval"] == list(
+        metrics.bootstrap_interval(_balanced, groups, truth, answers, repeats=150, seed=2)
+    )
+    intervals, error = summary["intervals"], summary["expected_calibration_error"]
+    assert error == metrics.expected_calibration_error(truth, probs)
+    assert intervals["expected_calibration_error"] == list(
+        metrics.calibration_error_interval(draws.calibration_error(truth, probs), error)
+    )
+    # Malignant is what the truth says, as sure as both of its labels together.
+    side, score = truth >= 2, probs[:, 2:].sum(axis=1)
+    assert summary["malignant_auc"] == metrics.area_under_roc(side, score)
+    assert intervals["malignant_auc"] == list(metrics.percentile_interval(draws.auc(side, score)))
+    for i, code in enumerate("abcd"):
+        of_class = intervals["per_class"][code]
+        assert summary["per_class"][code]["auc"] == metrics.area_under_roc(truth == i, probs[:, i])
+        for name, first, second in (("recall", truth, answers), ("precision", answers, truth)):
+            drawn = draws.recall(first, second, 4)[:, i]
+            assert of_class[name] == list(metrics.percentile_interval(drawn))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -51,6 +52,9 @@ def test_answers_come_back(tmp_path: Path, recipe: str, packed: bool) -> None:
     assert answers.fold_numbers == (0, 1, 2)
     assert (answers.y_pred == answers.y_true).all()
     assert answers.probs[0] == pytest.approx([0.5, 0.25, 0.25])
+    # The larger one first, whatever their names.
+    assert answers.where(answers.folds > 0).source_names == ("clinic", "phone")
+    assert answers.where(np.arange(9) > 3).source_names == ("phone", "clinic")
     phone = answers.of_source("phone")
     assert phone.photo_ids == ("P6", "P7", "P8")
     assert phone.groups == ("G6", "G7", "G8")
@@ -99,6 +103,31 @@ def test_fewer_folds_of_the_quantized_model(tmp_path: Path) -> None:
     write_answers(tmp_path, recipe="other", P3={"label": "nv"})
     with pytest.raises(RunInvalid, match="other labels or folds"):
         require_same_photos(whole, read_answers(tmp_path, "other"))
+
+
+def test_answers_of_other_folds_or_in_another_order_of_labels_are_no_pair(tmp_path: Path) -> None:
+    """Each photo has been answered by both, yet not by networks of one fold, or not to one question."""
+    write_answers(tmp_path)
+    whole = read_answers(tmp_path)
+    assert require_same_photos(whole, whole).photo_ids == whole.photo_ids
+    write_answers(tmp_path, recipe="other", P3={"fold": 2})
+    assert whole.folds[3] == 0
+    turned = dataclasses.replace(whole, codes=("mel", "bcc", "nv"))
+    for other in (read_answers(tmp_path, "other"), turned):
+        for pair in ((whole, other), (other, whole)):
+            with pytest.raises(RunInvalid, match="other labels or folds"):
+                require_same_photos(*pair)
+
+
+def test_scores_are_made_to_sum_to_one(tmp_path: Path) -> None:
+    """Logits are known up to a constant; a quantized file's scores are steps of 1/256 that need not."""
+    shifted = {f"logit_{code}": score for code, score in zip(CODES, np.log([4.0, 3.0, 1.0]), strict=True)}
+    write_answers(tmp_path, P2=shifted)
+    write_answers(tmp_path, recipe="int8_qat", P2={"p_bcc": 0.4, "p_mel": 0.3, "p_nv": 0.1})
+    for model in ("float", "int8_qat"):
+        probs = read_answers(tmp_path, model).probs
+        assert probs[2] == pytest.approx([0.5, 0.375, 0.125])
+        assert probs.sum(axis=1) == pytest.approx(np.ones(9))
 
 
 def test_a_record_without_labels_finds_them_in_the_data_set(

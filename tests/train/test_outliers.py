@@ -76,6 +76,8 @@ def test_a_kind_is_never_divided_and_nothing_is_lost(pictures: Path):
     assert sorted(path for part in parts.values() for path in part) == paths
     kinds = [{kind_of(path) for path in part} for part in parts.values()]
     assert sum(map(len, kinds)) == len(set.union(*kinds)) == 14
+    # Few choose, many are counted: train/decide.py promises as much.
+    assert PART_SHARES == {"train": 0.35, "threshold": 0.15, "test": 0.5}
     for part, share in PART_SHARES.items():
         # As near as whole kinds of three pictures allow.
         assert len(parts[part]) == pytest.approx(share * 40, abs=3)

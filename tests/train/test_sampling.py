@@ -73,5 +73,22 @@ def test_oversampling_shows_every_photo_and_fills_rare_classes(share: float, rar
     assert (times[LABELS == 1] == rare_photos // 40).all()
 
 
+def test_oversampling_draws_a_further_data_set_as_often_as_it_says() -> None:
+    further = np.array([i >= 120 for i in range(160)] + [i >= 30 for i in range(40)])
+    weights = photo_weights(LABELS, LESIONS, ImbalanceConfig(oversampling=1.0), np.where(further, 2.5, 1.0))
+    assert weights.sum() == pytest.approx(1)
+    # Forty rare photos are shown four times as often as 160; a further data set's another 2.5 times.
+    assert weights / weights[0] == pytest.approx(np.where(LABELS == 1, 4, 1) * np.where(further, 2.5, 1.0))
+
+
+def test_an_epoch_shows_its_classes_mixed() -> None:
+    """Not sorted by weight, as they are drawn: batches would be of one class, and the last ones decide."""
+    weights = photo_weights(LABELS, LESIONS, ImbalanceConfig(sampling_exponent=-1.0))
+    drawn = LABELS[draw_epoch(weights, (1, 2))]
+    for quarter in np.split(drawn, 4):
+        # 25 of 50 are expected, give or take 3.
+        assert 12 < (quarter == 1).sum() < 38
+
+
 def test_without_oversampling_an_epoch_is_as_long_as_the_data() -> None:
     assert epoch_length(LABELS, ImbalanceConfig()) == 200

@@ -16,7 +16,7 @@ from edge_runtime.errors import ConfigInvalid, DataInvalid, SplitLeaks
 from train.manifest import Manifest, Photo, load_labels
 from train.near_duplicates import DEFAULT_NEAR_DUPLICATE_BITS
 from train.readers import read_photos
-from train.split import PARTS, Split, check_split, make_random_split, make_split, require_parts
+from train.split import PARTS, Split, _random_leak, check_split, make_random_split, make_split, require_parts
 
 SEEDS = range(8)
 FOLDS = 5
@@ -235,6 +235,11 @@ def test_the_reported_leak_is_what_random_splits_leak(manifest: Manifest):
     assert split.leak.random_leak == pytest.approx(np.mean(drawn), abs=0.02)
     for code, share in split.leak.random_leak_of_class.items():
         assert share == pytest.approx(np.mean(of_class[code]), abs=0.06), code
+    totals = Counter(labels.tolist())
+    weighed = sum(totals[code] * share for code, share in split.leak.random_leak_of_class.items())
+    assert split.leak.random_leak == pytest.approx(weighed / len(labels))
+    # Two of four photos are drawn: with the one of a lesion the other one in one of three cases.
+    assert _random_leak(2, 2, 4) == pytest.approx(2 / 3)
 
 
 def test_the_report_is_json_and_text(manifest: Manifest):
@@ -277,8 +282,8 @@ def test_chained_near_duplicates_are_one_group():
         for i in range(8)
     ]
     chain = 0x0F0F_0F0F_0F0F_0F0F
-    for k in range(4):  # each three bits from the next, the ends nine from each other
-        photos[k] = dataclasses.replace(photos[k], phash=f"{chain ^ ((1 << 3 * k) - 1):016x}")
+    for k, step in enumerate((0, 3, 1, 2)):  # each three bits from the next, the ends nine from each other
+        photos[k] = dataclasses.replace(photos[k], phash=f"{chain ^ ((1 << 3 * step) - 1):016x}")
     split = make_split(
         Manifest("chain", Path("x"), labels, tuple(photos)),
         folds=3, test_fold=0, val_share=0.2, near_duplicate_bits=3, seed=0,

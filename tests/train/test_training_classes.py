@@ -84,6 +84,13 @@ def test_the_partition_of_ham10000() -> None:
     assert partition(tree, counts, sum(HAM10000.values()))[0].node == "benign"
 
 
+def test_a_class_may_be_as_large_as_the_limit() -> None:
+    tree = load_taxonomy("nature2017")
+    counts = {"melanoma": 30, "basal_cell_carcinoma": 70}
+    assert [entry.node for entry in partition(tree, counts, 100)] == ["malignant"]
+    assert len(partition(tree, counts, 99)) == 2
+
+
 def test_labels_as_classes() -> None:
     tree = load_taxonomy("nature2017")
     labels = tuple(HAM10000)
