@@ -50,8 +50,11 @@ def read_soft_labels(
 
 
 def _taken_out(run: Run, photos: Sequence[Photo], drawn: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """[labels] that the run's [decision] took out of its logits, as train/inputs.py `prior_correction`."""
-    decision = run.config.get("decision", {})
+    """[labels] that the run's [decision] took out of its logits, as train/inputs.py `prior_correction`.
+
+    A mean of runs (train/soup.py) takes nothing out again, and notes what they did.
+    """
+    decision = run.run.get("prior_of_runs") or run.config.get("decision", {})
     exponent = float(decision.get("prior_correction", 0.0))
     prior = _log_prior(run, photos, drawn)
     if decision.get("prior_of", "all") == "all":

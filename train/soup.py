@@ -90,7 +90,9 @@ def cook(
         decision=dataclasses.replace(recipe.decision, prior_correction=0.0, prior_of="all"),
     )
     if any(run.suffix == ".tflite" for run in runs):
-        return _cook_file(config, config_path, runs, learnt_from, workdir, data_folder, pixels)
+        metrics, names = _cook_file(config, config_path, runs, learnt_from, workdir, data_folder, pixels)
+        _note(workdir, recipe, names)
+        return metrics
     states = [finished_state(run) for run in runs]
     configs = [parse_config(read_object(run / "config.json"), str(run)) for run in runs]
     for run, other in zip(runs, configs, strict=True):
@@ -116,7 +118,7 @@ def cook(
         f"{state['run_id']} (test fold {other.split.test_fold})"
         for state, other in zip(states, configs, strict=True)
     ]
-    write_json(workdir / "run.json", {**finished_state(workdir), "mean_of": names})
+    _note(workdir, recipe, names)
     return metrics
 
 
@@ -128,8 +130,8 @@ def _cook_file(
     workdir: Path,
     data_folder: Path | None,
     pixels: Path | None,
-) -> dict[str, Any]:
-    """A converted file as a run again, with new statistics."""
+) -> tuple[dict[str, Any], list[str]]:
+    """A converted file as a run again, with new statistics; its metrics, and the file's name."""
     if len(files) > 1 or learnt_from is None:
         raise ConfigInvalid(
             "a .tflite gets new statistics by itself, from the photos that its training had",
@@ -151,8 +153,15 @@ def _cook_file(
         return model.get_weights(), []
 
     metrics = run_experiment(config_path, workdir, data_folder, pixels=pixels, config=config, make=unfolded)
-    write_json(workdir / "run.json", {**finished_state(workdir), "mean_of": [name]})
-    return metrics
+    return metrics, [name]
+
+
+def _note(workdir: Path, recipe: TrainConfig, names: list[str]) -> None:
+    """What conversion must know: which runs these were, and the prior that their last layers have in them already."""
+    given = recipe.decision
+    prior = {"prior_correction": given.prior_correction, "prior_of": given.prior_of}
+    noted = {"mean_of": names, "prior_of_runs": prior}
+    write_json(workdir / "run.json", {**finished_state(workdir), **noted})
 
 
 def _mean_weights(networks: Sequence[Path]) -> Weights:

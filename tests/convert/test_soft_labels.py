@@ -80,6 +80,12 @@ def test_the_prior_of_the_first_data_set_is_taken_out_where_training_did_that(
     first, every = np.array([12, 6, 12]) / 30, np.array([12, 18, 12]) / 42
     powers = (np.array((0.7, 0.2, 0.1)) / (first / every * first**0.5)) ** (1 / TEMPERATURE)
     assert train[0].label == 0 and soft[0] == pytest.approx(powers / powers.sum(), abs=1e-6)
+    mean_of_runs = dataclasses.replace(
+        joined,
+        run=joined.run | {"prior_of_runs": decision},
+        config=joined.config | {"decision": {"prior_correction": 0.0, "prior_of": "all"}},
+    )
+    np.testing.assert_array_equal(soft, read_soft_labels(mean_of_runs, photos, drawn / drawn.sum()))
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,8 @@ def test_a_prior_that_the_runs_took_out_is_not_taken_out_again(
     shutil.copytree(cv / "fold0", run)
     (run / "config.json").write_text(json.dumps(load_config(config).to_dict()))
     cook(config, [run], tmp_path / "soup", 0, data, batch_norm_photos=SHOWN)
+    state = json.loads((tmp_path / "soup" / "run.json").read_text())
+    assert state["prior_of_runs"] == {"prior_correction": 1.0, "prior_of": "all"}
     (biases, expected) = (
         [w for name, w in weights_of(of).items() if "bias" in name] for of in (tmp_path / "soup", run)
     )
