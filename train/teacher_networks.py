@@ -18,16 +18,13 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
 from train.config import TrainConfig
 from train.config_reading import parse_config
 from train.data_sets import merged_labels
 from train.finished import read_contract, read_object
-from train.handover import START, read_weights, write_weights
+from train.handover import START, Arrays, read_weights, write_weights
 from train.inputs import Inputs
 from train.manifest import read_parts
 from train.named_paths import find_folder
@@ -42,7 +39,7 @@ class TeacherNetwork(NamedTuple):
 
     keras_json: str
     """As Keras describes it, for pixels of any size."""
-    weights: list[npt.NDArray[np.float32]]
+    weights: Arrays
     temperature: float
     """That its logits are divided by: its contract's."""
     size_ratio: float
@@ -103,23 +100,22 @@ def view_px(size_px: int, ratio: float) -> int:
     return max(1, round(size_px * ratio))
 
 
-def write_network(copy: Path, teacher: Path, network: TeacherNetwork, size_px: int) -> None:
+def write_network(
+    copy: Path, teacher: Path, keras_json: str, weights: Arrays, *, temperature: float, size_px: int
+) -> None:
     """Writes what `read_networks` reads.
 
     Args:
         copy: The file.
-        teacher: The run that it came from.
-        network: Its size_ratio does not count.
+        teacher: The run that the network came from.
+        keras_json: See `TeacherNetwork`, as of weights and temperature.
+        weights: With the prior taken out of the last bias, as a finished run's.
+        temperature: Of its contract.
         size_px: Its input side.
     """
     copy.parent.mkdir(exist_ok=True)
-    noted = {
-        "keras": network.keras_json,
-        "of": str(teacher),
-        "temperature": network.temperature,
-        "size_px": size_px,
-    }
-    write_weights(copy, network.weights, noted)
+    noted = {"keras": keras_json, "of": str(teacher), "temperature": temperature, "size_px": size_px}
+    write_weights(copy, weights, noted)
 
 
 def _learns_elsewhere(teacher: Path) -> bool:
@@ -151,5 +147,11 @@ def _copy(teacher: Path, copy: Path, inputs: Inputs) -> None:
     model = tf_keras.models.load_model(network, compile=False)
     described: dict[str, Any] = json.loads(model.to_json())
     described["config"]["layers"][0]["config"]["batch_input_shape"] = [None, None, None, 3]
-    found = TeacherNetwork(json.dumps(described), model.get_weights(), contract.calibration.temperature, 1.0)
-    write_network(copy, teacher, found, config.input.size_px)
+    write_network(
+        copy,
+        teacher,
+        json.dumps(described),
+        model.get_weights(),
+        temperature=contract.calibration.temperature,
+        size_px=config.input.size_px,
+    )

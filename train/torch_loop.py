@@ -172,8 +172,8 @@ def _keep_learnt_teachers(inputs: Inputs, run: Path, data_folder: Path | None, d
             answers, theirs.pixels(ids, size_px), theirs.contract.normalization, batch=BATCH
         )
         temperature = fit_temperature(theirs.labels(ids), logits).temperature
-        network = TeacherNetwork(noted["keras"], answers.network.keras_weights(), temperature, 1.0)
-        write_network(kept, teacher, network, size_px)
+        corrected = answers.network.keras_weights()
+        write_network(kept, teacher, noted["keras"], corrected, temperature=temperature, size_px=size_px)
 
 
 class Answers:
