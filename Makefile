@@ -32,7 +32,7 @@ PY := $(DEV)/bin/python
 litert_library = $(PY) -c 'from edge_runtime.engines.litert_c import find_library; print(find_library()[0])'
 # Named, or copied into the app, or the bundled one.
 apk_model = $${DERMEDGE_MODEL:-$$(ls android_sample/app/src/main/assets/model/*.tflite 2>/dev/null || $(bundled_model))}
-bundled_model = $(PY) -c 'from edge_runtime.model_file import bundled_model_path; print(bundled_model_path())'
+bundled_model = $(PY) -c 'from edge_runtime.model.model_file import bundled_model_path; print(bundled_model_path())'
 
 # The raw text reaches the shell by the environment, so spaces, quotes and dollars in a path are safe.
 export DERMEDGE_PHOTO := $(value PHOTO)
@@ -62,17 +62,17 @@ check: $(dev_ready) ## Linter, formatter, types, architecture
 pipeline: $(dev_ready) ## The whole road on generated photos: draw, train, convert, classify (minutes)
 	rm -rf $(PIPELINE)
 	mkdir -p $(PIPELINE)
-	$(PY) -m train.phantom --photos 1000 --out $(PIPELINE)/photos
+	$(PY) -m train.data.synthetic.dataset --photos 1000 --out $(PIPELINE)/photos
 	$(PY) -m train train/configs/phantom.toml --workdir $(PIPELINE)/run --data $(PIPELINE)/photos
 	$(PY) -m convert $(PIPELINE)/run --recipe int8_qat --out $(PIPELINE)/phantom.tflite
-	$(PY) -m train.phantom --sample $(PIPELINE)/sample.jpg
+	$(PY) -m train.data.synthetic.dataset --sample $(PIPELINE)/sample.jpg
 	$(DEV)/bin/edge-classify --model $(PIPELINE)/phantom.tflite --json $(PIPELINE)/sample.jpg
 
 mediapipe: $(dev_ready) $(mediapipe_ready) ## MediaPipe Tasks opens the bundled model and answers alike (120 MB to download)
 	DERMEDGE_MEDIAPIPE_PYTHON=$(MEDIAPIPE)/bin/python $(PY) -m pytest tests/convert/test_mediapipe.py $(PYTEST_ARGS)
 
 test-torch: $(dev_ready) $(torch_ready) ## Training by PyTorch, for machines with a GPU, against TensorFlow's (2.5 GB to download)
-	DERMEDGE_TORCH_PYTHON=$(TORCH)/bin/python $(PY) -m pytest tests/train/test_torch_loop.py $(PYTEST_ARGS)
+	DERMEDGE_TORCH_PYTHON=$(TORCH)/bin/python $(PY) -m pytest tests/train/experiments/torch/test_loop.py $(PYTEST_ARGS)
 
 wheel: $(dev_ready) $(demo_ready) build/sample.jpg ## Build the wheel, check it, install it bare, classify a photo with it
 	rm -rf dist
@@ -88,7 +88,6 @@ bench: $(dev_ready) ## Cold start and folders against ten-line scripts; cost of 
 	$(PY) -m tests.benchmarks.folder
 	$(PY) -m tests.benchmarks.heat_map
 	$(PY) -m tests.benchmarks.train_step
-	$(PY) -m train.pipeline_cost train/configs/ham10000_mobilenetv2.toml
 
 fuzz: $(dev_ready) ## Mutated models and photos, many more than the tests try (hours)
 	$(PY) -m tests.edge_runtime.fuzz models --count 100000
@@ -102,7 +101,7 @@ test-pi: $(dev_ready) $(PI)/ready ## The wheel on Raspberry Pi OS's userlands, a
 	@cat $(PI)/report.txt
 
 test-gpu: $(dev_ready) $(VULKAN)/ready ## LiteRT's GPU accelerator on a software Vulkan driver, which is fetched
-	DERMEDGE_VULKAN=$(VULKAN)/files/usr/lib/chromium $(PY) -m pytest tests/edge_runtime/test_ladder.py -k gpu $(PYTEST_ARGS)
+	DERMEDGE_VULKAN=$(VULKAN)/files/usr/lib/chromium $(PY) -m pytest tests/edge_runtime/engines/test_ladder.py -k gpu $(PYTEST_ARGS)
 
 test-android: $(dev_ready) ## The phone's Java core against Python, on the real LiteRT library (needs JDK 17 and Maven)
 	mvn -q -B -f android_sample/pom.xml verify -Ddermedge.litert="$$($(litert_library))" -Ddermedge.model="$$($(bundled_model))"
@@ -167,9 +166,9 @@ $(torch_ready): locks/torch.txt
 	$(call fresh_environment,$(TORCH),locks/torch.txt)
 	@touch $@
 
-build/sample.jpg: train/phantom.py | $(demo_ready)
+build/sample.jpg: train/data/synthetic/dataset.py | $(demo_ready)
 	@mkdir -p build
-	@PYTHONDONTWRITEBYTECODE=1 $(DEMO)/bin/python -m train.phantom --sample $@
+	@PYTHONDONTWRITEBYTECODE=1 $(DEMO)/bin/python -m train.data.synthetic.dataset --sample $@
 
 # find_python: prints the first command that is a Python 3.11 or later, or says what is missing.
 find_python = for python in $(or $(PYTHON),python3.11 python3 python3.12 python3.13); do \

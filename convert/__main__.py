@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from convert.any_model import is_any_model, read_any_model
 from convert.command import not_negative, run_command
+from convert.export.any_model import is_any_model, read_any_model
 from convert.files import require_out
+from convert.inputs import RUN_FILES, Run, read_run
 from convert.options import add_qat_options, qat_settings
 from convert.recipes import RECIPES, Recipe, find_recipe
-from convert.run_directory import RUN_FILES, Run, read_run
 from edge_runtime.errors import EXIT_OK, EdgeError, UsageError
 
 DEFAULT_MAX_LOSS = 0.02
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-test-report",
         action="store_true",
-        help="do not ask the test split, which takes most of the time of most recipes: python -m convert.compare does",
+        help="do not ask the test split, which takes most of the time of most recipes: python -m convert.comparison.compare does",  # noqa: E501
     )
     add_qat_options(parser)
     return parser
@@ -90,7 +90,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     run = _read(arguments)
     _require_own_work_folder(run)
     # Late, so that usage errors and --help do not wait for TensorFlow.
-    from convert.conversion import Request, convert_run
+    from convert.export.conversion import Request, convert_run
 
     try:
         request = Request(

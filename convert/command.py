@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from train import command
+from train.artifacts import command
 
 EXIT_INTERRUPTED = command.EXIT_INTERRUPTED
 
@@ -13,7 +13,7 @@ EXIT_INTERRUPTED = command.EXIT_INTERRUPTED
 def run_command(
     work: Callable[[], int], *, interrupted: str = "", after_os_error: str = "; nothing was written"
 ) -> int:
-    """As `train.command.run_command`, for commands whose files appear at their end, all or none.
+    """As `train.artifacts.command.run_command`, for commands whose files appear at their end, all or none.
 
     Args:
         work: Returns the exit status.

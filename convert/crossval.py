@@ -1,6 +1,7 @@
 """`python -m convert.crossval DIR --recipe NAME`: what conversion costs, on answers out of fold.
 
-DIR is what `python -m train.crossval` made. Each finished fold is converted, its file answers the fold's test photos as
+DIR is what `python -m train.training.crossval` made. Each finished fold is converted, its file answers the fold's
+test photos as
 a device would, and the answers are pooled beside the float ones:
 
   foldK/convert/NAME.tflite, NAME.json   the fold's file and its report
@@ -28,17 +29,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from convert import check
 from convert.command import not_negative, run_command
+from convert.export import gate as check
 from convert.files import is_report, json_text, report_path, sha256_of, whole_file
+from convert.inputs import FINISHED, Photo, Run, read_object, read_run
 from convert.options import add_qat_options, qat_settings
 from convert.pixels import read_pixels
 from convert.recipes import RECIPES, QatSettings, Recipe, find_recipe, options_of
-from convert.run_directory import FINISHED, Photo, Run, read_object, read_run
 from edge_runtime.contract import Decision, Rule
 from edge_runtime.errors import EXIT_OK, RunInvalid
-from edge_runtime.model_file import open_model
-from train.metrics import bootstrap_interval, softmax
+from edge_runtime.model.model_file import open_model
+from train.evaluation.metrics import bootstrap_interval, softmax
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -92,7 +93,7 @@ def run_crossval(
         raise RunInvalid(
             f"{folder}: no fold is finished",
             expected="fold0, fold1, ... with status done",
-            fix="let `python -m train.crossval` finish",
+            fix="let `python -m train.training.crossval` finish",
         )
     float_logits = _read_oof(folder / OOF)
     done, first_source = [], ""
@@ -124,7 +125,7 @@ def _read_oof(path: Path) -> dict[str, dict[str, str]]:
         raise RunInvalid(
             f"{path}: the float models' answers are not here",
             found="nothing",
-            expected="the file that `python -m train.crossval` writes when a fold ends",
+            expected="the file that `python -m train.training.crossval` writes when a fold ends",
             fix="run it again; finished folds are not trained again",
         )
     try:
@@ -135,7 +136,7 @@ def _read_oof(path: Path) -> dict[str, dict[str, str]]:
             f"{path}: the float models' answers cannot be read",
             found=f"no column {error}" if isinstance(error, KeyError) else str(error),
             expected="UTF-8 text with columns photo_id and logit_CODE",
-            fix="run `python -m train.crossval` again; finished folds are not trained again",
+            fix="run `python -m train.training.crossval` again; finished folds are not trained again",
         ) from error
 
 
@@ -159,12 +160,12 @@ def _answer(
             f"{run.folder.parent / OOF}: does not answer the test photos of fold {number}",
             found=f"{len(lacking)} of {len(photos)} without an answer: {', '.join(lacking[:3])}",
             expected=f"columns {', '.join(columns)} for every test photo",
-            fix="run `python -m train.crossval` again; finished folds are not trained again",
+            fix="run `python -m train.training.crossval` again; finished folds are not trained again",
         )
     out = run.work_folder / f"{recipe.name}.tflite"
     out.parent.mkdir(exist_ok=True)
     if not _is_current(run, out, recipe, settings, seed):
-        from convert.conversion import Request, convert_run
+        from convert.export.conversion import Request, convert_run
 
         convert_run(run, Request(recipe, out, settings, seed, test_report=False))
     contract = open_model(out).contract
@@ -185,7 +186,7 @@ def _logits(
         raise RunInvalid(
             f"{run.folder.parent / OOF}: an answer of {run.folder.name} is no number",
             found=str(error),
-            fix="run `python -m train.crossval` again; finished folds are not trained again",
+            fix="run `python -m train.training.crossval` again; finished folds are not trained again",
         ) from error
 
 
@@ -350,7 +351,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Converts every fold of a cross-validation and compares it with the float model, out of fold.",
         allow_abbrev=False,
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder made by python -m train.crossval")
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="folder made by python -m train.training.crossval"
+    )
     parser.add_argument("--recipe", required=True, metavar="NAME", help=", ".join(RECIPES))
     parser.add_argument(
         "--folds", type=int, nargs="+", metavar="K", help="which (default: every finished one)"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.run_directory import NAMED_PROBLEMS, Photo, find_root, read_object
+from convert.inputs import NAMED_PROBLEMS, Photo, find_root, read_object
 from edge_runtime.errors import DataInvalid, UsageError
 
 MANIFEST = "manifest.csv"

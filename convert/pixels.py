@@ -1,6 +1,6 @@
 """The contract's pixels of many photos, made once and kept in RUN/convert. numpy and edge_runtime.
 
-Calibration, fine-tuning and the gate all read their pixels here, through `edge_runtime.preprocess`: what the
+Calibration, fine-tuning and the gate all read their pixels here, through `edge_runtime.images.preprocess`: what the
 converter sees is what a device sees.
 """
 
@@ -17,9 +17,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from convert.files import whole_file
-from convert.run_directory import Photo, Run
+from convert.inputs import Photo, Run
 from edge_runtime.contract import ModelContract
-from edge_runtime.preprocess import fit_pixels
+from edge_runtime.images.preprocess import fit_pixels
 
 PixelArray = npt.NDArray[np.uint8]
 

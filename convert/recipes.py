@@ -16,7 +16,8 @@ dynamic_int8  A quarter of the size, without calibration photos. Weights of laye
               a delegate that wants integers takes nothing. Layers below 1,024 weights stay float32.
 int8_ptq      A quarter of the size, and integers throughout. Post-training quantization: ranges from calibration
               photos, weights rounded as they are (per channel; those of depthwise layers and the last layer too);
-              batch normalization absorbs beforehand what rounding will shift (convert/rounding_shift.py). Loses most.
+              batch normalization absorbs beforehand what rounding will shift
+              (convert/quantization/rounding_shift.py). Loses most.
 int8_qat      As int8_ptq, but the weights are first fine-tuned while rounding is simulated (quantization-aware
               training), so that they end where rounding hurts least. Minutes of fine-tuning.
 int16x8       A quarter of the size; activations in 65,536 steps lose next to nothing. LiteRT has only plain kernels for
@@ -26,7 +27,8 @@ int16x8       A quarter of the size; activations in 65,536 steps lose next to no
 First part of a name: type of weights and activations. Second part: how the ranges and weights came about. uint8
 recipes take pixels that map to themselves (scale 1/128, zero point 128) and give uint8 softmax (scale 1/256, zero
 point 0); float32 ones take pixels normalized as the contract says and give float32 softmax. Every file has a batch of
-exactly 1. Which operators a target takes says `python -m convert.inspect`; that a device does take them, only the
+exactly 1. Which operators a target takes says `python -m convert.tflite.inspect`; that a device does take them, only
+the
 device.
 """
 
@@ -62,10 +64,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class QatSettings:
-    """Quantization-aware fine-tuning; convert/qat.py explains each choice."""
+    """Quantization-aware fine-tuning; convert/quantization/qat.py explains each choice."""
 
     epochs: int = 4
-    """At most; of 512 views each, see convert/training_stream.py."""
+    """At most; of 512 views each, see convert/quantization/batches.py."""
     patience: int = 2
     """Epochs without a better file after which it ends."""
     batch: int = 32

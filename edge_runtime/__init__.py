@@ -8,7 +8,7 @@ Names are loaded when they are first used: importing the package imports neither
 
 from __future__ import annotations
 
-from edge_runtime.records import TYPE_CHECKING
+from edge_runtime._startup.records import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
     from edge_runtime.contract import ModelContract
     from edge_runtime.errors import EdgeError, ImageError, InterpreterError, ModelFileError
-    from edge_runtime.explain import Explainer, Explanation
-    from edge_runtime.model_file import bundled_model_path
+    from edge_runtime.explain.explainer import Explainer, Explanation
+    from edge_runtime.model.model_file import bundled_model_path
     from edge_runtime.result import Prediction, ScoredLabel
 
 __version__ = "0.1.0"
@@ -40,15 +40,15 @@ __all__ = [
 _HOMES = {
     "Classifier": "classifier",
     "EdgeError": "errors",
-    "Explainer": "explain",
-    "Explanation": "explain",
+    "Explainer": "explain.explainer",
+    "Explanation": "explain.explainer",
     "ImageError": "errors",
     "InterpreterError": "errors",
     "ModelContract": "contract",
     "ModelFileError": "errors",
     "Prediction": "result",
     "ScoredLabel": "result",
-    "bundled_model_path": "model_file",
+    "bundled_model_path": "model.model_file",
 }
 
 

@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 
-from edge_runtime.records import TYPE_CHECKING
+from edge_runtime._startup.records import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -20,7 +20,7 @@ def run() -> NoReturn:
     """Runs `cli.main` on the command line and ends the process with its exit status."""
     # Imports make ten thousand objects and no garbage.
     gc.disable()
-    from edge_runtime.cli import main
+    from edge_runtime.cli.command import main
 
     gc.freeze()
     gc.enable()

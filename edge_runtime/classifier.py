@@ -10,14 +10,14 @@ from _thread import allocate_lock
 from time import perf_counter
 
 from edge_runtime import __version__
+from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.engines import Engine
-from edge_runtime.model_file import ModelFile
-from edge_runtime.opening import Opened, open_engine_for, open_trusted
-from edge_runtime.photos import read_photo
-from edge_runtime.preprocess import as_pillow, crop, decode, input_tensor, pixel_bytes, resize
-from edge_runtime.records import TYPE_CHECKING
+from edge_runtime.engines.opening import Opened, open_engine_for, open_trusted
+from edge_runtime.images.photos import read_photo
+from edge_runtime.images.preprocess import as_pillow, crop, decode, input_tensor, pixel_bytes, resize
+from edge_runtime.model.model_file import ModelFile
+from edge_runtime.model.tensors import check_tensors
 from edge_runtime.result import LateDigest, Prediction, ScoredLabel, decide, group_scores, scores_from
-from edge_runtime.tensors import check_tensors
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from edge_runtime.ladder import Verdict
+    from edge_runtime.engines.ladder import Verdict
 
     Photo = str | os.PathLike[str] | bytes | bytearray | memoryview
     """A path, or a file's bytes."""

@@ -10,9 +10,9 @@ import math
 import sys
 import types
 
+from edge_runtime._startup.json_reader import read_json
+from edge_runtime._startup.records import TYPE_CHECKING, dataclass
 from edge_runtime.errors import ContractInvalid, ContractTooNew
-from edge_runtime.json_reader import read_json
-from edge_runtime.records import TYPE_CHECKING, dataclass
 
 if TYPE_CHECKING:
     from typing import Any

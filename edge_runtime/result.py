@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 
+from edge_runtime._startup.records import TYPE_CHECKING, dataclass
 from edge_runtime.contract import Decision, ModelContract, Rule
 from edge_runtime.errors import UsageError
-from edge_runtime.records import TYPE_CHECKING, dataclass
-from edge_runtime.tensors import TensorSpec, softmax_values
+from edge_runtime.model.tensors import TensorSpec, softmax_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from edge_runtime.model_file import ModelFile
+    from edge_runtime.model.model_file import ModelFile
 
 ANSWER, REFER, NOT_A_LESION = "answer", "refer", "not_a_lesion"
 NOTICE = "Not a diagnosis: a research model's scores, no medical device. A doctor decides. Intended use: {intended_use}"

@@ -7,9 +7,9 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from train.command import RESUMES, run_command
-from train.config_reading import load_config
-from train.experiment import run_experiment
+from train.artifacts.command import RESUMES, run_command
+from train.configs.loading import load_config
+from train.training.run import run_experiment
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--hand-over",
         action="store_true",
-        help="stop before training, with what PyTorch on another machine needs for it (train/handover.py)",
+        help="stop before training, with what PyTorch on another machine needs for it (train/experiments/torch/handover.py)",  # noqa: E501
     )
     arguments = parser.parse_args(argv)
     return run_command(

@@ -9,9 +9,9 @@
 
 from __future__ import annotations
 
+from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.errors import EdgeError, InterpreterBroken, InterpreterError, NoInterpreter, UsageError
-from edge_runtime.records import TYPE_CHECKING
-from edge_runtime.tensors import TensorSpec, check_tensors, dequantize, raw_values, softmax_values
+from edge_runtime.model.tensors import TensorSpec, check_tensors, dequantize, raw_values, softmax_values
 
 if TYPE_CHECKING:
     from typing import Protocol

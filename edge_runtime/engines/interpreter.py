@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from edge_runtime.errors import DelegateUnusable, InterpreterBroken, InterpreterError, UsageError
-from edge_runtime.tensors import STRUCT_CODES, TensorSpec
+from edge_runtime.model.tensors import STRUCT_CODES, TensorSpec
 
 # What either library raises when a model, a delegate or numpy does not suit it; SystemError: tflite-runtime, numpy 2.
 LIBRARY_ERRORS = (RuntimeError, ValueError, TypeError, SystemError, OSError, AttributeError, MemoryError)

@@ -15,9 +15,9 @@ import os
 import sys
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 
+from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.errors import DelegateUnusable, InterpreterBroken, NoInterpreter
-from edge_runtime.records import TYPE_CHECKING
-from edge_runtime.tensors import STRUCT_CODES, TensorSpec
+from edge_runtime.model.tensors import STRUCT_CODES, TensorSpec
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -208,7 +208,7 @@ class LiteRtC:
         self._owned: list[tuple[str, c_void_p]] = []
         self._model_memory = _aligned(model_bytes)
         if hardware != "cpu":
-            from edge_runtime.flatbuffer import walk_model
+            from edge_runtime.model.flatbuffer import walk_model
 
             self._operator_count = walk_model(model_bytes, where="model").operator_count
         try:

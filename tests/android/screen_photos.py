@@ -22,10 +22,10 @@ from PIL import Image
 
 from edge_runtime import Classifier
 from edge_runtime.errors import ImageError
-from edge_runtime.preprocess import decode_rgb
+from edge_runtime.images.preprocess import decode_rgb
 from tests.fixtures import pictures
 from tests.fixtures.make_models import draw_photo
-from train.phantom import draw_sample
+from train.data.synthetic.dataset import draw_sample
 
 # A photo from a phone's camera: the contract lets a JPEG of this size be decoded at half its sides.
 LARGE_PX = (2000, 1500)

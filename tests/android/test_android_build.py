@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from edge_runtime.photos import MAX_PHOTO_BYTES, MAX_PIXELS
+from edge_runtime.images.photos import MAX_PHOTO_BYTES, MAX_PIXELS
 
 ANDROID = "{http://schemas.android.com/apk/res/android}"
 TOOLS = "{http://schemas.android.com/tools}"

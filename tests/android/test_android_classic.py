@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from edge_runtime import Classifier
-from edge_runtime.model_file import bundled_model_path
+from edge_runtime.model.model_file import bundled_model_path
 from tests.fixtures import FIXTURES, pictures
 from tests.fixtures.make_models import draw_photo
 

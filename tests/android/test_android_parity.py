@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 from edge_runtime import Classifier
+from edge_runtime.diagnostics.parity import compare, trace
 from edge_runtime.engines.litert_c import find_library
 from edge_runtime.errors import EdgeError
-from edge_runtime.model_file import bundled_model_path
-from edge_runtime.parity import compare, trace
+from edge_runtime.model.model_file import bundled_model_path
 from tests.fixtures import pictures
 from tests.fixtures.make_models import draw_photo
 
@@ -98,7 +98,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, data in odd_pngs():
         (folder / f"{name}.png").write_bytes(data)
     drawn = folder.parent / "drawn"
-    from train.phantom import draw_dataset
+    from train.data.synthetic.dataset import draw_dataset
 
     real = sorted(ham10000())
     draw_dataset(drawn, photos=DRAWN_PHOTOS + REAL_PHOTOS, seed=6)

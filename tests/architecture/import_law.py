@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 
 EVERYTHING = frozenset({"*"})
 TENSORFLOW = frozenset({"keras", "tensorboard", "tensorflow", "tensorflow_model_optimization", "tf_keras"})
-WORKSHOP = frozenset({"PIL", "numpy", "scipy", "sklearn", "tqdm"})
 
 
 @dataclass(frozen=True)
@@ -30,71 +29,88 @@ class Law:
     """Those that may be imported inside functions only: importing the module must stay cheap and safe."""
 
 
-_EDGE_PARTS_FOR_TRAIN = frozenset({"contract", "errors", "preprocess"})
-_EDGE_PARTS_FOR_CONVERT = frozenset({"contract", "engines", "errors", "model_file", "parity", "preprocess"})
 _EDGE = {"edge_runtime": EVERYTHING}
+_EDGE_FOR_TRAIN = frozenset({"contract", "errors", "images.preprocess"})
+_EDGE_FOR_CONVERT = frozenset(
+    {"classifier", "contract", "diagnostics.parity", "engines", "errors", "images.preprocess", "model"}
+)
+# The parts of `train` that conversion shares. All of them are free of TensorFlow.
+_TRAIN_FOR_CONVERT = frozenset({"artifacts", "data.pixels", "data.sampling", "evaluation", "reports"})
+_SCIENCE = frozenset({"PIL", "numpy", "pandas", "scipy", "sklearn", "tqdm"})
 # For a machine with a GPU and without TensorFlow; PyTorch is no dependency: whoever has such a machine has it.
-_BY_TORCH = Law({"train": EVERYTHING, "edge_runtime": _EDGE_PARTS_FOR_TRAIN}, frozenset({"numpy", "torch"}))
+_BY_TORCH = Law({"train": EVERYTHING, "edge_runtime": _EDGE_FOR_TRAIN}, frozenset({"numpy", "torch"}))
 
-# The longest matching path rules. ARCHITECTURE's table, plus what single files promise in their first line.
+
+def _train(*packages: str, tensorflow: bool = False) -> Law:
+    """A package of `train`: what it may import of `train`, and whether it may import TensorFlow."""
+    return Law(
+        {"train": frozenset(packages), "edge_runtime": _EDGE_FOR_TRAIN},
+        _SCIENCE | (TENSORFLOW if tensorflow else frozenset()),
+    )
+
+
+_LOW = ("artifacts", "configs", "data", "evaluation")
+_MODELS = (*_LOW, "networks", "training")
+_PAGES = ("artifacts", "configs", "data", "evaluation", "reports")
+
+# The longest matching path rules: the import table of CONTRIBUTING.md.
 LAWS: Mapping[str, Law] = {
     "edge_runtime": Law(_EDGE, frozenset({"PIL"})),
-    "edge_runtime/formats.py": Law(
+    "edge_runtime/images/formats.py": Law(
         _EDGE, frozenset({"PIL", "pillow_heif"}), lazily=frozenset({"pillow_heif"})
     ),
-    "edge_runtime/signature.py": Law(_EDGE, frozenset({"cryptography"}), lazily=frozenset({"cryptography"})),
+    "edge_runtime/model/signature.py": Law(
+        _EDGE, frozenset({"cryptography"}), lazily=frozenset({"cryptography"})
+    ),
     "edge_runtime/contract.py": Law(_EDGE, frozenset()),
     "edge_runtime/errors.py": Law(_EDGE, frozenset()),
-    "edge_runtime/model_file.py": Law(_EDGE, frozenset()),
+    "edge_runtime/model": Law(_EDGE, frozenset()),
     "edge_runtime/engines": Law(
         _EDGE,
         frozenset({"PIL", "ai_edge_litert", "numpy", "tflite_runtime"}),
         lazily=frozenset({"ai_edge_litert", "numpy", "tflite_runtime"}),
     ),
     "convert": Law(
-        {
-            "convert": EVERYTHING,
-            "edge_runtime": _EDGE_PARTS_FOR_CONVERT,
-            "train": frozenset({"command", "metrics"}),
-        },
-        TENSORFLOW | WORKSHOP | {"flatbuffers"},
+        {"convert": EVERYTHING, "edge_runtime": _EDGE_FOR_CONVERT, "train": _TRAIN_FOR_CONVERT},
+        TENSORFLOW | _SCIENCE | {"flatbuffers"},
     ),
     # Runs LiteRT's kernel sets one by one, which no device has to choose among: not a part of edge_runtime.engines.
-    "convert/kernel_probe.py": Law(
-        {"edge_runtime": _EDGE_PARTS_FOR_CONVERT},
+    "convert/tflite/kernel_probe.py": Law(
+        {"edge_runtime": _EDGE_FOR_CONVERT},
         frozenset({"ai_edge_litert", "numpy"}),
         lazily=frozenset({"ai_edge_litert"}),
     ),
     # Looks at inner tensors, which only LiteRT's Interpreter shows; no device has to.
-    "convert/layer_probe.py": Law(
-        {"edge_runtime": _EDGE_PARTS_FOR_CONVERT},
+    "convert/comparison/layer_probe.py": Law(
+        {"edge_runtime": _EDGE_FOR_CONVERT},
         frozenset({"ai_edge_litert", "numpy"}),
         lazily=frozenset({"ai_edge_litert"}),
     ),
-    "train": Law(
-        {"train": EVERYTHING, "edge_runtime": _EDGE_PARTS_FOR_TRAIN},
-        TENSORFLOW | WORKSHOP | {"matplotlib", "pandas"},
-    ),
+    "train": _train(*_MODELS, "reports", "taxonomy", "dossier", tensorflow=True),
+    "train/artifacts": _train("artifacts"),
     # How a command ends is known before anything heavy is imported, in `convert` too.
-    "train/command.py": Law({"edge_runtime": frozenset({"errors"})}, frozenset()),
-    "train/metrics.py": Law({}, frozenset({"numpy", "sklearn"})),
-    "train/torch_augment.py": _BY_TORCH,
-    "train/torch_loop.py": _BY_TORCH,
-    "train/torch_network.py": _BY_TORCH,
+    "train/artifacts/command.py": Law({"edge_runtime": frozenset({"errors"})}, frozenset()),
+    "train/configs": _train("artifacts", "configs"),
+    "train/data": _train("artifacts", "configs", "data", "evaluation.metrics"),
     # The sample photo of `make demo` is drawn with what the runtime's lock installs.
-    "train/phantom.py": Law(
-        {"train": EVERYTHING, "edge_runtime": _EDGE_PARTS_FOR_TRAIN}, frozenset({"numpy", "PIL"})
+    "train/data/synthetic/dataset.py": Law(
+        {"train": frozenset({"artifacts", "data"}), "edge_runtime": _EDGE_FOR_TRAIN},
+        frozenset({"numpy", "PIL"}),
     ),
+    "train/evaluation": _train("artifacts", "configs", "data", "evaluation", tensorflow=True),
+    "train/evaluation/metrics.py": Law({}, frozenset({"numpy", "sklearn"})),
+    "train/networks": _train("configs", "data", "networks", tensorflow=True),
+    "train/training": _train(*_MODELS, tensorflow=True),
+    "train/reports": _train(*_PAGES),
+    "train/taxonomy": _train(*_MODELS, "reports", "taxonomy", tensorflow=True),
+    "train/dossier": _train(*_PAGES, "taxonomy", "dossier"),
+    "train/experiments": Law({"train": EVERYTHING, "edge_runtime": _EDGE_FOR_TRAIN}, TENSORFLOW | _SCIENCE),
+    "train/experiments/torch": _BY_TORCH,
     "tests": Law(
-        {
-            "tests": EVERYTHING,
-            "edge_runtime": EVERYTHING,
-            "convert": EVERYTHING,
-            "train": EVERYTHING,
-        },
+        {"tests": EVERYTHING, "edge_runtime": EVERYTHING, "convert": EVERYTHING, "train": EVERYTHING},
         TENSORFLOW
-        | WORKSHOP
-        | {"_pytest", "ai_edge_litert", "flatbuffers", "matplotlib", "pandas", "pytest", "tflite_runtime"}
+        | _SCIENCE
+        | {"_pytest", "ai_edge_litert", "flatbuffers", "pytest", "tflite_runtime"}
         | {"cryptography", "pillow_heif"},
     ),
     "tests/train/torch_side.py": Law(
@@ -132,7 +148,7 @@ def imports_of(source: str, module_path: PurePosixPath) -> Iterator[Import]:
 
     Args:
         source: Its text.
-        module_path: Relative to the repository, to resolve relative imports: `train/split.py`.
+        module_path: Relative to the repository, to resolve relative imports: `train/data/split.py`.
 
     Yields:
         For `from a import b` the module `a.b`: whether b is a submodule or a name inside a, the law is about a's parts.
@@ -203,7 +219,7 @@ def _problem(one: Import, law: Law, module_path: PurePosixPath) -> str | None:
         allowed = law.first_party.get(top, frozenset())
         if allowed == EVERYTHING:
             return None
-        if rest.partition(".")[0] in allowed:
+        if any(rest == part or rest.startswith(f"{part}.") for part in allowed):
             return None
         return f"may not import {one.module}" + (
             f" (of {top} only {', '.join(sorted(allowed))})" if allowed else ""

@@ -25,8 +25,8 @@ DISTRIBUTIONS = {
 }
 RUNTIME = "edge_runtime/classifier.py"
 ENGINE = "edge_runtime/engines/interpreter.py"
-CONVERT = "convert/check.py"
-TRAIN = "train/loop.py"
+CONVERT = "convert/export/gate.py"
+TRAIN = "train/training/loop.py"
 EXTRAS = {
     "edge_runtime": ["tflite-runtime"],
     "convert": ["convert"],
@@ -59,7 +59,7 @@ def test_the_law_holds(repository: Path) -> None:
         (RUNTIME, "from convert.recipes import RECIPES"),
         (RUNTIME, "from tests.fixtures import make_models"),
         (RUNTIME, "import importlib\nimportlib.import_module('tensorflow')"),
-        (RUNTIME, "from importlib import import_module\nimport_module('train.metrics')"),
+        (RUNTIME, "from importlib import import_module\nimport_module('train.evaluation.metrics')"),
         (RUNTIME, "__import__('numpy')"),
         (RUNTIME, "import importlib\nimportlib.import_module('ten' + 'sorflow')"),
         (RUNTIME, "from ..train import metrics"),
@@ -71,19 +71,19 @@ def test_the_law_holds(repository: Path) -> None:
         (CONVERT, "from edge_runtime import Classifier"),
         (CONVERT, "import edge_runtime"),
         (CONVERT, "from edge_runtime.classifier import Classifier"),
-        (CONVERT, "from train.split import make_split"),
+        (CONVERT, "from train.data.split import make_split"),
         (CONVERT, "from train import metrics, split"),
         (CONVERT, "import pandas"),
         (TRAIN, "from edge_runtime.engines import open_engine"),
         (TRAIN, "from edge_runtime import model_file"),
         (TRAIN, "from convert import metadata"),
         (TRAIN, "if TYPE_CHECKING:\n    from convert import metadata"),
-        ("train/metrics.py", "import tensorflow as tf"),
-        ("train/metrics.py", "from train.config import Config"),
-        ("train/command.py", "import numpy"),
-        ("train/command.py", "from train.config import Config"),
-        ("train/phantom.py", "from tqdm import tqdm"),
-        ("tests/train/test_loop.py", "import requests"),
+        ("train/evaluation/metrics.py", "import tensorflow as tf"),
+        ("train/evaluation/metrics.py", "from train.configs.schema import Config"),
+        ("train/artifacts/command.py", "import numpy"),
+        ("train/artifacts/command.py", "from train.configs.schema import Config"),
+        ("train/data/synthetic/dataset.py", "from tqdm import tqdm"),
+        ("tests/train/training/test_loop.py", "import requests"),
     ],
 )
 def test_the_checker_sees_a_violation(path: str, source: str) -> None:
@@ -102,7 +102,7 @@ def test_the_checker_sees_a_violation(path: str, source: str) -> None:
         ("edge_runtime/engines/__init__.py", "from .interpreter import open_interpreter"),
         (
             CONVERT,
-            "from train import command, metrics\nfrom train.metrics import summarize\nimport tensorflow",
+            "from train import command, metrics\nfrom train.evaluation.metrics import summarize\nimport tensorflow",
         ),
         (
             CONVERT,
@@ -110,7 +110,7 @@ def test_the_checker_sees_a_violation(path: str, source: str) -> None:
         ),
         (
             TRAIN,
-            "from edge_runtime.preprocess import fit_pixels\nfrom train.split import make_split\nimport pandas",
+            "from edge_runtime.images.preprocess import fit_pixels\nfrom train.data.split import make_split\nimport pandas",  # noqa: E501
         ),
     ],
 )
@@ -152,10 +152,16 @@ def test_what_a_room_may_import_is_what_its_extra_installs(repository: Path, roo
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("train.metrics", ["keras", "tensorflow", "tf_keras"]),
+        ("train.evaluation.metrics", ["keras", "tensorflow", "tf_keras"]),
         # `make demo` draws its sample photo with what the runtime's lock installs.
-        ("train.phantom", ["keras", "matplotlib", "pandas", "scipy", "sklearn", "tensorflow", "tf_keras"]),
-        ("edge_runtime.cli", ["convert", "keras", "numpy", "tensorflow", "tests", "tf_keras", "train"]),
+        (
+            "train.data.synthetic.dataset",
+            ["keras", "matplotlib", "pandas", "scipy", "sklearn", "tensorflow", "tf_keras"],
+        ),
+        (
+            "edge_runtime.cli.command",
+            ["convert", "keras", "numpy", "tensorflow", "tests", "tf_keras", "train"],
+        ),
     ],
 )
 def test_a_light_module_imports_without_the_heavy_ones(

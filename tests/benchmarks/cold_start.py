@@ -150,7 +150,7 @@ def _append(csv: Path, row: str) -> None:
 
 def default_model() -> Path:
     """The bundled model, or the fixture where there is none yet."""
-    from edge_runtime.model_file import bundled_model_path
+    from edge_runtime.model.model_file import bundled_model_path
 
     return bundled_model_path() if bundled_model_path().exists() else FIXTURE_MODEL
 

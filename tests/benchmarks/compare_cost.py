@@ -1,4 +1,4 @@
-"""What `convert.compare` costs beside the bare inference of its two models, on the same photos.
+"""What `convert.comparison.compare` costs beside the bare inference of its two models, on the same photos.
 
     python -m tests.benchmarks.compare_cost FIRST.tflite SECOND.tflite --data RUN [--photos N] [--runs N]
 
@@ -29,8 +29,8 @@ from tests.benchmarks.cold_start import ROOT, environment, run_once
 BARE = """\
 import json, sys, time
 from edge_runtime.engines import open_engine
-from edge_runtime.model_file import open_model
-from edge_runtime.preprocess import fit_pixels, input_tensor
+from edge_runtime.model.model_file import open_model
+from edge_runtime.images.preprocess import fit_pixels, input_tensor
 models = [open_model(path) for path in sys.argv[1:]]
 engines = [open_engine(model.data, threads=1) for model in models]
 photos = json.loads(sys.stdin.readline())
@@ -108,14 +108,14 @@ def _hear(process: subprocess.Popen[str]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the comparison of the comparison."""
-    parser = argparse.ArgumentParser(description="Cost of convert.compare.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(description="Cost of convert.comparison.compare.", allow_abbrev=False)
     parser.add_argument("models", nargs=2, metavar="MODEL")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args(argv)
     from convert.photo_list import draw_photos, read_photo_list
-    from edge_runtime.model_file import open_model
+    from edge_runtime.model.model_file import open_model
 
     models = [str(Path(model).resolve()) for model in arguments.models]
     codes = [label.code for label in open_model(models[0]).contract.labels]
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cores = len(os.sched_getaffinity(0))
     rows: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "convert.compare", *models, "--data", str(arguments.data)]
+        command = [sys.executable, "-m", "convert.comparison.compare", *models, "--data", str(arguments.data)]
         command += ["--limit", str(len(photos)), "--out", f"{folder}/out"]
         for _ in range(arguments.runs):
             wall_s, _, cpu_s = run_once(command)
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"  {len(photos)} photos, {cores} processes, load {os.getloadavg()[0]:.1f}")
     for kind, title in (("wall", "wall time"), ("cpu", "processor time")):
         median = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
-        print(f"  {title}: convert.compare {median[kind]:.1f} s")
+        print(f"  {title}: convert.comparison.compare {median[kind]:.1f} s")
         for bare, said in (("bare", "bare inference"), ("decoded", "decoding and inference")):
             ratio = statistics.median(row[kind] / row[f"{bare}_{kind}"] for row in rows)
             print(f"    {said:<24} {median[f'{bare}_{kind}']:8.1f} s, ratio {ratio:.2f}")

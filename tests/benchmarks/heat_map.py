@@ -28,7 +28,7 @@ DEFAULT_RUNS = 15
 INSIDE = """\
 import json, sys, time
 from edge_runtime import Classifier, Explainer
-from edge_runtime.heat_picture import write_picture
+from edge_runtime.explain.heat_picture import write_picture
 from edge_runtime.result import notice
 model, photo, out, runs = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 pairs = []

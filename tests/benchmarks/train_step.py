@@ -5,7 +5,8 @@
 Processes take turns, one with each set of kernels, on one core and with random weights; each times the steps after its
 first. `train/__init__.py` turns oneDNN on; TensorFlow does so by itself only on processors with AVX512-VNNI, where the
 ratio is 1 because nothing changes. In one more process the same photos are answered by `predict_on_batch` sixteen at a
-time, as `train/evaluate.py` does, and by `model(...)` sixty-four at a time. Processor time; prints medians and ratios.
+time, as `train/evaluation/predict.py` does, and by `model(...)` sixty-four at a time. Processor time; prints medians
+and ratios.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from tests.benchmarks.cold_start import ROOT, environment
 STEP = """\
 import json, sys, time
 import numpy as np
-from train.backbones import build_model
-from train.config import ModelConfig
+from train.networks.registry import build_model
+from train.configs.schema import ModelConfig
 import tensorflow as tf
 name, size_px, batch, steps, answers = json.loads(sys.argv[1])
 tf.config.threading.set_intra_op_parallelism_threads(1)

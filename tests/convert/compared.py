@@ -7,10 +7,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from convert.embed import embed_entries
+from convert.tflite.embed import embed_entries
 from edge_runtime.contract import ModelContract
-from edge_runtime.model_file import open_model
-from edge_runtime.zip_tail import ZipTail
+from edge_runtime.model.model_file import open_model
+from edge_runtime.model.zip_tail import ZipTail
 from tests.convert.synthetic_run import LABELS, draw_photo
 
 

@@ -178,7 +178,7 @@ def make_run(
 
 def _pixels(rows: list[dict[str, str]], data: Path, contract: c.ModelContract) -> Any:
     """Normalized, [n, SIZE_PX, SIZE_PX, 3] float32."""
-    from edge_runtime.preprocess import fit_pixels
+    from edge_runtime.images.preprocess import fit_pixels
 
     photos = [fit_pixels((data / row["path"]).read_bytes(), contract) for row in rows]
     pixels_u8 = np.frombuffer(b"".join(photos), np.uint8).reshape(-1, SIZE_PX, SIZE_PX, 3)
@@ -187,7 +187,7 @@ def _pixels(rows: list[dict[str, str]], data: Path, contract: c.ModelContract) -
 
 def _write_predictions(model: Any, rows: list[dict[str, str]], data: Path, path: Path) -> float:
     """What training leaves of the validation photos: scores at temperature 1. Returns the temperature that fits."""
-    from convert.temperature import fit_temperature
+    from convert.quantization.temperature import fit_temperature
 
     val = [row for row in rows if row["split"] == "val"]
     logits = model(_pixels(val, data, make_contract()), training=False).numpy().astype(np.float64)

@@ -71,7 +71,7 @@ def test_parser_is_strict(options: list[str]) -> None:
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize("module", ["convert", "convert.card"])
+@pytest.mark.parametrize("module", ["convert", "convert.cards.card"])
 def test_help_is_quick_and_loads_no_tensorflow(module: str) -> None:
     code = f"import runpy, sys; sys.argv = ['x', '--help']; runpy.run_module({module!r}, run_name='__main__')"
     check = f"import atexit, sys; atexit.register(lambda: print('tensorflow' in sys.modules)); {code}"

@@ -16,12 +16,12 @@ import pytest
 from convert import crossval
 from convert.crossval import OOF, Fold, _applies, _is_current, main, pooled_report
 from convert.files import REPORT_KEYS, sha256_of
+from convert.inputs import Photo, read_run
 from convert.recipes import QatSettings, find_recipe, options_of
-from convert.run_directory import Photo, read_run
 from edge_runtime.contract import Decision, Rule
 from tests.convert.synthetic_run import LABELS, write_manifest
 from tests.fixtures import FIXTURES
-from train.metrics import bootstrap_interval
+from train.evaluation.metrics import bootstrap_interval
 
 CODES = tuple(label.code for label in LABELS)
 # The float file answers as Keras does; oof.csv is rounded to five digits.
@@ -153,8 +153,8 @@ def test_each_side_decides_by_its_own_contract_about_the_test_photos(
 @pytest.fixture
 def folds(trained_run: Path, tmp_path: Path) -> Path:
     """Two folds of one model, the one's validation photos being the other's test photos, and the float answers."""
-    from convert.export import load_float_model
-    from convert.keras_answers import Predictor
+    from convert.export.float_model import Predictor
+    from convert.export.keras_export import load_float_model
     from convert.pixels import read_pixels
 
     directory = tmp_path / "cross"
@@ -192,7 +192,8 @@ def folds(trained_run: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.tf
 def test_folds_are_converted_asked_and_pooled_once(folds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convert import check, conversion
+    from convert.export import conversion
+    from convert.export import gate as check
 
     assert main([str(folds), "--recipe", "float32"]) == 0
     metrics = json.loads((folds / "metrics_float32.json").read_text(), parse_constant=pytest.fail)

@@ -17,12 +17,13 @@ pytestmark = pytest.mark.tf
 pytest.importorskip("tensorflow", exc_type=ImportError)
 import tf_keras  # noqa: E402 - after the skip
 
-from convert.equalize import equalized_copy  # noqa: E402
-from convert.fake_quant import quantize  # noqa: E402
-from convert.keras_answers import Predictor  # noqa: E402
-from convert.tensors import read_object  # noqa: E402
-from train import backbones, efficientnet_lite  # noqa: E402
-from train.config import ModelConfig  # noqa: E402
+from convert.export.float_model import Predictor  # noqa: E402
+from convert.quantization.equalize import equalized_copy  # noqa: E402
+from convert.quantization.fake_quant import quantize  # noqa: E402
+from convert.tflite.spec import read_object  # noqa: E402
+from train.configs.schema import ModelConfig  # noqa: E402
+from train.networks import efficientnet_lite  # noqa: E402
+from train.networks import registry as backbones  # noqa: E402
 
 # One block of each kind: without expansion, with a stride, with the addition.
 TINY_STAGES = ((1, 3, 1, 1, 8), (1, 5, 2, 6, 16), (2, 3, 1, 6, 16))

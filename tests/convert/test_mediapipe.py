@@ -21,11 +21,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convert.answers import Workers
-from convert.compare import measure
-from convert.golden import draw_picture
-from convert.run_directory import Photo
-from edge_runtime.model_file import bundled_model_path, open_model
+from convert.comparison.compare import measure
+from convert.comparison.workers import Workers
+from convert.inputs import Photo
+from convert.tflite.golden import draw_picture
+from edge_runtime.model.model_file import bundled_model_path, open_model
 
 VARIABLE, MODEL_VARIABLE = "DERMEDGE_MEDIAPIPE_PYTHON", "DERMEDGE_MEDIAPIPE_MODEL"
 PHOTOS = 100

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from convert.run_directory import DATA_VARIABLE, LooseModel, Sampling, read_run, require_whole_chain
+from convert.inputs import DATA_VARIABLE, LooseModel, Sampling, read_run, require_whole_chain
 from edge_runtime.errors import ContractInvalid, ContractTooNew, EdgeError, RunInvalid
 from tests.convert.synthetic_run import write_manifest
 

@@ -26,8 +26,8 @@ from typing import TypeVar
 from edge_runtime.contract import ModelContract
 from edge_runtime.engines import open_engine
 from edge_runtime.errors import EdgeError, ImageError, InterpreterError, ModelFileError
-from edge_runtime.model_file import bundled_model_path, open_model, parse_model
-from edge_runtime.preprocess import fit_pixels
+from edge_runtime.images.preprocess import fit_pixels
+from edge_runtime.model.model_file import bundled_model_path, open_model, parse_model
 from tests.fixtures import FIXTURES, MODEL_NAMES
 from tests.fixtures import pictures as p
 from tests.fixtures.bad_models import flatbuffer_of, good

@@ -22,21 +22,21 @@ WHERE = "fuzzed"
 
 def read_all(data: bytes) -> None:
     """A whole model file."""
-    from edge_runtime.model_file import parse_model
+    from edge_runtime.model.model_file import parse_model
 
     parse_model(data, WHERE)
 
 
 def walk(data: bytes) -> None:
     """The flatbuffer alone."""
-    from edge_runtime.flatbuffer import walk_model
+    from edge_runtime.model.flatbuffer import walk_model
 
     walk_model(data, where=WHERE)
 
 
 def read_tail(data: bytes) -> None:
     """The zip archive at the tail, every entry of it."""
-    from edge_runtime.zip_tail import ZipTail
+    from edge_runtime.model.zip_tail import ZipTail
 
     tail = ZipTail(data, WHERE)
     for name in tail.names:
@@ -93,7 +93,7 @@ def main() -> None:
     with atheris.instrument_imports(include=["edge_runtime"]):
         import edge_runtime.contract
         import edge_runtime.errors
-        import edge_runtime.model_file  # noqa: F401 - instrumented when it is imported
+        import edge_runtime.model.model_file  # noqa: F401 - instrumented when it is imported
     folders = [Path(argument) for argument in sys.argv[1:] if not argument.startswith("-")]
     for folder in folders[:1]:
         folder.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,8 @@ import pytest
 
 import edge_runtime
 from edge_runtime import Classifier, EdgeError, ImageError, Prediction, ScoredLabel
-from edge_runtime.bench import measure, peak_rss_mib
+from edge_runtime.diagnostics.bench import measure, peak_rss_mib
+from edge_runtime.diagnostics.self_check import self_check
 from edge_runtime.engines import open_engine
 from edge_runtime.errors import (
     ContractInvalid,
@@ -31,9 +32,8 @@ from edge_runtime.errors import (
     ModelMismatch,
     SelfCheckFailed,
 )
-from edge_runtime.model_file import parse_model
-from edge_runtime.preprocess import fit_pixels
-from edge_runtime.self_check import self_check
+from edge_runtime.images.preprocess import fit_pixels
+from edge_runtime.model.model_file import parse_model
 from tests.fixtures import FIXTURES, MODEL_NAMES
 from tests.fixtures import pictures as p
 from tests.fixtures.bad_models import good, with_altered_weights, with_contract

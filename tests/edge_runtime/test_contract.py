@@ -10,7 +10,7 @@ import pytest
 
 from edge_runtime.contract import CONTRACT_ENTRY, MAX_LABELS, ModelContract, Rule
 from edge_runtime.errors import ContractInvalid, ContractTooNew
-from edge_runtime.model_file import open_model, parse_model
+from edge_runtime.model.model_file import open_model, parse_model
 from tests.fixtures import FIXTURES, MODEL_NAMES
 from tests.fixtures.bad_models import append_entries, flatbuffer_of, good, with_contract
 

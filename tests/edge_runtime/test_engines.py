@@ -29,9 +29,9 @@ from edge_runtime.errors import (
     NoInterpreter,
     UsageError,
 )
-from edge_runtime.model_file import ModelFile, open_model
-from edge_runtime.preprocess import fit_pixels, input_bytes
-from edge_runtime.tensors import TensorSpec, check_tensors, dequantize, raw_values
+from edge_runtime.images.preprocess import fit_pixels, input_bytes
+from edge_runtime.model.model_file import ModelFile, open_model
+from edge_runtime.model.tensors import TensorSpec, check_tensors, dequantize, raw_values
 from tests.fixtures import FIXTURES, MODEL_NAMES
 from tests.fixtures.bad_models import good
 

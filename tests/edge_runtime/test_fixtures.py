@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge_runtime import Classifier
-from edge_runtime.model_file import open_model
-from edge_runtime.self_check import self_check
+from edge_runtime.diagnostics.self_check import self_check
+from edge_runtime.model.model_file import open_model
 from tests.fixtures import FIXTURES, MODEL_NAMES
 from tests.fixtures import pictures as p
 from tests.fixtures.make_lesion_model import LESION_MODEL, lesion_contract

@@ -6,8 +6,8 @@ import pytest
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ImageError
-from edge_runtime.model_file import open_model
-from edge_runtime.preprocess import decode_rgb
+from edge_runtime.images.preprocess import decode_rgb
+from edge_runtime.model.model_file import open_model
 from tests.edge_runtime import fuzz
 from tests.fixtures import FIXTURES
 

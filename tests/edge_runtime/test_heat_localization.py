@@ -22,10 +22,10 @@ import pytest
 from PIL import Image
 
 from edge_runtime import Classifier, Explainer
-from edge_runtime.preprocess import crop
+from edge_runtime.images.preprocess import crop
 from tests.fixtures import FIXTURES
 from tests.fixtures.make_lesion_model import LESION_MODEL, PHOTOS, SKIN
-from train.phantom_lesions import PAINTERS, draw_photo_and_lesion, draw_skin
+from train.data.synthetic.lesions import PAINTERS, draw_photo_and_lesion, draw_skin
 
 LEAST_INSIDE = 0.8
 LESIONS = range(7000, 7008)

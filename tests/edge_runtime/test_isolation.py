@@ -24,7 +24,7 @@ class Blocker:
         if name.partition(".")[0] in blocked:
             raise ModuleNotFoundError(f"No module named {name!r} (blocked)", name=name)
 sys.meta_path.insert(0, Blocker)
-from edge_runtime.cli import main
+from edge_runtime.cli.command import main
 status = main(arguments)
 print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
 sys.exit(status)

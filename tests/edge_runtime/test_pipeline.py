@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from edge_runtime import pipeline
+from edge_runtime import batch as pipeline
+from edge_runtime.batch import AHEAD, classify_each
 from edge_runtime.classifier import Classifier, Prepared
+from edge_runtime.diagnostics.self_check import self_check
 from edge_runtime.engines import Engine, open_engine
 from edge_runtime.errors import ImageError, ImageNotFound, InterpreterBroken, UsageError
-from edge_runtime.pipeline import AHEAD, classify_each
-from edge_runtime.preprocess import fit_pixels
+from edge_runtime.images.preprocess import fit_pixels
 from edge_runtime.result import Prediction
-from edge_runtime.self_check import self_check
 from tests.fixtures import FIXTURES
 from tests.fixtures import pictures as p
 

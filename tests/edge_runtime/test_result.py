@@ -11,9 +11,9 @@ import pytest
 
 from edge_runtime.contract import Decision, Rule
 from edge_runtime.errors import InterpreterBroken, UsageError
-from edge_runtime.model_file import open_model
+from edge_runtime.model.model_file import open_model
+from edge_runtime.model.tensors import TensorSpec
 from edge_runtime.result import Prediction, ScoredLabel, decide, group_scores, measure, notice, scores_from
-from edge_runtime.tensors import TensorSpec
 from tests.fixtures import FIXTURES, PREDICTION_FIELDS
 
 U8 = TensorSpec((1, 3), "uint8", 1 / 256, 0)

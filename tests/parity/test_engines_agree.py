@@ -10,8 +10,14 @@ from statistics import median
 import pytest
 
 from edge_runtime import Classifier
-from edge_runtime.model_file import bundled_model_path
-from edge_runtime.parity import OTHER_KERNELS_STEPS_TOLERANCE, QUANTIZED_STEPS, STAGES, compare, trace
+from edge_runtime.diagnostics.parity import (
+    OTHER_KERNELS_STEPS_TOLERANCE,
+    QUANTIZED_STEPS,
+    STAGES,
+    compare,
+    trace,
+)
+from edge_runtime.model.model_file import bundled_model_path
 from tests.fixtures import FIXTURES, MODEL_NAMES
 from tests.fixtures import pictures as p
 from tests.fixtures.make_models import draw_photo, png_bytes

@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from edge_runtime import Classifier, parity
+from edge_runtime import Classifier
 from edge_runtime.contract import Geometry, InputSpec
+from edge_runtime.diagnostics import parity
+from edge_runtime.diagnostics.parity import STAGES, compare, tolerance_of, trace
+from edge_runtime.diagnostics.trace_format import values_of
 from edge_runtime.engines import open_engine
 from edge_runtime.errors import UsageError
-from edge_runtime.model_file import parse_model
-from edge_runtime.parity import STAGES, compare, tolerance_of, trace
-from edge_runtime.preprocess import crop_box, pixel_bytes
-from edge_runtime.trace_format import values_of
+from edge_runtime.images.preprocess import crop_box, pixel_bytes
+from edge_runtime.model.model_file import parse_model
 from tests.fixtures import FIXTURES, MODEL_NAMES
 from tests.fixtures import pictures as p
 from tests.fixtures.bad_models import good, with_altered_weights, with_contract
@@ -136,7 +137,7 @@ def test_altered_weights_are_found(name: str) -> None:
 def test_another_exif_rule_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     photo = p.with_orientation(3, "JPEG")
     before = traced(good(U8), photo)
-    monkeypatch.setattr("edge_runtime.jpeg.UPRIGHT", {})
+    monkeypatch.setattr("edge_runtime._startup.fast_jpeg.UPRIGHT", {})
     assert_first(before, traced(good(U8), photo), "decoded")
 
 
@@ -313,7 +314,7 @@ def test_a_trace_waits_for_its_turn_at_the_engine(monkeypatch: pytest.MonkeyPatc
 
 
 def harness(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edge_runtime.parity", *map(str, arguments)]
+    command = [sys.executable, "-m", "edge_runtime.diagnostics.parity", *map(str, arguments)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
     assert "Traceback" not in ran.stderr, ran.stderr
     return ran
@@ -427,7 +428,7 @@ def test_tolerances_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_result_that_cannot_be_written_is_no_difference(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     path.write_text(json.dumps(traced(good(U8))))
-    command = [sys.executable, "-m", "edge_runtime.parity", "compare", str(path), str(path)]
+    command = [sys.executable, "-m", "edge_runtime.diagnostics.parity", "compare", str(path), str(path)]
     with Path("/dev/full").open("w") as full:
         ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
     assert ran.returncode == 2

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.parity import STAGES, compare
+from edge_runtime.diagnostics.parity import STAGES, compare
 
 EXACT = dict.fromkeys(STAGES, 0.0)
 """One release of one library: integer kernels owe the same integers on every processor, and pixels always do."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.fixtures import pictures as p
 from tests.fixtures.make_models import draw_photo
-from train.phantom import SHARES, draw_sample
+from train.data.synthetic.dataset import SHARES, draw_sample
 
 PHOTOS = 50
 """Generated ones; as many real ones where the data sets are."""

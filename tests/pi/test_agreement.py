@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edge_runtime.parity import main as parity
+from edge_runtime.diagnostics.parity import main as parity
 from tests.fixtures import FIXTURES
 from tests.fixtures import pictures as p
 from tests.pi.agreement import agreement, label_of, read_record

@@ -17,8 +17,8 @@ import PIL
 import pytest
 
 from edge_runtime import Classifier
-from edge_runtime.parity import main as parity
-from edge_runtime.pipeline import available_cores
+from edge_runtime.batch import available_cores
+from edge_runtime.diagnostics.parity import main as parity
 from tests.pi.agreement import agreement, read_record
 from tests.pi.emulated import PROCESSORS, Board, boards, installed_mib
 from tests.pi.photos import PHOTOS, draw_photos, real_photos
@@ -47,7 +47,7 @@ every_board = pytest.mark.parametrize("board", BOARDS, ids=str)
 
 def recorded(board: Board, photos: list[Path], out: Path, *options: str) -> Path:
     """All photos in one emulated process: starting one costs as much as five photos."""
-    ran = board.run("-m", "edge_runtime.parity", "record", *options, *photos, "--out", out)
+    ran = board.run("-m", "edge_runtime.diagnostics.parity", "record", *options, *photos, "--out", out)
     assert ran.returncode == 0, ran.stderr
     return out
 

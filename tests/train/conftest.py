@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.train.training_runs import PLAIN, finish
-from train.phantom import draw_dataset
-from train.phantom_lesions import draw_photo
+from train.data.synthetic.dataset import draw_dataset
+from train.data.synthetic.lesions import draw_photo
 
 PHANTOM_PHOTOS = 130
 # The further data set lacks two classes, and shows each of its lesions twice.

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.contract import Calibration, Decision, Rule
-from train import run_dir
-from train.config_reading import load_config
-from train.data_sets import DataSet, merged_labels, read_sources, split_sources
-from train.experiment import make_contract
-from train.manifest import write_manifest
-from train.metrics import softmax
+from train.artifacts import run as run_dir
+from train.artifacts.manifest import write_manifest
+from train.configs.loading import load_config
+from train.data.sources import DataSet, merged_labels, read_sources, split_sources
+from train.evaluation.metrics import softmax
+from train.training.run import make_contract
 
 FOLDS = 4
 SECOND_SOURCE = "clinic"
@@ -145,7 +145,7 @@ def _epoch(i: int) -> dict[str, Any]:
 
 
 def write_crossval(folder: Path, data: Path, *, temperatures: tuple[float, ...], **options: Any) -> None:
-    """Writes as many folds as there are temperatures, and their out-of-fold answers as train/crossval.py does."""
+    """Writes as many folds as there are temperatures, and their out-of-fold answers as train/training/crossval.py does."""  # noqa: E501
     rows: list[dict[str, Any]] = []
     for fold, temperature in enumerate(temperatures):
         run = folder / f"fold{fold}"

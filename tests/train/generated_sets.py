@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from train.outliers import generate_outliers
-from train.phantom import draw_dataset
+from train.data.outliers import generate_outliers
+from train.data.synthetic.dataset import draw_dataset
 
 DIAGNOSIS_OF = {"akiec": "ACK", "bcc": "BCC", "bkl": "SEK", "mel": "MEL", "nv": "NEV"}
 

@@ -16,12 +16,12 @@ import tensorflow as tf
 import tf_keras
 from tf_keras import layers
 
-import train.backbones
-from train.config import ModelConfig
+import train.networks.registry
+from train.configs.schema import ModelConfig
 
 
 def build_model(config: ModelConfig, classes: int, size_px: int | None, *, pretrained: bool = True) -> Any:
-    """As train.backbones.build_model."""
+    """As train.networks.registry.build_model."""
     pixels = x = layers.Input((size_px, size_px, 3))
     for filters in (8, 16):
         x = layers.Conv2D(filters, 3, strides=2, activation="relu")(x)
@@ -34,6 +34,6 @@ if __name__ == "__main__":
         (cpu,) = tf.config.list_physical_devices("CPU")
         parts = [tf.config.LogicalDeviceConfiguration() for _ in range(devices)]
         tf.config.set_logical_device_configuration(cpu, parts)
-    train.backbones.build_model = build_model
+    train.networks.registry.build_model = build_model
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from train.config import AugmentConfig
+from train.configs.schema import AugmentConfig
 
 STILL = AugmentConfig(
     flip=False,

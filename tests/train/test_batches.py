@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.contract import Normalization
-from train.config import AugmentConfig
+from train.configs.schema import AugmentConfig
 
 pytestmark = pytest.mark.tf
 
@@ -21,7 +21,7 @@ UNCHANGED = AugmentConfig(
 
 def photos(*, outliers: int = 0) -> Any:
     """Photo i is grey of level i, of class i % 3, and has a teacher of its own; outliers are brighter than any."""
-    from train.training_data import Photos
+    from train.training.training_data import Photos
 
     def grey(levels: np.ndarray) -> np.ndarray:
         return np.tile(levels.astype(np.uint8)[:, None, None, None], (1, SIDE, SIDE, 3))
@@ -40,7 +40,7 @@ def photos(*, outliers: int = 0) -> Any:
 def batches(shown: Any, *, first_step: int = 0, mixup: float = 0.0, augment: bool = False) -> list[Any]:
     import dataclasses
 
-    from train.pipeline import training_batches
+    from train.training.pipeline import training_batches
 
     config = dataclasses.replace(AugmentConfig() if augment else UNCHANGED, mixup=mixup)
     drawn = np.random.default_rng(6).permutation(PHOTOS)
@@ -85,7 +85,7 @@ def test_without_a_teacher_the_targets_stand_in() -> None:
 
 @pytest.mark.parametrize("mixup", [0.0, 1.0])
 def test_outliers_stand_last_and_ask_for_no_class(mixup: float) -> None:
-    from train.pipeline import OUTLIER
+    from train.training.pipeline import OUTLIER
 
     steps = batches(photos(outliers=2), mixup=mixup)
     assert len(steps) == 3

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import train.__main__ as command
-from train.config import TrainConfig
-from train.phantom import draw_dataset
+from train.configs.schema import TrainConfig
+from train.data.synthetic.dataset import draw_dataset
 
 REPOSITORY = Path(__file__).parents[2]
 PHANTOM = REPOSITORY / "train" / "configs" / "phantom.toml"

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from train.page import STYLE
+from train.reports.html import STYLE
 
 # Complete loss of one kind of cone, in linear RGB: Machado, Oliveira, Fernandes, IEEE TVCG 15 (2009), severity 1.
 SIGHT = {

@@ -10,9 +10,9 @@ import pytest
 
 from edge_runtime.contract import ModelContract
 from tests.train.generated_sets import draw_data_root
-from train.config import TrainConfig
-from train.config_reading import load_config
-from train.study import load_study
+from train.configs.loading import load_config
+from train.configs.schema import TrainConfig
+from train.experiments.study import load_study
 
 TRAIN = Path(__file__).parents[2] / "train"
 CONFIGS = sorted((TRAIN / "configs").glob("*.toml"))
@@ -44,7 +44,7 @@ def smallest(config: TrainConfig, teachers: tuple[str, ...] = ()) -> TrainConfig
 def run(
     config: TrainConfig, path: Path, folder: Path, data_root: Path, teachers: tuple[str, ...] = ()
 ) -> dict:
-    from train.experiment import run_experiment
+    from train.training.run import run_experiment
 
     small = smallest(config, teachers)
     return run_experiment(path, folder, data_root / "HAM10000", config=small, pixels=folder / "pixels")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from edge_runtime.contract import Normalization
-from train.config import AugmentConfig, TilesConfig
-from train.config_reading import parse_config
-from train.evaluate import predict_logits, predict_tiles
-from train.metrics import softmax
+from train.configs.loading import parse_config
+from train.configs.schema import AugmentConfig, TilesConfig
+from train.evaluation.metrics import softmax
+from train.evaluation.predict import predict_logits, predict_tiles
 
 PLAIN = Normalization(0.0, 1.0)
 SIDE, TILE = 10, 4
@@ -84,7 +84,7 @@ def test_photos_keep_their_order() -> None:
 
 @pytest.mark.tf
 def test_training_sees_tiles_of_the_same_scale_anywhere_in_the_square() -> None:
-    from train.training_data import tile_augmentation, tile_px
+    from train.training.training_data import tile_augmentation, tile_px
 
     tiles = TilesConfig(grid=2, fraction=0.5)
     assert tile_px(32, tiles) == 64
@@ -97,7 +97,7 @@ def test_training_sees_tiles_of_the_same_scale_anywhere_in_the_square() -> None:
 
 @pytest.mark.tf
 def test_a_stage_may_have_its_own_views() -> None:
-    from train.training_data import stage_augmentation
+    from train.training.training_data import stage_augmentation
 
     stage = {"name": "all", "trains": "all", "epochs": 1, "size_px": 64, "learning_rate": 1e-3}
     data = {"reader": "folders", "folder": "photos", "labels": "phantom"}

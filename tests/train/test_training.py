@@ -15,7 +15,7 @@ import pytest
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
 from tests.train.training_runs import finish, start
-from train.record import record_run
+from train.experiments.record import record_run
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow]
 
@@ -78,8 +78,8 @@ def test_the_run_directory_is_complete(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     assert names == {
         "config.toml", "config.json", "run.json", "manifest.csv", "split.json", "contract.json", "model.keras",
-        "history.csv", "tensorboard", "metrics.json", "predictions_val.csv", "predictions_test.csv", "curves.png",
-        "confusion_val.png", "confusion_test.png", "checkpoints", "pixels",
+        "history.csv", "tensorboard", "metrics.json", "predictions_val.csv", "predictions_test.csv",
+        "checkpoints", "pixels",
     }  # fmt: skip
     assert list((finished / "tensorboard").iterdir())
     assert not [path for path in finished.rglob("*") if "partial" in path.name]
@@ -98,10 +98,10 @@ def test_the_saved_model_gives_the_saved_predictions(finished: Path) -> None:
     import numpy as np
     import tf_keras
 
-    from train.evaluate import predict_logits
-    from train.manifest import load_labels, read_manifest
-    from train.metrics import softmax
-    from train.pixels import cached_pixels
+    from train.artifacts.manifest import load_labels, read_manifest
+    from train.data.pixels import cached_pixels
+    from train.evaluation.metrics import softmax
+    from train.evaluation.predict import predict_logits
 
     contract = ModelContract.from_json((finished / "contract.json").read_text())
     state = json.loads((finished / "run.json").read_text())
@@ -264,7 +264,7 @@ def test_another_decision_is_measured_without_training(finished: Path, phantom: 
 def test_another_decision_of_a_run_without_its_weights_is_refused(
     finished: Path, phantom: Path, tmp_path: Path
 ) -> None:
-    """Such as one that was learnt and measured elsewhere (train/torch_loop.py): it would be trained again."""
+    """Such as one that was learnt and measured elsewhere (train/experiments/torch/loop.py): it would be trained again."""  # noqa: E501
     run = tmp_path / "closed"
     shutil.copytree(finished, run)
     (run / "model.keras").unlink()

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from tests.train.still_views import STILL
-from train import torch_augment
-from train.config import AugmentConfig, LossConfig
-from train.handover import read_weights
-from train.torch_loop import photo_losses
-from train.torch_network import KerasNetwork
+from train.configs.schema import AugmentConfig, LossConfig
+from train.experiments.torch import augment as torch_augment
+from train.experiments.torch.handover import read_weights
+from train.experiments.torch.loop import photo_losses
+from train.experiments.torch.network import KerasNetwork
 
 
 def main(folder: Path) -> None:

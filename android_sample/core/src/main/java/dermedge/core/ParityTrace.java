@@ -9,7 +9,7 @@ import java.util.zip.Deflater;
 
 /**
  * What every stage made of one photo, in the format of `parity.py`: a trace written on a phone is compared on a desktop
- * with `python -m edge_runtime.parity compare`.
+ * with `python -m edge_runtime.diagnostics.parity compare`.
  */
 public final class ParityTrace {
     static final long VERSION = 1;

@@ -1,0 +1,172 @@
+"""What a model card is made from: read, and checked to belong together. stdlib only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convert.files import report_path, sha256_of
+from edge_runtime.contract import ModelContract
+from edge_runtime.errors import RunInvalid
+from edge_runtime.model.model_file import open_model
+
+# Entries without which no card can be written; each level of a name is an object.
+REPORT_NEEDS = (
+    "model.sha256",
+    "model.bytes",
+    "options",
+    "run.run_id",
+    "run.model_keras_sha256",
+    "versions",
+    "tensors.input.dtype",
+    "tensors.operators",
+    "calibration",
+    "qat",
+    "golden.runtime",
+    "golden.largest_difference_by_kernel_set",
+    "check.photos",
+    "check.photos_by_split",
+    "check.agreement",
+    "check.mean_score_difference",
+    "check.limits.min_agreement",
+    "check.limits.max_mean_score_difference",
+    "test",
+)
+RUN_NEEDS = {"run": (), "config": ("name", "model.backbone"), "split": (), "metrics": ()}
+TEST_NEEDS = ("photos", "folds", "lesions", "photos_per_class", "keras.recall", "converted.recall")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All that a card is made from."""
+
+    run_folder: Path
+    model_name: str
+    contract: ModelContract
+    """The model's."""
+    run: dict[str, Any]
+    config: dict[str, Any]
+    split: dict[str, Any]
+    metrics: dict[str, Any]
+    report: dict[str, Any]
+    """The .json beside the model."""
+    crossval: dict[str, Any] | None = None
+    """metrics_NAME.json of the recipe's cross-validation."""
+
+    @property
+    def test(self) -> dict[str, Any] | None:
+        """Float and converted on photos that the model, or its likes in a cross-validation, have not learnt from."""
+        return self.crossval or self.report["test"]
+
+    @property
+    def leaks(self) -> dict[str, dict[str, Any]]:
+        """Data set to its split and what a random one would have leaked; runs on one data set once had no level."""
+        name = self.contract.provenance.data_name
+        return {name: self.split} if "sizes" in self.split else self.split
+
+
+def read_sources(run: Path, model: Path, crossval: Path | None = None) -> Sources:
+    """Reads everything and checks that it belongs together.
+
+    Args:
+        run: The run directory.
+        model: Its converted model.
+        crossval: The folder of its recipe's cross-validation, whose figures then stand in the card.
+
+    Raises:
+        RunInvalid: A file is missing or not JSON, or model, report and run are not of one conversion.
+        ModelFileError: The model cannot be trusted.
+    """
+    opened = open_model(model)
+    report = _read(report_path(model), REPORT_NEEDS)
+    mismatches = [
+        f"{what}: {found} against {expected}"
+        for what, found, expected in (
+            ("sha256 of the model and in its report", sha256_of(model), report["model"]["sha256"]),
+            (
+                "run in the report and in the model",
+                report["run"]["run_id"],
+                opened.contract.provenance.run_id,
+            ),
+            ("model.keras", sha256_of(_file(run / "model.keras")), report["run"]["model_keras_sha256"]),
+        )
+        if found != expected
+    ]
+    if mismatches:
+        raise RunInvalid(
+            f"{model}: model, report and run directory do not belong together",
+            found="; ".join(mismatches),
+            fix="give the run directory that the model was converted from, or convert again",
+        )
+    run_files = {name: _read(run / f"{name}.json", needs) for name, needs in RUN_NEEDS.items()}
+    pooled = None
+    if crossval is not None:
+        recipe = opened.contract.provenance.recipe
+        pooled = _read(crossval / f"metrics_{recipe}.json", TEST_NEEDS)
+        _require_same_config(run_files["config"], _read(crossval / "crossval.json"), crossval)
+        _require_same_options(report["options"], pooled.get("options"), crossval)
+    return Sources(run, model.name, opened.contract, report=report, crossval=pooled, **run_files)
+
+
+def _require_same_config(config: dict[str, Any], of_folds: dict[str, Any], crossval: Path) -> None:
+    """A cross-validation speaks for a model only if nothing but the split differs."""
+    theirs = of_folds.get("config", {})
+    differing = sorted(
+        key for key in {*config, *theirs} - {"split", "name"} if config.get(key) != theirs.get(key)
+    )
+    if differing:
+        raise RunInvalid(
+            f"{crossval}: the cross-validation is of another recipe than the model",
+            found=f"differences in {', '.join(differing)}",
+            expected="the same config but for its split",
+            fix="give the cross-validation of the model's own config",
+        )
+
+
+def _require_same_options(options: list[str], of_folds: list[str] | None, crossval: Path) -> None:
+    """... and if its folds were converted as the model was; a report of before options stood in it passes."""
+    if of_folds is not None and of_folds != options:
+        raise RunInvalid(
+            f"{crossval}: its folds were converted in another way than the model",
+            found=" ".join(of_folds),
+            expected=" ".join(options),
+            # Which layers stay float is searched for one model.
+            fix="leave --crossval out: folds are never converted with --keep-float"
+            if "--keep-float" in options
+            else "convert the folds with the model's options: `python -m convert.crossval`",
+        )
+
+
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise RunInvalid(f"{path}: needed for the card", found="nothing", expected="a file of a finished run")
+    return path
+
+
+def _read(path: Path, needs: Sequence[str] = ()) -> dict[str, Any]:
+    """A JSON object that has certain entries, named with a dot for each level."""
+    try:
+        content = json.loads(_file(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunInvalid(f"{path}: not JSON", found=str(error)) from error
+    if not isinstance(content, dict):
+        raise RunInvalid(f"{path}: not a JSON object", found=type(content).__name__)
+    if missing := [name for name in needs if not _has(content, name)]:
+        raise RunInvalid(
+            f"{path}: not what this command reads",
+            found=f"no {', no '.join(missing)}",
+            expected="the file as training or conversion left it",
+            fix="take that file, or train or convert again",
+        )
+    return content
+
+
+def _has(content: Any, name: str) -> bool:
+    for part in name.split("."):
+        if not isinstance(content, dict) or part not in content:
+            return False
+        content = content[part]
+    return True

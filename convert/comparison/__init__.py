@@ -1,0 +1,1 @@
+"""A reference model compared with its variants on the same photos."""

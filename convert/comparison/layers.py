@@ -1,0 +1,200 @@
+"""Layer by layer: how much of each float tensor is left in the quantized one, and where the loss enters. numpy.
+
+Operators of both files are laid beside each other by kind and shape, QUANTIZE and DEQUANTIZE left out. Of each pair's
+output the signal-to-noise ratio is taken over photos: 10 log10 of (sum of the first's squares) / (sum of squared
+differences). An operator's own loss is what it adds to the noise-to-signal ratio of its noisiest input.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.tflite.reader import Operator, TfliteFile
+from edge_runtime.model.model_file import ModelFile
+
+ROOT = Path(__file__).parents[2]
+PHOTOS = 3
+PROBE_SECONDS = 300
+IGNORED = ("QUANTIZE", "DEQUANTIZE")
+# An operator that adds 1 % of the signal's power as noise: by itself it leaves 20 dB.
+LARGE_LOSS = 0.01
+# Below this share of operators that fit each other, two files are not the same network.
+LEAST_ALIGNED = 0.6
+# Of a tensor that is exactly alike, or without any signal.
+BEST_DB = 120.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One operator in both files."""
+
+    kind: str
+    name: str
+    shape: tuple[int, ...]
+    first: Operator
+    second: Operator
+
+
+def align(first: TfliteFile, second: TfliteFile) -> list[Pair]:
+    """Operators that stand for each other, in order; empty when the files are not the same network."""
+    operators = [
+        [operator for operator in file.operators if operator.kind not in IGNORED] for file in (first, second)
+    ]
+    files = (first, second)
+    keys = [
+        [(operator.kind, files[i].tensors[operator.outputs[0]].shape) for operator in operators[i]]
+        for i in (0, 1)
+    ]
+    matcher = difflib.SequenceMatcher(None, keys[0], keys[1], autojunk=False)
+    pairs = [
+        Pair(
+            operators[0][a + k].kind,
+            short_name(first.tensors[operators[0][a + k].outputs[0]].name),
+            first.tensors[operators[0][a + k].outputs[0]].shape,
+            operators[0][a + k],
+            operators[1][b + k],
+        )
+        for a, b, size in matcher.get_matching_blocks()
+        for k in range(size)
+    ]
+    return pairs if len(pairs) >= LEAST_ALIGNED * max(map(len, operators)) else []
+
+
+def short_name(tensor_name: str) -> str:
+    """A layer's name of the names of all operations that were fused into its tensor.
+
+    `block_3_depthwise_relu` of `classifier/block_3_depthwise_relu/Relu6;classifier/...`, and `blocks_3/conv2d` of
+    `classifier/re_lu_8/Relu6;classifier/net/blocks_3/conv2d/Conv2D`: the name that says most, without the operation.
+    """
+    paths = [[part for part in name.split("/") if part] for name in tensor_name.split(";")]
+    parts = max(paths, key=len)
+    if len(parts) >= 2 and parts[0] in ("classifier", "model"):
+        parts = parts[1:]
+    named = [part.removeprefix("quant_") for part in parts[:-1] or parts]
+    return "/".join(named[-2:]) if named else tensor_name
+
+
+def layer_report(first: TfliteFile, second: TfliteFile, photos: Sequence[Path]) -> dict[str, Any]:
+    """Signal-to-noise ratio of every operator's output that both files compute.
+
+    Returns:
+        `rows` in the order of the network, `photos`, `first_large_loss` (index in rows, or None); or `problem` where
+        nothing could be measured.
+    """
+    pairs = align(first, second)
+    if not pairs:
+        return {"problem": "the two files are not the same network", "rows": []}
+    question = {
+        "pairs": [[pair.first.outputs[0], pair.second.outputs[0]] for pair in pairs],
+        "photos": [str(path) for path in photos],
+    }
+    models = [str(file.path.resolve()) for file in (first, second)]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "convert.comparison.layer_probe", *models],
+            cwd=ROOT,
+            # Both cores answer photos meanwhile: numpy's threads would only wait for each other.
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            input=json.dumps(question),
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"problem": f"no answer within {PROBE_SECONDS} s", "rows": []}
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        return {"problem": said[-1] if said else f"exit status {done.returncode}", "rows": []}
+    return {"photos": len(photos), **rows_of(pairs, json.loads(done.stdout))}
+
+
+class LayerReports:
+    """Layer reports of models against the first, made by one more process at a time while the photos are answered.
+
+    Made afterwards they would keep one core waiting. Not of files from different runs, which are different networks.
+
+    Args:
+        models: The first is the reference.
+        files: What stands inside each of them.
+    """
+
+    def __init__(self, models: Sequence[ModelFile], files: Sequence[TfliteFile]) -> None:
+        self._files = files
+        runs = [model.contract.provenance.run_id for model in models]
+        self._others = [k for k in range(1, len(models)) if runs[k] == runs[0]]
+        self._photos: list[Path] = []
+        self._pool = ThreadPoolExecutor(1)
+        self._asked: dict[int, Future[dict[str, Any]]] = {}
+
+    def offer(self, photo: Path) -> None:
+        """A photo that can be read; the first PHOTOS of them are taken."""
+        if len(self._photos) < PHOTOS:
+            self._photos.append(photo)
+            if len(self._photos) == PHOTOS:
+                self._ask()
+
+    def results(self) -> dict[int, dict[str, Any]]:
+        """Waits for the reports; by the model's place."""
+        if not self._asked and self._photos:
+            self._ask()
+        return {k: future.result() for k, future in self._asked.items()}
+
+    def close(self) -> None:
+        """Begins no further report."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self) -> None:
+        for k in self._others:
+            files = self._files[0], self._files[k]
+            self._asked[k] = self._pool.submit(layer_report, *files, tuple(self._photos))
+
+
+def rows_of(pairs: Sequence[Pair], sums: dict[str, list[float]]) -> dict[str, Any]:
+    """Rows of a report from the probe's sums; apart from it, so that it can be tested on made-up sums."""
+    ratios: dict[int, float] = {}
+    rows: list[dict[str, Any]] = []
+    for i, pair in enumerate(pairs):
+        signal, power, cross = (sums[name][i] for name in ("signal", "power", "cross"))
+        gain = cross / signal if signal else 1.0
+        # The squares of the differences.
+        noise = signal - 2 * cross + power
+        is_logits = pair.kind == "FULLY_CONNECTED" and i + 1 < len(pairs) and pairs[i + 1].kind == "SOFTMAX"
+        if is_logits and gain > 0:
+            # Another temperature was folded in here, on purpose: compared at the same one.
+            noise = power / gain**2 - 2 * cross / gain + signal
+        ratio = max(noise, 0.0) / signal if signal else 0.0
+        entering = max((ratios.get(index, 0.0) for index in pair.first.inputs), default=0.0)
+        ratios[pair.first.outputs[0]] = ratio
+        rows.append(
+            {
+                "position": i,
+                "name": pair.name,
+                "kind": pair.kind,
+                "shape": list(pair.shape),
+                "snr_db": decibels(ratio),
+                "gain": gain,
+                "noise_to_signal": ratio,
+                "added": max(0.0, ratio - entering),
+            }
+        )
+    large = [row["position"] for row in rows if row["added"] >= LARGE_LOSS and row["kind"] != "SOFTMAX"]
+    return {"rows": rows, "first_large_loss": large[0] if large else None}
+
+
+def decibels(noise_to_signal: float) -> float:
+    """Signal-to-noise ratio in dB, at most BEST_DB."""
+    if noise_to_signal <= 0:
+        return BEST_DB
+    return float(min(BEST_DB, -10 * np.log10(noise_to_signal)))

@@ -1,0 +1,362 @@
+"""Two models on the same photos: what changed, by how much, for whom, and how sure that is. numpy.
+
+Intervals are 95 %, from draws of whole lesions; both models are measured on the same draws, so what makes a lesion
+hard for both cancels. McNemar's exact test asks of the answers that changed between right and wrong whether both
+directions are alike. A difference is the second model's figure minus the first's: below 0 is a loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.inputs import SUBGROUP_COLUMNS, Photo
+from train.evaluation.metrics import (
+    AGE_BANDS,
+    UNKNOWN,
+    Estimate,
+    FloatArray,
+    GroupDraws,
+    IntArray,
+    age_band,
+    balanced_accuracy,
+    calibration_error_interval,
+    expected_calibration_error,
+    percentile_interval,
+    recall_per_class,
+    softmax,
+)
+
+# Of fewer lesions an interval says little, and one person may stand for the whole row.
+LEAST_LESIONS = 20
+REPEATS = 1000
+WORSE, BETTER, OTHER = "for the worse", "for the better", "wrong both times"
+HISTOGRAM_EDGES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+RELIABILITY_BINS = 10
+# Within which the temperature between two models is looked for.
+TEMPERATURE_RATIOS = (0.05, 20.0)
+TEMPERATURE_PRECISION = 1e-4
+LEAST_PROBABILITY = 1e-30
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The photos that all models have answered."""
+
+    photos: tuple[Photo, ...]
+    codes: tuple[str, ...]
+    labels: IntArray
+    """[n]."""
+    draws: GroupDraws
+
+    @classmethod
+    def of(cls, photos: Sequence[Photo], codes: Sequence[str], *, repeats: int = REPEATS) -> Truth:
+        """Photos, with their lesions drawn."""
+        labels = np.array([photo.label for photo in photos], dtype=np.int64)
+        draws = GroupDraws.draw([photo.group_id for photo in photos], repeats=repeats)
+        return cls(tuple(photos), tuple(codes), labels, draws)
+
+    @property
+    def lesions(self) -> int:
+        """Number of different ones."""
+        return int(self.draws.counts.shape[1])
+
+    def among(self, inside: npt.NDArray[np.bool_]) -> Truth:
+        """A part of the photos, with draws of its own lesions."""
+        chosen = [photo for photo, is_in in zip(self.photos, inside, strict=True) if is_in]
+        return Truth.of(chosen, self.codes, repeats=len(self.draws.counts))
+
+
+def figures(truth: Truth, scores: FloatArray) -> dict[str, Any]:
+    """One model's figures.
+
+    Args:
+        truth: n photos.
+        scores: [n, labels], rows sum to 1.
+
+    Returns:
+        Plain values; an estimate is [value, low, high], None where it cannot be computed.
+    """
+    classes = len(truth.codes)
+    answers = scores.argmax(axis=1)
+    error = expected_calibration_error(truth.labels, scores)
+    recall = recall_per_class(truth.labels, answers, classes)
+    recall_draws = truth.draws.recall(truth.labels, answers, classes)
+    return {
+        "balanced_accuracy": _estimate(
+            balanced_accuracy(truth.labels, answers, classes),
+            truth.draws.balanced_accuracy(truth.labels, answers, classes),
+        ),
+        "accuracy": _estimate(
+            float((answers == truth.labels).mean()), truth.draws.mean(answers == truth.labels)
+        ),
+        "expected_calibration_error": [
+            error,
+            *calibration_error_interval(truth.draws.calibration_error(truth.labels, scores), error),
+        ],
+        "recall": {code: _estimate(recall[i], recall_draws[:, i]) for i, code in enumerate(truth.codes)},
+        "reliability": reliability(truth.labels, scores),
+    }
+
+
+def reliability(labels: IntArray, scores: FloatArray) -> list[dict[str, float]]:
+    """Mean top score and share of right answers in each occupied bin of the top score."""
+    top, right = scores.max(axis=1), scores.argmax(axis=1) == labels
+    which = np.minimum((top * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
+    return [
+        {
+            "photos": int((which == i).sum()),
+            "top_score": float(top[which == i].mean()),
+            "accuracy": float(right[which == i].mean()),
+        }
+        for i in range(RELIABILITY_BINS)
+        if (which == i).any()
+    ]
+
+
+def paired(truth: Truth, first: FloatArray, second: FloatArray) -> dict[str, Any]:
+    """The second model against the first.
+
+    Args:
+        truth: n photos.
+        first: [n, labels], rows sum to 1.
+        second: [n, labels], the same labels in the same order.
+
+    Returns:
+        Plain values; see the module's head for their signs.
+    """
+    classes = len(truth.codes)
+    before, after = first.argmax(axis=1), second.argmax(axis=1)
+    right, right_after = before == truth.labels, after == truth.labels
+    changed = before != after
+    worse, better = int((right & ~right_after).sum()), int((~right & right_after).sum())
+    moved = np.abs(second - first)
+    largest = moved.max(axis=1)
+    photo = int(largest.argmax())
+    errors = [expected_calibration_error(truth.labels, scores) for scores in (first, second)]
+    error_draws = [truth.draws.calibration_error(truth.labels, scores) for scores in (first, second)]
+    return {
+        "difference": _difference(truth, before, after),
+        "accuracy_difference": _estimate(
+            float(right_after.mean() - right.mean()),
+            truth.draws.mean(right_after.astype(float) - right.astype(float)),
+        ),
+        "calibration_error_difference": _estimate(errors[1] - errors[0], error_draws[1] - error_draws[0]),
+        "agreement": _estimate(float((~changed).mean()), truth.draws.mean(~changed)),
+        "answers_changed": int(changed.sum()),
+        "for_the_worse": worse,
+        "for_the_better": better,
+        "wrong_both_times": int((changed & ~right & ~right_after).sum()),
+        "mcnemar_p": mcnemar_p(worse, better),
+        "mean_score_change": float(largest.mean()),
+        "largest_score_change": {
+            "value": float(largest[photo]),
+            "photo_id": truth.photos[photo].photo_id,
+            "label": truth.codes[int(moved[photo].argmax())],
+        },
+        "score_changes": _histogram(largest),
+        "classes": _per_class(truth, before, after, classes),
+        "groups": _per_group(truth, before, after),
+        "flips": _flips(truth, first, second),
+    }
+
+
+def mcnemar_p(worse: int, better: int) -> float:
+    """Two-sided exact p of McNemar's test: both directions alike, each change a toss of a coin.
+
+    Not `scipy.stats.binomtest`, which says the same: importing scipy.stats takes longer than 100 photos.
+    """
+    changes = worse + better
+    as_uneven = sum(math.comb(changes, k) for k in range(min(worse, better) + 1))
+    return float(min(1.0, 2 * as_uneven / 2**changes))
+
+
+def implied_temperature(first: FloatArray, second: FloatArray) -> float:
+    """The temperature that brings the first model's scores nearest to the second's; 1 for models of one sharpness.
+
+    Args:
+        first: [n, labels], rows sum to 1.
+        second: [n, labels], the same labels in the same order.
+    """
+    logits = np.log(np.maximum(first, LEAST_PROBABILITY))
+    wanted = float((second * logits).sum(axis=1).mean())
+    # The cross-entropy is convex in the inverse temperature; its slope is what the logits are worth on average under
+    # the scores at that temperature, less `wanted`, and grows: halving the interval finds where it is 0.
+    low, high = (np.log(1 / ratio) for ratio in reversed(TEMPERATURE_RATIOS))
+    while high - low > TEMPERATURE_PRECISION:
+        middle = (low + high) / 2
+        found = float((softmax(logits, float(np.exp(-middle))) * logits).sum(axis=1).mean())
+        low, high = (middle, high) if found < wanted else (low, middle)
+    return float(np.exp(-(low + high) / 2))
+
+
+def at_temperature(scores: FloatArray, temperature: float) -> FloatArray:
+    """Probabilities [n, labels] as they would be had their logits been divided by a temperature."""
+    return softmax(np.log(np.maximum(scores, LEAST_PROBABILITY)), temperature)
+
+
+def _difference(truth: Truth, before: IntArray, after: IntArray) -> list[float]:
+    classes = len(truth.codes)
+    value = balanced_accuracy(truth.labels, after, classes) - balanced_accuracy(truth.labels, before, classes)
+    draws = truth.draws.balanced_accuracy(truth.labels, after, classes) - truth.draws.balanced_accuracy(
+        truth.labels, before, classes
+    )
+    return [value, *percentile_interval(draws)]
+
+
+def _per_class(truth: Truth, before: IntArray, after: IntArray, classes: int) -> dict[str, dict[str, Any]]:
+    recall = [recall_per_class(truth.labels, answers, classes) for answers in (before, after)]
+    draws = [truth.draws.recall(truth.labels, answers, classes) for answers in (before, after)]
+    rows = {}
+    for i, code in enumerate(truth.codes):
+        inside = truth.labels == i
+        rows[code] = {
+            "photos": int(inside.sum()),
+            "recall": [_number(recall[0][i]), _number(recall[1][i])],
+            "difference": _estimate(recall[1][i] - recall[0][i], draws[1][:, i] - draws[0][:, i]),
+            "answers_changed": int((inside & (before != after)).sum()),
+        }
+    return rows
+
+
+def _per_group(truth: Truth, before: IntArray, after: IntArray) -> dict[str, list[dict[str, Any]]]:
+    classes = len(truth.codes)
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for column in SUBGROUP_COLUMNS:
+        values = np.array(
+            [age_band(p.age) if column == "age" else getattr(p, column) or UNKNOWN for p in truth.photos]
+        )
+        if set(values.tolist()) == {UNKNOWN}:
+            continue
+        rows = []
+        for value in set(values.tolist()):
+            inside = values == value
+            part = truth.among(inside)
+            told = part.lesions >= LEAST_LESIONS
+            rows.append(
+                {
+                    "value": value,
+                    "photos": len(part.photos),
+                    "lesions": part.lesions,
+                    "classes": len(set(part.labels.tolist())),
+                    "balanced_accuracy": [
+                        balanced_accuracy(part.labels, answers[inside], classes)
+                        for answers in (before, after)
+                    ]
+                    if told
+                    else None,
+                    "difference": _difference(part, before[inside], after[inside]) if told else None,
+                    "answers_changed": int((before[inside] != after[inside]).sum()),
+                    "agreement": float((before[inside] == after[inside]).mean()),
+                }
+            )
+        tables[column] = sorted(rows, key=_place)
+    return tables
+
+
+def _place(row: Mapping[str, Any]) -> tuple[bool, int, int, str]:
+    """Age bands in order, else the largest first; what is not known last."""
+    bands = [name for _, name in AGE_BANDS]
+    band = bands.index(row["value"]) if row["value"] in bands else len(bands)
+    return row["value"] == UNKNOWN, band, -row["photos"], row["value"]
+
+
+def _flips(truth: Truth, first: FloatArray, second: FloatArray) -> list[dict[str, Any]]:
+    """Photos whose answer changed: those for the worse first, in each kind the largest change first."""
+    before, after = first.argmax(axis=1), second.argmax(axis=1)
+    largest = np.abs(second - first).max(axis=1)
+    rows = []
+    for i in np.flatnonzero(before != after):
+        label, old, new = int(truth.labels[i]), int(before[i]), int(after[i])
+        rows.append(
+            {
+                "photo_id": truth.photos[i].photo_id,
+                "group_id": truth.photos[i].group_id,
+                "truth": truth.codes[label],
+                "first": truth.codes[old],
+                "second": truth.codes[new],
+                "first_score": float(first[i, old]),
+                "second_score": float(second[i, new]),
+                "truth_scores": [float(first[i, label]), float(second[i, label])],
+                "score_change": float(largest[i]),
+                "kind": WORSE if old == label else BETTER if new == label else OTHER,
+            }
+        )
+    kinds = (WORSE, BETTER, OTHER)
+    return sorted(
+        rows, key=lambda row: (kinds.index(str(row["kind"])), -float(row["score_change"]), row["photo_id"])
+    )
+
+
+def _histogram(largest: FloatArray) -> list[dict[str, float]]:
+    counts, _ = np.histogram(largest, bins=HISTOGRAM_EDGES)
+    return [
+        {"from": low, "to": high, "photos": int(count)}
+        for low, high, count in zip(HISTOGRAM_EDGES, HISTOGRAM_EDGES[1:], counts, strict=False)
+    ]
+
+
+def exchanged_labels(first: FloatArray, second: FloatArray) -> dict[int, int]:
+    """Which labels seem to be exchanged: the assignment of the second's answers to the first's that agrees best.
+
+    Returns:
+        Second's label to first's, only those that differ; empty when no assignment agrees clearly better than the
+        labels as they stand.
+    """
+    classes = first.shape[1]
+    together = np.zeros((classes, classes))
+    np.add.at(together, (second.argmax(axis=1), first.argmax(axis=1)), 1)
+    # A tenth of the photos is far beyond what two honest models of the same labels gain by any assignment.
+    least = max(0.1 * len(first), 3)
+    if together.max(axis=1).sum() - np.trace(together) < least:
+        return {}
+    # Late: scipy.optimize takes as long to import as 50 photos to answer, and honest models do not come here.
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(-together)
+    if together[rows, columns].sum() - np.trace(together) < least:
+        return {}
+    return {int(i): int(j) for i, j in zip(rows, columns, strict=True) if i != j and together[i, j] > 0}
+
+
+def verdict(name: str, reference: str, pair: Mapping[str, Any], photos: int) -> str:
+    """One sentence: difference in points with its interval, answers that changed, how many for the worse."""
+    value, low, high = (100 * x for x in pair["difference"])
+    if round(value, 1) == 0:
+        said = f"{name} is level with {reference} in balanced accuracy ({_points(low)} to {_points(high)} points)"
+    else:
+        word, sign = ("gains", 1) if value > 0 else ("loses", -1)
+        ends = sorted((sign * low, sign * high))
+        said = (
+            f"{name} {word} {abs(value):.1f} points of balanced accuracy against {reference} "
+            f"({_points(ends[0])} to {_points(ends[1])})"
+        )
+    if low <= 0 <= high and round(value, 1) != 0:
+        said += ", which these photos cannot tell from nothing"
+    changed = pair["answers_changed"]
+    if not changed:
+        return f"{said}; none of {photos:,} answers changes."
+    return (
+        f"{said}; {changed:,} of {photos:,} answers change, {pair['for_the_worse']:,} for the worse and "
+        f"{pair['for_the_better']:,} for the better."
+    )
+
+
+def _points(value: float) -> str:
+    text = f"{value:.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")
+
+
+def _estimate(value: float, draws: FloatArray) -> list[float] | None:
+    if np.isnan(value) or np.isnan(draws).all():
+        return None
+    return list(Estimate(float(value), *percentile_interval(draws)))
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,38 @@
+"""A Keras model's answers to the contract's pixels. TensorFlow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from convert.pixels import PixelArray, normalize
+from edge_runtime.contract import ModelContract
+from train.evaluation.metrics import softmax
+
+BATCH = 32
+FloatArray = npt.NDArray[np.float64]
+
+
+class Predictor:
+    """Calls a logits model in batches of one size, traced once however often it is asked.
+
+    Args:
+        model: From normalized pixels to logits.
+        contract: Its normalization.
+    """
+
+    def __init__(self, model: Any, contract: ModelContract) -> None:
+        self._forward = tf.function(lambda x: model(x, training=False))
+        self._contract = contract
+
+    def __call__(self, pixels_u8: PixelArray) -> FloatArray:
+        """Softmax of the logits, [n, labels]; pixels_u8 is [n, height_px, width_px, 3]."""
+        parts = []
+        for i in range(0, len(pixels_u8), BATCH):
+            batch = normalize(pixels_u8[i : i + BATCH], self._contract)
+            filler = np.zeros((BATCH - len(batch), *batch.shape[1:]), np.float32)
+            parts.append(self._forward(tf.constant(np.concatenate([batch, filler]))).numpy()[: len(batch)])
+        return softmax(np.concatenate(parts).astype(np.float64))

@@ -1,0 +1,1 @@
+"""Quantization: fine-tuning, rounding, calibration and temperature."""

@@ -1,0 +1,116 @@
+"""Batches for quantization-aware fine-tuning: a pure function of seed and step, so that any step can be resumed. numpy.
+
+Photos are drawn with replacement, as likely as training drew them. Views are mild: the
+float model, which is the teacher, sees the same view, so augmentation only spreads the inputs on which both must agree.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.inputs import Photo, Sampling
+from convert.pixels import PixelArray
+
+# Factors drawn per photo: light of a dermatoscope varies by more, but the teacher need not be pushed to its limits.
+BRIGHTNESS, CONTRAST, CHANNEL_GAIN = 0.10, 0.10, 0.04
+# Draws of an epoch. Fine-tuning starts where most answers agree already and moves little: so many views cost a few
+# minutes and are worth a look at what the file answers, which costs a quarter of one.
+EPOCH_VIEWS = 512
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+WeightArray = npt.NDArray[np.float64]
+
+
+class Batch(NamedTuple):
+    """One step's photos."""
+
+    views: FloatArray
+    """[batch, height_px, width_px, 3] normalized."""
+    labels: IntArray
+    """[batch]."""
+    soft_labels: FloatArray | None
+    """[batch, labels]; None without a teacher."""
+
+
+@dataclass(frozen=True)
+class TrainingStream:
+    """All batches of a fine-tuning."""
+
+    pixels_u8: PixelArray
+    """[n, height_px, width_px, 3]."""
+    labels: IntArray
+    """[n]."""
+    mean: float
+    std: float
+    batch: int
+    weights: WeightArray
+    """[n] by which photos are drawn, see `sampling_weights`."""
+    seed: int
+    soft_labels: FloatArray | None = None
+    """[n, labels] probabilities of a teacher, see convert/quantization/soft_labels.py."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """As many draws as there are photos, at most EPOCH_VIEWS, at least one batch."""
+        return max(1, min(len(self.labels), EPOCH_VIEWS) // self.batch)
+
+    def batch_at(self, step: int) -> Batch:
+        """The batch of one step, from 0."""
+        rng = np.random.default_rng([self.seed, step])
+        drawn = rng.choice(len(self.labels), size=self.batch, p=self.weights)
+        views = np.stack([_view(self.pixels_u8[i], rng) for i in drawn])
+        normalized: FloatArray = (views - np.float32(self.mean)) / np.float32(self.std)
+        soft = None if self.soft_labels is None else self.soft_labels[drawn]
+        return Batch(normalized, self.labels[drawn], soft)
+
+    def batches(self, first_step: int, end_step: int) -> Iterator[Batch]:
+        """Batches of steps first_step to end_step - 1, each made while the one before is used."""
+        with ThreadPoolExecutor(1) as pool:
+            upcoming = pool.submit(self.batch_at, first_step) if first_step < end_step else None
+            for step in range(first_step, end_step):
+                assert upcoming is not None
+                ready = upcoming.result()
+                upcoming = pool.submit(self.batch_at, step + 1) if step + 1 < end_step else None
+                yield ready
+
+
+def sampling_weights(photos: Sequence[Photo], sampling: Sampling) -> WeightArray:
+    """Probability of each photo, [n]; they sum to 1."""
+    classes = Counter(photo.label for photo in photos)
+    lesions = Counter(photo.group_id for photo in photos)
+    commonest = max(classes.values())
+
+    def weight(photo: Photo) -> float:
+        of_source = sampling.source_draw.get(photo.source, 1.0)
+        if sampling.oversampling > 0:
+            return of_source * max(1.0, sampling.oversampling * commonest / classes[photo.label])
+        of_class = float(classes[photo.label] ** sampling.class_exponent)
+        return of_source * of_class * float(lesions[photo.group_id] ** sampling.lesion_exponent)
+
+    weights = np.array([weight(photo) for photo in photos], np.float64)
+    normalized: WeightArray = weights / weights.sum()
+    return normalized
+
+
+def _view(photo_u8: PixelArray, rng: np.random.Generator) -> FloatArray:
+    """One of the eight flips and turns (four if not square), a little other light; float32 in 0..255."""
+    quarter_turns = int(rng.integers(4))
+    if photo_u8.shape[0] != photo_u8.shape[1]:
+        quarter_turns -= quarter_turns % 2
+    turned = np.rot90(photo_u8, quarter_turns)
+    if rng.random() < 0.5:
+        turned = turned[:, ::-1]
+    gain = 1 + rng.uniform(-CONTRAST, CONTRAST)
+    offset = 255 * rng.uniform(-BRIGHTNESS, BRIGHTNESS)
+    channel_gain = 1 + rng.uniform(-CHANNEL_GAIN, CHANNEL_GAIN, 3)
+    slope = (gain * channel_gain).astype(np.float32)
+    intercept = (128 - 128 * slope + offset).astype(np.float32)
+    view: FloatArray = np.clip(turned * slope + intercept, 0, 255, dtype=np.float32)
+    return view

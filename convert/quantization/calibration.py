@@ -1,0 +1,71 @@
+"""Which photos the quantizer takes its ranges from: train split only, classes balanced, seeded. numpy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from convert.inputs import Photo
+from edge_runtime.errors import DataInvalid
+
+
+def choose_calibration_photos(
+    photos: Sequence[Photo], classes: int, count: int, seed: int
+) -> tuple[Photo, ...]:
+    """Draws calibration photos.
+
+    Args:
+        photos: Of the run; only those of split `train` are drawn.
+        classes: Number of labels.
+        count: How many.
+        seed: Of the draw.
+
+    Returns:
+        Photos in drawing order: classes take turns, so every prefix is balanced too; a class that runs out leaves
+        its turns to the others.
+
+    Raises:
+        DataInvalid: A class has no photo in the train split, or the split has fewer than `count`.
+    """
+    rng = np.random.default_rng(seed)
+    queues: list[list[Photo]] = []
+    for label in range(classes):
+        members = sorted(
+            (p for p in photos if p.split == "train" and p.label == label), key=lambda p: p.photo_id
+        )
+        if not members:
+            raise DataInvalid(
+                "calibration needs photos of every class",
+                found=f"no photo of class {label} in the train split",
+                fix="train on data that hold every class",
+            )
+        queues.append([members[i] for i in rng.permutation(len(members))])
+    chosen: list[Photo] = []
+    while len(chosen) < count and any(queues):
+        for queue in queues:
+            if queue and len(chosen) < count:
+                chosen.append(queue.pop(0))
+    if len(chosen) < count:
+        raise DataInvalid(
+            "too few photos to take ranges from",
+            found=f"{len(chosen)} in the train split",
+            expected=f"at least {count}",
+            fix="add train photos, or convert with recipe float32, float16 or dynamic_int8, which need none",
+        )
+    return tuple(chosen)
+
+
+def describe(photos: Sequence[Photo], codes: Sequence[str], seed: int) -> dict[str, Any]:
+    """What model.json says of calibration photos."""
+    ids = [photo.photo_id for photo in photos]
+    return {
+        "split": "train",
+        "photos": len(photos),
+        "per_class": {code: sum(photo.label == i for photo in photos) for i, code in enumerate(codes)},
+        "seed": seed,
+        "ids_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
+        "ids": ids,
+    }

@@ -1,0 +1,123 @@
+"""What a fine-tuning keeps to be resumed: variables, progress, a key of all that shapes the result. TensorFlow."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+import tensorflow_model_optimization as tfmot
+
+from convert.files import whole_file
+from convert.pixels import PixelArray
+from convert.quantization.batches import TrainingStream
+from convert.recipes import QatSettings
+from edge_runtime.errors import ConversionRefused
+
+# Modules whose code shapes a fine-tuned model; tests/convert/quantization/test_qat.py holds that none is forgotten.
+SHAPING_MODULES = (
+    "pixels",
+    "quantization/batches",
+    "quantization/equalize",
+    "quantization/fake_quant",
+    "quantization/qat",
+    "quantization/qat_state",
+    "quantization/rounding_shift",
+    "quantization/soft_labels",
+)
+
+
+@dataclass
+class Progress:
+    """What a checkpoint holds beside variables."""
+
+    step: int = 0
+    best_epoch: int = -1
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def code_digest(folder: Path = Path(__file__).parents[1]) -> str:
+    """Hex SHA-256 of the code of SHAPING_MODULES in a folder; comments, docstrings and layout do not count."""
+    digest = hashlib.sha256()
+    for name in SHAPING_MODULES:
+        tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list):
+                # Strings that stand alone: docstrings, also those below a dataclass's fields.
+                node.body = [  # type: ignore[attr-defined]
+                    x for x in body if not (isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant))
+                ]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()
+
+
+def state_key(
+    float_model: Any, settings: QatSettings, stream: TrainingStream, calibration_u8: PixelArray
+) -> str:
+    """Names everything on which the result depends, the code too; a checkpoint of another key is not resumed."""
+    digest = hashlib.sha256(code_digest().encode())
+    for weights in float_model.get_weights():
+        digest.update(np.ascontiguousarray(weights).tobytes())
+    digest.update(stream.labels.tobytes())
+    digest.update(np.ascontiguousarray(calibration_u8).tobytes())
+    digest.update(stream.weights.tobytes())
+    if stream.soft_labels is not None:
+        digest.update(stream.soft_labels.tobytes())
+    described = [asdict(settings), stream.seed, stream.batch, stream.pixels_u8.shape]
+    digest.update(json.dumps([*described, tf.__version__, tfmot.__version__]).encode())
+    return digest.hexdigest()
+
+
+class Saver:
+    """Writes and reads all state: the model's and optimizer's variables, the best epoch's weights, progress."""
+
+    def __init__(self, path: Path, key: str, model: Any, optimizer: Any) -> None:
+        self._path = path
+        self._key = key
+        self._model = model
+        self._variables = [*model.variables, *optimizer.variables]
+        self._best: list[npt.NDArray[Any]] = []
+
+    def keep_best(self) -> None:
+        """Remembers the model's weights."""
+        self._best = [np.asarray(weights) for weights in self._model.get_weights()]
+
+    def load_best(self) -> None:
+        """Gives the model the weights that were remembered last."""
+        self._model.set_weights(self._best)
+
+    def save(self, progress: Progress) -> None:
+        """Writes a checkpoint, whole or not at all."""
+        arrays = {f"v{i}": variable.numpy() for i, variable in enumerate(self._variables)}
+        arrays |= {f"b{i}": weights for i, weights in enumerate(self._best)}
+        header = json.dumps({"key": self._key, "best": len(self._best), **asdict(progress)})
+        with whole_file(self._path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, header=np.frombuffer(header.encode(), np.uint8), **arrays)
+
+    def restore(self) -> Progress:
+        """The last checkpoint's progress with all variables set; a fresh one if none fits."""
+        if not self._path.is_file():
+            return Progress()
+        try:
+            with np.load(self._path) as saved:
+                header = json.loads(saved["header"].tobytes())
+                if header.pop("key") != self._key:
+                    return Progress()
+                for i, variable in enumerate(self._variables):
+                    variable.assign(saved[f"v{i}"])
+                self._best = [saved[f"b{i}"] for i in range(header.pop("best"))]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ConversionRefused(
+                f"{self._path}: the checkpoint cannot be read",
+                found=str(error),
+                fix="delete it and convert again",
+            ) from error
+        return Progress(**header)

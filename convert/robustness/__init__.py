@@ -1,0 +1,1 @@
+"""Float and quantized models on disturbed photos."""

@@ -1,0 +1,1 @@
+"""What stands in a .tflite file: reading, metadata, self-test vectors, inspection."""

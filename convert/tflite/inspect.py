@@ -1,0 +1,192 @@
+"""`python -m convert.tflite.inspect FILE.tflite`: what a model file is, from its bytes alone. stdlib only, no
+TensorFlow.
+
+Any .tflite, with or without a contract: contract, metadata, tensors, operators, quantization of each tensor, sizes, and
+which operators the Edge TPU and XNNPACK would take. "Would": by the published lists and the types in the file; whether
+a device does, only the device says (`edge-classify --accelerator xnnpack` counts its nodes).
+
+Exit status: 0 shown; 2 usage; 3 not a .tflite.
+"""  # noqa: D205
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from convert.command import run_command
+from convert.files import json_text
+from convert.tflite.reader import Tensor, TfliteFile, read_tflite
+from convert.tflite.targets import edge_tpu_report, interchange_problems, xnnpack_problem
+from edge_runtime.errors import EXIT_OK
+
+SHOWN_NAME = 60
+
+
+def describe(file: TfliteFile) -> dict[str, Any]:
+    """Everything that the command shows, as plain values."""
+    used = {i for operator in file.operators for i in (*operator.inputs, *operator.outputs) if i >= 0}
+    edge_tpu = edge_tpu_report(file)
+    return {
+        "file": file.path.name,
+        "bytes": file.bytes,
+        "weight_bytes": sum(tensor.stored_bytes for tensor in file.tensors if tensor.index in used),
+        "description": file.description,
+        "subgraphs": file.subgraphs,
+        "contract": file.contract.to_dict() if file.contract else None,
+        "contract_problem": file.contract_problem,
+        "metadata": {name: len(content) for name, content in file.metadata.items()},
+        "inputs": [_tensor(file.tensors[i]) for i in file.inputs],
+        "outputs": [_tensor(file.tensors[i]) for i in file.outputs],
+        "operator_counts": file.operator_counts(),
+        "constant_tensors": file.dtype_counts(constant=True),
+        "computed_tensors": file.dtype_counts(constant=False),
+        "operators": [
+            {
+                "index": operator.index,
+                "kind": operator.kind,
+                "version": operator.version,
+                "inputs": list(operator.inputs),
+                "outputs": list(operator.outputs),
+                "xnnpack": xnnpack_problem(operator, file) or "taken",
+                "edge_tpu": edge_tpu[operator.index] or "taken",
+            }
+            for operator in file.operators
+        ],
+        "tensors": [_tensor(tensor) for tensor in file.tensors if tensor.index in used],
+        "interchange": interchange_problems(file),
+    }
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    return {
+        "index": tensor.index,
+        "name": tensor.name,
+        "dtype": tensor.dtype,
+        "shape": list(tensor.signature),
+        "stored_bytes": tensor.stored_bytes,
+        "scales": list(tensor.scales),
+        "zero_points": list(tensor.zero_points),
+        "axis": tensor.axis if len(tensor.scales) > 1 else None,
+    }
+
+
+def to_text(file: TfliteFile, report: dict[str, Any], *, every_tensor: bool = False) -> str:
+    """The report for people."""
+    lines = [f"{file.path}: {report['bytes']:,} bytes, of which {report['weight_bytes']:,} are constants", ""]
+    lines += _contract(file)
+    metadata = ", ".join(f"{name} ({size:,} bytes)" for name, size in report["metadata"].items()) or "none"
+    lines += [f"metadata    {metadata}"]
+    for role in ("inputs", "outputs"):
+        lines += [f"{role[:-1]:<11} {_tensor_text(file.tensors[row['index']])}" for row in report[role]]
+    counts = ", ".join(f"{count} {kind}" for kind, count in report["operator_counts"].items())
+    lines += [
+        f"operators   {len(report['operators'])}: {counts}",
+        f"constants   {', '.join(f'{n} {dtype}' for dtype, n in report['constant_tensors'].items())}",
+        f"computed    {', '.join(f'{n} {dtype}' for dtype, n in report['computed_tensors'].items())}",
+        f"clients     {'; '.join(report['interchange']) or 'MediaPipe, ML Kit and Task Library can open it'}",
+    ]
+    for name, title in (("xnnpack", "XNNPACK"), ("edge_tpu", "Edge TPU")):
+        lines += ["", *_target(report, name, title)]
+    lines += ["", *_operators(file, report)]
+    if every_tensor:
+        lines += [
+            "",
+            "tensors",
+            *(f"  {_tensor_text(file.tensors[row['index']])}" for row in report["tensors"]),
+        ]
+    return "\n".join(lines)
+
+
+def _contract(file: TfliteFile) -> list[str]:
+    contract = file.contract
+    if contract is None:
+        return [f"contract    {file.contract_problem}"]
+    given, geometry, norm = contract.input, contract.geometry, contract.normalization
+    return [
+        f"contract    {contract.model_id}, schema {contract.schema_version}, run {contract.provenance.run_id}, "
+        f"recipe {contract.provenance.recipe}",
+        f"labels      {', '.join(label.code for label in contract.labels)}",
+        f"pixels      {given.height_px} x {given.width_px} {given.color_space}, {geometry.crop} "
+        f"{geometry.crop_fraction:g}, {geometry.filter}; (pixel - {norm.mean:g}) / {norm.std:g}",
+        f"calibration {contract.calibration.method} {contract.calibration.temperature:g}; golden pictures: "
+        f"{len(contract.golden)}",
+        f"licence     {contract.provenance.model_licence}",
+    ]
+
+
+def _target(report: dict[str, Any], name: str, title: str) -> list[str]:
+    refused = [row for row in report["operators"] if row[name] != "taken"]
+    total = len(report["operators"])
+    lines = [f"{title} would take {total - len(refused)} of {total} operators"]
+    reasons: dict[str, list[str]] = {}
+    for row in refused:
+        reasons.setdefault(row[name], []).append(f"{row['index']} {row['kind']}")
+    for reason, operators in reasons.items():
+        more = f" and {len(operators) - 4} more" if len(operators) > 4 else ""
+        lines.append(f"  not {', '.join(operators[:4])}{more}: {reason}")
+    return lines
+
+
+def _operators(file: TfliteFile, report: dict[str, Any]) -> list[str]:
+    lines = [f"{'':>4} {'operator':<24} {'x':1} {'t':1} output"]
+    for row in report["operators"]:
+        marks = ["+" if row[name] == "taken" else "-" for name in ("xnnpack", "edge_tpu")]
+        output = _tensor_text(file.tensors[row["outputs"][0]]) if row["outputs"] else ""
+        lines.append(f"{row['index']:>4} {row['kind']:<24} {' '.join(marks)} {output}")
+    return [*lines, "x: XNNPACK, t: Edge TPU; + taken, - left to the CPU's plain kernels"]
+
+
+def _tensor_text(tensor: Tensor) -> str:
+    name = tensor.name if len(tensor.name) <= SHOWN_NAME else tensor.name[: SHOWN_NAME - 1] + "…"
+    text = f"{tensor.dtype} {list(tensor.signature)}"
+    if len(tensor.scales) == 1:
+        zero_point = tensor.zero_points[0] if tensor.zero_points else 0
+        text += f" scale {tensor.scales[0]:.6g} zero point {zero_point}"
+    elif tensor.scales:
+        low, high = min(tensor.scales), max(tensor.scales)
+        text += f" {len(tensor.scales)} scales of axis {tensor.axis}, {low:.3g} to {high:.3g}"
+    return f"{text} {name}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; see the module's head for its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m convert.tflite.inspect",
+        description="Shows what stands inside a .tflite file.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", type=Path, metavar="FILE.tflite")
+    parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
+    parser.add_argument("--tensors", action="store_true", help="every tensor with its quantization")
+    arguments = parser.parse_args(argv)
+
+    def show() -> int:
+        file = read_tflite(arguments.file)
+        report = describe(file)
+        _say(json_text(report) if arguments.json else to_text(file, report, every_tensor=arguments.tensors))
+        return EXIT_OK
+
+    return run_command(show, after_os_error="")
+
+
+def _say(text: str) -> None:
+    """Prints; a reader that has seen enough (`| head`) ends it well, a full disk does not.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # Python would flush once more at exit, and complain in its own words.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

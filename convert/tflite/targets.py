@@ -1,0 +1,124 @@
+"""Which operators of a file accelerators would take, and which clients can open it: rules, each with its source.
+
+Edge TPU: coral.ai, "TensorFlow models on the Edge TPU": quantized to 8 bits, constant sizes, constant parameters, at
+most three sides above 1, and a list of operators. Its compiler maps one connected part only: everything after the first
+operator that it cannot take runs on the CPU. XNNPACK: the README of TensorFlow Lite's delegate, checked against what
+LiteRT 2.3.0 delegates (tests). Clients: the guides of MediaPipe's ImageClassifier, ML Kit's custom models and Task
+Library. stdlib only.
+"""
+
+from __future__ import annotations
+
+from convert.tflite.reader import FLOAT_DTYPES, METADATA_NAME, Operator, Tensor, TfliteFile
+from edge_runtime.contract import LABELS_ENTRY
+from edge_runtime.errors import ContractInvalid
+from edge_runtime.model.model_file import read_entry
+
+_EDGE_TPU = """
+ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D EXPAND_DIMS FULLY_CONNECTED L2_NORMALIZATION LOGISTIC LSTM
+MAXIMUM MAX_POOL_2D MEAN MINIMUM MUL PACK PAD PRELU QUANTIZE REDUCE_MAX REDUCE_MIN RELU RELU6 RELU_N1_TO_1 RESHAPE
+RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR RSQRT SLICE SOFTMAX SPACE_TO_DEPTH SPLIT SQUEEZE STRIDED_SLICE SUB SUM
+SQUARED_DIFFERENCE TANH TRANSPOSE TRANSPOSE_CONV
+"""
+_XNNPACK_FLOAT = """
+ABS ADD AVERAGE_POOL_2D BATCH_MATMUL CEIL CONCATENATION CONV_2D DEPTH_TO_SPACE DEPTHWISE_CONV_2D DEQUANTIZE DIV ELU EXP
+FLOOR FULLY_CONNECTED GELU HARD_SWISH LEAKY_RELU LOGISTIC MAX_POOL_2D MAXIMUM MEAN MINIMUM MUL NEG PAD PRELU QUANTIZE
+RELU RELU6 RELU_N1_TO_1 RESHAPE RESIZE_BILINEAR ROUND RSQRT SLICE SOFTMAX SPACE_TO_DEPTH SPLIT SQRT SQUARE
+SQUARED_DIFFERENCE STRIDED_SLICE SUB SUM TANH TRANSPOSE TRANSPOSE_CONV
+"""
+_XNNPACK_INTEGER = """
+ADD CONCATENATION CONV_2D DEPTH_TO_SPACE DEPTHWISE_CONV_2D DEQUANTIZE ELU FULLY_CONNECTED LEAKY_RELU LOGISTIC
+MAX_POOL_2D MEAN MUL PAD QUANTIZE RESHAPE RESIZE_BILINEAR SLICE SPACE_TO_DEPTH SPLIT STRIDED_SLICE SUB TANH TRANSPOSE
+TRANSPOSE_CONV
+"""
+EDGE_TPU = frozenset(_EDGE_TPU.split())
+XNNPACK_FLOAT = frozenset(_XNNPACK_FLOAT.split())
+XNNPACK_INTEGER = frozenset(_XNNPACK_INTEGER.split())
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+EIGHT_BITS = ("int8", "uint8")
+MOST_EDGE_TPU_SIDES = 3
+MOST_EDGE_TPU_SOFTMAX = 16_000
+
+
+def _data(operator: Operator, file: TfliteFile) -> list[Tensor]:
+    """Tensors that carry the picture: computed inputs and all outputs."""
+    inputs = [file.tensors[i] for i in operator.inputs if i >= 0 and not file.tensors[i].constant]
+    return inputs + [file.tensors[i] for i in operator.outputs]
+
+
+def xnnpack_problem(operator: Operator, file: TfliteFile) -> str:
+    """Why XNNPACK would leave an operator; empty if it would take it."""
+    tensors = _data(operator, file)
+    dtypes = {tensor.dtype for tensor in tensors}
+    if operator.kind.startswith("CUSTOM"):
+        return "a custom operator"
+    if any(tensor.free for tensor in tensors):
+        return "a size that is not fixed"
+    if operator.kind == "DEQUANTIZE" and all(file.tensors[i].constant for i in operator.inputs):
+        return ""
+    if not dtypes <= {"float32", *EIGHT_BITS}:
+        return f"{', '.join(sorted(dtypes - {'float32', *EIGHT_BITS}))} tensors"
+    if operator.kind == "QUANTIZE" and "float32" not in dtypes and len(dtypes) > 1:
+        return f"no kernel from {tensors[0].dtype} to {tensors[-1].dtype}"
+    known = XNNPACK_FLOAT if dtypes == {"float32"} else XNNPACK_INTEGER
+    if operator.kind not in known:
+        return f"no {'float' if known is XNNPACK_FLOAT else '8-bit'} kernel for {operator.kind}"
+    return ""
+
+
+def edge_tpu_report(file: TfliteFile) -> list[str]:
+    """For each operator why the Edge TPU would leave it; empty where it would take it."""
+    reasons: list[str] = []
+    broken = ""
+    for operator in file.operators:
+        own = _edge_tpu_problem(operator, file)
+        reasons.append(own or broken)
+        if own and not broken:
+            broken = f"after operator {operator.index}, which it cannot take"
+    return reasons
+
+
+def _edge_tpu_problem(operator: Operator, file: TfliteFile) -> str:
+    if operator.kind not in EDGE_TPU:
+        return f"no kernel for {operator.kind}"
+    for tensor in _data(operator, file):
+        if tensor.dtype not in EIGHT_BITS:
+            return f"{tensor.dtype} tensors, not 8-bit ones"
+        if not tensor.quantized:
+            return "a tensor without scale"
+        if tensor.free:
+            return "a size that is not fixed"
+        if (
+            sum(side > 1 for side in tensor.shape) > MOST_EDGE_TPU_SIDES
+            or max(tensor.shape[:-3], default=1) > 1
+        ):
+            return "more than three sides above 1"
+        if operator.kind == "SOFTMAX" and tensor.size > MOST_EDGE_TPU_SOFTMAX:
+            return f"a softmax of {tensor.size:,} values"
+    if operator.kind in WEIGHTED and any(not file.tensors[i].constant for i in operator.inputs[1:] if i >= 0):
+        return "weights that are not constant"
+    return ""
+
+
+def interchange_problems(file: TfliteFile) -> list[str]:
+    """What keeps MediaPipe's ImageClassifier, ML Kit or Task Library from opening the file; empty if nothing does."""
+    problems = []
+    if len(file.inputs) != 1 or len(file.outputs) != 1:
+        return [f"{len(file.inputs)} inputs and {len(file.outputs)} outputs, they want one of each"]
+    source, sink = file.tensors[file.inputs[0]], file.tensors[file.outputs[0]]
+    if source.dtype not in ("uint8", "float32"):
+        problems.append(f"input {source.dtype}, they take uint8 or float32")
+    if sink.dtype not in ("uint8", "float32"):
+        problems.append(f"output {sink.dtype}, they take uint8 or float32")
+    if len(source.shape) != 4 or source.shape[0] != 1 or source.shape[3] != 3 or source.free:
+        problems.append(f"input shape {list(source.signature)}, they want [1, height, width, 3]")
+    if METADATA_NAME not in file.metadata:
+        problems.append(
+            "no TFLITE_METADATA: " + ("float input needs it" if source.dtype in FLOAT_DTYPES else "no labels")
+        )
+    try:
+        # Refused too when it is deflated: Android reads stored entries only.
+        read_entry(file.data, LABELS_ENTRY)
+    except ContractInvalid as error:
+        problems.append(error.what)
+    return problems

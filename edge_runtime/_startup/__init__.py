@@ -1,0 +1,1 @@
+"""What makes one photo fast: replacements for standard modules that are slow to import."""

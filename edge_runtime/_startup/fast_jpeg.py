@@ -1,0 +1,127 @@
+"""The short road for ordinary JPEGs: the header read here, the pixels by Pillow's own decoder. Pillow's core only.
+
+Pillow's JPEG plugin costs 8 ms of imports (`logging`, `subprocess`, what they import), and `PIL.Image` 20 ms, of an
+`edge-classify` that takes 90 on one photo. The decoder needs neither, see `core_image`. The pixels are the plugin's,
+bit for bit (tests/edge_runtime/_startup/test_fast_jpeg.py, mutated files too). Whatever is not ordinary (a colour
+profile, CMYK, two
+frames, Photoshop's blocks, a byte out of place, data cut short) is left to the plugin, and so is every refusal: None
+means "not here", never "damaged".
+"""
+
+from __future__ import annotations
+
+import struct
+
+from edge_runtime._startup.core_image import CoreImage
+from edge_runtime._startup.records import dataclass
+from edge_runtime.images.photos import require_size
+
+DCT_SCALES = (8, 4, 2, 1)
+"""What libjpeg can divide both sides by while it decodes."""
+_MODES = {1: "L", 3: "RGB"}
+_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
+_SCAN = 0xDA
+# Quantization, Huffman tables, restart interval, JFIF, EXIF or XMP, previews, Adobe's colour transform, comment.
+_SKIPPED = (0xDB, 0xC4, 0xDD, 0xE0, 0xE1, 0xE2, 0xEE, 0xFE)
+ORIENTATION_TAG = 0x0112
+# EXIF orientation to Pillow's Transpose that brings the picture upright; 1 is upright.
+UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+_EXIF = b"Exif\0\0"
+_PROFILE = b"ICC_PROFILE\0"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the segments before the pixels say."""
+
+    width_px: int
+    height_px: int
+    mode: str
+    """Pillow's: `L` or `RGB`."""
+    exif: bytes
+    """The EXIF block, empty when there is none."""
+
+
+def read_header(photo: bytes) -> Header | None:
+    """Walks the segments up to the pixels; None when anything is not ordinary."""
+    frame: tuple[int, int, str] | None = None
+    exif = b""
+    position = 2
+    while photo[position : position + 1] == b"\xff" and position + 4 <= len(photo):
+        marker = photo[position + 1]
+        first, end = position + 4, position + 2 + int.from_bytes(photo[position + 2 : position + 4], "big")
+        if marker == _SCAN:
+            return Header(*frame, exif) if frame is not None else None
+        if end < first or end > len(photo):
+            return None
+        segment = photo[first:end] if marker != 0xDB else b""
+        if marker in _FRAMES and frame is None and len(segment) >= 6 and segment[0] == 8:
+            mode = _MODES.get(segment[5])
+            if mode is None or len(segment) != 6 + 3 * segment[5]:
+                return None
+            frame = int.from_bytes(segment[3:5], "big"), int.from_bytes(segment[1:3], "big"), mode
+        elif marker not in _SKIPPED or segment.startswith(_PROFILE) or (exif and segment.startswith(_EXIF)):
+            return None
+        elif marker == 0xE1 and segment.startswith(_EXIF):
+            exif = segment
+        position = end
+    return None
+
+
+def dct_scale(width_px: int, height_px: int, needed_px: int) -> int:
+    """The largest of DCT_SCALES that leaves both sides at least `needed_px`; 1 where none does."""
+    spare = min(width_px // needed_px, height_px // needed_px)
+    return next(scale for scale in DCT_SCALES if spare >= scale or scale == 1)
+
+
+def decode(photo: bytes, header: Header, scale: int) -> CoreImage | None:
+    """The pixels at 1/scale of their size, of `header.mode`; None where the decoder is not content."""
+    size_px = -(-header.width_px // scale), -(-header.height_px // scale)
+    # Arguments of Pillow's decoder: its raw mode, the colour space (as the file says), scale, and no draft quality.
+    return CoreImage.decoded(header.mode, size_px, photo, "jpeg", (header.mode, "", scale, 0))
+
+
+def decode_ordinary(photo: bytes, needed_px: int | None, name: str) -> CoreImage | None:
+    """An upright image of mode RGB; None where the file must take the long road.
+
+    Args:
+        photo: The bytes of any file.
+        needed_px: As `dct_scale`; None for the whole size.
+        name: Named in errors.
+
+    Raises:
+        ImageTooLarge: More than MAX_PIXELS pixels.
+    """
+    header = read_header(photo) if photo.startswith(b"\xff\xd8\xff") else None
+    if header is None:
+        return None
+    require_size(header.width_px, header.height_px, name)
+    scale = 1 if needed_px is None else dct_scale(header.width_px, header.height_px, needed_px)
+    image = decode(photo, header, scale)
+    if image is None:
+        return None
+    orientation = exif_orientation(header.exif)
+    upright = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+    return upright if upright.mode == "RGB" else upright.to_rgb()
+
+
+def exif_orientation(exif: bytes) -> int:
+    """The orientation in an EXIF block, with or without its `Exif` header; 1 when it has none or is damaged.
+
+    Not Pillow's `getexif`: it raises on damaged blocks, reads an orientation from XMP too, and changes with releases.
+    """
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1
+    try:
+        magic, directory = struct.unpack_from(order + "HI", exif, 2)
+        (count,) = struct.unpack_from(order + "H", exif, directory)
+        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+            tag, kind, values = struct.unpack_from(order + "HHI", exif, entry)
+            if tag == ORIENTATION_TAG and magic == 42 and values == 1 and kind in (3, 4):
+                value = int(struct.unpack_from(order + ("H" if kind == 3 else "I"), exif, entry + 8)[0])
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1

@@ -1,0 +1,1 @@
+"""Parity traces, self-test and timing."""

@@ -1,0 +1,473 @@
+"""The parity harness: what every stage made of one photo, written down, and two such traces compared.
+
+    python -m edge_runtime.diagnostics.parity record --model M PHOTO... --out TRACE.jsonl [--engine NAME]
+    python -m edge_runtime.diagnostics.parity compare A.jsonl B.jsonl [--tolerance STAGE=VALUE] [--different-models]
+    python -m edge_runtime.diagnostics.parity trace MODEL PHOTO [--engine NAME] [--out TRACE.json]
+
+A file of `record` has a trace a line, a file of `trace` has one; TRACE_FORMAT.md describes them, and a phone writes
+them too. Stages, in order: decoded, cropped, resized, input_tensor, raw_output, scores. The first that differs is where
+to look: what follows differs because of it. Exit status of `compare`: 0 the traces agree; 1 they differ, and nothing
+else; 2 they cannot be compared, or what is found cannot be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+import platform
+import struct
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from edge_runtime import __version__
+from edge_runtime.classifier import Classifier
+from edge_runtime.diagnostics.trace_format import (
+    GRID,
+    STAGES,
+    TRACE_VERSION,
+    read_traces,
+    require_whole,
+    values_of,
+    write_traces,
+)
+from edge_runtime.engines import ENGINES
+from edge_runtime.errors import EXIT_OK, EXIT_USAGE, EdgeError, UsageError
+from edge_runtime.images.photos import list_photos, read_photo
+from edge_runtime.images.preprocess import as_pillow, crop, decode, pixel_bytes, resize
+from edge_runtime.model.tensors import largest_difference, raw_values
+
+__all__ = [
+    "OTHER_KERNELS_STEPS_TOLERANCE",
+    "QUANTIZED_STEPS",
+    "STAGES",
+    "Comparison",
+    "StageComparison",
+    "compare",
+    "kernels_of",
+    "main",
+    "tolerance_of",
+    "trace",
+]
+
+EXIT_DIFFERENT = 1
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+# Pixels are owed bit for bit, on every platform: the same photo decodes alike with any libjpeg-turbo, and crop, resize
+# and quantization are integer arithmetic. A phone's own JPEG decoder is the one reason to pass another value.
+DECODED_TOLERANCE = 0.0
+CROPPED_TOLERANCE = 0.0
+RESIZED_TOLERANCE = 0.0
+INPUT_TENSOR_TOLERANCE = 0.0
+# The same kernels (release and processor family) give the same integers; the order of float sums may depend on what the
+# processor can do.
+SAME_KERNELS_STEPS_TOLERANCE = 0.0
+SAME_KERNELS_FLOAT_TOLERANCE = 1e-5
+# Other kernels round every layer of a quantized model differently, and near a decision one step of a logit is several
+# of a score. XNNPACK against the built-in kernels (LiteRT 2.3.0, tflite-runtime 2.14, x86-64), in steps of 1/256: a
+# trained int8 MobileNetV2 0.35 at 96 px on 327 photos had a median of 1 to 6, 36 at the 99th percentile, 61 at most.
+# Too wide to find a wrong weight, wide enough for any one photo; wrong pixels are found before, exactly.
+OTHER_KERNELS_STEPS_TOLERANCE = 64.0
+OTHER_KERNELS_FLOAT_TOLERANCE = 1e-4
+QUANTIZED_STEPS = 256
+# What JSON of another shape than a trace's raises where it is taken for one.
+_DAMAGED = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    struct.error,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class StageComparison:
+    """What two traces say of one stage."""
+
+    stage: str
+    agrees: bool
+    difference: float
+    """Largest absolute difference, in the stage's unit; infinite when shapes or label orders differ."""
+    tolerance: float
+    note: str
+    """`identical`, `within tolerance`, or what differs."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two traces say of each other."""
+
+    stages: tuple[StageComparison, ...]
+    models: str = ""
+    """Which two models made them, where they are not one model and that is not meant; else empty."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether one model was run, and all stages agree."""
+        return self.first_difference is None and not self.models
+
+    @property
+    def first_difference(self) -> StageComparison | None:
+        """The first stage that differs by more than its tolerance, None when all agree."""
+        return next((stage for stage in self.stages if not stage.agrees), None)
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+        first = self.first_difference
+        if first is None:
+            if self.models:
+                return f"differ: {self.models}; all {len(self.stages)} stages agree"
+            exact = sum(stage.difference == 0 for stage in self.stages)
+            return f"agree: all {len(self.stages)} stages, {exact} of them exactly"
+        return f"differ: first at stage {first.stage}: {first.note}"
+
+    def to_text(self) -> str:
+        """A line a stage, one for the models where they differ, and the verdict."""
+        lines = [
+            f"  {stage.stage:<13} {'ok' if stage.agrees else 'DIFFERS':<8} {stage.note}"
+            for stage in self.stages
+        ]
+        if self.models:
+            lines.insert(0, f"  {'model':<13} {'DIFFERS':<8} {self.models}")
+        return "\n".join([*lines, self.verdict])
+
+
+def trace(classifier: Classifier, photo: bytes, *, name: str = "photo") -> dict[str, Any]:
+    """Runs one photo and writes down every stage.
+
+    Args:
+        classifier: An open one.
+        photo: The photo's bytes.
+        name: Its name in the trace and in errors.
+
+    Returns:
+        A JSON object: what was run, and by stage its sha256 with a picture's grid of means, or the values themselves
+        (`resized` and `input_tensor` deflated, in base64).
+
+    Raises:
+        ImageError, InterpreterBroken: As `Classifier.classify`.
+    """
+    contract = classifier.contract
+    decoded = decode(photo, contract, name=name)
+    cropped = crop(decoded, contract.geometry)
+    resized = resize(cropped, contract.input)
+    pixels_u8 = pixel_bytes(resized)
+    input_tensor = classifier.input_tensor(pixels_u8)
+    raw_output = classifier.run(input_tensor)
+    source, sink = classifier.engine.input, classifier.engine.output
+    stages = {
+        "decoded": _picture(as_pillow(decoded)),
+        "cropped": _picture(as_pillow(cropped)),
+        "resized": {
+            "size": [resized.height, resized.width],
+            "dtype": "uint8",
+            "scale": 0.0,
+            **_packed(pixels_u8),
+        },
+        "input_tensor": {
+            "size": list(source.shape),
+            "dtype": source.dtype,
+            "scale": source.scale,
+            "zero_point": source.zero_point,
+            **_packed(input_tensor),
+        },
+        "raw_output": {
+            "size": list(sink.shape),
+            "dtype": sink.dtype,
+            "scale": sink.scale,
+            "zero_point": sink.zero_point,
+            "values": list(raw_values(raw_output, sink)),
+        },
+        "scores": {
+            "dtype": sink.dtype,
+            "codes": [label.code for label in contract.labels],
+            "values": [label.score for label in classifier.labels_from(raw_output)],
+        },
+    }
+    return {
+        "trace_version": TRACE_VERSION,
+        "photo": {"name": name, "sha256": hashlib.sha256(photo).hexdigest()},
+        "model": {"id": contract.model_id, "sha256": classifier.model.sha256},
+        "runtime": {
+            "dermedge": __version__,
+            "engine": classifier.engine.name,
+            "kernels": kernels_of(classifier.engine.name),
+        },
+        "stages": stages,
+    }
+
+
+def compare(
+    first: Mapping[str, Any],
+    second: Mapping[str, Any],
+    tolerances: Mapping[str, float] | None = None,
+    *,
+    different_models: bool = False,
+) -> Comparison:
+    """Compares two traces of the same photo, stage by stage.
+
+    Args:
+        first: A trace.
+        second: Another.
+        tolerances: By stage, instead of the module's constants. Pixels in steps of 0 to 255, a quantized raw output
+            in its steps, scores in 0 to 1.
+        different_models: Whether two model files are meant, as when a contract or a conversion was changed.
+
+    Raises:
+        UsageError: Not traces, traces that lack values, traces of different photos, or an unknown stage in
+            `tolerances`.
+    """
+    for one in (first, second):
+        if one.get("trace_version") != TRACE_VERSION or list(one.get("stages", ())) != list(STAGES):
+            raise UsageError(
+                "not a trace of this version",
+                found=f"trace_version {one.get('trace_version')}, stages {list(one.get('stages', ()))}",
+                expected=f"trace_version {TRACE_VERSION}, stages {list(STAGES)}",
+            )
+        require_whole(one["stages"])
+    if first["photo"]["sha256"] != second["photo"]["sha256"]:
+        raise UsageError(
+            "the traces are of different photos",
+            found=f"{first['photo']['name']} and {second['photo']['name']}",
+            expected="two traces of the same bytes",
+        )
+    unknown = set(tolerances or ()) - set(STAGES)
+    if unknown:
+        raise UsageError("unknown stage", found=", ".join(sorted(unknown)), expected=", ".join(STAGES))
+    same_kernels = first["runtime"]["kernels"] == second["runtime"]["kernels"]
+    compared = []
+    for stage in STAGES:
+        one, other = first["stages"][stage], second["stages"][stage]
+        tolerance = tolerance_of(stage, one.get("dtype", "uint8"), same_kernels=same_kernels)
+        compared.append(_compare_stage(stage, one, other, (tolerances or {}).get(stage, tolerance)))
+    models = "" if different_models else _models(first["model"], second["model"])
+    return Comparison(tuple(compared), models)
+
+
+def tolerance_of(stage: str, dtype: str, *, same_kernels: bool) -> float:
+    """The tolerance of a stage when none is given.
+
+    Args:
+        stage: One of STAGES.
+        dtype: The output tensor's.
+        same_kernels: Whether both traces name the same inference library, release and processor family.
+    """
+    if dtype == "float32":
+        output = scores = SAME_KERNELS_FLOAT_TOLERANCE if same_kernels else OTHER_KERNELS_FLOAT_TOLERANCE
+    else:
+        output = SAME_KERNELS_STEPS_TOLERANCE if same_kernels else OTHER_KERNELS_STEPS_TOLERANCE
+        # Scores are divided by their sum, which may be a few steps away from 1.
+        scores = output / QUANTIZED_STEPS * (1 if same_kernels else 1.1)
+    return {
+        "decoded": DECODED_TOLERANCE,
+        "cropped": CROPPED_TOLERANCE,
+        "resized": RESIZED_TOLERANCE,
+        "input_tensor": INPUT_TENSOR_TOLERANCE,
+        "raw_output": output,
+        "scores": scores,
+    }[stage]
+
+
+def kernels_of(engine_name: str) -> str:
+    """What computes: the C API and the Interpreter of one ai-edge-litert share their kernels."""
+    return f"{engine_name.replace('litert-c', 'litert')} {platform.machine()}"
+
+
+def _models(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """What `Comparison.models` says of two traces."""
+    (name, digest), (other_name, other_digest) = ((model["id"], model["sha256"]) for model in (one, other))
+    if (name, digest) == (other_name, other_digest):
+        return ""
+    return f"model {name} (sha256 {digest:.12}) against {other_name} ({other_digest:.12})"
+
+
+def _compare_stage(
+    stage: str, one: Mapping[str, Any], other: Mapping[str, Any], tolerance: float
+) -> StageComparison:
+    for field in ("size", "dtype", "scale", "zero_point", "codes"):
+        if one.get(field) != other.get(field):
+            note = (
+                f"{'label order' if field == 'codes' else field} {one.get(field)} against {other.get(field)}"
+            )
+            return StageComparison(stage, False, float("inf"), tolerance, note)
+    if one.get("sha256", "") and one["sha256"] == other["sha256"]:
+        return StageComparison(stage, True, 0.0, tolerance, "identical")
+    difference = largest_difference(values_of(one), values_of(other))
+    if difference == 0 and "sha256" not in one:
+        return StageComparison(stage, True, 0.0, tolerance, "identical")
+    # A grid of means can hide what a hash shows: with tolerance 0 another hash is a difference.
+    agrees = difference <= tolerance and (tolerance > 0 or "sha256" not in one)
+    relation = "within" if agrees else "beyond"
+    grid = f" in the means of a {GRID} x {GRID} grid" if "grid" in one else ""
+    note = f"largest difference {difference:.6g}{grid}, {relation} the tolerance {tolerance:g}"
+    return StageComparison(stage, agrees, difference, tolerance, note)
+
+
+def _picture(image: Image.Image) -> dict[str, Any]:
+    grid = image.resize((GRID, GRID), Image.Resampling.BOX)
+    return {
+        "size": [image.height, image.width],
+        "sha256": hashlib.sha256(image.tobytes()).hexdigest(),
+        "grid": list(grid.tobytes()),
+    }
+
+
+def _packed(data: bytes) -> dict[str, str]:
+    return {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "deflated": base64.b64encode(zlib.compress(data, 9)).decode(),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the harness and returns its exit status."""
+    if hasattr(sys.stdout, "reconfigure"):
+        # A photo's name need not be valid in the terminal's encoding.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    arguments = _parser().parse_args(argv)
+    commands = {"trace": _trace_command, "record": _record_command, "compare": _compare_command}
+    try:
+        status = commands[arguments.command](arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except EdgeError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        # 1 says that traces differ, so a photo that cannot be traced must not give it.
+        return EXIT_USAGE if error.exit_status == EXIT_DIFFERENT else error.exit_status
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        # Only stdout can be meant: all files' errors are ours by now. Python flushes it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return EXIT_BROKEN_PIPE
+        print(f"error: the result cannot be written; found: {error.strerror or error}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m edge_runtime.diagnostics.parity",
+        description="Writes down what every stage makes of a photo, and compares two such traces.",
+        epilog="Exit status: 0 done, or the traces agree; 1 they differ; 2 usage, photo, or a file that cannot be read "
+        "or written; 3 model or interpreter; 130 after Ctrl-C, 141 when the reader of stdout went away.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    tracing = commands.add_parser("trace", help="trace one photo", allow_abbrev=False)
+    tracing.add_argument("model", help="a .tflite file")
+    tracing.add_argument("photo", help="a photo, or - for stdin")
+    tracing.add_argument("--engine", default="auto", choices=ENGINES, help="default: auto")
+    tracing.add_argument("--out", type=Path, help="file to write (default: stdout)")
+    recording = commands.add_parser("record", help="trace photos, a line each", allow_abbrev=False)
+    recording.add_argument("--model", metavar="M", help="a .tflite file (default: the bundled model)")
+    recording.add_argument("photos", nargs="+", metavar="PHOTO", help="a photo or a folder of photos")
+    recording.add_argument("--engine", default="auto", choices=ENGINES, help="default: auto")
+    recording.add_argument("--out", type=Path, required=True, help="file to write, JSON lines")
+    comparing = commands.add_parser("compare", help="compare two traces", allow_abbrev=False)
+    comparing.add_argument("first", type=Path)
+    comparing.add_argument("second", type=Path)
+    comparing.add_argument(
+        "--tolerance", type=_tolerance, action="append", default=[], metavar="STAGE=VALUE", help="repeatable"
+    )
+    comparing.add_argument(
+        "--different-models",
+        action="store_true",
+        help="two model files are meant; without this they are a difference",
+    )
+    return parser
+
+
+def _tolerance(text: str) -> tuple[str, float]:
+    stage, _, value = text.partition("=")
+    try:
+        tolerance = float(value)
+    except ValueError:
+        tolerance = -1.0
+    if stage not in STAGES or not 0 <= tolerance < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not STAGE=VALUE with a stage of {', '.join(STAGES)}")
+    return stage, tolerance
+
+
+def _trace_command(arguments: argparse.Namespace) -> int:
+    with Classifier.open(arguments.model, engine=arguments.engine) as classifier:
+        traced = trace(classifier, read_photo(arguments.photo), name=arguments.photo)
+    if arguments.out is None:
+        print(json.dumps(traced))
+        return EXIT_OK
+    write_traces(arguments.out, [traced])
+    return EXIT_OK
+
+
+def _record_command(arguments: argparse.Namespace) -> int:
+    """One photo that cannot be traced fails the whole: a record with gaps would be compared as if it had none."""
+    names = [name for argument in arguments.photos for name in list_photos(argument)]
+    with Classifier.open(arguments.model, engine=arguments.engine) as classifier:
+        write_traces(arguments.out, (trace(classifier, read_photo(name), name=name) for name in names))
+    print(f"{arguments.out}: {len(names)} photos, {len(STAGES)} stages each", file=sys.stderr)
+    return EXIT_OK
+
+
+def _compare_command(arguments: argparse.Namespace) -> int:
+    """Every photo that both files hold; a photo that only one holds is a difference."""
+    files = (arguments.first, arguments.second)
+    first, second = ({one["photo"]["sha256"]: one for one in read_traces(path)} for path in files)
+    shared = [key for key in first if key in second]
+    lonely = [
+        one["photo"]["name"]
+        for key, one in {**first, **second}.items()
+        if not (key in first and key in second)
+    ]
+    if not shared:
+        raise UsageError(
+            "the traces are of different photos", found=", ".join(lonely[:4]), expected="the same bytes"
+        )
+    worst: dict[str, StageComparison] = {}
+    comparisons = []
+    for key in shared:
+        comparison = _compare_checked(first[key], second[key], arguments)
+        comparisons.append(comparison)
+        for stage in comparison.stages:
+            known = worst.get(stage.stage)
+            if known is None or (not stage.agrees, stage.difference) > (not known.agrees, known.difference):
+                worst[stage.stage] = stage
+        if len(first) > 1 and not comparison.agrees:
+            print(f"{first[key]['photo']['name']}: {comparison.verdict}")
+    models = next((comparison.models for comparison in comparisons if comparison.models), "")
+    print(Comparison(tuple(worst.values()), models).to_text())
+    apart = sum(not comparison.agrees for comparison in comparisons)
+    if len(comparisons) > 1 or lonely:
+        print(f"{len(comparisons)} photos in both, {apart} of them differ; {len(lonely)} in one file only")
+    return EXIT_DIFFERENT if lonely or apart else EXIT_OK
+
+
+def _compare_checked(
+    first: Mapping[str, Any], second: Mapping[str, Any], arguments: argparse.Namespace
+) -> Comparison:
+    try:
+        return compare(first, second, dict(arguments.tolerance), different_models=arguments.different_models)
+    except _DAMAGED as error:
+        raise UsageError(
+            f"{arguments.first} or {arguments.second}: a damaged trace",
+            found=f"{type(error).__name__}: {error}",
+            expected="files as trace wrote them",
+            fix="trace again",
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""The trace format as code: its stages, whether a trace is whole, traces in files. `TRACE_FORMAT.md` describes it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.errors import UsageError
+from edge_runtime.model.tensors import STRUCT_CODES
+
+TRACE_VERSION = 1
+STAGES = ("decoded", "cropped", "resized", "input_tensor", "raw_output", "scores")
+# Large pictures are kept as a hash and the means of a grid of this many cells a side.
+GRID = 8
+CHANNELS = 3
+SHA256_DIGITS = 64
+
+
+def require_whole(stages: Mapping[str, Any]) -> None:
+    """Refuses a trace with fewer values than its sizes say: what is not there would agree with everything.
+
+    Args:
+        stages: A trace's; what is of another type than it should be raises any error.
+
+    Raises:
+        UsageError: A hash, a size or a count is wrong.
+    """
+    outputs = math.prod(stages["raw_output"]["size"])
+    owed = {
+        "decoded": CHANNELS * GRID * GRID,
+        "cropped": CHANNELS * GRID * GRID,
+        "resized": CHANNELS * math.prod(stages["resized"]["size"]),
+        "input_tensor": math.prod(stages["input_tensor"]["size"]),
+        "raw_output": outputs,
+        "scores": outputs,
+    }
+    for stage, count in owed.items():
+        given = stages[stage]
+        found = len(values_of(given, count + 1))
+        if not found == count > 0:
+            raise _not_whole(stage, f"{found} values", f"{max(count, 1)}")
+        if stage != "scores" and min(given["size"]) < 1:
+            raise _not_whole(stage, f"size {given['size']}", "sides of at least 1")
+        if STAGES.index(stage) < STAGES.index("raw_output") and len(given["sha256"]) != SHA256_DIGITS:
+            raise _not_whole(stage, f"sha256 {given['sha256']!r:.80}", f"{SHA256_DIGITS} digits")
+    codes = len(stages["scores"]["codes"])
+    if codes != outputs:
+        raise _not_whole("scores", f"{codes} codes", f"{outputs}, one a value of raw_output")
+
+
+def _not_whole(stage: str, found: str, expected: str) -> UsageError:
+    return UsageError(
+        f"a trace that is not whole, at stage {stage}", found=found, expected=expected, fix="trace again"
+    )
+
+
+def values_of(stage: Mapping[str, Any], most: int | None = None) -> Sequence[float]:
+    """The numbers of a stage: a grid's means, a tensor's values.
+
+    Args:
+        stage: A stage of a trace.
+        most: Of packed values no more than so many are unpacked.
+    """
+    for field in ("grid", "values"):
+        if field in stage:
+            listed: list[float] = stage[field]
+            return listed
+    code = STRUCT_CODES[stage["dtype"]]
+    value_bytes = struct.calcsize(code)
+    # 0 is no limit.
+    most_bytes = 0 if most is None else most * value_bytes
+    data = zlib.decompressobj().decompress(base64.b64decode(stage["deflated"]), most_bytes)
+    return struct.unpack(f"<{len(data) // value_bytes}{code}", data)
+
+
+def write_traces(path: Path, traces: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a file with a trace a line, whole or not at all.
+
+    Raises:
+        UsageError: It cannot be written. What `traces` raises passes.
+    """
+    if not path.name:
+        raise UsageError("no file to write", found=repr(str(path)), expected="the name of a file")
+    # Not with the name of the file in it, which may be as long as a name can be.
+    temporary = path.with_name(f".trace.{os.getpid()}.partial")
+    try:
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                for one in traces:
+                    file.write(json.dumps(one) + "\n")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be written",
+            found=error.strerror or str(error),
+            expected="a file's name in a folder that can be written to",
+        ) from error
+
+
+def read_traces(path: Path) -> list[Mapping[str, Any]]:
+    """The traces in a file: one JSON object, over several lines perhaps, or one a line.
+
+    Raises:
+        UsageError: It cannot be read, or holds something else. What is in the stages is not looked at.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+        try:
+            traces = [json.loads(text)]
+        except ValueError:
+            traces = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{path}: not a trace",
+            found=getattr(error, "strerror", None) or str(error),
+            expected="a file that trace or record wrote",
+        ) from error
+    for one in traces:
+        photo = one.get("photo") if isinstance(one, dict) else None
+        if not (
+            isinstance(photo, dict) and all(isinstance(photo.get(key), str) for key in ("sha256", "name"))
+        ):
+            raise UsageError(
+                f"{path}: not a trace", found=type(one).__name__, expected="a JSON object with a photo"
+            )
+    return traces

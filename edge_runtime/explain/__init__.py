@@ -1,0 +1,1 @@
+"""Heat maps that a model file makes by itself."""

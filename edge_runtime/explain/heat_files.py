@@ -1,0 +1,201 @@
+"""`edge-classify PHOTO ... --explain OUT`: answers with a heat map each, and where the pictures go.
+
+One photo: OUT is a file that ends in .png, or a folder. Several photos (a folder, a list): OUT is a folder. In a folder
+`mole.jpg` becomes `mole.explain.png`; a second photo of that name `mole.explain-2.png`, in the order of the photos. A
+heat map that was there before is replaced, any other file never: in a folder the number goes up, OUT.png is refused.
+OUT may be the folder that the photos lie in: its heat maps are no photos.
+
+A heat map that cannot be written does not cost the answer, nor the answers to other photos.
+"""
+
+# Importing pathlib costs 4 ms of an edge-classify that takes 150, and this file is on its road.
+# ruff: noqa: PTH110, PTH112, PTH118, PTH119, PTH120, PTH121, PTH122
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Iterable
+
+from edge_runtime._startup.records import dataclass
+from edge_runtime.classifier import Classifier
+from edge_runtime.errors import HeatMapUnwritten, ImageError, UsageError
+from edge_runtime.explain.explainer import Explainer, Explanation
+from edge_runtime.explain.heat_picture import is_heat_map, write_picture
+from edge_runtime.images.photos import STDIN
+from edge_runtime.result import notice
+
+SUFFIX = ".png"
+NAME_BYTES = 255
+"""Of a file's name, on nearly every file system."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """An answer, and its heat map."""
+
+    explanation: Explanation
+    picture: str | None
+    """Its path; None where it could not be written."""
+    failure: HeatMapUnwritten | None = None
+    """Why it could not."""
+
+    def to_json(self) -> str:
+        """One line, ASCII: that of the prediction, and `explanation`, with `error` in it where there is no picture."""
+        fields = self.explanation.to_dict(self.picture)
+        if self.failure is not None:
+            fields["explanation"]["error"] = {"code": self.failure.code, "message": self.failure.message}
+        return json.dumps(fields, allow_nan=False)
+
+    def to_text(self, top_k: int = 3) -> str:
+        """As `Prediction.to_text`, and where the heat map is."""
+        where = (
+            f"heat map: {self.picture}" if self.failure is None else f"no heat map: {self.failure.message}"
+        )
+        return f"{self.explanation.prediction.to_text(top_k)}\n  {where}"
+
+
+def check_out(out: str, photos: list[str], *, several: bool) -> None:
+    """Refuses, before anything is opened, an OUT that cannot be meant.
+
+    Args:
+        out: OUT.
+        photos: As the command line names them.
+        several: Whether there may be more than one picture.
+
+    Raises:
+        UsageError: As the module says.
+    """
+    if os.path.isdir(out):
+        for photo in photos:
+            if _is_result(photo, out):
+                raise UsageError(
+                    f"{photo}: a heat map of an earlier run, no photo",
+                    found=f"--explain {out}, the folder that it lies in",
+                    expected="photos",
+                    fix="leave it out, name the folder itself, or another folder for the heat maps",
+                )
+        return
+    if several:
+        raise UsageError(
+            "several photos need a folder for their heat maps",
+            found=f"--explain {out}, which is no folder",
+            expected="an existing folder",
+            fix="make the folder first, or name one photo",
+        )
+    if os.path.splitext(out)[1].lower() != SUFFIX:
+        raise UsageError(
+            "the heat map is a PNG", found=f"--explain {out}", expected=f"a name that ends in {SUFFIX}"
+        )
+    if any(
+        os.path.exists(out) and os.path.exists(photo) and os.path.samefile(photo, out) for photo in photos
+    ):
+        raise UsageError(
+            "the heat map would replace the photo", found=f"--explain {out}", expected="another file"
+        )
+    if os.path.lexists(out) and not is_heat_map(out):
+        raise UsageError(
+            "the heat map would replace another file",
+            found=f"--explain {out}, which is no heat map of an earlier run",
+            expected="a new name, or such a heat map",
+        )
+    folder = os.path.dirname(out) or os.curdir
+    if not os.path.isdir(folder):
+        raise UsageError(
+            f"{out}: the heat map's folder does not exist", found=folder, fix="make the folder first"
+        )
+
+
+def explain_each(
+    classifier: Classifier, photos: Iterable[str | tuple[str, ImageError]], out: str
+) -> Generator[tuple[str, Explained | ImageError]]:
+    """Classifies photos one after another and writes a heat map of each.
+
+    Args:
+        classifier: An open one.
+        photos: Paths; what has its error already passes in its place. Heat maps that lie in the folder `out` are left
+            out.
+        out: As `check_out` has accepted it.
+
+    Yields:
+        Each path with its answer, or with the error that this photo gave.
+
+    Raises:
+        ModelNotExplainable, InterpreterError: As `Explainer`.
+        HeatMapUnwritten: At the end, when all answers are given: a picture could not be written.
+        UsageError: At the end: nothing but heat maps.
+    """
+    said = notice(classifier.contract)
+    taken: set[str] = set()
+    failures: list[HeatMapUnwritten] = []
+    into_folder = os.path.isdir(out)
+    results = others = 0
+    with Explainer(classifier) as explainer:
+        for photo in photos:
+            if not isinstance(photo, str):
+                others += 1
+                yield photo
+                continue
+            if into_folder and _is_result(photo, out):
+                results += 1
+                continue
+            others += 1
+            try:
+                explanation = explainer.explain(photo)
+            except ImageError as error:
+                yield photo, error
+                continue
+            picture = _free_name(out, photo, taken) if into_folder else out
+            try:
+                write_picture(picture, explanation, said)
+            except HeatMapUnwritten as error:
+                failures.append(error)
+                yield photo, Explained(explanation, None, error)
+            else:
+                yield photo, Explained(explanation, picture)
+    if results and not others:
+        raise UsageError(f"{out}: no photo to classify", found="heat maps of earlier runs", expected="photos")
+    _raise_together(failures)
+
+
+def _is_result(photo: str, folder: str) -> bool:
+    """Whether it is a heat map in the folder that heat maps go to: found there, it is no photo."""
+    try:
+        inside = photo != STDIN and os.path.samefile(os.path.dirname(photo) or os.curdir, folder)
+    except (OSError, ValueError):
+        return False
+    return inside and is_heat_map(photo)
+
+
+def _free_name(folder: str, photo: str, taken: set[str]) -> str:
+    """The path of a photo's heat map: nothing stands there, or an earlier run's heat map."""
+    stem = "stdin" if photo == STDIN else os.path.splitext(os.path.basename(photo))[0]
+    number = 1
+    while True:
+        ending = f".explain-{number}{SUFFIX}" if number > 1 else f".explain{SUFFIX}"
+        name = _cut(stem, NAME_BYTES - len(ending)) + ending
+        path = os.path.join(folder, name)
+        if name not in taken and (is_heat_map(path) or not os.path.lexists(path)):
+            taken.add(name)
+            return path
+        number += 1
+
+
+def _cut(stem: str, most_bytes: int) -> str:
+    """As many of its first characters as fit."""
+    stem = stem[:most_bytes]
+    while len(os.fsencode(stem)) > most_bytes:
+        stem = stem[:-1]
+    return stem
+
+
+def _raise_together(failures: list[HeatMapUnwritten]) -> None:
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise HeatMapUnwritten(
+            f"{len(failures)} heat maps cannot be written",
+            found=f"the first: {failures[0].what}: {failures[0].found}",
+            expected=failures[0].expected,
+            fix="make room or rights there, or name another folder with --explain",
+        )

@@ -1,0 +1,226 @@
+"""From what stands on the command line to the bytes of photos. stdlib only."""
+
+# Importing pathlib costs 4 ms of an edge-classify that takes 150, and this file is on its road.
+# ruff: noqa: PTH112, PTH113, PTH118, PTH119, PTH122, PTH123, PTH208
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+from edge_runtime._startup.records import TYPE_CHECKING
+from edge_runtime.errors import ImageError, ImageNotFound, ImageTooLarge, ImageUnreadable
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Iterator
+    from types import SimpleNamespace
+
+    Named = str | tuple[str, ImageError]
+    """A photo, or what could not be listed and why."""
+    Arguments = argparse.Namespace | SimpleNamespace
+
+STDIN = "-"
+# Only to pick photos out of a folder; what a file is, its content decides.
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"})
+# Content decides the format, never the file's name. Others are refused with this list in the message. HEIC comes on top
+# where pillow-heif is installed.
+ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+# 12,000 x 10,000: beyond any phone, and 360 MB decoded. Pillow itself only warns between one and two times its limit.
+MAX_PIXELS = 120_000_000
+MAX_PHOTO_BYTES = 256 * 1024 * 1024
+"""More than MAX_PIXELS of any accepted format needs, and less than /dev/zero gives."""
+
+
+def has_photos(arguments: Arguments) -> bool:
+    """Whether the command line names any."""
+    return bool(arguments.photos) or arguments.list is not None or arguments.watch is not None
+
+
+def is_one_photo(arguments: Arguments) -> bool:
+    """Whether one engine is enough: a second costs what it never earns on one photo."""
+    return (
+        arguments.list is None
+        and arguments.watch is None
+        and len(arguments.photos) <= 1
+        and not any(map(is_folder, arguments.photos))
+    )
+
+
+def named_photos(arguments: Arguments) -> Iterator[Named]:
+    """The photos that the command line names, in order; in their place the folders and lists that cannot be read."""
+    sources: list[tuple[str, Callable[[str], Iterable[str]]]] = [
+        (argument, list_photos) for argument in arguments.photos
+    ]
+    if arguments.list is not None:
+        sources.append((arguments.list, listed_photos))
+    if arguments.watch is not None:
+        from edge_runtime.images.watch import arrivals
+
+        sources.append((arguments.watch, arrivals))
+    for argument, photos_of in sources:
+        try:
+            yield from photos_of(argument)
+        except ImageError as error:
+            yield argument, error
+
+
+def list_photos(argument: str) -> list[str]:
+    """The photos that one argument names.
+
+    Args:
+        argument: A photo, `-` for stdin, or a folder: its photos by suffix, sorted by name, hidden files and
+            subfolders left out.
+
+    Raises:
+        ImageNotFound: A folder without photos, or one that cannot be listed.
+    """
+    if not is_folder(argument):
+        return [argument]
+    found = photos_in(argument)
+    if not found:
+        raise ImageNotFound(
+            f"{argument}: a folder without photos",
+            found="no file with the suffix of a photo",
+            expected=", ".join(sorted(PHOTO_SUFFIXES)),
+            fix="name the photos themselves, or another folder (subfolders are not searched)",
+        )
+    return found
+
+
+def is_folder(argument: str) -> bool:
+    """Whether an argument names a folder."""
+    return argument != STDIN and os.path.isdir(argument)
+
+
+def photos_in(folder: str) -> list[str]:
+    """The photos of a folder by suffix, sorted by name; perhaps none.
+
+    Raises:
+        ImageNotFound: It cannot be listed.
+    """
+    try:
+        return sorted(filter(_is_photo, (os.path.join(folder, name) for name in os.listdir(folder))))
+    except OSError as error:
+        raise ImageNotFound(
+            f"{folder}: the folder cannot be listed",
+            found=error.strerror or str(error),
+            expected="a readable folder",
+            fix="check its permissions",
+        ) from error
+
+
+def listed_photos(argument: str) -> Iterator[str]:
+    """The photos that a list names, a path a line, as the lines come; `-` reads the list from stdin.
+
+    A line `-` is a file of that name, `./-`: stdin may be the list itself.
+
+    Raises:
+        ImageNotFound: The list cannot be read.
+    """
+    try:
+        if argument == STDIN:
+            if sys.stdin is None:
+                raise ValueError("stdin is closed")
+            try:
+                descriptor = sys.stdin.fileno()
+            except OSError:
+                # Not a file: what a caller of `cli.main` put in its place.
+                yield from _paths(sys.stdin.buffer)
+                return
+            # A reader of its own: a thread that still waits in sys.stdin's when Python ends would abort it.
+            with open(descriptor, "rb", closefd=False) as lines:
+                yield from _paths(lines)
+            return
+        with open(argument, "rb") as lines:
+            yield from _paths(lines)
+    except (OSError, ValueError) as error:
+        raise ImageNotFound(
+            f"{argument}: the list of photos cannot be read",
+            found=getattr(error, "strerror", None) or str(error),
+            expected="a text file with a path a line",
+            fix="check the path",
+        ) from error
+
+
+def _paths(lines: Iterable[bytes]) -> Iterator[str]:
+    for line in lines:
+        path = os.fsdecode(line.rstrip(b"\r\n"))
+        if path:
+            yield path if path != STDIN else os.path.join(os.curdir, path)
+
+
+def read_photo(photo: str | os.PathLike[str]) -> bytes:
+    """The bytes of a photo; `-` reads stdin.
+
+    Raises:
+        ImageNotFound: No such file, or it cannot be read.
+        ImageUnreadable: Empty, or a device.
+        ImageTooLarge: More than MAX_PHOTO_BYTES.
+    """
+    name = os.fspath(photo)
+    try:
+        data = _read_stdin() if name == STDIN else _read_file(name)
+    except (OSError, ValueError) as error:
+        raise ImageNotFound(
+            f"{name}: the photo cannot be read",
+            found=getattr(error, "strerror", None) or str(error),
+            expected="a readable file",
+            fix="check the path",
+        ) from error
+    if not data:
+        raise ImageUnreadable(
+            f"{name}: the file is empty", found="0 bytes", expected="a photo", fix="copy the photo again"
+        )
+    if len(data) > MAX_PHOTO_BYTES:
+        raise ImageTooLarge(
+            f"{name}: the file is too large",
+            found=f"more than {MAX_PHOTO_BYTES:,} bytes",
+            expected=f"at most {MAX_PHOTO_BYTES:,} bytes",
+            fix="save the photo as JPEG",
+        )
+    return data
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise ValueError("stdin is closed")
+    return sys.stdin.buffer.read(MAX_PHOTO_BYTES + 1)
+
+
+def _read_file(name: str) -> bytes:
+    with open(name, "rb") as file:
+        status = os.fstat(file.fileno())
+        mode = status.st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            raise ImageUnreadable(
+                f"{name}: not a file",
+                found="a device or a socket",
+                expected="a photo",
+                fix="name a regular file, or - for stdin",
+            )
+        # Asked for the limit, Python would first take so much memory.
+        return file.read(min(status.st_size or MAX_PHOTO_BYTES, MAX_PHOTO_BYTES) + 1)
+
+
+def _is_photo(path: str) -> bool:
+    name = os.path.basename(path)
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in PHOTO_SUFFIXES and not name.startswith(".") and os.path.isfile(path)
+
+
+def require_size(width_px: int, height_px: int, name: str) -> None:
+    """Raises ImageTooLarge for more than MAX_PIXELS pixels."""
+    if width_px * height_px > MAX_PIXELS:
+        raise too_large(name, f"{width_px} x {height_px} pixels")
+
+
+def too_large(name: str, found: str) -> ImageTooLarge:
+    """What is raised for too many pixels."""
+    return ImageTooLarge(
+        f"{name}: the image has too many pixels",
+        found=found,
+        expected=f"at most {MAX_PIXELS:,} pixels",
+        fix="crop or shrink the photo first",
+    )

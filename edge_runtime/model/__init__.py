@@ -1,0 +1,1 @@
+"""Model files: container, operators, tensors, signature."""

@@ -1,0 +1,142 @@
+"""What a tensor looks like from outside, and how its raw bytes become numbers. stdlib only."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+from edge_runtime._startup.records import TYPE_CHECKING, dataclass
+from edge_runtime.contract import ModelContract
+from edge_runtime.errors import InterpreterBroken, ModelMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# struct codes of the dtypes that an input or output may have.
+STRUCT_CODES = {"uint8": "B", "int8": "b", "float32": "f"}
+ZERO_POINT_LOW = {"uint8": 0, "int8": -128}
+# A float softmax sums to 1 within rounding. A quantized one is off by up to half a step a label, and LiteRT's
+# fixed-point softmax by about as much again, so it may be off by one step a label.
+FLOAT_SUM_TOLERANCE = 1e-3
+INPUT_FIX = "convert the model again with `python -m convert`"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape, dtype and quantization of an input or output tensor."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    """`uint8`, `int8`, `float32`; others are named but refused by `check_tensors`."""
+    scale: float
+    """real = scale * (raw - zero_point); 0.0 when the tensor is not quantized."""
+    zero_point: int
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole tensor; only for the dtypes that are accepted."""
+        return self.size * struct.calcsize(STRUCT_CODES[self.dtype])
+
+    @property
+    def quantized(self) -> bool:
+        """Whether raw values are integers with a scale."""
+        return self.dtype != "float32"
+
+    def __str__(self) -> str:
+        text = f"{self.dtype} {list(self.shape)}"
+        return f"{text} with scale {self.scale:.9g} and zero point {self.zero_point}" if self.scale else text
+
+
+def raw_values(raw: bytes, spec: TensorSpec) -> tuple[float, ...]:
+    """The elements of a tensor as they stand: integers for a quantized tensor.
+
+    Args:
+        raw: spec.nbytes bytes, little-endian.
+        spec: The tensor's.
+    """
+    return struct.unpack(f"<{spec.size}{STRUCT_CODES[spec.dtype]}", raw)
+
+
+def dequantize(raw: bytes, spec: TensorSpec) -> list[float]:
+    """The real values of a tensor: scale * (raw - zero_point), or the floats themselves."""
+    values = raw_values(raw, spec)
+    if not spec.quantized:
+        return [float(value) for value in values]
+    return [spec.scale * (value - spec.zero_point) for value in values]
+
+
+def largest_difference(one: Iterable[float], other: Iterable[float]) -> float:
+    """The largest absolute difference of two tensors' elements; infinite where there is no number.
+
+    `max` would pass over a NaN that is not the first, and what is no number would agree with everything.
+    """
+    differences = [abs(a - b) for a, b in zip(one, other, strict=True)]
+    return math.inf if any(map(math.isnan, differences)) else max(differences, default=0.0)
+
+
+def softmax_values(raw: bytes, spec: TensorSpec) -> list[float]:
+    """The real values of an output tensor, as they are, if they are a softmax's.
+
+    Raises:
+        InterpreterBroken: A value outside [0, 1], not finite, or a sum too far from 1.
+    """
+    values = dequantize(raw, spec)
+    total = math.fsum(values)
+    tolerance = spec.scale * len(values) if spec.quantized else FLOAT_SUM_TOLERANCE
+    in_range = all(-tolerance <= value <= 1 + tolerance for value in values)
+    # Written so that a NaN fails.
+    if not (in_range and abs(total - 1) <= max(tolerance, FLOAT_SUM_TOLERANCE) and total > 0):
+        raise InterpreterBroken(
+            "the model's output is not a softmax",
+            found=f"sum {total:.6g}, smallest {min(values):.6g}, largest {max(values):.6g}",
+            expected="values in [0, 1] that sum to 1",
+            fix="convert the model again; if it was not altered, report the runtime and its version",
+        )
+    return values
+
+
+def check_tensors(
+    contract: ModelContract, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], where: str
+) -> None:
+    """Holds the tensors of a model against its contract.
+
+    Args:
+        contract: The model's.
+        inputs: All input tensors of the model.
+        outputs: All output tensors of the model.
+        where: Named in errors.
+
+    Raises:
+        ModelMismatch: Not one input [1, height_px, width_px, 3] and one output [1, labels] of an accepted dtype, or a
+            quantized tensor without a positive scale. All problems are listed.
+    """
+    problems: list[str] = []
+    wanted = (
+        ("input", inputs, (1, contract.input.height_px, contract.input.width_px, 3)),
+        ("output", outputs, (1, len(contract.labels))),
+    )
+    for role, specs, shape in wanted:
+        if len(specs) != 1:
+            problems.append(f"{len(specs)} {role} tensors, the contract knows one")
+            continue
+        spec = specs[0]
+        if spec.shape != shape:
+            problems.append(f"{role} shape {list(spec.shape)}, the contract says {list(shape)}")
+        if spec.dtype not in STRUCT_CODES:
+            problems.append(f"{role} dtype {spec.dtype}, not one of {', '.join(STRUCT_CODES)}")
+        elif spec.quantized and not (0 < spec.scale < math.inf):
+            problems.append(f"{role} is {spec.dtype} with scale {spec.scale}")
+        elif spec.quantized and not 0 <= spec.zero_point - ZERO_POINT_LOW[spec.dtype] <= 255:
+            problems.append(f"{role} is {spec.dtype} with zero point {spec.zero_point}")
+    if problems:
+        raise ModelMismatch(
+            f"{where}: the contract and the tensors of the model disagree",
+            found="; ".join(problems),
+            expected="tensors as the contract describes them",
+            fix=INPUT_FIX,
+        )

@@ -1,0 +1,418 @@
+"""`python -m convert.comparison.compare` on tiny models: what it finds, what it refuses, whom it catches. No TensorFlow."""  # noqa: E501
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import signal
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convert.comparison import compare
+from convert.comparison import report as comparison
+from convert.comparison.compare import main
+from convert.comparison.integrity import golden_problems
+from convert.comparison.workers import Answer, Workers
+from convert.inputs import Photo
+from convert.photo_list import PhotoList
+from edge_runtime.contract import Calibration, Label, Normalization
+from edge_runtime.errors import InterpreterBroken
+from edge_runtime.model.model_file import open_model
+from tests.convert.compared import draw_table, with_contract
+from tests.fixtures import FIXTURES
+from tests.fixtures.bad_models import with_nan_weights
+
+REPOSITORY = Path(__file__).parents[3]
+INT8, UINT8, FLOAT = (FIXTURES / f"tiny_{name}.tflite" for name in ("int8", "uint8", "float32"))
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_table(tmp_path_factory.mktemp("photos"))
+
+
+def _run(models: list[Path], table: Path, out: Path, *options: str) -> int:
+    return main([*map(str, models), "--data", str(table), "--out", str(out), *options])
+
+
+def _read(out: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    return report
+
+
+class _Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.ids: set[str] = set()
+        self.links: set[str] = set()
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        self.loads += [value for name, value in given.items() if name == "src" and value]
+        self.ids |= {given["id"]} - {None} if "id" in given else set()  # type: ignore[arg-type]
+        self.links |= {given["href"] or ""} if "href" in given else set()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def compared(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The int8 model against the uint8 one: the same weights, so the same answers."""
+    out = tmp_path_factory.mktemp("compared") / "out"
+    assert _run([UINT8, INT8], table, out) == 0
+    return out
+
+
+def test_a_report_says_everything_of_both_models(compared: Path) -> None:
+    report = _read(compared)
+    assert [model["name"] for model in report["models"]] == ["tiny_uint8", "tiny_int8"]
+    for model, path in zip(report["models"], (UINT8, INT8), strict=True):
+        assert model["bytes"] == path.stat().st_size
+        assert model["operators"]["CONV_2D"] == 1
+        assert model["caught"] == []
+        assert model["ms_per_photo"] > 0
+        value, low, high = model["figures"]["balanced_accuracy"]
+        assert 0 <= low <= value <= high <= 1
+        assert set(model["figures"]["recall"]) == {"ash", "brick", "cyan"}
+        assert 0 <= model["figures"]["expected_calibration_error"][0] <= 1
+    assert report["remarks"] == []
+    (pair,) = report["pairs"]
+    assert pair["answers_changed"] == len(pair["flips"])
+    assert {"sex", "age"} == set(pair["groups"])
+    assert set(pair["classes"]) == {"ash", "brick", "cyan"}
+    assert report["photos"]["answered"] == 60 and report["photos"]["lesions"] == 30
+    assert report["timing"]["inference_seconds"] <= report["timing"]["answering_seconds"]
+
+
+def test_answers_are_those_of_the_runtime(table: Path) -> None:
+    from convert.photo_list import read_photo_list
+    from edge_runtime import Classifier
+
+    photos = read_photo_list(table, ["ash", "brick", "cyan"]).photos[::7]
+    with Workers([INT8, FLOAT], 2) as pool:
+        measured = compare.measure([open_model(path) for path in (INT8, FLOAT)], photos, pool)
+    for k, path in enumerate((INT8, FLOAT)):
+        with Classifier.open(path) as classifier:
+            for i, photo in enumerate(photos):
+                asked = classifier.classify(photo.path).scores
+                found = dict(zip(asked, measured.answers[i].scores[k], strict=True))
+                total = sum(found.values())
+                assert {code: value / total for code, value in found.items()} == pytest.approx(
+                    asked, abs=1e-6
+                )
+
+
+def test_layers_of_the_same_weights_lose_nothing(compared: Path) -> None:
+    layers = _read(compared)["pairs"][0]["layers"]
+    assert [row["kind"] for row in layers["rows"]] == [
+        "CONV_2D", "DEPTHWISE_CONV_2D", "MEAN", "FULLY_CONNECTED", "SOFTMAX",
+    ]  # fmt: skip
+    assert layers["first_large_loss"] is None
+    assert min(row["snr_db"] for row in layers["rows"]) > 40
+
+
+def test_the_page_is_whole_and_loads_nothing(compared: Path) -> None:
+    page = _Page((compared / "report.html").read_text(encoding="utf-8"))
+    assert page.open == ["html"] or page.open == []
+    assert all(source.startswith("data:image/jpeg;base64,") for source in page.loads)
+    assert {link.removeprefix("#") for link in page.links} <= page.ids
+    for text in (
+        "tiny_int8 against tiny_uint8",
+        "Layer by layer",
+        "Recall of each class",
+        "not a medical device",
+        "an interval that holds 0 does not show a difference",
+    ):
+        assert text in page.text
+
+
+def test_a_verdict_is_one_sentence_in_the_terminal(table: Path, tmp_path: Path, capsys: Any) -> None:
+    assert _run([UINT8, INT8], table, tmp_path / "out", "--no-layers", "--limit", "30") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("30 photos of ")
+    assert "tiny_int8" in said and "of 30 answers" in said
+    assert "layers" not in _read(tmp_path / "out")["pairs"][0]
+
+
+def test_a_process_that_dies_ends_it_with_what_it_said(table: Path, tmp_path: Path) -> None:
+    photos = sorted(table.parent.glob("*.jpg"))
+    with Workers([INT8], 1) as pool:
+        assert len(list(pool.answer(photos))) == len(photos)
+        pool._processes[0].kill()
+        with pytest.raises(InterpreterBroken, match="died"):
+            list(pool.answer(photos))
+    damaged = tmp_path / "damaged.tflite"
+    damaged.write_bytes(INT8.read_bytes()[:500])
+    with Workers([damaged], 1) as pool, pytest.raises(InterpreterBroken, match="damaged.tflite"):
+        list(pool.answer(photos))
+
+
+def test_a_model_whose_answers_are_no_scores_ends_it_by_name(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(with_nan_weights(FLOAT.read_bytes()))
+    assert _run([FLOAT, broken], table, tmp_path / "out", "--no-layers") == InterpreterBroken.exit_status
+    assert "broken.tflite: the model's output is not a softmax" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------- liars
+
+
+def _caught(table: Path, liar: Path, tmp_path: Path) -> str:
+    assert _run([INT8, liar], table, tmp_path / "out", "--no-layers") == compare.EXIT_DOUBTFUL
+    report = _read(tmp_path / "out")
+    assert report["models"][0]["caught"] == []
+    assert "do not ship" in report["pairs"][0]["verdict"]
+    assert "do not ship" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    return "; ".join(report["models"][1]["caught"])
+
+
+def test_another_crop_is_caught(table: Path, tmp_path: Path) -> None:
+    geometry = dataclasses.replace(open_model(INT8).contract.geometry, crop_fraction=0.6)
+    said = _caught(table, with_contract(INT8, tmp_path / "liar.tflite", geometry=geometry), tmp_path)
+    assert "other pixels than its maker got" in said
+    assert "geometry.crop_fraction is 0.6, not 0.9" in said
+
+
+def test_another_normalization_is_caught(table: Path, tmp_path: Path) -> None:
+    normalization = Normalization(20.0, 128.0)
+    said = _caught(
+        table, with_contract(INT8, tmp_path / "liar.tflite", normalization=normalization), tmp_path
+    )
+    assert "another normalization" in said
+    assert "normalization.mean is 20.0" in said
+
+
+def test_another_temperature_in_the_contract_is_caught(table: Path, tmp_path: Path) -> None:
+    told = open_model(INT8).contract.calibration.temperature
+    for factor in (0.5, 2.0):
+        calibration = Calibration("temperature", told * factor)
+        said = _caught(
+            table, with_contract(INT8, tmp_path / "liar.tflite", calibration=calibration), tmp_path
+        )
+        assert f"its contract's temperature is {told * factor:g}" in said
+        assert "its scores are those of a temperature of" in said
+
+
+def test_another_order_of_labels_is_caught(table: Path, tmp_path: Path) -> None:
+    labels = open_model(INT8).contract.labels
+    turned = (labels[1], labels[2], labels[0])
+    said = _caught(table, with_contract(INT8, tmp_path / "liar.tflite", labels=turned), tmp_path)
+    assert "labels stand in the order brick, cyan, ash" in said
+    assert "with labels exchanged" in said
+
+
+def test_weights_with_exchanged_outputs_are_caught_though_the_contract_is_honest(
+    table: Path, tmp_path: Path
+) -> None:
+    # The contract of the same run and golden answers of its own: only the answers give it away.
+    labels = open_model(INT8).contract.labels
+    renamed = (labels[1], labels[0], labels[2])
+    liar = with_contract(INT8, tmp_path / "liar.tflite", labels=renamed)
+    assert "agrees on" in _caught(table, liar, tmp_path)
+
+
+def test_a_file_without_golden_pictures_is_not_believed(table: Path, tmp_path: Path) -> None:
+    assert "no golden pictures" in _caught(
+        table, with_contract(INT8, tmp_path / "m.tflite", golden=()), tmp_path
+    )
+
+
+# ------------------------------------------------------------------- bad input
+
+
+def test_golden_answers_are_held_to_their_tolerance_and_pictures_to_their_hash(tmp_path: Path) -> None:
+    first, *rest = open_model(UINT8).contract.golden
+
+    def problems(**changes: Any) -> list[str]:
+        golden = (dataclasses.replace(first, **changes), *rest)
+        return golden_problems(open_model(with_contract(UINT8, tmp_path / "changed.tflite", golden=golden)))
+
+    def moved(steps: float) -> tuple[float, ...]:
+        return (first.output[0] + steps, *first.output[1:])
+
+    assert problems() == problems(output=moved(first.tolerance)) == []
+    (said,) = problems(output=moved(first.tolerance + 1))
+    assert said.startswith(f"{first.image}: the answer differs from its maker's by {first.tolerance + 1:g}")
+    (said,) = problems(image_sha256="0" * 64)
+    assert said == f"{first.image}: not the picture of the contract"
+
+
+def test_models_of_other_labels_are_refused(table: Path, tmp_path: Path, capsys: Any) -> None:
+    assert _run([INT8, FLOAT], table, tmp_path / "out") == 3
+    assert "answers other questions" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("photo_id,label\na,ash\n", "no column path"),
+        ("path,label\n", "no rows"),
+        ("path,label\na.jpg,teal\n", "teal"),
+        ("path,label\na.jpg,ash\na.jpg,ash\n", "stand there twice"),
+        ("path,label,split\na.jpg,ash,val\n", "no test split"),
+        ("path,label\n\xff\xfe", "not a"),
+    ],
+)
+def test_tables_that_cannot_be_meant(content: str, words: str, tmp_path: Path, capsys: Any) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_bytes(content.encode("latin-1"))
+    assert _run([UINT8, INT8], bad, tmp_path / "out") == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        ([str(INT8), "--data", "x.csv"], 2, "needs two models"),
+        ([str(INT8), str(UINT8), "--data", "absent.csv"], 2, "absent.csv"),
+        ([str(INT8), "absent.tflite", "--data", "x.csv"], 3, "absent.tflite"),
+        ([str(INT8), __file__, "--data", "x.csv"], 3, "not a .tflite"),
+    ],
+)
+def test_usage(arguments: list[str], status: int, words: str, capsys: Any) -> None:
+    assert main(arguments) == status
+    assert words in capsys.readouterr().err
+
+
+def test_an_unreadable_photo_is_left_out_and_told(tmp_path: Path, capsys: Any) -> None:
+    table = draw_table(tmp_path / "photos", 8)
+    (tmp_path / "photos" / "ash_000.jpg").write_bytes(b"no photo")
+    (tmp_path / "photos" / "ash_001.jpg").unlink()
+    assert _run([UINT8, INT8], table, tmp_path / "out", "--no-layers") == compare.EXIT_DOUBTFUL
+    report = _read(tmp_path / "out")
+    assert set(report["photos"]["failures"]) == {"ash_000", "ash_001"}
+    assert report["photos"]["answered"] == 22
+    assert "2 photos could not be read" in capsys.readouterr().out
+
+
+def test_no_photo_can_be_read(tmp_path: Path, capsys: Any) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("path,label\nabsent.jpg,ash\n")
+    assert _run([UINT8, INT8], table, tmp_path / "out") == 2
+    assert "no photo could be read" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_learnt_and_calibrated_photos_are_told(table: Path, tmp_path: Path) -> None:
+    learnt = tmp_path / "learnt.csv"
+    learnt.write_text(table.read_text().replace(",test,", ",train,"))
+    model = with_contract(INT8, tmp_path / "model.tflite")
+    model.with_suffix(".json").write_text(json.dumps({"calibration": {"ids": ["ash_000", "brick_004", "x"]}}))
+    options = ("--photos", str(table.parent), "--split", "train", "--no-layers")
+    assert _run([UINT8, model], learnt, tmp_path / "out", *options) == 0
+    remarks = " ".join(_read(tmp_path / "out")["remarks"])
+    assert "60 of 60 photos stand in the train or val split" in remarks
+    assert "2 of the photos gave model its ranges" in remarks
+
+
+def test_photos_that_chose_and_models_of_another_run_are_told(tmp_path: Path) -> None:
+    photos = [
+        Photo(f"p{i}", tmp_path, 0, f"g{i}", split, "", "", "") for i, split in enumerate(("val", "test"))
+    ]
+    listed = PhotoList(tmp_path / "manifest.csv", tmp_path, "all", tuple(photos))
+    (remark,) = comparison._remarks([], [], listed, compare.Measured(tuple(photos)))
+    assert "1 of 2 photos stand in the train or val split" in remark
+    own = open_model(UINT8)
+    provenance = dataclasses.replace(own.contract.provenance, run_id="other")
+    other = open_model(with_contract(UINT8, tmp_path / "other.tflite", provenance=provenance))
+    assert comparison._foreign_run([own, other], ["own", "other"], listed) == []
+    (tmp_path / "run.json").write_text(json.dumps({"run_id": own.contract.provenance.run_id}))
+    assert comparison._foreign_run([own], ["own"], listed) == []
+    (remark,) = comparison._foreign_run([own, other], ["own", "other"], listed)
+    assert "; other comes from another run" in remark
+
+
+def test_scores_are_divided_by_their_sum_and_stand_in_the_first_models_order() -> None:
+    model = open_model(UINT8)
+    own = [label.code for label in model.contract.labels]
+    answer = Answer(0, ((0.1, 0.1, 0.1), (0.4, 0.3, 0.1)), (1.0, 1.0), "")
+    measured = compare.Measured((), answers={0: answer})
+    scores = comparison._scores(1, model, own[::-1], measured, [0])
+    assert scores[0] == pytest.approx([0.125, 0.375, 0.5])
+
+
+def test_ctrl_c_keeps_what_is_there(tmp_path: Path) -> None:
+    table = draw_table(tmp_path / "photos", 8)
+    rows = table.read_text().splitlines()
+    # Each photo under many names, so that there is time to interrupt.
+    many = [f"{k}_{row}" for k in range(400) for row in rows[1:]]
+    table.write_text("\n".join([rows[0], *many]) + "\n")
+    out = tmp_path / "out"
+    command = [
+        sys.executable, "-m", "convert.comparison.compare", str(UINT8), str(INT8), "--data", str(table), "--out",
+        str(out),
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    seen = ""
+    while not re.search(r" [1-9]\d{2,}/9600", seen):
+        seen += process.stderr.read(1)
+        assert process.poll() is None, seen
+    process.send_signal(signal.SIGINT)
+    said, errors = process.communicate(timeout=120)
+    assert process.returncode == compare.EXIT_INTERRUPTED, errors
+    report = _read(out)
+    assert report["interrupted"] is True
+    assert 0 < report["photos"]["answered"] < report["photos"]["asked"] == 9600
+    assert "Interrupted: " in said
+
+
+def test_ctrl_c_before_anything_is_there(table: Path, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    def interrupted(*_: object, **__: object) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "measure", interrupted)
+    assert _run([UINT8, INT8], table, tmp_path / "out") == compare.EXIT_INTERRUPTED
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_label_without_photos_has_no_recall(table: Path, tmp_path: Path) -> None:
+    part = tmp_path / "part.csv"
+    part.write_text(
+        "\n".join(row for row in table.read_text().splitlines() if not row.startswith("cyan")) + "\n"
+    )
+    assert _run([UINT8, INT8], part, tmp_path / "out", "--photos", str(table.parent), "--no-layers") == 0
+    report = _read(tmp_path / "out")
+    assert report["models"][0]["figures"]["recall"]["cyan"] is None
+    assert report["pairs"][0]["classes"]["cyan"]["recall"] == [None, None]
+    (remark,) = [remark for remark in report["remarks"] if "balanced accuracy" in remark]
+    assert remark.startswith("No answered photo is of cyan: ") and "2 of 3 classes" in remark
+
+
+def test_texts_of_a_model_cannot_become_markup(table: Path, tmp_path: Path) -> None:
+    labels = open_model(INT8).contract.labels
+    codes = ("<b>ash", *(label.code for label in labels[1:]))
+    named = tuple(Label(code, label.name, label.group) for code, label in zip(codes, labels, strict=True))
+    models = [with_contract(path, tmp_path / path.name, labels=named) for path in (UINT8, INT8)]
+    odd = tmp_path / "odd.csv"
+    odd.write_text(table.read_text().replace(",ash,", ",<b>ash,"))
+    assert _run(models, odd, tmp_path / "out", "--photos", str(table.parent), "--no-layers") in (0, 1)
+    assert "<b>ash" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

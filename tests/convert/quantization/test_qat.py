@@ -1,0 +1,304 @@
+"""Fine-tuning: what it starts from, what it leaves alone, and that kill -9 changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.convert.synthetic_run import SIZE_PX, make_contract, make_model
+
+pytestmark = pytest.mark.tf
+REPOSITORY = Path(__file__).parents[3]
+# One step of the final tensor's 8 bits, and some more for sums in another order.
+RANGE_TOLERANCE = 0.02
+EPOCHS = 16
+DEADLINE_S = 240
+
+
+@pytest.fixture(scope="module")
+def quantized() -> tuple[Any, Any, np.ndarray]:
+    """A float model, its quantization-aware twin, and the pixels that set the ranges."""
+    from convert.quantization.fake_quant import quantize
+
+    float_model = make_model()
+    pixels_u8 = np.random.default_rng(0).integers(60, 200, (32, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
+    return float_model, quantize(float_model, make_contract(), pixels_u8), pixels_u8
+
+
+def test_input_range_is_the_pixels(quantized: tuple[Any, Any, np.ndarray]) -> None:
+    ends = {
+        w.name.split("_")[-1]: float(w.numpy())
+        for w in quantized[1].layers[1].weights
+        if "step" not in w.name
+    }
+    assert ends == {"min:0": -1.0, "max:0": 127 / 128}
+
+
+def test_ranges_are_those_of_the_photos_not_the_initial_guess(quantized: tuple[Any, Any, np.ndarray]) -> None:
+    float_model, model, pixels_u8 = quantized
+    logits = float_model((pixels_u8.astype(np.float32) - 128) / 128).numpy()
+    ends = [float(w.numpy()) for w in model.layers[-1].weights if "post_activation" in w.name]
+    assert len(ends) == 2
+    # tfmot extends a range to hold zero.
+    expected = (min(0.0, float(logits.min())), max(0.0, float(logits.max())))
+    width = expected[1] - expected[0]
+    assert max(ends) < 6 and min(ends) > -6
+    assert (min(ends), max(ends)) == pytest.approx(expected, abs=width * 0.25)
+
+
+def test_simulated_rounding_is_small(quantized: tuple[Any, Any, np.ndarray]) -> None:
+    from convert.export.float_model import Predictor
+
+    float_model, model, pixels_u8 = quantized
+    answers = [Predictor(model, make_contract())(pixels_u8) for model in (float_model, model)]
+    difference = np.abs(answers[0] - answers[1]).max()
+    assert 0 < difference < RANGE_TOLERANCE
+
+
+def test_statistics_are_frozen_and_everything_else_learns(quantized: tuple[Any, Any, np.ndarray]) -> None:
+    from convert.quantization.fake_quant import trained_variables
+
+    names = [variable.name.split("/")[-1] for variable in trained_variables(quantized[1])]
+    counts = {kind: sum(kind in name for name in names) for kind in ("kernel", "bias", "gamma", "beta")}
+    assert counts == {"kernel": 6, "bias": 1, "gamma": 5, "beta": 5}
+    assert len(names) == 17
+    model, pixels_u8 = quantized[1], quantized[2]
+    statistics = [w for w in model.weights if "moving" in w.name]
+    assert len(statistics) == 10
+    before = [w.numpy() for w in statistics]
+    model(pixels_u8[:4].astype(np.float32) / 128 - 1, training=True)
+    assert all(np.array_equal(w.numpy(), old) for w, old in zip(statistics, before, strict=True))
+
+
+def test_layers_that_tfmot_cannot_quantize_are_refused() -> None:
+    import tf_keras
+
+    from convert.quantization.fake_quant import quantize
+    from edge_runtime.errors import ConversionRefused
+
+    class Unheard(tf_keras.layers.Layer):  # type: ignore[misc]
+        def call(self, inputs: Any) -> Any:
+            return inputs
+
+    inputs = tf_keras.Input((SIZE_PX, SIZE_PX, 3))
+    pooled = tf_keras.layers.GlobalAveragePooling2D()(Unheard(name="unheard")(inputs))
+    model = tf_keras.Model(inputs, tf_keras.layers.Dense(3, name="logits")(pooled))
+    with pytest.raises(ConversionRefused, match="Unheard"):
+        quantize(model, make_contract(), np.zeros((4, SIZE_PX, SIZE_PX, 3), np.uint8))
+
+
+def _arguments(run: Path, out: Path) -> list[str]:
+    options = ["--recipe", "int8_qat", "--epochs", str(EPOCHS), "--patience", str(EPOCHS)]
+    return [str(run), *options, "--learning-rate", "1e-3", "--out", str(out)]
+
+
+def _saved_step(state: Path) -> int:
+    if not state.is_file():
+        return 0
+    with np.load(state) as saved:
+        return int(json.loads(saved["header"].tobytes())["step"])
+
+
+@pytest.mark.slow
+def test_killed_fine_tuning_resumes_to_the_same_model(
+    run_copy: Callable[[str], Path], tmp_path: Path
+) -> None:
+    from convert.__main__ import main
+
+    whole, killed = run_copy("whole"), run_copy("killed")
+    out = {run: tmp_path / f"{run.name}_out" / "m.tflite" for run in (whole, killed)}
+    for path in out.values():
+        path.parent.mkdir()
+    command = [sys.executable, "-m", "convert", *_arguments(killed, out[killed])]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    state = killed / "convert" / "int8_qat" / "state.npz"
+    deadline = time.monotonic() + DEADLINE_S
+    while _saved_step(state) == 0 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed: more EPOCHS"
+    interrupted_at = _saved_step(state)
+    assert 0 < interrupted_at < EPOCHS * 5
+    assert list(out[killed].parent.iterdir()) == []
+    for run in (whole, killed):
+        assert main(_arguments(run, out[run])) == 0
+    reports = [json.loads(path.with_suffix(".json").read_text()) for path in out.values()]
+    assert len(reports[0]["qat"]["history"]) == EPOCHS + 1
+    assert reports[0]["qat"] == reports[1]["qat"]
+    assert reports[0]["test"] == reports[1]["test"]
+    assert out[whole].read_bytes() == out[killed].read_bytes()
+
+
+def test_the_key_changes_with_the_code_and_not_with_its_comments(tmp_path: Path) -> None:
+    from convert.quantization import qat_state
+
+    for name in qat_state.SHAPING_MODULES:
+        shutil.copy(REPOSITORY / "convert" / f"{name}.py", tmp_path)
+    assert qat_state.code_digest(tmp_path) == qat_state.code_digest()
+    for name in qat_state.SHAPING_MODULES:
+        path = tmp_path / f"{name}.py"
+        text = path.read_text()
+        path.write_text(f'"""Another docstring."""\n# A comment.\n{text}\n\n')
+        assert qat_state.code_digest(tmp_path) == qat_state.code_digest()
+        path.write_text(f"{text}\nMORE = 1\n")
+        assert qat_state.code_digest(tmp_path) != qat_state.code_digest()
+        path.write_text(text)
+
+
+def test_the_key_knows_every_module_that_fine_tuning_imports() -> None:
+    """Reads the imports from convert/quantization/qat.py on; what only writes files, asks models or holds settings is left out."""  # noqa: E501
+    import ast
+
+    from convert.quantization.qat_state import SHAPING_MODULES
+
+    # Their outcome is in the key itself: settings, photos, the float model; or they compute nothing.
+    apart = {"files", "keras_answers", "recipes", "run_directory"}
+    found, waiting = set(), ["qat", "soft_labels"]
+    while waiting:
+        name = waiting.pop()
+        if name in found | apart:
+            continue
+        found.add(name)
+        tree = ast.parse((REPOSITORY / "convert" / f"{name}.py").read_text())
+        modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+        waiting += [module.split(".")[1] for module in modules if module.startswith("convert.")]
+    assert found == set(SHAPING_MODULES)
+
+
+def test_the_teacher_is_listened_to() -> None:
+    """Fails if soft labels do not reach the loss, or their weight does not count."""
+    import tensorflow as tf
+    import tf_keras
+
+    from convert.quantization.batches import TrainingStream
+    from convert.quantization.fake_quant import quantize, trained_variables
+    from convert.quantization.qat import train_step
+    from convert.recipes import QatSettings
+
+    rng = np.random.default_rng(0)
+    pixels_u8 = rng.integers(60, 200, (16, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
+    soft_labels = rng.dirichlet([1.0, 1.0, 1.0], 16).astype(np.float32)
+    silent = TrainingStream(
+        pixels_u8, np.arange(16) % 3, 128.0, 128.0, 8, np.full(16, 1 / 16), seed=0, soft_labels=None
+    )
+    taught = dataclasses.replace(silent, soft_labels=soft_labels)
+    otherwise = dataclasses.replace(silent, soft_labels=np.roll(soft_labels, 1, axis=1))
+    float_model = make_model()
+    model = quantize(float_model, make_contract(), pixels_u8)
+    start, learned = model.get_weights(), trained_variables(model)
+
+    def after_one_step(stream: TrainingStream, **settings: float) -> list[np.ndarray]:
+        model.set_weights(start)
+        teacher = stream.soft_labels
+        optimizer = tf_keras.optimizers.SGD(0.1)
+        step = train_step(model, float_model, optimizer, learned, QatSettings(**settings), teacher)  # type: ignore[arg-type]
+        batch = stream.batch_at(0)
+        soft = batch.labels if batch.soft_labels is None else batch.soft_labels
+        step(tf.constant(batch.views), tf.constant(batch.labels), tf.constant(soft))
+        return [variable.numpy() for variable in learned]
+
+    without = after_one_step(silent)
+    assert len(without) == 17
+    deaf = after_one_step(taught, soft_label_weight=0.0)
+    assert all(np.array_equal(a, b) for a, b in zip(without, deaf, strict=True))
+    answers = [after_one_step(taught), after_one_step(otherwise)]
+    for listening in answers:
+        moved = [not np.array_equal(a, b) for a, b in zip(without, listening, strict=True)]
+        assert sum(moved) == 17
+    assert not np.allclose(answers[0][-1], answers[1][-1], atol=1e-5)
+
+
+# ------------------------------------------------------------------- when it ends
+
+
+def _stream(pixels_u8: np.ndarray) -> Any:
+    from convert.quantization.batches import TrainingStream
+
+    count = len(pixels_u8)
+    return TrainingStream(
+        pixels_u8, np.arange(count) % 3, 128.0, 128.0, 8, np.full(count, 1 / count), seed=0, soft_labels=None
+    )
+
+
+@pytest.mark.parametrize(
+    ("agreements", "epochs", "best"),
+    [
+        # Two epochs in a row without a better file: the fourth is not asked.
+        ((0.6, 0.8, 0.7, 0.7, 1.0), 3, 1),
+        ((0.9, 0.8, 0.8, 1.0), 2, 0),
+        ((0.5, 0.6, 0.7, 0.8, 0.9), 4, 4),
+    ],
+)
+def test_what_the_file_answers_ends_it(
+    agreements: tuple[float, ...], epochs: int, best: int, tmp_path: Path
+) -> None:
+    """The file's agreement is made up here: if Keras were asked instead, the best epoch would be another."""
+    from convert.quantization import qat
+    from convert.recipes import QatSettings
+
+    pixels_u8 = np.random.default_rng(0).integers(60, 200, (16, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
+    float_probs = np.tile([0.6, 0.3, 0.1], (10, 1))
+    seen: list[list[np.ndarray]] = []
+
+    def file_probs(model: Any) -> np.ndarray:
+        probs = np.tile([0.1, 0.3, 0.6], (10, 1))
+        agreeing = round(10 * agreements[len(seen)])
+        probs[:agreeing] = float_probs[:agreeing]
+        seen.append(model.get_weights())
+        return probs
+
+    def tune() -> tuple[Any, dict[str, Any]]:
+        validation = qat.Validation(np.zeros(10, np.int64), float_probs, file_probs)
+        settings = QatSettings(epochs=4, patience=2, batch=8, learning_rate=1e-3)
+        float_model, stream = make_model(), _stream(pixels_u8)
+        return qat.fine_tune(
+            float_model, make_contract(), settings, stream, pixels_u8, validation, tmp_path / "state"
+        )
+
+    model, report = tune()
+    assert [row["agreement"] for row in report["history"]] == list(agreements[: epochs + 1])
+    assert report["best_epoch"] == best and report["steps"] == 2 * epochs
+    kept = model.get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(kept, seen[best], strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(kept, seen[best - 1], strict=True))
+    # A finished one is neither done nor asked again.
+    assert tune()[1] == report and len(seen) == epochs + 1
+
+
+def test_the_labels_alone_can_be_learnt() -> None:
+    """Without distillation the float model must not reach the loss."""
+    import tensorflow as tf
+
+    from convert.quantization.fake_quant import quantize, trained_variables
+    from convert.quantization.qat import train_step
+    from convert.recipes import QatSettings
+
+    pixels_u8 = np.random.default_rng(0).integers(60, 200, (16, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
+    model = quantize(make_model(), make_contract(), pixels_u8)
+    batch, start = _stream(pixels_u8).batch_at(0), model.get_weights()
+
+    def loss(teacher: Any, **weights: float) -> float:
+        import tf_keras
+
+        # A step moves the activations' ranges.
+        model.set_weights(start)
+        optimizer = tf_keras.optimizers.SGD(0.0)
+        step = train_step(model, teacher, optimizer, trained_variables(model), QatSettings(**weights), None)  # type: ignore[arg-type]
+        labels = tf.constant(batch.labels)
+        return float(step(tf.constant(batch.views), labels, labels))
+
+    teachers = make_model(), make_model(seed=8)
+    alone = [loss(teacher, distillation_weight=0.0, hard_label_weight=1.0) for teacher in teachers]
+    assert alone[0] == alone[1] > 0.1
+    assert loss(teachers[0]) != pytest.approx(loss(teachers[1]), rel=0.01)

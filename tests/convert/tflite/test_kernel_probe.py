@@ -1,0 +1,32 @@
+"""Kernel sets in processes of their own: what is not here is told, what is here but silent ends the conversion."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import pytest
+
+from convert.tflite import kernel_probe
+from edge_runtime.errors import ConversionRefused
+from tests.fixtures import FIXTURES
+
+MODEL = (FIXTURES / "tiny_uint8.tflite").read_bytes()
+
+
+def test_a_kernel_set_that_does_not_answer_in_time_ends_the_conversion(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Were it taken for one that is not installed, a busy machine would choose other golden pictures."""
+
+    def slow(*_: object, **options: Any) -> Any:
+        raise subprocess.TimeoutExpired("probe", options["timeout"])
+
+    monkeypatch.setattr(kernel_probe.subprocess, "run", slow)
+    with pytest.raises(ConversionRefused, match=r"BUILTIN_REF.*1200 s.*less busy"):
+        kernel_probe.probe(MODEL, [], "BUILTIN_REF")
+
+
+def test_a_kernel_set_that_dies_is_told() -> None:
+    said, outputs = kernel_probe.probe(MODEL[:100], [b""], "BUILTIN_REF")
+    assert outputs is None and said

@@ -1,0 +1,192 @@
+"""What edge-classify may be asked, without a process: what cannot be meant is refused, and the rest is done."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.classifier import Classifier
+from edge_runtime.cli import command as cli
+from edge_runtime.contract import ModelContract
+from edge_runtime.engines import opening
+from edge_runtime.errors import ImageNotFound, ModelUnsigned, UsageError
+from edge_runtime.images import watch
+from edge_runtime.images.photos import named_photos
+from edge_runtime.model import signature
+from edge_runtime.model.model_file import ModelFile
+from tests.fixtures import FIXTURES
+from tests.fixtures import pictures as p
+from tests.fixtures.bad_models import good, with_contract
+
+U8 = str(FIXTURES / "tiny_uint8.tflite")
+WITH_A_VALUE = (
+    "--model", "--list", "--watch", "--require-signature", "--accelerator", "--delegate", "--explain",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("option", WITH_A_VALUE)
+def test_an_unset_variable_is_no_option(option: str) -> None:
+    with pytest.raises(UsageError, match=f"^{option} is empty"):
+        cli.parse(["x.jpg", option, ""])
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        ["--delegate", "x.so"],
+        ["--accelerator", "gpu"],
+        ["--threads", "2"],
+        ["--self-check"],
+        ["--list", "-"],
+        ["x.jpg"],
+    ],
+    ids=" ".join,
+)
+def test_print_contract_ignores_nothing(others: list[str]) -> None:
+    with pytest.raises(UsageError, match="--print-contract stands alone"):
+        cli.parse(["--print-contract", *others])
+
+
+def test_print_contract_verifies_the_signature(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(model: ModelFile, key: str) -> None:
+        raise ModelUnsigned(f"{model.path} by {key}")
+
+    monkeypatch.setattr(signature, "require_signature", refuse)
+    assert cli.main(["--print-contract", "--model", U8, "--require-signature", "key.pem"]) == 3
+    assert capsys.readouterr() == ("", f"error: {U8} by key.pem\n")
+
+
+def test_a_contract_is_json_in_every_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "model.tflite"
+    words = "caf\u00e9, \ud53c\ubd80, \U0001f52c"
+    model.write_bytes(with_contract(good(), lambda contract: contract.update(intended_use=words)))
+    for encoding in ("ascii", "latin-1", "utf-8"):
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+        assert cli.main(["--print-contract", "--model", str(model)]) == 0
+        assert json.loads(written.getvalue().decode("utf-8"))["intended_use"] == words
+        assert ModelContract.from_json(written.getvalue()).intended_use == words
+
+
+def test_main_returns_a_status_whatever_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == cli.main(["--help"]) == 0
+    assert cli.main(["--top-k", "none"]) == cli.main([]) == 2
+    assert "edge-classify 0.1.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--watch", "--explain"])
+def test_who_takes_photos_one_by_one_gives_the_threads_to_the_inference(option: str, tmp_path: Path) -> None:
+    photos = ["a.jpg", "b.jpg"] if option == "--explain" else []
+    words = ["--model", U8, "--threads", "2", option, str(tmp_path), *photos]
+    with cli._open_classifier(cli.parse(words)) as classifier:
+        assert classifier.engine.threads == 2
+    with cli._open_classifier(cli.parse(["--model", U8, "--threads", "2", "a.jpg", "b.jpg"])) as classifier:
+        assert classifier.engine.threads == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-", "--list", "-"], "stdin can be read once only; found: - 2 times"),
+        (["x.jpg", "--bench", "2", "--list", "l.txt"], "--bench measures single photos"),
+        (["x.jpg", "--bench", "2", "--watch", "folder"], "--bench measures single photos"),
+    ],
+)
+def test_what_cannot_be_meant_together(words: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=f"^{said}"):
+        cli.parse(words)
+
+
+def test_numbers_have_an_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.parse(["x.jpg", "--threads", "64", "--bench", "100000", "--top-k", "1"]).threads == 64
+    with pytest.raises(UsageError, match="found: 65; expected: 1 to 64"):
+        cli.parse(["x.jpg", "y.jpg", "--threads", "65"])
+    for option, wrong in (("--bench", "100001"), ("--top-k", "0"), ("--threads", "\u0663")):
+        with pytest.raises(SystemExit, match="2"):
+            cli.parse(["x.jpg", option, wrong])
+        assert f"{wrong!r} is not a whole number from 1 to 100000" in capsys.readouterr().err
+
+
+def test_a_self_check_proves_the_accelerator_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def refuse(*_: object, prove_again: bool, **__: object) -> None:
+        asked.append(prove_again)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(opening, "open_engine_for", refuse)
+    for words in (["--self-check"], ["--accelerator", "gpu"]):
+        assert cli.main(["--model", U8, "x.jpg", *words]) == 2
+    assert asked == [True, False]
+
+
+def test_only_the_chatter_of_native_code_is_dropped(capfd: pytest.CaptureFixture[str]) -> None:
+    with cli._NativeChatterDropped():
+        os.write(2, b"ERROR: a driver is missing\n" + cli.NATIVE_CHATTER + b"ERROR: another\n")
+    assert capfd.readouterr().err == "ERROR: a driver is missing\nERROR: another\n"
+
+
+def test_the_answers_end_before_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else their workers are at an engine that is no longer there."""
+    order: list[str] = []
+
+    class Unwritable:
+        def to_text(self, top_k: int) -> str:
+            raise RuntimeError("no room")
+
+    def answers(*_: object, **__: object) -> Iterator[tuple[str, Unwritable]]:
+        try:
+            yield "a.jpg", Unwritable()
+        finally:
+            order.append("answers")
+
+    close = Classifier.close
+    monkeypatch.setattr(Classifier, "close", lambda self: (order.append("engine"), close(self)))
+    monkeypatch.setattr("edge_runtime.batch.classify_each", answers)
+    with pytest.raises(RuntimeError, match="no room"):
+        cli.main(["--model", U8, "a.jpg", "b.jpg"])
+    assert order == ["answers", "engine"]
+
+
+def test_a_bad_photo_does_not_stop_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.jpg").write_text("no photo")
+    (tmp_path / "mole.jpg").write_bytes(p.jpeg())
+    arrived = [f"{tmp_path}/text.jpg", f"{tmp_path}/mole.jpg"]
+    monkeypatch.setattr(watch, "arrivals", lambda folder: iter(arrived))
+    words = ["--json", "--model", U8, "--list", "/none.txt", "--watch", str(tmp_path)]
+    assert cli.main(words) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["image"] for row in rows] == ["/none.txt", *arrived]
+    codes = [row["error"]["code"] if "error" in row else row["label"] for row in rows]
+    assert codes[:2] == ["image-not-found", "image-unreadable"] and codes[2] in ("ash", "brick", "cyan")
+
+
+def test_a_folder_without_photos_does_not_stop_a_measurement(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "mole.jpg").write_bytes(p.jpeg())
+    words = ["--json", "--model", U8, "--bench", "2", str(tmp_path / "empty"), str(tmp_path / "mole.jpg")]
+    assert cli.main(words) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [next(key for key in ("error", "bench") if key in row) for row in rows] == ["error", "bench"]
+
+
+def test_a_list_that_cannot_be_read_does_not_stop_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "arrivals", lambda folder: iter([f"{folder}/new.jpg"]))
+    (missing, error), arrived = named_photos(cli.parse(["--list", "/none.txt", "--watch", str(tmp_path)]))
+    assert missing == "/none.txt" and isinstance(error, ImageNotFound)
+    assert "the list of photos cannot be read" in error.message
+    assert arrived == f"{tmp_path}/new.jpg"

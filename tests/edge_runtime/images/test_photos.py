@@ -1,0 +1,113 @@
+"""Arguments to photo bytes: files, folders, pipes, devices."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_runtime.errors import ImageNotFound, ImageTooLarge, ImageUnreadable
+from edge_runtime.images import photos
+from edge_runtime.images.photos import list_photos, read_photo
+
+
+def test_a_photo_is_itself_whether_it_is_there_or_not(tmp_path: Path) -> None:
+    for name in ("-", str(tmp_path / "none.jpg"), "any\0thing"):
+        assert list_photos(name) == [name]
+
+
+def test_a_folder_is_its_photos(tmp_path: Path) -> None:
+    for name in ("2.tiff", "10.jpeg", "a.TIF", "b.webp", "c.bmp", ".d.jpg", "e.gif", "f", "g.jpg.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "link.png").symlink_to(tmp_path / "2.tiff")
+    (tmp_path / "dangling.png").symlink_to(tmp_path / "none")
+    names = ["10.jpeg", "2.tiff", "a.TIF", "b.webp", "c.bmp", "link.png"]
+    assert list_photos(str(tmp_path)) == [str(tmp_path / name) for name in names]
+    assert list_photos(f"{tmp_path}/") == [str(tmp_path / name) for name in names]
+
+
+def test_a_folder_without_photos(tmp_path: Path) -> None:
+    with pytest.raises(ImageNotFound, match="without photos"):
+        list_photos(str(tmp_path))
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may list everything")
+def test_a_folder_that_may_not_be_listed(tmp_path: Path) -> None:
+    tmp_path.chmod(0)
+    with pytest.raises(ImageNotFound, match="cannot be listed"):
+        list_photos(str(tmp_path))
+    tmp_path.chmod(0o700)
+
+
+def test_files_are_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "photo"
+    path.write_bytes(b"bytes")
+    assert read_photo(path) == read_photo(str(path)) == b"bytes"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_named_pipe_is_read_to_its_end(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(b"x" * 100_000,))
+    writer.start()
+    assert read_photo(pipe) == b"x" * 100_000
+    writer.join()
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no devices here")
+def test_a_device_has_no_end_and_is_not_read() -> None:
+    with pytest.raises(ImageUnreadable, match="not a file"):
+        read_photo("/dev/zero")
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    for name in (tmp_path / "none.jpg", tmp_path, "nul\0byte", tmp_path / ("x" * 5000)):
+        with pytest.raises(ImageNotFound, match="cannot be read"):
+            read_photo(name)
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(ImageUnreadable, match="empty"):
+        read_photo(tmp_path / "empty.jpg")
+
+
+def test_stdin_is_read_no_further_than_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe may have no end."""
+
+    class Endless(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            nonlocal given
+            given += len(buffer)
+            assert given < 1_000_000
+            return len(buffer)
+
+    given = 0
+    monkeypatch.setattr(photos, "MAX_PHOTO_BYTES", 1000)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Endless())))
+    with pytest.raises(ImageTooLarge, match="at most 1,000 bytes"):
+        read_photo("-")
+
+
+def test_as_many_pixels_as_are_allowed() -> None:
+    photos.require_size(12_000, 10_000, "p.jpg")
+    with pytest.raises(
+        ImageTooLarge, match="found: 12001 x 10000 pixels; expected: at most 120,000,000 pixels"
+    ):
+        photos.require_size(12_001, 10_000, "p.jpg")
+
+
+def test_files_are_capped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photos, "MAX_PHOTO_BYTES", 1000)
+    path = tmp_path / "photo"
+    path.write_bytes(b"x" * 1000)
+    assert len(read_photo(path)) == 1000
+    path.write_bytes(b"x" * 1001)
+    with pytest.raises(ImageTooLarge, match="at most 1,000 bytes"):
+        read_photo(path)

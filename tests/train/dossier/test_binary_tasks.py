@@ -1,0 +1,138 @@
+"""The two questions, and the dermatologists' table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_runtime.errors import DataInvalid
+from train.dossier.binary_tasks import ask, data_set_of, side_scores
+from train.dossier.reader_tests import find_reader_points, load_questions, read_reader_tests
+from train.evaluation.out_of_fold import Answers
+from train.taxonomy.tree import load_taxonomy
+
+CODES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+LESIONS = 140
+HEADER = "test,reader,sensitivity,specificity\n"
+POINTS = {
+    "melanoma_dermoscopy_111img_71mal_40ben__diagnosis(dermoscopy)": [(0.7, 0.9), (0.9, 0.6)],
+    "melanoma_dermoscopy_111img_71mal_40ben__biopsy(dermoscopy_action)": [(0.0, 0.5)],
+    "melanoma_clinical_46mal_93ben__diagnosis(x)": [(1.0, 1.0)],
+    "carcinoma_clinical_135img_65mal_70ben__diagnosis(x)": [(0.8, 0.8)],
+}
+
+
+def write_points(path: Path, points: dict[str, list[tuple[float, float]]] = POINTS) -> Path:
+    lines = [f"{test},r{i},{s},{p}" for test, found in points.items() for i, (s, p) in enumerate(found)]
+    path.write_text(HEADER + "\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def make_answers(*, skill: float, seed: int = 0, folds: int = 2) -> Answers:
+    """Two photos of each lesion, twenty lesions of each class."""
+    rng = np.random.default_rng(seed)
+    y_true = np.repeat(np.arange(LESIONS) % len(CODES), 2)
+    logits = rng.normal(size=(2 * LESIONS, len(CODES))) + skill * np.eye(len(CODES))[y_true]
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return Answers(
+        model="float",
+        codes=CODES,
+        photo_ids=tuple(f"P{i}" for i in range(2 * LESIONS)),
+        sources=("clinic",) * (2 * LESIONS),
+        groups=tuple(f"L{i // 2}" for i in range(2 * LESIONS)),
+        folds=np.repeat(np.arange(LESIONS) // len(CODES) % folds, 2),
+        y_true=y_true,
+        probs=probs,
+    )
+
+
+def test_only_the_two_sides_are_asked_about() -> None:
+    tree = load_taxonomy("nature2017")
+    answers = make_answers(skill=3)
+    inside, positive, score = side_scores(answers, tree, "malignant_epidermal", "benign_epidermal")
+    asked = [CODES[y] for y in answers.y_true[inside]]
+    assert set(asked) == {"akiec", "bcc", "bkl"}
+    assert [code != "bkl" for code in asked] == positive.tolist()
+    p = answers.probs[inside]
+    assert score == pytest.approx(p[:, :2].sum(axis=1) / p[:, :3].sum(axis=1), abs=0.02)
+
+
+def test_no_opinion_is_a_half() -> None:
+    answers = make_answers(skill=0)
+    answers.probs[:] = np.eye(len(CODES))[CODES.index("df")]
+    score = side_scores(answers, load_taxonomy("nature2017"), "melanoma", "nevus")[2]
+    assert score == pytest.approx(np.full(len(score), 0.5))
+
+
+def test_a_good_model_stands_above_the_readers(tmp_path: Path) -> None:
+    tests = read_reader_tests(write_points(tmp_path / "points.csv"))
+    name, questions, _ = load_questions()
+    melanoma = next(question for question in questions if question.code == "melanoma")
+    result = ask(make_answers(skill=4), load_taxonomy(name), melanoma, tests, repeats=50)
+    assert result is not None
+    assert result.photos_of == {"mel": 40, "nv": 40}
+    dermoscopy, biopsy, clinical = result.against
+    assert dermoscopy.test.mean == pytest.approx((0.8, 0.75))
+    assert dermoscopy.above_mean.value > 0
+    assert dermoscopy.share_under.value == 1
+    assert biopsy.test.decision == "biopsy"
+    assert clinical.share_under.value == 0
+    assert [point.name.split(",")[0] for point in result.points] == [
+        "the readers' mean sensitivity", "largest sum of both (Youden)", "sensitivity 0.95",
+    ]  # fmt: skip
+
+
+def test_a_guessing_model_does_not(tmp_path: Path) -> None:
+    tests = read_reader_tests(write_points(tmp_path / "points.csv"))
+    name, questions, _ = load_questions()
+    result = ask(make_answers(skill=0), load_taxonomy(name), questions[0], tests, repeats=50)
+    assert result is not None
+    assert result.against[0].above_mean.high < 0
+    assert result.against[0].share_under.value == 0
+
+
+def test_what_cannot_be_asked() -> None:
+    name, questions, _ = load_questions()
+    tree = load_taxonomy(name)
+    answers = make_answers(skill=1)
+    assert ask(answers.where(answers.y_true != CODES.index("mel")), tree, questions[0], {}) is None
+    one_fold = ask(make_answers(skill=1, folds=1), tree, questions[0], {}, repeats=20)
+    assert one_fold is not None
+    assert one_fold.points == ()
+    with pytest.raises(DataInvalid, match="does not know these labels"):
+        data_set_of(tree, ("x", "y"))
+
+
+def test_the_narrow_question_looks_for_one_disease() -> None:
+    name, questions, _ = load_questions()
+    carcinoma = questions[1]
+    result = ask(make_answers(skill=2), load_taxonomy(name), carcinoma, {}, narrow=True, repeats=20)
+    assert result is not None
+    assert result.photos_of == {"bcc": 40, "bkl": 40}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"nevus_test__diagnosis(x)": [(0.5, 0.5)]},
+        {"melanoma_clinical__opinion(x)": [(0.5, 0.5)]},
+        {"melanoma_clinical__biopsy(x)": [(0.5, 1.5)]},
+    ],
+)
+def test_rows_that_are_no_readers(tmp_path: Path, row: dict[str, list[tuple[float, float]]]) -> None:
+    with pytest.raises(DataInvalid, match="a row that is no reader's point"):
+        read_reader_tests(write_points(tmp_path / "points.csv", row))
+
+
+@pytest.mark.real_data
+def test_the_papers_mean_points() -> None:
+    path = find_reader_points()
+    if not path.is_file():
+        pytest.skip("no readers' table beside the data sets; DERMEDGE_DATA names their folder")
+    tests = read_reader_tests(path)
+    assert len(tests) == 6
+    dermoscopy = tests["melanoma_dermoscopy", "diagnosis"]
+    assert len(dermoscopy.points) == 21
+    assert [round(value, 3) for value in dermoscopy.mean] == [0.803, 0.768]

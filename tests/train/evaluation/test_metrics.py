@@ -1,0 +1,235 @@
+"""Figures against values worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from train.evaluation import metrics
+
+TRUTH = np.array([0, 0, 0, 0, 1, 1, 2, 2])
+ANSWERS = np.array([0, 0, 0, 1, 1, 2, 2, 2])
+
+
+def test_recall_precision_and_balanced_accuracy() -> None:
+    np.testing.assert_allclose(metrics.recall_per_class(TRUTH, ANSWERS, 3), [0.75, 0.5, 1.0])
+    np.testing.assert_allclose(metrics.precision_per_class(TRUTH, ANSWERS, 3), [1.0, 0.5, 2 / 3])
+    assert metrics.balanced_accuracy(TRUTH, ANSWERS, 3) == pytest.approx(0.75)
+
+
+def test_a_class_without_photos_does_not_count() -> None:
+    assert np.isnan(metrics.recall_per_class(TRUTH, ANSWERS, 4)[3])
+    assert metrics.balanced_accuracy(TRUTH, ANSWERS, 4) == pytest.approx(0.75)
+
+
+def test_always_the_commonest_answer_scores_one_over_classes() -> None:
+    assert metrics.balanced_accuracy(TRUTH, np.zeros(8, int), 3) == pytest.approx(1 / 3)
+
+
+def test_calibration_error_of_a_known_case() -> None:
+    # Ten answers at 0.9 of which six are right: the gap is 0.3.
+    probs = np.tile([0.9, 0.1], (10, 1))
+    truth = np.array([0] * 6 + [1] * 4)
+    assert metrics.expected_calibration_error(truth, probs) == pytest.approx(0.3)
+
+
+def test_calibration_gaps_cancel_within_a_bin_and_not_between_bins() -> None:
+    probs = np.array([[0.7, 0.3], [0.7, 0.3], [0.8, 0.2], [0.8, 0.2]])
+    # Quarters: 0.7 lies in the third and is right twice, 0.8 in the fourth and is wrong twice.
+    truth = np.array([0, 0, 1, 1])
+    assert metrics.expected_calibration_error(truth, probs, bins=4) == pytest.approx((2 * 0.3 + 2 * 0.8) / 4)
+    assert metrics.expected_calibration_error(truth, probs, bins=2) == pytest.approx((2 * 0.8 - 2 * 0.3) / 4)
+    # A score of 1 belongs to the last bin.
+    assert metrics.expected_calibration_error(truth, np.eye(2)[truth]) == 0
+
+
+def test_softmax_with_temperature() -> None:
+    logits = np.log([[0.8, 0.2]])
+    np.testing.assert_allclose(metrics.softmax(logits), [[0.8, 0.2]])
+    np.testing.assert_allclose(metrics.softmax(logits, 2.0), [[2 / 3, 1 / 3]])
+    assert np.isfinite(metrics.softmax(np.array([[1e4, -1e4]]))).all()
+
+
+def test_interval_covers_and_grows_when_photos_share_lesions() -> None:
+    rng = np.random.default_rng(0)
+    right = np.repeat(rng.random(60) < 0.7, 5).astype(float)
+    alone = metrics.bootstrap_interval(np.mean, [str(i) for i in range(300)], right)
+    grouped = metrics.bootstrap_interval(np.mean, [str(i // 5) for i in range(300)], right)
+    assert alone[0] < right.mean() < alone[1]
+    # Five copies of a lesion carry the information of one: the interval is about sqrt(5) times as wide.
+    assert 1.7 < (grouped[1] - grouped[0]) / (alone[1] - alone[0]) < 2.9
+
+
+def test_interval_is_reproducible() -> None:
+    values = np.arange(40.0)
+    groups = [str(i) for i in range(40)]
+    assert metrics.bootstrap_interval(np.mean, groups, values) == metrics.bootstrap_interval(
+        np.mean, groups, values
+    )
+
+
+def test_summary_holds_every_figure() -> None:
+    probs = np.eye(3)[ANSWERS] * 0.8 + 0.2 / 3
+    groups = [f"lesion{i}" for i in range(8)]
+    summary = metrics.summarize(TRUTH, probs, ["a", "b", "c"], groups, [False, True, True], repeats=50)
+    assert summary["balanced_accuracy"] == pytest.approx(0.75)
+    assert summary["accuracy"] == pytest.approx(6 / 8)
+    assert summary["confusion"] == [[3, 1, 0], [0, 1, 1], [0, 0, 2]]
+    assert summary["per_class"]["a"] == {"photos": 4, "recall": 0.75, "precision": 1.0, "auc": 0.875}
+    assert summary["photos"] == summary["lesions"] == 8
+    low, high = summary["balanced_accuracy_interval"]
+    assert 0 <= low <= 0.75 <= high <= 1
+    assert summary["malignant_auc"] == pytest.approx(0.875)
+
+
+# ------------------------------------------------------------------ many draws at once
+
+
+def _scattered(photos: int = 400, classes: int = 4) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Labels, probabilities that lean towards them, and lesions of one to five photos."""
+    rng = np.random.default_rng(5)
+    groups = np.sort(rng.integers(photos // 3, size=photos))
+    truth = rng.choice(classes, size=photos, p=[0.6, 0.2, 0.15, 0.05])
+    # Two decimals: equal scores occur, as those of an int8 model do.
+    scores = np.round(metrics.softmax(rng.normal(size=(photos, classes)) + 1.5 * np.eye(classes)[truth]), 2)
+    return truth, scores / scores.sum(axis=1, keepdims=True), [f"lesion{i}" for i in groups]
+
+
+def test_draws_give_the_intervals_of_the_plain_bootstrap() -> None:
+    truth, probs, groups = _scattered()
+    answers = probs.argmax(axis=1)
+    draws = metrics.GroupDraws.draw(groups, repeats=200, seed=3)
+    positive, score = truth == 1, probs[:, 1]
+    assert len(np.unique(score)) < len(score) / 2
+    figures = (
+        (draws.balanced_accuracy(truth, answers, 4), _balanced, (truth, answers)),
+        (draws.recall(truth, answers, 4)[:, 3], _rarest_recall, (truth, answers)),
+        (draws.mean(truth == answers), np.mean, (truth == answers,)),
+        (draws.calibration_error(truth, probs), metrics.expected_calibration_error, (truth, probs)),
+        (draws.auc(positive, score), metrics.area_under_roc, (positive, score)),
+    )
+    for of_draws, statistic, arrays in figures:
+        plain = metrics.bootstrap_interval(statistic, groups, *arrays, repeats=200, seed=3)
+        np.testing.assert_allclose(metrics.percentile_interval(of_draws), plain, rtol=1e-9)
+        assert plain[0] < plain[1]
+
+
+def _balanced(truth: np.ndarray, answers: np.ndarray) -> float:
+    return metrics.balanced_accuracy(truth, answers, 4)
+
+
+def _rarest_recall(truth: np.ndarray, answers: np.ndarray) -> float:
+    return float(metrics.recall_per_class(truth, answers, 4)[3])
+
+
+def test_a_draw_without_one_side_has_no_auc() -> None:
+    draws = metrics.GroupDraws.draw(["a", "b"], repeats=50)
+    found = draws.auc(np.array([True, False]), np.array([0.9, 0.1]))
+    one_sided = (draws.counts == 0).any(axis=1)
+    assert 0 < one_sided.sum() < 50
+    assert np.isnan(found[one_sided]).all()
+    assert (found[~one_sided] == 1).all()
+
+
+def test_a_class_that_a_draw_lacks_does_not_count_in_it() -> None:
+    truth, answers = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
+    groups = ["a", "b", "c", "d"]
+    draws = metrics.GroupDraws.draw(groups, repeats=60)
+    found = draws.balanced_accuracy(truth, answers, 3)
+    lacking = draws.counts[:, 3] == 0
+    assert 5 < lacking.sum() < 55
+    shares = draws.counts[lacking, :2].sum(axis=1) / draws.counts[lacking, :3].sum(axis=1)
+    assert found[lacking] == pytest.approx(shares)
+    plain = metrics.bootstrap_interval(_balanced, groups, truth, answers)
+    thousand = metrics.GroupDraws.draw(groups).balanced_accuracy(truth, answers, 3)
+    assert metrics.percentile_interval(thousand) == pytest.approx(plain)
+
+
+def test_paired_differences_are_sharper_than_two_intervals() -> None:
+    truth, probs, groups = _scattered()
+    first = probs.argmax(axis=1)
+    # The second model repeats the first but for every fifth photo, which it answers rightly.
+    second = np.where(np.arange(len(truth)) % 5 == 0, truth, first)
+    found = metrics.paired_difference_interval(truth, first, second, 4, groups, repeats=300)
+    expected = metrics.balanced_accuracy(truth, second, 4) - metrics.balanced_accuracy(truth, first, 4)
+    assert found.value == pytest.approx(expected)
+    assert 0 < found.low < found.value < found.high
+    own = metrics.bootstrap_interval(_balanced, groups, truth, first, repeats=300)
+    assert found.high - found.low < (own[1] - own[0]) / 2
+    back = metrics.paired_difference_interval(truth, second, first, 4, groups, repeats=300)
+    np.testing.assert_allclose([back.value, back.low, back.high], [-found.value, -found.high, -found.low])
+    assert metrics.paired_difference_interval(truth, first, first, 4, groups) == (0, 0, 0)
+
+
+def test_the_calibration_interval_lies_around_its_figure_and_not_below_zero() -> None:
+    truth, probs, groups = _scattered()
+    error = metrics.expected_calibration_error(truth, probs)
+    draws = metrics.GroupDraws.draw(groups, repeats=300).calibration_error(truth, probs)
+    low, high = metrics.calibration_error_interval(draws, error)
+    assert low < error < high
+    assert draws.mean() > error
+    # The bootstrap's own upward bias is taken off both ends.
+    bias = draws.mean() - error
+    assert (low, high) == pytest.approx(np.subtract(metrics.percentile_interval(draws), bias))
+    assert metrics.calibration_error_interval(draws, 0.0)[0] == 0
+
+
+def test_a_summary_has_an_interval_for_every_figure() -> None:
+    truth, probs, groups = _scattered()
+    absent = np.where(truth == 3, 0, truth)
+    summary = metrics.summarize(absent, probs, "abcd", groups, [False, False, True, True], repeats=100)
+    intervals = summary["intervals"]
+    for name in ("accuracy", "expected_calibration_error", "malignant_auc"):
+        low, high = intervals[name]
+        assert low < summary[name] < high
+    assert intervals["per_class"].keys() == summary["per_class"].keys()
+    for code, figures in intervals["per_class"].items():
+        for name, interval in figures.items():
+            value = summary["per_class"][code][name]
+            assert (interval is None) == (value is None)
+            assert interval is None or interval[0] <= value <= interval[1]
+    assert intervals["per_class"]["d"]["recall"] is None
+    assert intervals["per_class"]["d"]["auc"] is None
+
+
+def test_a_summary_counts_lesions_and_draws_them() -> None:
+    truth, probs, groups = _scattered()
+    answers = probs.argmax(axis=1)
+    summary = metrics.summarize(truth, probs, "abcd", groups, [False, False, True, True], repeats=150, seed=2)
+    assert summary["photos"] == 400
+    assert summary["lesions"] == len(set(groups)) < 200
+    draws = metrics.GroupDraws.draw(groups, repeats=150, seed=2)
+    assert summary["balanced_accuracy_interval"] == list(
+        metrics.bootstrap_interval(_balanced, groups, truth, answers, repeats=150, seed=2)
+    )
+    intervals, error = summary["intervals"], summary["expected_calibration_error"]
+    assert error == metrics.expected_calibration_error(truth, probs)
+    assert intervals["expected_calibration_error"] == list(
+        metrics.calibration_error_interval(draws.calibration_error(truth, probs), error)
+    )
+    # Malignant is what the truth says, as sure as both of its labels together.
+    side, score = truth >= 2, probs[:, 2:].sum(axis=1)
+    assert summary["malignant_auc"] == metrics.area_under_roc(side, score)
+    assert intervals["malignant_auc"] == list(metrics.percentile_interval(draws.auc(side, score)))
+    for i, code in enumerate("abcd"):
+        of_class = intervals["per_class"][code]
+        assert summary["per_class"][code]["auc"] == metrics.area_under_roc(truth == i, probs[:, i])
+        for name, first, second in (("recall", truth, answers), ("precision", answers, truth)):
+            drawn = draws.recall(first, second, 4)[:, i]
+            assert of_class[name] == list(metrics.percentile_interval(drawn))
+
+
+@pytest.mark.parametrize(
+    ("age", "band"),
+    [
+        ("0.0", "0-19"),
+        ("19.5", "0-19"),
+        ("20", "20-39"),
+        ("80", "80 and over"),
+        ("", "unknown"),
+        ("nan", "unknown"),
+        ("-1", "unknown"),
+    ],
+)
+def test_age_bands(age: str, band: str) -> None:
+    assert metrics.age_band(age) == band

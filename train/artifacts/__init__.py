@@ -1,0 +1,1 @@
+"""Files that training leaves and conversion reads: run directory, manifest, label set. No TensorFlow."""

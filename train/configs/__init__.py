@@ -1,0 +1,1 @@
+"""Training configs: schema, loading, and the TOML files themselves."""

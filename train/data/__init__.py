@@ -1,0 +1,1 @@
+"""Photos and labels: readers, split, pixels, sampling. No TensorFlow."""

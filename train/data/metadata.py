@@ -1,0 +1,55 @@
+"""What data sets say of photos beside the label, read from their tables without decoding a photo. stdlib."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from edge_runtime.errors import DataInvalid
+from train.artifacts.manifest import Photo, load_labels
+from train.data.readers import READERS, ProblemReport, read_fitzpatrick
+from train.data.sources import DATA_VARIABLE, DEVELOPER_DATA
+from train.dossier.checklists import load_evidence
+
+# The only reader whose table has skin types.
+WITH_SKIN_TYPES = "pad_ufes_20"
+
+
+def data_root() -> Path:
+    """The folder that holds the data sets."""
+    return Path(os.environ[DATA_VARIABLE]) if DATA_VARIABLE in os.environ else DEVELOPER_DATA
+
+
+def read_facts(root: Path, sources: Iterable[str], label_set: str) -> dict[str, Photo]:
+    """photo_id to everything that its data set's table says; empty where no data set is there.
+
+    Args:
+        root: The folder that holds the data sets.
+        sources: Their folders' names; those that train/dossier/evidence/data_sheet.toml does not know are left out.
+        label_set: Of the labels.
+    """
+    reader_of = {entry["folder"]: entry["reader"] for entry in load_evidence("data_sheet")["source"]}
+    facts: dict[str, Photo] = {}
+    for source in sources:
+        if source not in reader_of:
+            continue
+        try:
+            _, photos = READERS[reader_of[source]](root / source, load_labels(label_set), ProblemReport())
+        except DataInvalid:
+            # Not on this machine, which the caller names.
+            continue
+        facts |= {photo.photo_id: photo for photo in photos}
+    return facts
+
+
+def read_skin_types(root: Path, sources: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Data set to photo_id to Fitzpatrick type; data sets that do not record it, or are not there, are left out."""
+    found = {}
+    for entry in load_evidence("data_sheet")["source"]:
+        if entry["folder"] in set(sources) and entry["reader"] == WITH_SKIN_TYPES:
+            try:
+                found[entry["folder"]] = read_fitzpatrick(root / entry["folder"])
+            except DataInvalid:
+                continue
+    return found

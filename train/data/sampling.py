@@ -1,0 +1,90 @@
+"""Which photos an epoch shows, and how much each counts: the handling of imbalance. numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from train.configs.schema import ImbalanceConfig
+
+
+def photo_weights(
+    labels: npt.NDArray[np.int64],
+    lesions: Sequence[str],
+    config: ImbalanceConfig,
+    source_draw: npt.NDArray | float = 1.0,
+) -> npt.NDArray:
+    """Relative chance of each photo to be drawn.
+
+    Args:
+        labels: [n] class indices.
+        lesions: [n] lesion ids.
+        config: Exponents; -0.5 on the class count is the square-root sampling of Mahajan et al. 2018.
+        source_draw: [n] factor of each photo's data set.
+
+    Returns:
+        [n], sums to 1.
+    """
+    _, lesion_index, lesion_counts = np.unique(np.asarray(lesions), return_inverse=True, return_counts=True)
+    class_counts = np.bincount(labels)
+    if config.oversampling > 0:
+        times = repeats(labels, config.oversampling) * np.ones(len(labels)) * source_draw
+        return times / times.sum()
+    weights = class_counts[labels].astype(np.float64) ** config.sampling_exponent
+    weights *= lesion_counts[lesion_index].astype(np.float64) ** config.lesion_exponent
+    weights *= source_draw
+    return weights / weights.sum()
+
+
+def repeats(labels: npt.NDArray[np.int64], share: float) -> npt.NDArray:
+    """How often an epoch of classical oversampling shows each photo, [n], 1 or more.
+
+    Args:
+        labels: [n] class indices.
+        share: Of the commonest class's photos, to which each class is filled up.
+    """
+    counts = np.bincount(labels)
+    times = np.maximum(1.0, share * counts.max() / np.maximum(counts, 1))
+    return times[labels]
+
+
+def epoch_length(labels: npt.NDArray[np.int64], config: ImbalanceConfig) -> int:
+    """Photos shown in an epoch: as many as there are, more where rare ones are repeated."""
+    if config.oversampling > 0:
+        return round(float(repeats(labels, config.oversampling).sum()))
+    return len(labels)
+
+
+def loss_weights(labels: npt.NDArray[np.int64], drawn: npt.NDArray, config: ImbalanceConfig) -> npt.NDArray:
+    """Loss weight of each class, [classes], with mean 1 over the photos as they are drawn."""
+    counts = np.maximum(np.bincount(labels), 1).astype(np.float64)
+    weights = counts**config.loss_exponent
+    return weights / (weights[labels] * drawn).sum()
+
+
+def draw_epoch(weights: npt.NDArray, seed: Sequence[int], count: int | None = None) -> npt.NDArray[np.int64]:
+    """The photos of one epoch in the order in which they are shown.
+
+    Systematic sampling over photos sorted by weight: each photo, and each class, appears floor or ceil of its expected
+    count, so epochs differ less than under independent draws. A pure function of its arguments, so an interrupted
+    epoch can be continued.
+
+    Args:
+        weights: [n], sums to 1.
+        seed: Of this epoch.
+        count: How many are drawn; as many as there are if None.
+
+    Returns:
+        [count] indices.
+    """
+    rng = np.random.default_rng(seed)
+    photos = len(weights)
+    count = photos if count is None else count
+    order = rng.permutation(photos)
+    order = order[np.argsort(weights[order], kind="stable")]
+    edges = np.cumsum(weights[order])
+    points = (np.arange(count) + rng.random()) / count * edges[-1]
+    drawn = order[np.minimum(np.searchsorted(edges, points, side="right"), photos - 1)]
+    return rng.permutation(drawn)

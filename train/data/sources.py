@@ -1,0 +1,278 @@
+"""From a config to one table of photos with its split: one or several data sets, each split on its own. stdlib, numpy.
+
+Each data set is split by itself with the config's seed, so that adding another leaves the first one's folds as they
+were, and variants can be compared as pairs. With several, paths start at the folder that holds them all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_runtime.contract import Label
+from edge_runtime.errors import ConfigInvalid, DataInvalid, SplitLeaks
+from train.artifacts.manifest import LabelSet, Manifest, Photo, load_labels, read_manifest
+from train.configs.schema import TrainConfig
+from train.data.readers import read_photos, source_licence
+from train.data.split import LeakReport, Split, check_split, make_random_split, make_split, require_parts
+
+DATA_VARIABLE = "DERMEDGE_DATA"
+DEVELOPER_DATA = Path(__file__).parents[3] / "shared" / "data"
+# split.test_fold of a model that is to be shipped: it learns from every fold, and has no test photos.
+NO_TEST = -1
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Photos, where they belong, and from which data set they come."""
+
+    manifest: Manifest
+    assignment: dict[str, str]
+    """photo_id to `train`, `val` or `test`."""
+    group_of: dict[str, str]
+    """photo_id to the group that is never divided."""
+    source_of: dict[str, str]
+    """photo_id to the folder name of its data set."""
+    leaks: dict[str, LeakReport]
+    """Data set to its leak report; empty when read back."""
+
+    def ids(self, part: str) -> list[str]:
+        """The photo_ids of a part, sorted."""
+        return [p.photo_id for p in self.manifest.photos if self.assignment[p.photo_id] == part]
+
+
+def find_data(config: TrainConfig, folder: Path | None) -> Path:
+    """The first data set's folder.
+
+    Raises:
+        DataInvalid: It is not there, or is one of several and bears another name than the config gives it.
+    """
+    if folder is None:
+        root = Path(os.environ[DATA_VARIABLE]) if DATA_VARIABLE in os.environ else DEVELOPER_DATA
+        folder = root / config.data.folder
+    if not folder.is_dir():
+        raise DataInvalid(
+            "the data folder does not exist",
+            found=str(folder),
+            expected=f"the folder of {config.data.folder}",
+            fix=f"give it with --data, or set {DATA_VARIABLE} to the folder that holds {config.data.folder}",
+        )
+    # Not resolved: a link may bear the name that its target lacks.
+    folder = folder.absolute()
+    if config.source and folder.name != config.data.folder:
+        # Several data sets are told apart by the first part of a photo's path, here and wherever a run is read.
+        raise DataInvalid(
+            "the first of several data sets lies under another name",
+            found=folder.name,
+            expected=config.data.folder,
+            fix="rename the folder, or give a link of that name beside the others",
+        )
+    return folder
+
+
+def merged_labels(config: TrainConfig) -> LabelSet:
+    """The config's label set, with [[merge]] applied and the licences of further data sets beside its own.
+
+    A merged label stands where its first one stood.
+
+    Raises:
+        ConfigInvalid: An unknown label, one merged twice, a code that another label has, or labels of different
+            groups: a merger may not hide whether an answer is malignant.
+    """
+    labels = load_labels(config.data.labels)
+    by_code = {label.code: label for label in labels.labels}
+    named = Counter(code for merged in config.merge for code in merged.labels)
+    problems = [f"{code} is unknown" for code in named if code not in by_code]
+    problems += [f"{code} is merged twice" for code, count in named.items() if count > 1]
+    kept_codes = Counter([merged.code for merged in config.merge] + [c for c in by_code if c not in named])
+    problems += [f"{code} would name two labels" for code, count in kept_codes.items() if count > 1]
+    for merged in config.merge:
+        if len(merged.labels) < 2:
+            problems.append(f"{merged.code} merges fewer than two labels")
+        groups = sorted({by_code[code].group for code in merged.labels if code in by_code})
+        if len(groups) > 1:
+            problems.append(f"{merged.code} merges labels of the groups {', '.join(groups)}")
+    if problems:
+        raise ConfigInvalid(
+            "[[merge]] does not fit the label set",
+            found="; ".join(problems),
+            expected=f"labels of one group of {labels.name}: {', '.join(labels.codes)}",
+        )
+    first_of = {merged.labels[0]: merged for merged in config.merge}
+    kept = []
+    for label in labels.labels:
+        if label.code in first_of:
+            kept.append(Label(first_of[label.code].code, first_of[label.code].name, label.group))
+        elif label.code not in named:
+            kept.append(label)
+    licences = [labels.licence, *filter(None, (source_licence(source.reader) for source in config.source))]
+    return dataclasses.replace(labels, labels=tuple(kept), licence="; ".join(dict.fromkeys(licences)))
+
+
+def read_sources(config: TrainConfig, folder: Path) -> list[Manifest]:
+    """Reads and checks the photos of every data set; takes minutes for tens of thousands of photos.
+
+    Args:
+        config: The experiment.
+        folder: Of the first data set; the others lie beside it.
+
+    Returns:
+        A manifest per data set, the config's first one first. With several, all have the same root.
+
+    Raises:
+        DataInvalid: A folder is missing, photos are unusable, or a photo_id occurs in two data sets.
+    """
+    plain, merged = load_labels(config.data.labels), merged_labels(config)
+    code_of = {code: entry.code for entry in config.merge for code in entry.labels}
+    manifests = []
+    for i, source in enumerate((config.data, *config.source)):
+        place = folder if i == 0 else folder.parent / source.folder
+        manifest = read_photos(
+            source.reader,
+            place,
+            plain,
+            name=source.folder,
+            on_problem=config.data.on_problem,
+            every_class=i == 0,
+        )
+        root = folder.parent if config.source else manifest.root
+        photos = tuple(
+            dataclasses.replace(
+                photo,
+                path=(manifest.root / photo.path).relative_to(root).as_posix(),
+                label=code_of.get(photo.label, photo.label),
+            )
+            for photo in manifest.photos
+        )
+        manifests.append(Manifest(source.folder, root, merged, photos))
+    ids = Counter(photo.photo_id for manifest in manifests for photo in manifest.photos)
+    if twice := sorted(photo_id for photo_id, count in ids.items() if count > 1):
+        raise DataInvalid(
+            "a photo_id occurs in two data sets", found=", ".join(twice[:5]), expected="each once"
+        )
+    return manifests
+
+
+def split_sources(config: TrainConfig, manifests: Sequence[Manifest]) -> DataSet:
+    """Splits each data set by itself and joins them."""
+    splits = [_split(config, manifest, first=i == 0) for i, manifest in enumerate(manifests)]
+    photos = sorted((p for manifest in manifests for p in manifest.photos), key=lambda photo: photo.photo_id)
+    assignment = {k: v for split in splits for k, v in split.assignment.items()}
+    source_of = {photo.photo_id: manifest.name for manifest in manifests for photo in manifest.photos}
+    if config.split.method != "random":
+        _require_apart(photos, manifests[0].root, assignment, source_of)
+    return DataSet(
+        manifest=dataclasses.replace(
+            manifests[0], name="+".join(m.name for m in manifests), photos=tuple(photos)
+        ),
+        assignment=assignment,
+        group_of={k: v for split in splits for k, v in split.group_of.items()},
+        source_of=source_of,
+        leaks={manifest.name: split.leak for manifest, split in zip(manifests, splits, strict=True)},
+    )
+
+
+def reread(config: TrainConfig, path: Path, folder: Path) -> DataSet:
+    """The photos and split of an interrupted run; they pass the gate again.
+
+    Args:
+        config: The experiment.
+        path: The run's manifest.csv.
+        folder: Of the first data set.
+    """
+    root = folder.parent if config.source else folder
+    name = "+".join(source.folder for source in (config.data, *config.source))
+    manifest, assignment, group_of = read_manifest(path, root, name, merged_labels(config))
+    source_of = {p.photo_id: p.path.split("/")[0] if config.source else name for p in manifest.photos}
+    if config.split.method == "random":
+        require_parts(manifest, assignment)
+    else:
+        for source in sorted(set(source_of.values())):
+            photos = tuple(p for p in manifest.photos if source_of[p.photo_id] == source)
+            part = dataclasses.replace(manifest, photos=photos)
+            check_split(
+                part, {p.photo_id: assignment[p.photo_id] for p in photos}, config.split.near_duplicate_bits
+            )
+        _require_apart(manifest.photos, root, assignment, source_of)
+    return DataSet(manifest, assignment, group_of, source_of, {})
+
+
+def _require_apart(
+    photos: Sequence[Photo], root: Path, assignment: Mapping[str, str], source_of: Mapping[str, str]
+) -> None:
+    """Refuses one file in two data sets and two parts of the split.
+
+    Data sets are split one by one, and look-alikes across them are strangers (train/data/near_duplicates.py); a copy
+    of the
+    same file is not.
+
+    Raises:
+        SplitLeaks: There is one.
+    """
+    of_hash: dict[str, list[Photo]] = {}
+    for photo in photos:
+        of_hash.setdefault(photo.phash, []).append(photo)
+    alike = (found for phash, found in of_hash.items() if phash)
+    for found in alike:
+        if (
+            len({source_of[p.photo_id] for p in found}) < 2
+            or len({assignment[p.photo_id] for p in found}) < 2
+        ):
+            continue
+        part_of: dict[str, Photo] = {}
+        for photo in found:
+            content = hashlib.sha256((root / photo.path).read_bytes()).hexdigest()
+            other = part_of.setdefault(content, photo)
+            if assignment[other.photo_id] != assignment[photo.photo_id]:
+                raise SplitLeaks(
+                    "one photo stands in two data sets, and in two parts of the split",
+                    found=f"{other.path} ({assignment[other.photo_id]}) and {photo.path} "
+                    f"({assignment[photo.photo_id]})",
+                    expected="each photo once",
+                    fix="take the copies out of one of the data sets",
+                )
+
+
+def _split(config: TrainConfig, manifest: Manifest, *, first: bool) -> Split:
+    """Of one data set; only the first must have photos of every class."""
+    given = config.split
+    divide = make_random_split if given.method == "random" else make_split
+    folds, test_fold, val_share = given.folds, given.test_fold, given.val_share
+    renamed = {}
+    if test_fold == NO_TEST and given.common_val:
+        test_fold, renamed = 0, {"test": "train"}
+    elif test_fold == NO_TEST:
+        # One of 1 / val_share folds is val, the rest train.
+        folds, test_fold, val_share, renamed = max(2, round(1 / val_share)), 0, 0.0, {"test": "val"}
+    split = divide(
+        manifest,
+        folds=folds,
+        test_fold=test_fold,
+        val_share=val_share,
+        near_duplicate_bits=given.near_duplicate_bits,
+        seed=given.seed or config.seed,
+        every_class=first,
+        common_val=given.common_val,
+    )
+    return _rename_parts(split, renamed)
+
+
+def _rename_parts(split: Split, renamed: Mapping[str, str]) -> Split:
+    """The same split with some parts under other names; two that get one name are joined."""
+    sizes: dict[str, Counter[str]] = {}
+    group_sizes: Counter[str] = Counter()
+    for part, of_class in split.leak.sizes.items():
+        sizes.setdefault(renamed.get(part, part), Counter()).update(of_class)
+        group_sizes[renamed.get(part, part)] += split.leak.group_sizes[part]
+    leak = dataclasses.replace(
+        split.leak,
+        sizes={part: dict(of_class) for part, of_class in sizes.items()},
+        group_sizes=dict(group_sizes),
+    )
+    assignment = {i: renamed.get(part, part) for i, part in split.assignment.items()}
+    return dataclasses.replace(split, assignment=assignment, leak=leak)

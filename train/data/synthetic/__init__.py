@@ -1,0 +1,1 @@
+"""Generated images: lesion-like datasets and non-lesion images."""

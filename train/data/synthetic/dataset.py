@@ -1,0 +1,193 @@
+"""Draws a HAM10000-shaped data set of lesion-like pictures: `python -m train.data.synthetic.dataset --out DIR`.
+numpy and Pillow only.
+
+No photo of a person is in it, so it may be in tests and demos. The seven classes look different, as the seven
+diagnoses do, and overlap a little; several photos show the same lesion from another angle, distance and light.
+Nothing measured on it says anything about skin.
+"""  # noqa: D205
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edge_runtime.errors import DataInvalid, UsageError
+from train.artifacts.command import NOTHING_WRITTEN, run_command
+from train.data.readers import HAM10000_COLUMNS, HAM10000_FOLDERS, HAM10000_METADATA
+from train.data.synthetic.lesions import PAINTERS, draw_photo
+
+# Class to its share of the photos: as imbalanced as a small set can be that still has every class in every part.
+SHARES = {"akiec": 0.08, "bcc": 0.11, "bkl": 0.15, "df": 0.06, "mel": 0.16, "nv": 0.37, "vasc": 0.07}
+LEAST_LESIONS = 6
+LEAST_PHOTOS_OF_CLASS = 8
+LEAST_PHOTOS = LEAST_PHOTOS_OF_CLASS * len(SHARES)
+PHOTOS_PER_LESION = 1.6
+MOST_PHOTOS_OF_LESION = 5
+SAMPLE_SIZE_PX = (450, 600)
+JPEG_QUALITY = 90
+SITES = (
+    "back",
+    "lower extremity",
+    "trunk",
+    "upper extremity",
+    "abdomen",
+    "face",
+    "chest",
+    "scalp",
+    "unknown",
+)
+DX_TYPES = ("histo", "follow_up", "consensus", "confocal")
+
+
+def draw_dataset(out: Path, *, photos: int = 700, seed: int = 0) -> None:
+    """Draws a data set that `train.data.readers` reads as `ham10000`; it appears whole or not at all.
+
+    Args:
+        out: The folder to make; it may exist if it is empty.
+        photos: How many, at least LEAST_PHOTOS. A hundred take about two seconds.
+        seed: Equal seeds give equal bytes (with the same versions of numpy and Pillow).
+
+    Raises:
+        UsageError: Too few photos.
+        DataInvalid: `out` is not empty or not a folder.
+    """
+    if photos < LEAST_PHOTOS:
+        raise UsageError(
+            "too few photos for seven classes", found=str(photos), expected=f"{LEAST_PHOTOS} or more"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataInvalid(
+            f"{out}: not an empty folder",
+            expected="a folder that is empty or does not exist",
+            fix="name another one",
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        temporary.chmod(0o755)
+        _draw_into(temporary, photos, seed)
+        temporary.replace(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _draw_into(folder: Path, photos: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lesions = [
+        (code, size) for code, count in _class_sizes(photos).items() for size in _lesion_sizes(rng, count)
+    ]
+    views = [(lesion, view) for lesion, (_, size) in enumerate(lesions) for view in range(size)]
+    facts = [_facts(rng) for _ in lesions]
+    # Ids in mixed order, as in HAM10000: neighbours are not of one class, nor of one lesion.
+    order = rng.permutation(len(views))
+    for name in HAM10000_FOLDERS:
+        (folder / name).mkdir()
+    rows = []
+    for number, (lesion, view) in enumerate((views[i] for i in order), start=1):
+        photo_id, code = f"PHANTOM_{number:05d}", lesions[lesion][0]
+        part = HAM10000_FOLDERS[number * len(HAM10000_FOLDERS) > len(views)]
+        image = draw_photo(code, seed * 1_000_003 + lesion, view)
+        image.save(folder / part / f"{photo_id}.jpg", quality=JPEG_QUALITY)
+        dx_type, age, sex, site = facts[lesion]
+        rows.append((f"PHANTOM_L{lesion + 1:04d}", photo_id, code, dx_type, age, sex, site))
+    with (folder / HAM10000_METADATA[0]).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(HAM10000_COLUMNS)
+        writer.writerows(sorted(rows))
+
+
+def _class_sizes(photos: int) -> dict[str, int]:
+    """Photos of each class: by SHARES, none below LEAST_PHOTOS_OF_CLASS; `nv` takes what rounding leaves."""
+    sizes = {code: max(LEAST_PHOTOS_OF_CLASS, round(photos * share)) for code, share in SHARES.items()}
+    while (excess := sum(sizes.values()) - photos) != 0:
+        largest = max(sizes, key=lambda code: sizes[code])
+        sizes[largest] -= 1 if excess > 0 else -1
+    return sizes
+
+
+def _lesion_sizes(rng: np.random.Generator, photos: int) -> list[int]:
+    """Photos of each lesion: at least one each, the rest at random."""
+    lesions = max(LEAST_LESIONS, round(photos / PHOTOS_PER_LESION))
+    sizes = [1] * lesions
+    while sum(sizes) < photos:
+        lesion = rng.integers(lesions)
+        sizes[lesion] += sizes[lesion] < MOST_PHOTOS_OF_LESION
+    return sizes
+
+
+def _facts(rng: np.random.Generator) -> tuple[str, str, str, str]:
+    """dx_type, age, sex, localization of a lesion; some ages are missing, as in HAM10000."""
+    age = f"{5.0 * rng.integers(4, 18)}" if rng.uniform() > 0.03 else ""
+    return str(rng.choice(DX_TYPES)), age, str(rng.choice(("male", "female"))), str(rng.choice(SITES))
+
+
+def draw_sample(path: Path, *, code: str = "nv", seed: int = 0) -> None:
+    """Writes one 600 x 450 photo, whole or not at all; the suffix of `path` says the format.
+
+    Raises:
+        UsageError: Unknown class, or a suffix that is not of an image.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".jpg", ".jpeg", ".png"):
+        raise UsageError(f"{path}: cannot tell the format", found=repr(suffix), expected=".jpg or .png")
+    image = draw_photo(code, seed, 0, SAMPLE_SIZE_PX)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=suffix)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            image.save(file, "PNG" if suffix == ".png" else "JPEG", quality=JPEG_QUALITY)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.data.synthetic.dataset",
+        description="Draws lesion-like pictures, no photo of a person: a HAM10000-shaped data set, or one sample.",
+        allow_abbrev=False,
+    )
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--out", type=Path, metavar="DIR", help="draw a data set into a new or empty folder")
+    target.add_argument("--sample", type=Path, metavar="FILE", help="draw one photo, .jpg or .png")
+    parser.add_argument(
+        "--photos", type=int, default=700, metavar="N", help="size of the data set (default 700)"
+    )
+    parser.add_argument(
+        "--label", choices=[*PAINTERS], default="nv", help="what the sample shows (default nv)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="equal seeds give equal files (default 0)"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 0, 2 on an error, 130 when interrupted."""
+    arguments = _parser().parse_args(argv)
+    return run_command(lambda: _draw(arguments), interrupted=NOTHING_WRITTEN)
+
+
+def _draw(arguments: argparse.Namespace) -> int:
+    if arguments.seed < 0:
+        raise UsageError("--seed is negative", found=str(arguments.seed), expected="0 or more")
+    if arguments.sample is not None:
+        draw_sample(arguments.sample, code=arguments.label, seed=arguments.seed)
+    else:
+        draw_dataset(arguments.out, photos=arguments.photos, seed=arguments.seed)
+    print(arguments.sample or arguments.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Metrics, decision rules and results."""

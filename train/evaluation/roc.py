@@ -1,0 +1,230 @@
+"""Sensitivity over specificity with intervals by lesion, and operating points chosen on other folds. numpy.
+
+A curve here is a staircase: at each specificity the sensitivity of the lowest threshold that keeps it. Straight lines
+between steps would promise thresholds that do not exist, which matters for a quantized file's few levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from train.evaluation.metrics import (
+    DRAWS_AT_ONCE,
+    Estimate,
+    FloatArray,
+    GroupDraws,
+    IntArray,
+    percentile_interval,
+)
+
+BoolArray = npt.NDArray[np.bool_]
+# A specificity is a ratio of counts; a reader's is rounded to four digits.
+ROUNDING = 1e-9
+GRID = np.linspace(0, 1, 101)
+
+
+def sensitivity_at(
+    positive: BoolArray, score: FloatArray, specificity: FloatArray, weights: FloatArray | None = None
+) -> FloatArray:
+    """The staircase at given specificities.
+
+    Args:
+        positive: [n] sides.
+        score: [n] higher means positive.
+        specificity: [k] least values.
+        weights: [draws, n] how often each photo counts; None: once.
+
+    Returns:
+        [draws, k], or [k] without weights; NaN where a draw has no photo of a side.
+    """
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.diff(score[order], append=np.inf) != 0)
+    given = np.ones((1, len(score))) if weights is None else weights
+    sides = [given[:, order] * side[order] for side in (positive, ~positive)]
+    found, false = (np.cumsum(side, axis=1)[:, ends] for side in sides)
+    curves = np.full((len(given), len(specificity)), np.nan)
+    for i in range(len(given)):
+        if found[i, -1] > 0 and false[i, -1] > 0:
+            allowed = (1 - specificity + ROUNDING) * false[i, -1]
+            last = np.searchsorted(false[i], allowed, side="right")
+            reached = np.concatenate([[0.0], found[i]])
+            curves[i] = reached[last] / found[i, -1]
+    return curves[0] if weights is None else curves
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One model's answers to one question."""
+
+    positives: int
+    negatives: int
+    lesions: int
+    auc: Estimate
+    specificity: FloatArray
+    """[k] where the curve was computed: GRID, and whatever else was asked for; sorted."""
+    sensitivity: FloatArray
+    """[k]."""
+    of_draws: FloatArray
+    """[repeats, k] the same of every draw."""
+    draws: GroupDraws
+    positive: BoolArray
+    score: FloatArray
+
+    def at(self, specificity: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Sensitivities [m] at some of the curve's specificities [m], and of every draw [repeats, m]."""
+        places = np.searchsorted(self.specificity, specificity)
+        return self.sensitivity[places], self.of_draws[:, places]
+
+    @property
+    def band(self) -> tuple[FloatArray, FloatArray]:
+        """[k] each: 95 % at each specificity by itself."""
+        low, high = np.nanquantile(self.of_draws, [0.025, 0.975], axis=0)
+        return low, high
+
+
+def make_curve(
+    positive: BoolArray,
+    score: FloatArray,
+    groups: tuple[str, ...],
+    *,
+    specificities: FloatArray = GRID,
+    repeats: int = 1000,
+    seed: int = 0,
+) -> Curve:
+    """A curve with its intervals.
+
+    Args:
+        positive: [n] sides, both of them present.
+        score: [n] higher means positive.
+        groups: [n] lesion of each photo.
+        specificities: Where `Curve.at` will be asked, beside GRID.
+        repeats: Bootstrap draws of whole lesions.
+        seed: Of the draws: equal groups and seed give equal draws, so that two models can be compared as a pair.
+    """
+    draws = GroupDraws.draw(groups, repeats=repeats, seed=seed)
+    everywhere = np.unique(np.concatenate([GRID, specificities]))
+    return Curve(
+        positives=int(positive.sum()),
+        negatives=int((~positive).sum()),
+        lesions=len(set(groups)),
+        auc=Estimate(_auc(positive, score), *percentile_interval(draws.auc(positive, score))),
+        specificity=everywhere,
+        sensitivity=sensitivity_at(positive, score, everywhere),
+        of_draws=_of_draws(draws, positive, score, everywhere),
+        draws=draws,
+        positive=positive,
+        score=score,
+    )
+
+
+def _auc(positive: BoolArray, score: FloatArray) -> float:
+    once = GroupDraws(np.arange(len(score)), np.ones((1, len(score)), np.int32))
+    return float(once.auc(positive, score)[0])
+
+
+def _of_draws(
+    draws: GroupDraws, positive: BoolArray, score: FloatArray, specificity: FloatArray
+) -> FloatArray:
+    parts = []
+    for start in range(0, len(draws.counts), DRAWS_AT_ONCE):
+        weights = draws.counts[start : start + DRAWS_AT_ONCE, draws.group_index].astype(np.float64)
+        parts.append(sensitivity_at(positive, score, specificity, weights))
+    return np.concatenate(parts)
+
+
+def auc_difference(first: Curve, second: Curve) -> Estimate:
+    """Area of `second` minus that of `first` on the same photos, on the same draws."""
+    of_draws = second.draws.auc(second.positive, second.score) - first.draws.auc(first.positive, first.score)
+    return Estimate(second.auc.value - first.auc.value, *percentile_interval(of_draws))
+
+
+# ------------------------------------------------------------------ readers
+
+
+def readers_under(curve: Curve, points: FloatArray) -> Estimate:
+    """Share of readers whose sensitivity is below the curve at their own specificity.
+
+    Args:
+        curve: The model's.
+        points: [readers, 2] sensitivity and specificity.
+
+    Returns:
+        The share, with an interval over draws of our photos; the readers are taken as they are.
+    """
+    reached, of_draws = curve.at(points[:, 1])
+    return Estimate(
+        float((reached > points[:, 0]).mean()), *percentile_interval((of_draws > points[:, 0]).mean(axis=1))
+    )
+
+
+def above_reader(curve: Curve, sensitivity: float, specificity: float) -> Estimate:
+    """How far the curve lies above a point, in sensitivity at the point's specificity."""
+    reached, of_draws = curve.at(np.array([specificity]))
+    return Estimate(float(reached[0]) - sensitivity, *percentile_interval(of_draws[:, 0] - sensitivity))
+
+
+# ------------------------------------------------------------------ operating points
+
+Rule = Callable[[BoolArray, FloatArray], float]
+
+
+def threshold_for_sensitivity(target: float) -> Rule:
+    """The highest threshold that finds at least this share of the positives."""
+
+    def rule(positive: BoolArray, score: FloatArray) -> float:
+        found = np.sort(score[positive])
+        return float(found[max(0, int(np.floor((1 - target) * len(found) + ROUNDING)))])
+
+    return rule
+
+
+def youden_threshold(positive: BoolArray, score: FloatArray) -> float:
+    """The threshold with the largest sum of sensitivity and specificity (Youden 1950); the highest of equals."""
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.diff(score[order], append=np.inf) != 0)
+    found = np.cumsum(positive[order])[ends] / positive.sum()
+    false = np.cumsum(~positive[order])[ends] / (~positive).sum()
+    return float(score[order][ends[np.argmax(np.round(found - false, 9))]])
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What thresholds do to folds that did not choose them."""
+
+    name: str
+    sensitivity: Estimate
+    specificity: Estimate
+    thresholds: tuple[float, ...]
+    """Of each fold."""
+
+
+def operating_point(
+    name: str, rule: Rule, curve: Curve, folds: IntArray, *, least_folds: int = 2
+) -> OperatingPoint | None:
+    """Chooses a threshold for each fold on the other folds' answers, and counts on the fold itself.
+
+    The other folds' answers were given by networks that learnt from this fold's photos; those answers, to photos that
+    each network had not seen, are all that the threshold comes from.
+
+    Returns:
+        None with fewer than `least_folds` folds: nothing is left to choose on.
+    """
+    numbers = sorted({int(fold) for fold in folds})
+    if len(numbers) < least_folds:
+        return None
+    called = np.zeros(len(folds), bool)
+    thresholds = []
+    for fold in numbers:
+        others = folds != fold
+        thresholds.append(rule(curve.positive[others], curve.score[others]))
+        called[~others] = curve.score[~others] >= thresholds[-1]
+    estimates = []
+    for side, right in ((curve.positive, called), (~curve.positive, ~called)):
+        sums = curve.draws.sums(np.column_stack([side & right, side]).astype(np.float64))
+        of_draws = np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)
+        estimates.append(Estimate(float(right[side].mean()), *percentile_interval(of_draws)))
+    return OperatingPoint(name, estimates[0], estimates[1], tuple(thresholds))

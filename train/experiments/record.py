@@ -1,0 +1,107 @@
+"""`python -m train.experiments.record RUN --out DIR`: what must outlast a run directory, small enough to be committed.
+
+DIR/
+  config.toml history.csv metrics.json split.json contract.json   as in RUN; pictures can be drawn again
+  run.json             without the place of the photos on that machine
+  split.csv.gz         photo_id, group_id, split: which photos were trained on
+  predictions_*.csv.gz photo_id and the scores of each label, at temperature 1; test only if a part was held out
+
+Of a cross-validation (train/training/crossval.py) that is crossval.json, the metrics*.json, and each oof*.csv as
+oof*.csv.gz.
+
+Labels and whatever else the data set says of a photo stay out: they are the data set's, found again by photo_id. A
+teacher's file stays out too: config.toml names it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_runtime.errors import RunInvalid
+from train.artifacts.command import run_command
+from train.artifacts.run import finished_state, whole_file, write_json
+
+COPIED = ("config.toml", "history.csv", "metrics.json", "split.json", "contract.json")
+CROSSVAL = "crossval.json"
+
+
+def record_run(run: Path, out: Path) -> None:
+    """Writes the record of a finished run, each file whole or not at all.
+
+    Raises:
+        RunInvalid: No finished run is there.
+    """
+    state = finished_state(run)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in COPIED:
+        with whole_file(out / name) as temporary:
+            shutil.copyfile(run / name, temporary)
+    state["data"].pop("root")
+    write_json(out / "run.json", state)
+    _write_columns(run / "manifest.csv", out / "split.csv.gz", ("photo_id", "group_id", "split").__contains__)
+    measured = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    for part in ("val", "test"):
+        if part in measured:
+            name = f"predictions_{part}.csv"
+            _write_columns(run / name, out / f"{name}.gz", lambda column: column != "label")
+
+
+def record_crossval(folder: Path, out: Path) -> None:
+    """Writes the record of a cross-validation's finished folds, their quantized files' answers among it.
+
+    Raises:
+        RunInvalid: Nothing was pooled there.
+    """
+    answers = sorted(folder.glob("oof*.csv"))
+    if not answers:
+        raise RunInvalid(
+            f"{folder}: no cross-validation", expected="oof.csv", fix="python -m train.training.crossval"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    for path in (folder / CROSSVAL, *sorted(folder.glob("metrics*.json"))):
+        with whole_file(out / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+    for path in answers:
+        _write_columns(path, out / f"{path.name}.gz", lambda column: column != "label")
+
+
+def _write_columns(source: Path, target: Path, kept: Callable[[str], bool]) -> None:
+    """A gzipped CSV of some columns; the same rows give the same bytes."""
+    text = io.StringIO()
+    with source.open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        columns = [column for column in reader.fieldnames or () if kept(column)]
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(reader)
+    with whole_file(target) as temporary:
+        temporary.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m train.experiments.record", allow_abbrev=False)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run or cross-validation")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="for example train/records/NAME"
+    )
+    arguments = parser.parse_args(argv)
+    return run_command(lambda: _record(arguments))
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    record = record_crossval if (arguments.run / CROSSVAL).is_file() else record_run
+    record(arguments.run, arguments.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Training by PyTorch on another machine."""

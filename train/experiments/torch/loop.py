@@ -1,0 +1,457 @@
+"""`python -m train.experiments.torch.loop RUN [RUN ...]`: the training of train/training/loop.py in PyTorch, for a
+machine that has a GPU.
+
+Of runs prepared by --hand-over (train/experiments/torch/handover.py). Sampling, stages, schedule, losses, averaging
+and ranges are those
+of train/training/loop.py; random numbers differ, and on a GPU layers compute in bfloat16 with float32 weights. A run
+takes
+minutes there, so an interrupted one begins again; a finished one is left alone. PyTorch; no TensorFlow.
+"""  # noqa: D205
+
+from __future__ import annotations
+
+import argparse
+import copy
+import importlib.util
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from edge_runtime.contract import ModelContract
+from edge_runtime.errors import ConfigInvalid, RunInvalid
+from train.artifacts.command import run_command
+from train.artifacts.run import write_json, write_rows
+from train.configs.loading import parse_config
+from train.configs.schema import LossConfig, StageConfig, TrainConfig
+from train.data.sampling import draw_epoch
+from train.data.sources import find_data, reread
+from train.evaluation.metrics import balanced_accuracy, softmax
+from train.evaluation.predict import fit_temperature, predict_logits, predict_tiles
+from train.evaluation.results import read_object
+from train.experiments.torch.augment import augment, mixup
+from train.experiments.torch.handover import LEARNT, START, fingerprint, read_weights, write_weights
+from train.experiments.torch.network import FORMAT, KerasNetwork
+from train.training.inputs import Inputs
+from train.training.measure import measure
+from train.training.teacher_networks import (
+    TeacherNetwork,
+    lacking_networks,
+    read_networks,
+    view_px,
+    write_network,
+)
+from train.training.training_data import (
+    Photos,
+    TrainingData,
+    learning_rate,
+    require_finite,
+    stage_augmentation,
+    training_data,
+)
+
+# Keras' own.
+ADAM_EPSILON = 1e-7
+# Of validation photos.
+BATCH = 256
+
+
+def learn_run(
+    run: Path,
+    data_folder: Path | None,
+    pixels: Path | None,
+    device: str,
+    *,
+    measured: bool = False,
+) -> None:
+    """Learns a prepared run: RUN/learnt.npz and RUN/history.csv.
+
+    Args:
+        run: Prepared by --hand-over.
+        data_folder: Of the first data set, as for `run_experiment`.
+        pixels: Pixel cache; None is RUN/pixels.
+        device: As PyTorch names it.
+        measured: Measure it as well and close the run, in place of learnt.npz.
+
+    Raises:
+        RunInvalid: Not a prepared run. ConfigInvalid, DataInvalid, SplitLeaks: The photos are not those.
+    """
+    state = read_object(run / "run.json")
+    if (run / LEARNT).exists() or state["status"] == "done":
+        print(f"{run}: learnt already")
+        return
+    if measured and importlib.util.find_spec("sklearn") is None:
+        raise ConfigInvalid(
+            "--measure needs scikit-learn, which is not installed here",
+            expected="numpy, Pillow, scipy, tqdm, torch and scikit-learn",
+            fix="pip install scikit-learn, or leave --measure out: the command that prepared the run measures it",
+        )
+    weights, noted = read_weights(run / START)
+    inputs = _inputs_of(run, data_folder, pixels)
+    if measured and (asked := inputs.config.model.batch_norm_photos):
+        raise ConfigInvalid(
+            f"{run}: --measure cannot make batch-norm statistics anew",
+            found=f"model.batch_norm_photos = {asked}",
+            expected="0",
+            fix="leave --measure out: the command that prepared the run makes them",
+        )
+    _keep_learnt_teachers(inputs, run, data_folder, device)
+    started = time.monotonic()
+    trainer = TorchTrainer(
+        KerasNetwork(noted["keras"], weights),
+        inputs,
+        training_data(inputs, run),
+        device,
+        read_networks(inputs, run),
+    )
+    history = trainer.train(run)
+    learnt = {
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        "torch": torch.__version__,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    if measured:
+        measure(inputs, _corrected(inputs, noted["keras"], trainer.kept, device), run)
+        left = "its weights were left where it was learnt"
+        closed = {"learnt_elsewhere": learnt, "seconds": learnt["seconds"], "not_for_conversion": left}
+        write_json(run / "run.json", {**state, **closed, "status": "done"})
+    else:
+        write_weights(run / LEARNT, trainer.kept, {"of": fingerprint(inputs), **learnt})
+    print(f"{run}: {len(history)} epochs, {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _inputs_of(run: Path, data_folder: Path | None, pixels: Path | None) -> Inputs:
+    """What a prepared run was prepared with."""
+    config = parse_config(read_object(run / "config.json"), str(run))
+    contract = ModelContract.from_json((run / "contract.json").read_text(encoding="utf-8"))
+    folder = find_data(config, data_folder)
+    return Inputs(
+        config, contract, reread(config, run / "manifest.csv", folder), folder, pixels or run / "pixels"
+    )
+
+
+def _corrected(
+    inputs: Inputs, keras_json: str, weights: list[npt.NDArray[np.float32]], device: str
+) -> Answers:
+    """A network that has learnt, with the prior taken out of its answers."""
+    rows = inputs.training_rows()
+    bias = weights[-1] - inputs.prior_correction(rows, inputs.draw_chances(rows))
+    return Answers(KerasNetwork(keras_json, [*weights[:-1], bias.astype(np.float32)]), device)
+
+
+def _keep_learnt_teachers(inputs: Inputs, run: Path, data_folder: Path | None, device: str) -> None:
+    """Copies teachers that were handed over as well and are learnt by now, as their own finished runs will answer.
+
+    Raises:
+        RunInvalid: One has not learnt yet. ConfigInvalid: One is missing, or its statistics are to be made anew.
+    """
+    for kept, teacher in lacking_networks(inputs, run):
+        if not (teacher / LEARNT).is_file():
+            raise RunInvalid(
+                f"{teacher}: has not learnt yet, so it cannot teach {run}",
+                found=f"no {LEARNT}",
+                expected="teachers that are learnt first",
+                fix=f"python -m train.experiments.torch.loop {teacher}, without --measure",
+            )
+        weights, _ = read_weights(teacher / LEARNT)
+        _, noted = read_weights(teacher / START)
+        theirs = _inputs_of(teacher, data_folder, inputs.cache)
+        if theirs.config.model.batch_norm_photos:
+            raise ConfigInvalid(
+                f"{teacher}: cannot teach before its batch-norm statistics are made anew",
+                found=f"model.batch_norm_photos = {theirs.config.model.batch_norm_photos}",
+                expected="0, or a finished run",
+                fix="finish it by the command that prepared it, then prepare its students",
+            )
+        answers = _corrected(theirs, noted["keras"], weights, device)
+        ids, size_px = theirs.data.ids("val"), theirs.config.input.size_px
+        logits = predict_logits(
+            answers, theirs.pixels(ids, size_px), theirs.contract.normalization, batch=BATCH
+        )
+        temperature = fit_temperature(theirs.labels(ids), logits).temperature
+        corrected = answers.network.keras_weights()
+        write_network(kept, teacher, noted["keras"], corrected, temperature=temperature, size_px=size_px)
+
+
+class Answers:
+    """A network as train/evaluation/predict.py asks one: pixels [n, s, s, 3] -> logits [n, classes], both numpy, in float32."""  # noqa: E501
+
+    def __init__(self, network: KerasNetwork, device: str) -> None:
+        self.network, self.device = network.to(device).eval(), device
+
+    @torch.no_grad()
+    def predict_on_batch(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Logits."""
+        given = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
+        answered: npt.NDArray[np.float32] = self.network(given).cpu().numpy()
+        return answered
+
+
+class _Shown:
+    """A stage's squares on the device."""
+
+    def __init__(self, photos: Photos, device: str) -> None:
+        def put(pixels_u8: npt.NDArray[np.uint8]) -> torch.Tensor:
+            return torch.from_numpy(np.array(pixels_u8)).to(device).permute(0, 3, 1, 2)
+
+        one_hot = np.eye(photos.classes, dtype=np.float32)[photos.labels]
+        teacher = one_hot if photos.teacher is None else photos.teacher.astype(np.float32)
+        self.pixels = put(photos.pixels_u8)
+        self.soft = torch.from_numpy(np.concatenate([one_hot, teacher], 1)).to(device)
+        self.truth = torch.from_numpy(photos.labels).to(device)
+        self.outliers = None if photos.outliers_u8 is None else put(photos.outliers_u8)
+        self.beside = photos.outliers_per_batch if photos.outliers_u8 is not None else 0
+
+
+class TorchTrainer:
+    """Trains one network."""
+
+    def __init__(
+        self,
+        network: KerasNetwork,
+        inputs: Inputs,
+        data: TrainingData,
+        device: str,
+        teachers: Sequence[TeacherNetwork] = (),
+    ) -> None:
+        self.config: TrainConfig = inputs.config
+        self.normalization = inputs.contract.normalization
+        self.data, self.device = data, device
+        self.network = network.to(device, memory_format=FORMAT)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.network).eval()
+        self.teachers = [
+            (KerasNetwork(given.keras_json, given.weights).to(device, memory_format=FORMAT).eval(), given)  # type: ignore[call-overload]
+            for given in teachers
+        ]
+        self.optimizer = self._make_optimizer()
+        self.generator = torch.Generator(device)
+        self.steps = 0
+        self.kept: list[npt.NDArray[np.float32]] = []
+        prior = torch.tensor(np.log(np.maximum(data.prior, 1e-12)), dtype=torch.float32, device=device)
+        self.adjustment = self.config.imbalance.logit_adjustment * prior
+        self.class_weights = torch.tensor(data.loss_weights, dtype=torch.float32, device=device)
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        """AdamW; batch norms and biases do not decay."""
+        kernels = [p for p in self.network.parameters() if p.ndim > 1]
+        rest = [p for p in self.network.parameters() if p.ndim == 1]
+        return torch.optim.AdamW(
+            [
+                {"params": kernels, "weight_decay": self.config.optimizer.weight_decay},
+                {"params": rest, "weight_decay": 0.0},
+            ],
+            eps=ADAM_EPSILON,
+            fused=self.device.startswith("cuda"),
+        )
+
+    def train(self, run: Path) -> list[dict[str, Any]]:
+        """All stages; `kept` then holds the weights that stay.
+
+        Returns:
+            The rows of history.csv, which is written after every epoch.
+        """
+        history: list[dict[str, Any]] = []
+        shown: dict[int, _Shown] = {}
+        for index, stage in enumerate(self.config.stage):
+            side = self.data.photos_by_stage[index].pixels_u8.shape[1]
+            if side not in shown:
+                shown = {side: _Shown(self.data.photos_by_stage[index], self.device)}
+            best, since = -1.0, 0
+            for epoch in range(stage.epochs):
+                row = self._train_epoch(index, epoch, shown[side])
+                history.append(row)
+                write_rows(run / "history.csv", history)
+                print(f"{run.name} " + " ".join(f"{k}={v}" for k, v in row.items()), flush=True)
+                better = row["val_balanced_accuracy"] > best
+                if better or self.config.stop.keep == "last":
+                    self.kept = self._averaged().keras_weights()
+                best, since = max(best, row["val_balanced_accuracy"]), 0 if better else since + 1
+                if 0 < self.config.stop.patience <= since:
+                    break
+        return history
+
+    def _averaged(self) -> KerasNetwork:
+        return self.average if self.config.optimizer.average_decay else self.network
+
+    # ---------------------------------------------------------------- an epoch
+
+    def _train_epoch(self, index: int, epoch: int, shown: _Shown) -> dict[str, Any]:
+        config, stage = self.config, self.config.stage[index]
+        views = stage_augmentation(config, stage)
+        chosen = draw_epoch(self.data.drawn, (config.seed, index, epoch), self.data.epoch_photos)
+        rows = torch.from_numpy(self.data.rows[chosen]).to(self.device)
+        steps, classes = self.data.epoch_photos // stage.batch, len(self.class_weights)
+        first = self.network.first_trained(stage.trains, stage.frozen)
+        self.network.train_from(first, stage.trains == "all")
+        self.generator.manual_seed((config.seed * 1000 + index) * 1000 + epoch)
+        confusion = torch.zeros(classes * classes, dtype=torch.int64, device=self.device)
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        rate = 0.0
+        for step in range(steps):
+            rate = learning_rate(stage, epoch * steps + step, steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            batch = rows[step * stage.batch : (step + 1) * stage.batch]
+            truth = shown.truth[batch]
+            loss, answers = self._learn(stage, views, batch, shown)
+            loss_sum += loss
+            confusion += torch.bincount(truth * classes + answers, minlength=classes * classes)
+        require_finite(float(loss_sum), stage, epoch)
+        seen = confusion.view(classes, classes).cpu().numpy()
+        recalls = np.diag(seen) / np.maximum(seen.sum(axis=1), 1)
+        val_labels = self.data.val_labels
+        probs = softmax(self._predict(index, stage).astype(np.float64))
+        likelihood = np.log(probs[np.arange(len(val_labels)), val_labels] + 1e-12)
+        return {
+            "stage": index,
+            "epoch": epoch,
+            "name": stage.name,
+            "size_px": stage.size_px,
+            "learning_rate": rate,
+            "train_loss": round(float(loss_sum) / max(steps, 1), 6),
+            "train_balanced_accuracy": round(float(recalls[seen.sum(axis=1) > 0].mean()), 6),
+            "val_loss": round(float(-likelihood.mean()), 6),
+            "val_balanced_accuracy": round(balanced_accuracy(val_labels, probs.argmax(1), classes), 6),
+            "val_accuracy": round(float((probs.argmax(1) == val_labels).mean()), 6),
+        }
+
+    def _predict(self, index: int, stage: StageConfig) -> npt.NDArray[Any]:
+        pixels_u8 = self.data.val_by_stage[index]
+        answer = Answers(self._averaged(), self.device)
+        if grid := self.config.tiles.grid:
+            return predict_tiles(answer, pixels_u8, self.normalization, stage.size_px, grid)
+        return predict_logits(answer, pixels_u8, self.normalization, batch=BATCH)
+
+    # ---------------------------------------------------------------- a step
+
+    def _learn(
+        self, stage: StageConfig, views: Any, batch: torch.Tensor, shown: _Shown
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The update of one batch; its loss, and the answers [batch] to its photos."""
+        squares, soft, photos = shown.pixels[batch], shown.soft[batch], len(batch)
+        if shown.outliers is not None and shown.beside:
+            which = torch.randint(
+                len(shown.outliers), (shown.beside,), generator=self.generator, device=self.device
+            )
+            squares = torch.cat([squares, shown.outliers[which]])
+        pixels = augment(squares, stage.size_px, views, self.generator)
+        if views.mixup:
+            mixed, soft = mixup(pixels[:photos], soft, views.mixup, self.generator)
+            pixels = torch.cat([mixed, pixels[photos:]])
+        pixels = (pixels - self.normalization.mean) / self.normalization.std
+        with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.device != "cpu"):
+            logits = self.network(pixels.contiguous(memory_format=FORMAT))
+            if self.teachers:
+                soft = torch.cat([soft[:, : logits.shape[1]], self._asked(pixels[:photos])], 1)
+        loss = self._loss(logits.float(), soft, photos)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self._update_average()
+        return loss.detach(), logits[:photos].detach().argmax(1)
+
+    @torch.no_grad()
+    def _asked(self, views: torch.Tensor) -> torch.Tensor:
+        """[n, classes] probabilities: what the teachers' networks answer to these views, on the mean."""
+        probs = []
+        for network, given in self.teachers:
+            side = view_px(views.shape[-1], given.size_ratio)
+            shown = views
+            if side != views.shape[-1]:
+                shown = functional.interpolate(views, (side, side), mode="bilinear", align_corners=False)
+            answered = network(shown.contiguous(memory_format=FORMAT))
+            probs.append(functional.softmax(answered / given.temperature, 1))
+        return torch.stack(probs).mean(0)
+
+    def _loss(self, logits: torch.Tensor, soft: torch.Tensor, photos: int) -> torch.Tensor:
+        """As train/training/losses.py and the loop have it."""
+        config, classes = self.config, logits.shape[1]
+        targets, teacher = soft[:, :classes], soft[:, classes:]
+        losses = photo_losses(logits[:photos], targets, config.loss, self.adjustment) * (
+            targets @ self.class_weights
+        )
+        if config.distill.teacher or self.teachers:
+            temperature, share = config.distill.temperature, config.distill.share
+            softened = functional.softmax(torch.log(teacher + 1e-9) / temperature, 1)
+            log_probs = functional.log_softmax(logits[:photos] / temperature, 1)
+            losses = (1 - share) * losses - share * temperature**2 * (softened * log_probs).sum(1)
+        loss = losses.mean()
+        if len(logits) > photos:
+            uniform = -functional.log_softmax(logits[photos:], 1).mean(1) - float(np.log(classes))
+            loss = loss + config.outliers.weight * uniform.mean()
+        return loss
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = self.config.optimizer.average_decay
+        if not decay:
+            return
+        self.steps += 1
+        decay = min(decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(_floats(self.average), _floats(self.network), 1 - decay)
+
+
+def photo_losses(
+    logits: torch.Tensor, targets: torch.Tensor, config: LossConfig, adjustment: torch.Tensor
+) -> torch.Tensor:
+    """Loss [n] of each photo against its true label: train/training/losses.py `photo_losses`."""
+    smooth = targets * (1 - config.label_smoothing) + config.label_smoothing / logits.shape[1]
+    adjusted = logits + adjustment
+    if config.kind == "binary_focal":
+        yes, no = functional.logsigmoid(adjusted), functional.logsigmoid(-adjusted)
+        gamma = config.focal_gamma
+        per_class = smooth * torch.exp(gamma * no) * -yes + (1 - smooth) * torch.exp(gamma * yes) * -no
+        return per_class.sum(1)
+    log_probs = functional.log_softmax(adjusted, 1)
+    if config.kind == "focal":
+        log_probs = log_probs * (1 - log_probs.exp()) ** config.focal_gamma
+    return -(smooth * log_probs).sum(1)
+
+
+def _floats(network: KerasNetwork) -> list[torch.Tensor]:
+    """Weights and statistics, without the counters of batches."""
+    return [t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m train.experiments.torch.loop", allow_abbrev=False)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="prepared by --hand-over")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
+    parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="as PyTorch names it (default here: %(default)s)",
+    )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="measure there too: the runs of a study come back as figures and answers, without weights",
+    )
+    arguments = parser.parse_args(argv)
+    # Figures are those of float32.
+    torch.backends.cudnn.allow_tf32 = False
+    return run_command(lambda: _learn_runs(arguments), interrupted="interrupted; finished runs are kept")
+
+
+def _learn_runs(arguments: argparse.Namespace) -> int:
+    for run in arguments.runs:
+        learn_run(
+            run,
+            arguments.data,
+            arguments.pixels,
+            arguments.device,
+            measured=arguments.measure,
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

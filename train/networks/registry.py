@@ -1,0 +1,195 @@
+"""Networks by name, flat functional tf_keras models from normalized pixels to logits. TensorFlow.
+
+tfmot quantizes neither nested models nor preprocessing layers, so there are none: pixels are normalized outside, and
+the last layer is a Dense named `logits` without softmax.
+
+Published weights were trained on other normalizations than the contract's (level - 128) / 128: MobileNetV2 and
+Inception v3 on level / 127.5 - 1, EfficientNet-Lite on (level - 127) / 128, less than or exactly one level apart and
+taken as they are; ResNet50 on quite another, which train/networks/reference.py folds into its weights.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tf_keras
+
+from edge_runtime.errors import ConfigInvalid
+from train.configs.schema import ModelConfig
+from train.networks import efficientnet_lite
+from train.networks import reference as founding_nets
+
+WEIGHTS_VARIABLE = "DERMEDGE_WEIGHTS"
+DEVELOPER_WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
+LOGITS_LAYER = "logits"
+# Those that Keras has weights for.
+MOBILENET_V2_ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
+# What Keras downloads.
+KERAS_FILE = "{}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+MOBILENET_V2_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{}_224_no_top.h5"
+
+
+def build_model(config: ModelConfig, classes: int, size_px: int | None, *, pretrained: bool = True) -> Any:
+    """Builds a network.
+
+    Args:
+        config: Backbone, width, dropout and first weights.
+        classes: Width of the output.
+        size_px: Input side; None for any multiple of 32.
+        pretrained: False leaves the weights random, whatever the config says.
+
+    Returns:
+        A tf_keras.Model: [n, size_px, size_px, 3] float32 normalized pixels -> [n, classes] logits.
+
+    Raises:
+        ConfigInvalid: Unknown backbone, or one that has no such width or weights; weights that do not exist, cannot
+            be downloaded or are another network's.
+    """
+    if config.backbone not in BACKBONES:
+        near = difflib.get_close_matches(config.backbone, BACKBONES, n=1, cutoff=0.0)
+        raise ConfigInvalid(
+            "model.backbone is unknown",
+            found=repr(config.backbone),
+            expected=f"one of {', '.join(BACKBONES)}",
+            fix=f"did you mean {near[0]}?",
+        )
+    _require_width(config)
+    features = BACKBONES[config.backbone](config, size_px, pretrained)
+    for layer in features.layers:
+        if isinstance(layer, tf_keras.layers.BatchNormalization):
+            layer.momentum = config.batch_norm_momentum
+    pooled = tf_keras.layers.GlobalAveragePooling2D(name="pooled")(features.output)
+    if config.dropout > 0:
+        pooled = tf_keras.layers.Dropout(config.dropout, name="dropout")(pooled)
+    logits = tf_keras.layers.Dense(classes, name=LOGITS_LAYER)(pooled)
+    return tf_keras.Model(features.input, logits, name=config.backbone)
+
+
+def _require_width(config: ModelConfig) -> None:
+    allowed = MOBILENET_V2_ALPHAS if config.backbone == "mobilenet_v2" else (1.0,)
+    if config.alpha not in allowed:
+        raise ConfigInvalid(
+            f"model.alpha: {config.backbone} has no such width",
+            found=str(config.alpha),
+            expected=f"one of {', '.join(map(str, allowed))}" if len(allowed) > 1 else "1.0",
+        )
+
+
+def _mobilenet_v2(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
+    """Sandler et al. 2018, the Keras implementation."""
+
+    def build(weights: str | None) -> Any:
+        return tf_keras.applications.MobileNetV2(
+            input_shape=(size_px, size_px, 3), alpha=config.alpha, include_top=False, weights=weights
+        )
+
+    return _from_keras(config, pretrained, MOBILENET_V2_FILE.format(float(config.alpha)), build)
+
+
+def _resnet50(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
+    return _from_keras(
+        config, pretrained, KERAS_FILE.format("resnet50"), lambda w: founding_nets.resnet50(size_px, w)
+    )
+
+
+def _inception_v3(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
+    return _from_keras(
+        config,
+        pretrained,
+        KERAS_FILE.format("inception_v3"),
+        lambda w: founding_nets.inception_v3(size_px, w),
+    )
+
+
+def _small_cnn(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
+    if pretrained and config.weights != "none":
+        raise ConfigInvalid(
+            "model.weights: nobody has published weights of small_cnn",
+            found=config.weights,
+            expected="none",
+            fix='set weights = "none" under [model]',
+        )
+    return founding_nets.small_cnn(size_px)
+
+
+def _efficientnet_lite(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
+    """The publisher ships a checkpoint per variant; there is nothing that could download it by name."""
+    features = efficientnet_lite.build_features(config.backbone, size_px)
+    if not pretrained or config.weights == "none":
+        return features
+    folder_name = config.backbone.replace("_", "-")
+    folder = _local_weights(folder_name) if config.weights == "imagenet" else Path(config.weights)
+    if folder is None:
+        raise ConfigInvalid(
+            f"model.weights: the publisher's checkpoint of {config.backbone} is not here",
+            found=f"no folder {folder_name} in {_weights_folder()}",
+            expected=f"{folder_name}/model.ckpt.index, unpacked from the publisher's {folder_name}.tar.gz",
+            fix=f"set {WEIGHTS_VARIABLE} to the folder that holds {folder_name}, or model.weights to it",
+        )
+    efficientnet_lite.load_checkpoint(features, folder)
+    return features
+
+
+BACKBONES: dict[str, Callable[[ModelConfig, int | None, bool], Any]] = {
+    "mobilenet_v2": _mobilenet_v2,
+    **dict.fromkeys(efficientnet_lite.VARIANTS, _efficientnet_lite),
+    "small_cnn": _small_cnn,
+    "resnet50": _resnet50,
+    "inception_v3": _inception_v3,
+}
+
+
+def _from_keras(
+    config: ModelConfig, pretrained: bool, file_name: str, build: Callable[[str | None], Any]
+) -> Any:
+    """What `build` makes of Keras' `weights` argument: a local copy of the publisher's file before a download."""
+    if not pretrained or config.weights == "none":
+        return build(None)
+    weights = config.weights
+    if weights == "imagenet":
+        weights = str(_local_weights(file_name) or weights)
+    elif not Path(weights).is_file():
+        raise ConfigInvalid(
+            "model.weights does not exist",
+            found=weights,
+            expected="imagenet, none, or the path of a weights file",
+        )
+    if weights == "imagenet":
+        return _downloaded(config.backbone, file_name, build)
+    try:
+        return build(weights)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigInvalid(
+            f"model.weights does not fit {config.backbone}",
+            found=f"{weights}: {error}",
+            expected=f"the publisher's {file_name}",
+            fix="fetch the file again, or choose the weights of this backbone and width",
+        ) from error
+
+
+def _downloaded(backbone: str, file_name: str, build: Callable[[str | None], Any]) -> Any:
+    try:
+        return build("imagenet")
+    except ConfigInvalid:
+        raise
+    except Exception as error:  # Keras raises no narrower one, with the address in its text.
+        raise ConfigInvalid(
+            f"model.weights: the published weights of {backbone} could not be downloaded",
+            found=str(error),
+            expected=f"a connection, or {file_name} in {_weights_folder()}",
+            fix=f'put the file there (or elsewhere, and set {WEIGHTS_VARIABLE}), or train from weights = "none"',
+        ) from error
+
+
+def _local_weights(name: str) -> Path | None:
+    """A publisher's file or folder that is here already."""
+    path = _weights_folder() / name
+    return path if path.exists() else None
+
+
+def _weights_folder() -> Path:
+    return Path(os.environ[WEIGHTS_VARIABLE]) if WEIGHTS_VARIABLE in os.environ else DEVELOPER_WEIGHTS

@@ -1,0 +1,1 @@
+"""Trees of diseases: partition into training classes, hierarchy, embedding."""

@@ -1,0 +1,158 @@
+"""`python -m train.taxonomy.embedding RUN --out embedding.json [--page PHOTOS.html]`: held-out photos as the network
+sorts them.
+
+The last layer before the logits (train/taxonomy/features.py) of photos that the run held out, laid out in two
+dimensions by
+t-SNE (van der Maaten and Hinton 2008), as Esteva et al., Nature 542 (2017), show it. Distances between clusters and
+their sizes mean nothing in such a picture; what can be counted is counted in the full space: how often the nearest
+photo of another lesion has the same label.
+
+embedding.json holds points and labels, no photo and no photo's id, and may be committed. PHOTOS.html shows thumbnails
+of the data set, under its licence, and may not. numpy, scikit-learn; TensorFlow.
+"""  # noqa: D205
+
+from __future__ import annotations
+
+import argparse
+import base64
+import dataclasses
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+
+from edge_runtime.contract import InputSpec, ModelContract
+from edge_runtime.errors import ImageError
+from train.artifacts.command import run_command
+from train.artifacts.run import write_json
+from train.data.pixels import fit_photo
+from train.evaluation.metrics import FloatArray
+from train.evaluation.results import read_contract
+from train.reports import html as page
+from train.reports.html import Markup
+from train.taxonomy.features import Features, run_features
+
+PERPLEXITY = 30.0
+# What t-SNE's authors advise: fewer, less noisy dimensions, and a tenth of the time.
+DIRECTIONS = 50
+DIGITS = 3
+PICTURE_PX, THUMBNAIL_PX, QUALITY = 1600, 28, 80
+
+
+def lay_out(features: Features, *, seed: int = 0) -> FloatArray:
+    """Places of the photos, [n, 2] in [0, 1]; equal arguments give equal places on one machine."""
+    values = features.values
+    flat = PCA(min(DIRECTIONS, *values.shape), random_state=seed).fit_transform(values)
+    perplexity = min(PERPLEXITY, (len(values) - 1) / 3)
+    places = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(flat)
+    span = np.ptp(places, axis=0)
+    return np.round((places - places.min(axis=0)) / np.where(span > 0, span, 1), DIGITS).astype(np.float64)
+
+
+def neighbour_agreement(features: Features) -> dict[str, float]:
+    """By label: share of photos whose nearest one of another group has the same label.
+
+    Cosine of the features less their mean; chance is the label's own share.
+    """
+    values = features.values - features.values.mean(axis=0)
+    values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
+    likeness = values @ values.T
+    groups, labels = np.asarray(features.groups), np.asarray(features.labels)
+    likeness[groups[:, None] == groups] = -np.inf
+    same = labels[likeness.argmax(axis=1)] == labels
+    return {label: float(same[labels == label].mean()) for label in sorted(set(features.labels))}
+
+
+def embedding(features: Features, places: FloatArray) -> dict[str, Any]:
+    """The content of embedding.json."""
+    labels = np.asarray(features.labels)
+    return {
+        "about": features.about,
+        "method": f"t-SNE, perplexity {PERPLEXITY:g}, from {DIRECTIONS} principal directions",
+        "photos": len(labels),
+        "groups": len(set(features.groups)),
+        "same_label_neighbour": neighbour_agreement(features),
+        # One text a label: as lists, indented JSON would take four lines a photo.
+        "points": {
+            label: " ".join(f"{value:.{DIGITS}f}" for value in places[labels == label].ravel())
+            for label in sorted(set(features.labels))
+        },
+    }
+
+
+def thumbnails(photos: Sequence[Path], places: FloatArray, contract: ModelContract) -> npt.NDArray[np.uint8]:
+    """One picture [PICTURE_PX, PICTURE_PX, 3] with every photo at its place; unreadable ones are left out."""
+    given = contract.input
+    small = dataclasses.replace(
+        contract, input=InputSpec(THUMBNAIL_PX, THUMBNAIL_PX, given.color_space, given.alpha)
+    )
+    picture = np.full((PICTURE_PX, PICTURE_PX, 3), 255, np.uint8)
+    room = PICTURE_PX - THUMBNAIL_PX
+    for photo, (x, y) in zip(photos, places, strict=True):
+        try:
+            pixels = np.frombuffer(fit_photo(photo, small), np.uint8)
+        except (OSError, ImageError):
+            continue
+        left, top = int(x * room), int((1 - y) * room)
+        picture[top : top + THUMBNAIL_PX, left : left + THUMBNAIL_PX] = pixels.reshape(
+            THUMBNAIL_PX, THUMBNAIL_PX, 3
+        )
+    return picture
+
+
+def photo_page(picture: npt.NDArray[np.uint8], licence: str, about: dict[str, Any]) -> str:
+    """A page with the picture; not to be committed."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=QUALITY, optimize=True)
+    shown = Markup(
+        f'<img src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}" '
+        f'alt="Thumbnails of {page.escape(about["photos"])}, similar ones near each other" '
+        'style="max-width:100%;height:auto">'
+    )
+    told = page.note(
+        f"The photos are the data set's, under its licence: {licence}. This page is not to be published."
+    )
+    return page.page(
+        "Photos as the network sorts them",
+        about["photos"],
+        licence,
+        [page.Section("photos", "t-SNE", [told, shown])],
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 0, 2 on an error, 130 when interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m train.taxonomy.embedding", allow_abbrev=False)
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="a finished run with a test part, for example a fold"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
+    parser.add_argument("--page", type=Path, metavar="FILE.html", help="thumbnails; not to be committed")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's folder, if it moved")
+    arguments = parser.parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return run_command(lambda: _embed(arguments))
+
+
+def _embed(arguments: argparse.Namespace) -> int:
+    features, photos, root = run_features(arguments.run, arguments.data)
+    places = lay_out(features)
+    write_json(arguments.out, embedding(features, places))
+    if arguments.page:
+        contract = read_contract(arguments.run)
+        picture = thumbnails([root / photo.path for photo in photos], places, contract)
+        page.write_page(arguments.page, photo_page(picture, contract.provenance.data_licence, features.about))
+    print(arguments.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+"""`python -m train.taxonomy.features CONFIG.toml|RUN --out FILE.npz`: the penultimate layer's answers to photos.
+TensorFlow.
+
+CONFIG.toml   the config's network with its first, published weights, on every photo of the first data set: it has seen
+              none of them, so the features can be divided into folds in any way
+RUN           a finished run's network, on its test photos of the first data set, which it did not learn from
+
+FILE.npz
+  photo_id, label, group_id   [n] texts; a group (lesion and near-duplicates) is never divided
+  features                    [n, width] float16, the mean over places of the last activation
+  about                       JSON: network, weights, size_px, photos
+"""  # noqa: D205
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.contract import ModelContract, Normalization
+from edge_runtime.errors import DataInvalid
+from train.artifacts.command import NOTHING_WRITTEN, run_command
+from train.artifacts.manifest import Photo, read_parts
+from train.artifacts.run import finished_state, network_file, whole_file
+from train.configs.loading import load_config
+from train.data.pixels import fit_photo
+from train.data.sources import find_data, merged_labels, read_sources
+from train.data.split import make_split
+from train.evaluation.results import find_root, read_contract, read_object, read_photos_of, source_of
+
+# The layer before dropout and logits (train/networks/registry.py).
+PENULTIMATE = "pooled"
+BATCH = 32
+# Two hundred photos of 224 px are 30 MB; the whole set would be 1.5 GB.
+PHOTOS_AT_ONCE = 256
+Network = Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a network makes of photos, before it decides."""
+
+    photo_ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    """[n] codes."""
+    groups: tuple[str, ...]
+    """[n] what is never divided."""
+    values: npt.NDArray[np.float32]
+    """[n, width]."""
+    about: dict[str, Any]
+    """`network`, `weights`, `size_px`, `photos` (which ones they are)."""
+
+
+def write_features(path: Path, features: Features) -> None:
+    """Writes FILE.npz, whole or not at all."""
+    with whole_file(path) as temporary, temporary.open("wb") as stream:
+        np.savez(
+            stream,
+            photo_id=np.array(features.photo_ids),
+            label=np.array(features.labels),
+            group_id=np.array(features.groups),
+            features=features.values.astype(np.float16),
+            about=np.array(json.dumps(features.about)),
+        )
+
+
+def read_features(path: Path) -> Features:
+    """Reads FILE.npz.
+
+    Raises:
+        DataInvalid: No such file, or another one.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            photo_ids, labels, groups = (file[name].tolist() for name in ("photo_id", "label", "group_id"))
+            return Features(
+                tuple(photo_ids), tuple(labels), tuple(groups), file["features"].astype(np.float32),
+                json.loads(str(file["about"])),
+            )  # fmt: skip
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise DataInvalid(
+            f"{path}: no features",
+            found=str(error),
+            expected="a file that python -m train.taxonomy.features wrote",
+            fix="python -m train.taxonomy.features CONFIG.toml --out FILE.npz",
+        ) from error
+
+
+def pooled_features(
+    network: Network, photos: Sequence[Path], contract: ModelContract, *, progress: str = ""
+) -> npt.NDArray[np.float32]:
+    """The network's answers to photos, through the runtime's preprocessing.
+
+    Args:
+        network: [n, s, s, 3] normalized pixels -> [n, width].
+        photos: Files.
+        contract: Input, geometry and normalization.
+        progress: Name of a progress bar on stderr; none where empty.
+
+    Returns:
+        [photos, width].
+
+    Raises:
+        ImageError: A photo that cannot be decoded.
+    """
+    from tqdm import tqdm
+
+    given: Normalization = contract.normalization
+    side = (contract.input.height_px, contract.input.width_px, 3)
+    fit = partial(fit_photo, contract=contract)
+    parts = []
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(photos), desc=progress, unit="photo", disable=not progress) as bar,
+    ):
+        for start in range(0, len(photos), PHOTOS_AT_ONCE):
+            fitted = pool.map(fit, photos[start : start + PHOTOS_AT_ONCE])
+            pixels_u8 = np.stack([np.frombuffer(pixels, np.uint8).reshape(side) for pixels in fitted])
+            for first in range(0, len(pixels_u8), BATCH):
+                pixels = pixels_u8[first : first + BATCH].astype(np.float32)
+                parts.append(np.asarray(network((pixels - given.mean) / given.std), np.float32))
+            bar.update(len(pixels_u8))
+    return np.concatenate(parts)
+
+
+def _penultimate(model: Any) -> Network:
+    import tf_keras
+
+    inner = tf_keras.Model(model.input, model.get_layer(PENULTIMATE).output)
+    return lambda pixels: inner(pixels, training=False)
+
+
+def published_features(config_path: Path, data_folder: Path | None = None) -> Features:
+    """Of a network with its published weights, on every photo of a config's first data set.
+
+    Raises:
+        ConfigInvalid, DataInvalid: As for training; weights "none" have learnt nothing and are refused.
+    """
+    from train.networks.registry import build_model
+    from train.training.run import make_contract
+
+    config = load_config(config_path)
+    if config.model.weights == "none":
+        raise DataInvalid(
+            f"{config_path}: a network without published weights has no features",
+            found='model.weights = "none"',
+            expected="imagenet, or a weights file",
+        )
+    manifest = read_sources(config, find_data(config, data_folder))[0]
+    split = make_split(
+        manifest,
+        folds=config.split.folds,
+        test_fold=0,
+        val_share=0,
+        near_duplicate_bits=config.split.near_duplicate_bits,
+        seed=config.seed,
+    )
+    state = {"run_id": config.name, "commit": "unknown"}
+    contract = make_contract(config, merged_labels(config), manifest, state)
+    size_px = contract.input.height_px
+    model = build_model(config.model, len(manifest.labels.codes), size_px)
+    photos = sorted(manifest.photos, key=lambda photo: photo.photo_id)
+    values = pooled_features(
+        _penultimate(model), [manifest.root / photo.path for photo in photos], contract, progress="features"
+    )
+    about = {
+        "network": config.model.backbone,
+        "weights": config.model.weights,
+        "size_px": size_px,
+        "photos": f"all {len(photos):,} photos of {manifest.name}",
+    }
+    return _features(photos, [split.group_of[photo.photo_id] for photo in photos], values, about)
+
+
+def run_features(run: Path, data_folder: Path | None = None) -> tuple[Features, list[Photo], Path]:
+    """Of a finished run's network, on its test photos of the first data set.
+
+    Returns:
+        The features; the photos in their order; the folder where their paths start.
+
+    Raises:
+        RunInvalid: Not a finished run.
+        DataInvalid: Its photos are not on this machine, or none were held out.
+    """
+    import tf_keras
+
+    state, contract, config = finished_state(run), read_contract(run), read_object(run / "config.json")
+    root = find_root(state, config, data_folder)
+    part_of = {row["photo_id"]: row["split"] for row in read_parts(run)}
+    first = config["data"]["folder"]
+    held_out = [
+        (photo, group)
+        for photo, group in read_photos_of(run).values()
+        if part_of[photo.photo_id] == "test"
+        and (not config.get("source") or source_of(photo, config, contract) == first)
+    ]
+    if root is None or not held_out:
+        raise DataInvalid(
+            f"{run}: no photos to look at",
+            found="no test photos" if root else f"no folder {state.get('data', {}).get('root')}",
+            expected="photos that the run held out, on this machine",
+            fix="name the first data set's folder with --data" if held_out else "take a run with a test part",
+        )
+    model = tf_keras.models.load_model(network_file(run), compile=False)
+    photos = [photo for photo, _ in held_out]
+    values = pooled_features(
+        _penultimate(model), [root / photo.path for photo in photos], contract, progress="features"
+    )
+    about = {
+        "network": config["model"]["backbone"],
+        "weights": f"run {state.get('run_id', run.name)}",
+        "size_px": contract.input.height_px,
+        "photos": f"{len(photos):,} test photos of {first}",
+    }
+    return _features(photos, [group for _, group in held_out], values, about), photos, root
+
+
+def _features(
+    photos: Sequence[Photo], groups: Sequence[str], values: npt.NDArray[np.float32], about: dict[str, Any]
+) -> Features:
+    return Features(
+        tuple(photo.photo_id for photo in photos),
+        tuple(photo.label for photo in photos),
+        tuple(groups),
+        values,
+        about,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 0, 2 on an error, 130 when interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m train.taxonomy.features", allow_abbrev=False)
+    parser.add_argument("source", type=Path, metavar="CONFIG.toml|RUN")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
+    arguments = parser.parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return run_command(lambda: _keep_features(arguments), interrupted=NOTHING_WRITTEN)
+
+
+def _keep_features(arguments: argparse.Namespace) -> int:
+    if arguments.source.is_dir():
+        features = run_features(arguments.source, arguments.data)[0]
+    else:
+        features = published_features(arguments.source, arguments.data)
+    write_features(arguments.out, features)
+    print(arguments.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,269 @@
+"""A tree of diseases as data: nodes, parents, and which node a data set's label belongs to. stdlib only.
+
+Trees are TOML files in train/taxonomy/taxonomies. What they are for stands in train/taxonomy/partition.py.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.errors import DataInvalid
+
+TAXONOMIES_DIR = Path(__file__).parent / "taxonomies"
+TEXTS = ("name", "source")
+NODE_TEXTS = ("code", "name")
+PARENT = "parent"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A disease, or a group of diseases."""
+
+    code: str
+    name: str
+    parent: str | None
+    """None of a root."""
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """A forest whose every node has at most one parent; `load_taxonomy` and `make_taxonomy` check that."""
+
+    name: str
+    source: str
+    nodes: tuple[Node, ...]
+    labels: Mapping[str, Mapping[str, str]]
+    """Data set to label to the code of its node."""
+
+    @cached_property
+    def by_code(self) -> dict[str, Node]:
+        """Code to node."""
+        return {node.code: node for node in self.nodes}
+
+    @cached_property
+    def _children(self) -> dict[str | None, tuple[str, ...]]:
+        children: dict[str | None, list[str]] = defaultdict(list)
+        for node in self.nodes:
+            children[node.parent].append(node.code)
+        return {parent: tuple(codes) for parent, codes in children.items()}
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Codes of the nodes without a parent, in the file's order."""
+        return self.children(None)
+
+    def children(self, code: str | None) -> tuple[str, ...]:
+        """Codes below a node, in the file's order; the roots below None."""
+        return self._children.get(code, ())
+
+    def path(self, code: str) -> tuple[str, ...]:
+        """From the root to the node, both included.
+
+        Raises:
+            DataInvalid: No such node.
+        """
+        self._require(code)
+        codes: list[str] = []
+        at: str | None = code
+        while at is not None:
+            codes.append(at)
+            at = self.by_code[at].parent
+        return tuple(reversed(codes))
+
+    def descendants(self, code: str) -> tuple[str, ...]:
+        """The node and everything below it, parents before children.
+
+        Raises:
+            DataInvalid: No such node.
+        """
+        self._require(code)
+        found, waiting = [], [code]
+        while waiting:
+            at = waiting.pop()
+            found.append(at)
+            waiting.extend(reversed(self.children(at)))
+        return tuple(found)
+
+    def level(self, depth: int) -> tuple[str, ...]:
+        """Codes of the nodes at a depth; the roots are 1."""
+        return tuple(node.code for node in self.nodes if len(self.path(node.code)) == depth)
+
+    def ancestor(self, code: str, depth: int) -> str:
+        """The node of that depth on the way from the root to `code`.
+
+        Raises:
+            DataInvalid: `code` stands above that depth, or is no node.
+        """
+        path = self.path(code)
+        if not 1 <= depth <= len(path):
+            raise DataInvalid(
+                f"taxonomy {self.name}: {code} has no ancestor at depth {depth}",
+                found=f"it stands at depth {len(path)}",
+                expected="a depth from 1 (the root) to its own",
+            )
+        return path[depth - 1]
+
+    def node_of(self, data_set: str, label: str) -> str:
+        """The node that a data set's label belongs to.
+
+        Raises:
+            DataInvalid: A data set that is not mapped, or a label without a node.
+        """
+        if data_set not in self.labels:
+            raise DataInvalid(
+                f"taxonomy {self.name} does not know the labels of {data_set}",
+                found=f"[labels.{'], [labels.'.join(self.labels)}]",
+                expected=f"[labels.{data_set}]",
+                fix="add the table to the taxonomy's file",
+            )
+        if label not in self.labels[data_set]:
+            raise DataInvalid(
+                f"taxonomy {self.name}: a label of {data_set} without a node",
+                found=repr(label),
+                expected=f"one of {', '.join(self.labels[data_set])}",
+                fix=f"add it to [labels.{data_set}]",
+            )
+        return self.labels[data_set][label]
+
+    def _require(self, code: str) -> None:
+        if code not in self.by_code:
+            near = difflib.get_close_matches(code, self.by_code, n=1)
+            raise DataInvalid(
+                f"taxonomy {self.name}: no such node",
+                found=repr(code),
+                expected=f"one of its {len(self.nodes)} codes",
+                fix=f"did you mean {near[0]}?" if near else "",
+            )
+
+
+# ------------------------------------------------------------------ reading
+
+
+def load_taxonomy(name_or_path: str) -> Taxonomy:
+    """Reads a taxonomy.
+
+    Args:
+        name_or_path: The name of a file in `train/taxonomy/taxonomies` without its suffix, or a path to a TOML file.
+
+    Raises:
+        DataInvalid: No such file, not TOML, or no forest: cycles, orphans, nodes with two parents, labels without a
+            node and malformed entries are listed together.
+    """
+    given = Path(name_or_path)
+    path = given if given.suffix == ".toml" else TAXONOMIES_DIR / f"{name_or_path}.toml"
+    if not path.is_file():
+        known = sorted(file.stem for file in TAXONOMIES_DIR.glob("*.toml"))
+        raise DataInvalid(
+            f"no taxonomy {name_or_path!r}",
+            found=f"no file {path}",
+            expected=f"one of {', '.join(known)}, or a path to a .toml file",
+        )
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataInvalid(f"{path}: not TOML", found=str(error), fix="correct the file") from error
+    return make_taxonomy(table, str(path))
+
+
+def make_taxonomy(table: Mapping[str, Any], where: str) -> Taxonomy:
+    """A taxonomy from the content of its file.
+
+    Args:
+        table: `name`, `source`, `node`: list of code, name and, but for roots, parent; `labels`: data set to label to
+            code.
+        where: Named in errors.
+
+    Raises:
+        DataInvalid: As `load_taxonomy`.
+    """
+    problems = _malformed(table)
+    if not problems:
+        problems = [*_no_forest(table["node"]), *_labels_without_node(table)]
+    if problems:
+        raise DataInvalid(
+            f"{where}: the taxonomy is no tree",
+            found="; ".join(problems),
+            expected=f"{', '.join(TEXTS)}; [[node]] with {', '.join(NODE_TEXTS)} and one {PARENT}, none for a root; "
+            "[labels.DATA_SET] with label = code",
+            fix="correct the file",
+        )
+    nodes = tuple(Node(entry["code"], entry["name"], entry.get(PARENT)) for entry in table["node"])
+    labels = {name: dict(codes) for name, codes in table.get("labels", {}).items()}
+    return Taxonomy(table["name"], table["source"], nodes, labels)
+
+
+def _malformed(table: Mapping[str, Any]) -> list[str]:
+    """Entries that are not what they must be; trees are only looked at where there are none."""
+    problems = [f"{key} is unknown" for key in table if key not in (*TEXTS, "node", "labels")]
+    problems += [f"{key} is missing or not a text" for key in TEXTS if not _is_text(table.get(key))]
+    entries = table.get("node")
+    if not isinstance(entries, list) or not entries or not all(isinstance(e, dict) for e in entries):
+        return [*problems, "no [[node]]"]
+    for i, entry in enumerate(entries):
+        name = entry.get("code") if _is_text(entry.get("code")) else f"node {i + 1}"
+        problems += [f"{name}: {key} is unknown" for key in entry if key not in (*NODE_TEXTS, PARENT)]
+        problems += [
+            f"{name}: {key} is missing or not a text" for key in NODE_TEXTS if not _is_text(entry.get(key))
+        ]
+        parent = entry.get(PARENT)
+        if isinstance(parent, list) and len(parent) > 1:
+            problems.append(f"{name} has {len(parent)} parents: {', '.join(map(str, parent))}")
+        elif parent is not None and not _is_text(parent):
+            problems.append(f"{name}: parent is not a text")
+    labels = table.get("labels", {})
+    if not isinstance(labels, dict) or not all(isinstance(codes, dict) for codes in labels.values()):
+        problems.append("labels is not a table of tables")
+    return problems
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _no_forest(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    counts = Counter(entry["code"] for entry in entries)
+    problems = []
+    for code, count in counts.items():
+        parents = {str(entry.get(PARENT, "none")) for entry in entries if entry["code"] == code}
+        if count > 1:
+            told = (
+                f"has {len(parents)} parents: {', '.join(sorted(parents))}"
+                if len(parents) > 1
+                else "occurs twice"
+            )
+            problems.append(f"{code} {told}")
+    parent_of = {entry["code"]: entry.get(PARENT) for entry in entries}
+    problems += [
+        f"{code} is an orphan: there is no node {parent}"
+        for code, parent in parent_of.items()
+        if parent is not None and parent not in parent_of
+    ]
+    in_cycles: set[str] = set()
+    for code in parent_of:
+        path: list[str] = []
+        at: str | None = code
+        while at is not None and at in parent_of and at not in path:
+            path.append(at)
+            at = parent_of[at]
+        if at in path and at not in in_cycles:
+            cycle = path[path.index(at) :]
+            in_cycles.update(cycle)
+            problems.append(f"a cycle: {' in '.join([*cycle, cycle[0]])}")
+    return problems
+
+
+def _labels_without_node(table: Mapping[str, Any]) -> list[str]:
+    codes = {entry["code"] for entry in table["node"]}
+    return [
+        f"the label {label} of {data_set} has no node: there is no {code!r}"
+        for data_set, mapped in table.get("labels", {}).items()
+        for label, code in mapped.items()
+        if code not in codes
+    ]

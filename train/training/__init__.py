@@ -1,0 +1,1 @@
+"""Training: inputs, augmentation, loop, cross-validation."""

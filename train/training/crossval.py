@@ -1,0 +1,272 @@
+"""`python -m train.training.crossval CONFIG.toml --workdir DIR [--folds K ...]`: answers by models that never saw
+the photo.
+
+DIR/
+  fold0/ fold1/ ...  a run directory each (train/artifacts/run.py); test is that fold
+  pixels/            cached pixels of all of them, can be deleted
+  oof.csv            photo_id, source, fold, label, group_id, logit_CODE: out-of-fold answers, each divided by its
+                     fold's temperature, so that their softmax is what that fold's model would have said
+  metrics.json       figures of these answers pooled, by data set, with the spread over folds
+  crossval.json      config, folds, commit, seconds
+
+Groups and classes are dealt to the folds once (train/data/split.py), so folds of equal number and seed are the same for
+every config, and variants can be compared as pairs. The same command resumes; finished folds are not trained again.
+"""  # noqa: D205
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_runtime.errors import ConfigInvalid, RunInvalid
+from train.artifacts.command import RESUMES, run_command
+from train.artifacts.manifest import LabelSet, Manifest, read_rows
+from train.artifacts.run import git_commit, write_json, write_rows
+from train.configs.loading import load_config
+from train.configs.schema import TrainConfig
+from train.data.sources import find_data, merged_labels, read_sources
+from train.evaluation.metrics import softmax, summarize
+from train.training.run import run_experiment
+
+Row = dict[str, Any]
+
+
+def run_crossval(
+    config_path: Path,
+    workdir: Path,
+    data_folder: Path | None = None,
+    *,
+    folds: Sequence[int] | None = None,
+    pixels: Path | None = None,
+    config: TrainConfig | None = None,
+    hand_over: bool = False,
+) -> dict[str, Any]:
+    """Trains the folds of a config and pools their answers.
+
+    Args:
+        config_path: The experiment; its split.test_fold is replaced by each fold in turn.
+        workdir: Made if absent.
+        data_folder: Of the first data set, as for `run_experiment`.
+        folds: Which ones; all if None. Figures are pooled over the folds that are finished in workdir.
+        pixels: Pixel cache; None is workdir/pixels.
+        config: The experiment where it differs from the file: a variant of a study.
+        hand_over: Prepare the folds to be learnt elsewhere (train/experiments/torch/handover.py), and no more.
+
+    Returns:
+        The content of metrics.json; nothing if the folds are handed over.
+
+    Raises:
+        ConfigInvalid: No such fold. And whatever `run_experiment` raises.
+    """
+    config = config or load_config(config_path)
+    if config.distribute.strategy == "multi_worker":
+        raise ConfigInvalid(
+            "a cross-validation cannot be spread over several workers",
+            found="distribute.strategy multi_worker",
+            expected="none or mirrored",
+            fix="give each machine folds of its own with --folds",
+        )
+    chosen = list(range(config.split.folds)) if folds is None else sorted(set(folds))
+    if astray := [fold for fold in chosen if not 0 <= fold < config.split.folds]:
+        raise ConfigInvalid(
+            "no such fold", found=", ".join(map(str, astray)), expected=f"0 to {config.split.folds - 1}"
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    manifests: list[Manifest] | None = None
+    for fold in chosen:
+        run = workdir / f"fold{fold}"
+        if manifests is None and not (run / "manifest.csv").exists():
+            manifests = read_sources(config, find_data(config, data_folder))
+        started = time.monotonic()
+        try:
+            metrics = run_experiment(
+                config_path,
+                run,
+                data_folder,
+                pixels=pixels or workdir / "pixels",
+                config=_of_fold(config, fold),
+                manifests=manifests,
+                hand_over=hand_over,
+            )
+        finally:
+            if not hand_over:
+                _note_seconds(run, time.monotonic() - started)
+        if hand_over:
+            continue
+        print(f"fold {fold}: balanced accuracy {metrics['test']['balanced_accuracy']:.4f}")
+    return {} if hand_over else pool(config, workdir)
+
+
+def pool(config: TrainConfig, workdir: Path) -> dict[str, Any]:
+    """Writes oof.csv, metrics.json and crossval.json from the finished folds.
+
+    Raises:
+        RunInvalid: No fold is finished.
+    """
+    labels = merged_labels(config)
+    rows, by_fold = [], {}
+    for fold in range(config.split.folds):
+        run = workdir / f"fold{fold}"
+        if _status(run) == "done":
+            rows += _fold_rows(run, fold, labels)
+            by_fold[fold] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    if not rows:
+        raise RunInvalid(f"{workdir}: no fold is finished", expected="fold0, fold1, ... with status done")
+    write_rows(workdir / "oof.csv", rows)
+    sources = {
+        source.folder: figures
+        for source in (config.data, *config.source)
+        if (figures := pooled_figures(labels, [row for row in rows if row["source"] == source.folder]))
+    }
+    per_fold = [metrics["test"]["balanced_accuracy"] for metrics in by_fold.values()]
+    first = sources.pop(config.data.folder)
+    metrics = {
+        **first,
+        "folds": list(by_fold),
+        "balanced_accuracy_by_fold": per_fold,
+        "balanced_accuracy_std": float(np.std(per_fold, ddof=1)) if len(per_fold) > 1 else None,
+        "train_balanced_accuracy_by_fold": [_last_training(workdir / f"fold{fold}") for fold in by_fold],
+        "sources": sources,
+        "by_fold": {str(fold): _brief(metrics) for fold, metrics in by_fold.items()},
+    }
+    write_json(workdir / "metrics.json", metrics)
+    write_json(
+        workdir / "crossval.json",
+        {
+            "name": config.name,
+            "folds": list(by_fold),
+            "of": config.split.folds,
+            "seconds_by_fold": [_seconds(workdir / f"fold{fold}") for fold in by_fold],
+            "commit": git_commit(),
+            "config": config.to_dict(),
+        },
+    )
+    return metrics
+
+
+def _of_fold(config: TrainConfig, fold: int) -> TrainConfig:
+    return dataclasses.replace(config, split=dataclasses.replace(config.split, test_fold=fold))
+
+
+def _fold_rows(run: Path, fold: int, labels: LabelSet) -> list[Row]:
+    temperature = json.loads((run / "contract.json").read_text(encoding="utf-8"))["calibration"][
+        "temperature"
+    ]
+    photos = {
+        row["photo_id"]: row for row in read_rows(run / "manifest.csv", ("photo_id", "path", "group_id"))
+    }
+    state = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    several = "+" in state["data"]["name"]
+    rows = []
+    with (run / "predictions_test.csv").open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            photo = photos[row["photo_id"]]
+            probs = np.array([float(row[f"p_{code}"]) for code in labels.codes])
+            logits = np.log(np.maximum(probs, 1e-30)) / temperature
+            rows.append(
+                {
+                    "photo_id": row["photo_id"],
+                    "source": photo["path"].split("/")[0] if several else state["data"]["name"],
+                    "fold": fold,
+                    "label": row["label"],
+                    "group_id": photo["group_id"],
+                    **{f"logit_{c}": f"{x:.5g}" for c, x in zip(labels.codes, logits, strict=True)},
+                }
+            )
+    return rows
+
+
+def pooled_figures(labels: LabelSet, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Figures of rows as oof.csv has them, all of one data set; None of no rows."""
+    if not rows:
+        return None
+    logits = np.array([[float(row[f"logit_{code}"]) for code in labels.codes] for row in rows])
+    y_true = np.array([labels.index(row["label"]) for row in rows])
+    malignant = [label.group == "malignant" for label in labels.labels]
+    return summarize(y_true, softmax(logits), labels.codes, [row["group_id"] for row in rows], malignant)
+
+
+def _brief(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What of a fold's own figures the pooled file repeats: those that its thresholds made."""
+    kept = ("photos", "balanced_accuracy", "referred_share", "not_a_lesion_share")
+    test = metrics["test"]
+    brief = {key: test[key] for key in kept if key in test}
+    brief["sources"] = {
+        name: {key: figures[key] for key in kept if key in figures}
+        for name, figures in test.get("sources", {}).items()
+    }
+    return brief | ({"outliers": metrics["outliers"]} if "outliers" in metrics else {})
+
+
+def _last_training(run: Path) -> float:
+    """Balanced accuracy on the last epoch's augmented training photos."""
+    with (run / "history.csv").open(newline="", encoding="utf-8") as stream:
+        return float(list(csv.DictReader(stream))[-1]["train_balanced_accuracy"])
+
+
+def _status(run: Path) -> str | None:
+    path = run / "run.json"
+    if not path.is_file():
+        return None
+    status: str = json.loads(path.read_text(encoding="utf-8"))["status"]
+    return status
+
+
+def _note_seconds(run: Path, seconds: float) -> None:
+    """Adds the seconds of this call to those before: an interrupted fold's time is the sum of its parts."""
+    if seconds > 1 and (run / "run.json").is_file():
+        state = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        state["seconds"] = round(state.get("seconds", 0) + seconds, 1)
+        write_json(run / "run.json", state)
+
+
+def _seconds(run: Path) -> float | None:
+    seconds: float | None = json.loads((run / "run.json").read_text(encoding="utf-8")).get("seconds")
+    return seconds
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m train.training.crossval", allow_abbrev=False)
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml")
+    parser.add_argument("--workdir", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
+    parser.add_argument("--folds", type=int, nargs="+", metavar="K", help="which folds (default all)")
+    parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
+    parser.add_argument(
+        "--hand-over", action="store_true", help="prepare the folds for train.experiments.torch.loop"
+    )
+    arguments = parser.parse_args(argv)
+    return run_command(lambda: _cross_validate(arguments), interrupted=RESUMES)
+
+
+def _cross_validate(arguments: argparse.Namespace) -> int:
+    metrics = run_crossval(
+        arguments.config,
+        arguments.workdir,
+        arguments.data,
+        folds=arguments.folds,
+        pixels=arguments.pixels,
+        hand_over=arguments.hand_over,
+    )
+    if arguments.hand_over:
+        return 0
+    low, high = metrics["balanced_accuracy_interval"]
+    print(
+        f"out of fold ({len(metrics['folds'])} folds): balanced accuracy {metrics['balanced_accuracy']:.4f} "
+        f"({low:.4f} to {high:.4f}), {metrics['photos']} photos of {metrics['lesions']} lesions"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

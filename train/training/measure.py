@@ -1,0 +1,144 @@
+"""Figures of a trained model, and the temperature and thresholds that its contract will carry. numpy; TensorFlow.
+
+Temperature and thresholds come from the validation photos and the outliers set aside for them; the test photos, and
+the outliers kept for the end, are only counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_runtime.contract import Calibration, Decision, Rule
+from train.artifacts import run as run_dir
+from train.artifacts.manifest import Manifest
+from train.data.pixels import PixelArray
+from train.evaluation.decisions import fires, not_a_lesion_rule
+from train.evaluation.metrics import FloatArray, expected_calibration_error, softmax, summarize
+from train.training.inputs import TEST, THRESHOLD, Inputs
+
+PARTS = ("val", "test")
+
+
+def measure(inputs: Inputs, model: Any, run: Path) -> dict[str, Any]:
+    """Figures of both held-out parts; temperature and thresholds come from the validation photos."""
+    from train.evaluation.predict import fit_temperature, refer_rule
+
+    config, data = inputs.config, inputs.data
+    metrics: dict[str, Any] = {}
+    calibration, decision = Calibration("none", 1.0), Decision(refer=None, not_a_lesion=None)
+    for part in PARTS:
+        ids = data.ids(part)
+        if not ids:
+            continue
+        y_true, logits = inputs.labels(ids), _logits(inputs, model, part, ids)
+        _write_predictions(run / f"predictions_{part}.csv", ids, data.manifest, softmax(logits))
+        if part == "val":
+            calibration = fit_temperature(y_true, logits)
+            probs = softmax(logits, calibration.temperature)
+            decision = Decision(
+                refer=refer_rule(probs, config.decision.refer_share),
+                not_a_lesion=_outlier_rule(inputs, model, calibration, ids, probs),
+            )
+        metrics[part] = _figures(inputs, ids, logits, calibration, decision)
+    if config.outliers.folder:
+        metrics["outliers"] = _outlier_figures(inputs, model, calibration, decision)
+    contract = dataclasses.replace(inputs.contract, calibration=calibration, decision=decision)
+    run_dir.write_text(run / "contract.json", contract.to_json())
+    run_dir.write_json(run / "metrics.json", metrics)
+    return metrics
+
+
+def _logits(inputs: Inputs, model: Any, part: str, ids: list[str]) -> FloatArray:
+    from train.evaluation.predict import predict_logits, predict_tiles
+
+    pixels_u8 = inputs.pixels(ids, inputs.square_px(inputs.config.input.size_px))
+    normalization, tiles = inputs.contract.normalization, inputs.config.tiles
+    if tiles.grid:
+        return predict_tiles(model, pixels_u8, normalization, inputs.config.input.size_px, tiles.grid)
+    return predict_logits(model, pixels_u8, normalization).astype(np.float64)
+
+
+def _figures(
+    inputs: Inputs,
+    ids: list[str],
+    logits: FloatArray,
+    calibration: Calibration,
+    decision: Decision,
+) -> dict[str, Any]:
+    """Of the first data set, and below `sources` of each further one."""
+    data, codes = inputs.data, inputs.codes
+    malignant = [label.group == "malignant" for label in data.manifest.labels.labels]
+    by_source: dict[str, dict[str, Any]] = {}
+    for source in dict.fromkeys(entry.folder for entry in (inputs.config.data, *inputs.config.source)):
+        rows = [i for i, photo_id in enumerate(ids) if data.source_of[photo_id] == source]
+        if not rows:
+            continue
+        y_true = inputs.labels([ids[i] for i in rows])
+        probs = softmax(logits[rows], calibration.temperature)
+        groups = [data.group_of[ids[i]] for i in rows]
+        figures = summarize(y_true, probs, codes, groups, malignant)
+        figures["expected_calibration_error_uncalibrated"] = expected_calibration_error(
+            y_true, softmax(logits[rows])
+        )
+        for name, rule in (("referred", decision.refer), ("not_a_lesion", decision.not_a_lesion)):
+            if rule is not None:
+                figures[f"{name}_share"] = float(fires(rule, probs).mean())
+        by_source[source] = figures
+    first = by_source.pop(inputs.config.data.folder)
+    return {**first, "sources": by_source} if by_source else first
+
+
+def _outlier_rule(
+    inputs: Inputs, model: Any, calibration: Calibration, ids: list[str], probs: FloatArray
+) -> Rule | None:
+    """From validation lesions and the outliers set aside for thresholds; None without outliers."""
+    pictures = inputs.outliers(THRESHOLD, inputs.config.input.size_px)
+    if pictures is None or inputs.config.tiles.grid:
+        return None
+    sources = [inputs.data.source_of[photo_id] for photo_id in ids]
+    return not_a_lesion_rule(
+        probs,
+        sources,
+        _outlier_probs(inputs, model, calibration, np.concatenate(pictures)),
+        outlier_sources=["real"] * len(pictures[0]) + ["generated"] * len(pictures[1]),
+    )
+
+
+def _outlier_figures(
+    inputs: Inputs, model: Any, calibration: Calibration, decision: Decision
+) -> dict[str, Any]:
+    """Share that the rule refuses of the outliers that neither trained the model nor chose the threshold."""
+    pictures = inputs.outliers(TEST, inputs.config.input.size_px)
+    if pictures is None or decision.not_a_lesion is None:
+        return {}
+    figures: dict[str, Any] = {}
+    for kind, pixels_u8 in zip(("real", "generated"), pictures, strict=True):
+        refused = fires(decision.not_a_lesion, _outlier_probs(inputs, model, calibration, pixels_u8))
+        figures[kind] = {"photos": len(pixels_u8), "not_a_lesion_share": float(refused.mean())}
+    return figures
+
+
+def _outlier_probs(inputs: Inputs, model: Any, calibration: Calibration, pixels_u8: PixelArray) -> FloatArray:
+    from train.evaluation.predict import predict_logits
+
+    logits = predict_logits(model, pixels_u8, inputs.contract.normalization).astype(np.float64)
+    return softmax(logits, calibration.temperature)
+
+
+def _write_predictions(path: Path, photo_ids: list[str], manifest: Manifest, probs: FloatArray) -> None:
+    by_id = {photo.photo_id: photo for photo in manifest.photos}
+    codes = manifest.labels.codes
+    rows = [
+        {
+            "photo_id": i,
+            "label": by_id[i].label,
+            # Six digits, not six places: out-of-fold logits are read from here.
+            **{f"p_{c}": f"{p:.6g}" for c, p in zip(codes, row, strict=True)},
+        }
+        for i, row in zip(photo_ids, probs, strict=True)
+    ]
+    run_dir.write_rows(path, rows)

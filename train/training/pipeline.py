@@ -1,0 +1,101 @@
+"""The tf.data input pipeline: cached pixels to augmented, normalized batches. TensorFlow.
+
+A batch is a pure function of (seed, stage, epoch, step), so an epoch can be entered at any step.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from edge_runtime.contract import Normalization
+from train.configs.schema import AugmentConfig
+from train.data.pixels import PixelArray
+from train.training.augment import augment, mixup
+from train.training.training_data import Photos
+
+# The label of a picture that shows no lesion.
+OUTLIER = -1
+
+
+class Batch(NamedTuple):
+    """One step's input. Outliers, if any, stand last; their targets are uniform."""
+
+    pixels: tf.Tensor
+    """[n, size_px, size_px, 3] float32, normalized."""
+    truth: tf.Tensor
+    """[n] int64 class indices, OUTLIER for outliers; after mixup the class with the larger share."""
+    targets: tf.Tensor
+    """[n, classes] float32."""
+    teacher: tf.Tensor
+    """[n, classes] float32: the teacher's probabilities, or the targets again where there is no teacher."""
+
+
+def training_batches(
+    photos: Photos,
+    drawn: npt.NDArray[np.int64],
+    *,
+    first_step: int,
+    batch: int,
+    size_px: int,
+    augmentation: AugmentConfig,
+    normalization: Normalization,
+    seed: tuple[int, int],
+) -> tf.data.Dataset:
+    """The batches of one epoch from first_step on.
+
+    Args:
+        photos: What is drawn from.
+        drawn: [m] rows of `photos` that the epoch shows, in order.
+        first_step: Steps already done.
+        batch: Photos a step, outliers not counted; the last, smaller batch is dropped.
+        size_px: Side of the result.
+        augmentation: Ranges.
+        normalization: The contract's.
+        seed: Of this epoch.
+
+    Returns:
+        A dataset of Batch, each with batch + photos.outliers_per_batch rows.
+    """
+    side, classes = photos.pixels_u8.shape[1], photos.classes
+    outliers = photos.outliers_per_batch if photos.outliers_u8 is not None else 0
+    rows = batch + outliers
+
+    def gather(step: np.int64) -> tuple[PixelArray, npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        chosen = drawn[step * batch : (step + 1) * batch]
+        pixels, truth = photos.pixels_u8[chosen], photos.labels[chosen]
+        one_hot = np.eye(classes, dtype=np.float32)[truth]
+        soft = np.concatenate(
+            [one_hot, photos.teacher[chosen] if photos.teacher is not None else one_hot], axis=1
+        )
+        if photos.outliers_u8 is not None and outliers:
+            which = np.random.default_rng([*seed, int(step)]).integers(len(photos.outliers_u8), size=outliers)
+            pixels = np.concatenate([pixels, photos.outliers_u8[which]])
+            truth = np.concatenate([truth, np.full(outliers, OUTLIER)])
+            soft = np.concatenate([soft, np.full((outliers, 2 * classes), 1 / classes, np.float32)])
+        return pixels, truth, soft.astype(np.float32)
+
+    def prepare(step: tf.Tensor) -> Batch:
+        squares, truth, soft = tf.numpy_function(
+            gather, [step], (tf.uint8, tf.int64, tf.float32), stateful=False
+        )
+        squares = tf.ensure_shape(squares, [rows, side, side, 3])
+        truth, soft = tf.ensure_shape(truth, [rows]), tf.ensure_shape(soft, [rows, 2 * classes])
+        step_seed = tf.random.experimental.stateless_fold_in(
+            tf.constant(seed, tf.int32), tf.cast(step, tf.int32)
+        )
+        pixels = augment(squares, size_px, augmentation, step_seed)
+        if augmentation.mixup > 0:
+            # Photos only: an outlier mixed with a lesion would still show the lesion.
+            mixed, mixed_soft = mixup(pixels[:batch], soft[:batch], augmentation.mixup, step_seed)
+            pixels = tf.concat([mixed, pixels[batch:]], axis=0)
+            soft = tf.concat([mixed_soft, soft[batch:]], axis=0)
+        return Batch(
+            (pixels - normalization.mean) / normalization.std, truth, soft[:, :classes], soft[:, classes:]
+        )
+
+    steps = tf.data.Dataset.range(first_step, len(drawn) // batch)
+    return steps.map(prepare, num_parallel_calls=2, deterministic=True).prefetch(2)
