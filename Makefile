@@ -205,10 +205,9 @@ endef
 # paths: the checkout may be moved. -P keeps a photo folder's own files from being imported.
 define link_checkout
 @for site in $(1)/lib/python3*/site-packages; do echo ../../../.. > $$site/dermedge-checkout.pth; done
-@printf '%s\n' '#!/bin/sh' \
-	  'exec "$$(dirname -- "$$0")/python" -P -m edge_runtime "$$@"' \
-	  > $(1)/bin/edge-classify
-@chmod +x $(1)/bin/edge-classify
+@for pair in edge-classify:edge_runtime dermedge:dermedge; do \
+	  printf '%s\n' '#!/bin/sh' "exec \"\$$(dirname -- \"\$$0\")/python\" -P -m $${pair#*:} \"\$$@\"" \
+	    > $(1)/bin/$${pair%%:*}; chmod +x $(1)/bin/$${pair%%:*}; done
 endef
 
 # resolve SOURCE,NAME,EXTRAS: one lock for every supported Python and platform, hash by hash. No index address goes in.

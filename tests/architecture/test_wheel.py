@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 # PyPI's own limit is far above; a Pi's owner notices 10 MB.
 MAX_WHEEL_BYTES = 10 * 1024 * 1024
 CONTENT = re.compile(
-    r"edge_runtime/(?:[\w]+/)*\w+\.py|edge_runtime/py\.typed|edge_runtime/models/[\w.-]+\.(?:tflite|md)"
+    r"dermedge\.py|edge_runtime/(?:[\w]+/)*\w+\.py|edge_runtime/py\.typed|edge_runtime/models/[\w.-]+\.(?:tflite|md)"
     r"|dermedge-[\d.]+\.dist-info/(?:METADATA|WHEEL|RECORD|entry_points\.txt|licenses/(?:LICENSE|edge_runtime/models/LICENSE\.md))"
 )
 
@@ -59,6 +59,7 @@ def test_it_holds_edge_runtime_alone(wheel: zipfile.ZipFile, repository: Path) -
     }
     assert sources <= set(names)
     assert "edge_runtime/py.typed" in names
+    assert "dermedge.py" in names
 
 
 def test_it_holds_the_model_and_its_card(wheel: zipfile.ZipFile) -> None:
@@ -94,3 +95,4 @@ def test_its_metadata(metadata: Message, wheel: zipfile.ZipFile) -> None:
     assert metadata["Requires-Python"] == ">=3.11"
     (scripts,) = (wheel.read(name).decode() for name in wheel.namelist() if name.endswith("entry_points.txt"))
     assert "edge-classify = edge_runtime.__main__:run" in scripts
+    assert "dermedge = dermedge:run" in scripts
