@@ -12,6 +12,8 @@ PHOTO ?= build/sample.jpg
 MODEL ?=
 # More arguments for pytest: make test PYTEST_ARGS="-m 'not tf' -x"
 PYTEST_ARGS ?=
+# Two processes, which take tests from each other when one runs out. WORKERS= runs all in one, as for --pdb.
+WORKERS ?= -n 2 --dist worksteal
 # make lock LOCK_ARGS=--upgrade takes the newest versions; without it only what pyproject.toml asks for is changed.
 LOCK_ARGS ?=
 
@@ -38,7 +40,7 @@ bundled_model = $(PY) -c 'from edge_runtime.model.model_file import bundled_mode
 export DERMEDGE_PHOTO := $(value PHOTO)
 export DERMEDGE_MODEL := $(value MODEL)
 
-.PHONY: help demo setup test mediapipe test-torch check pipeline wheel bench fuzz test-pi test-gpu test-android apk test-app lock clean
+.PHONY: help demo setup test test-all mediapipe test-torch check pipeline wheel bench fuzz test-pi test-gpu test-android apk test-app lock clean
 
 help: ## This list
 	@echo "usage: make TARGET"
@@ -50,8 +52,11 @@ demo: $(demo_ready) build/sample.jpg ## Install the runtime alone (under 160 MB)
 
 setup: $(dev_ready) ## Install everything (TensorFlow too) into .venv, from the lock
 
-test: $(dev_ready) ## All tests; PYTEST_ARGS="-m 'not tf and not slow'" for the quick ones
-	$(PY) -m pytest $(PYTEST_ARGS)
+test: $(dev_ready) ## Tests of everything that a change can break, on two cores (8 minutes); PYTEST_ARGS="-m 'not tf'" for less
+	$(PY) -m pytest $(WORKERS) $(PYTEST_ARGS)
+
+test-all: $(dev_ready) ## The same with the long tier: real backbones, killed processes, experiments (an hour)
+	$(PY) -m pytest $(WORKERS) --tier=all $(PYTEST_ARGS)
 
 check: $(dev_ready) ## Linter, formatter, types, architecture
 	$(PY) -m ruff check .

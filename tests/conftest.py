@@ -1,6 +1,7 @@
-"""What every test may ask for: where the checkout, the real data and the weights are; what is skipped, and why.
+"""Fixtures, tiers and skips for all tests.
 
 A test that needs something which this machine lacks is skipped with a line that says how to get it, never passed.
+Tests marked `long`, and all of `tests/train/experiments`, are deselected unless `--tier` includes them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ import pytest
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# One thread per process: two workers share two cores, and sums have one order on every machine.
+for _variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
 
 # TensorFlow shows its symbols to every library that is loaded after it. tflite-runtime 2.14 then runs TensorFlow's code
 # in place of its own and dies ("vector::reserve", or a segmentation fault). Loaded before, both work in one process.
@@ -35,7 +39,20 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # A developer's checkout may have the data beside it.
 SHARED = REPOSITORY.parent / "shared"
 
-_skipped: Counter[str] = Counter()
+# Begins the reason of a skip for lack of something, so that the summary can count it.
+NOT_RUN = "needs "
+TIERS = ("fast", "long", "all")
+# Experiments are not part of the product: their tests are long whatever they cost.
+LONG_FOLDERS = (REPOSITORY / "tests" / "train" / "experiments",)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--tier",
+        choices=TIERS,
+        default=os.environ.get("DERMEDGE_TIER", "fast"),
+        help="Tests to run: fast (all but long), long (only long) or all (default: DERMEDGE_TIER, else fast)",
+    )
 
 
 def _folder(variable: str, fallback: Path) -> Path | None:
@@ -44,9 +61,7 @@ def _folder(variable: str, fallback: Path) -> Path | None:
     if named:
         folder = Path(named).expanduser().resolve()
         if not folder.is_dir():
-            raise pytest.UsageError(
-                f"{variable} names no folder; found: {named}; what to do: correct or unset it"
-            )
+            raise pytest.UsageError(f"{variable}: not a folder (got {named}). Correct or unset it.")
         return folder
     return fallback if fallback.is_dir() else None
 
@@ -54,30 +69,48 @@ def _folder(variable: str, fallback: Path) -> Path | None:
 def _missing(marker: str) -> str | None:
     """Why tests with this marker cannot run here; None when they can."""
     if marker == "tf" and importlib.util.find_spec("tensorflow") is None:
-        return "TensorFlow is not installed; what to do: make setup"
+        return "TensorFlow is not installed; run make setup"
     if marker == "real_data" and _folder("DERMEDGE_DATA", SHARED / "data") is None:
-        return "no data sets; what to do: set DERMEDGE_DATA to the folder that holds HAM10000/ (see tests/README.md)"
+        return "no datasets; set DERMEDGE_DATA to the folder that holds HAM10000/ (see tests/README.md)"
     if marker == "java" and shutil.which("javac") is None:
-        return "no javac; what to do: install a JDK"
+        return "no javac; install a JDK"
     if marker == "pi" and not os.environ.get("DERMEDGE_PI"):
-        return "no emulated Raspberry Pi; what to do: make test-pi"
+        return "no emulated Raspberry Pi; run make test-pi"
     return None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def is_long(item: pytest.Item) -> bool:
+    """Whether a test belongs to the long tier."""
+    if item.get_closest_marker("long") is not None:
+        return True
+    return any(folder in item.path.parents for folder in LONG_FOLDERS)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    tier = config.getoption("--tier")
+    if tier != "all":
+        left_out = [item for item in items if is_long(item) != (tier == "long")]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if is_long(item) == (tier == "long")]
     reasons = {marker: _missing(marker) for marker in ("tf", "real_data", "java", "pi")}
     for item in items:
         for marker, reason in reasons.items():
             if reason is not None and item.get_closest_marker(marker) is not None:
-                item.add_marker(pytest.mark.skip(reason=f"{marker}: {reason}"))
-                _skipped[f"{marker}: {reason}"] += 1
+                item.add_marker(pytest.mark.skip(reason=f"{NOT_RUN}{marker}: {reason}"))
                 break
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Skipped for lack of something is said loudly: a green run on a bare machine proves less."""
-    for reason, count in sorted(_skipped.items()):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Count loudly what was skipped: a green run on a bare machine proves less."""
+    skipped: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", ()):
+        if isinstance(report.longrepr, tuple | list) and NOT_RUN in report.longrepr[2]:
+            skipped[report.longrepr[2].partition(NOT_RUN)[2]] += 1
+    for reason, count in sorted(skipped.items()):
         terminalreporter.write_line(f"NOT RUN: {count} tests, {reason}", yellow=True, bold=True)
+    if config.getoption("--tier") == "fast":
+        terminalreporter.write_line("Tier: fast. Run the long tests too with --tier=all (make test-all).")
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +124,7 @@ def data_root() -> Path:
     """The folder that holds HAM10000/ and the other data sets; the test is skipped without it."""
     folder = _folder("DERMEDGE_DATA", SHARED / "data")
     if folder is None:
-        pytest.skip(f"real_data: {_missing('real_data')}")
+        pytest.skip(f"{NOT_RUN}real_data: {_missing('real_data')}")
     return folder
 
 
@@ -100,5 +133,5 @@ def weights_root() -> Path:
     """The folder of ImageNet weights; the test is skipped without it."""
     folder = _folder("DERMEDGE_WEIGHTS", SHARED / "weights")
     if folder is None:
-        pytest.skip("no ImageNet weights; what to do: set DERMEDGE_WEIGHTS (see tests/README.md)")
+        pytest.skip("no ImageNet weights; set DERMEDGE_WEIGHTS (see tests/README.md)")
     return folder
