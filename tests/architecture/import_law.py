@@ -22,7 +22,7 @@ class Law:
     """What the files below one path may import."""
 
     first_party: Mapping[str, frozenset[str]]
-    """Room to the modules of it that may be imported; EVERYTHING for all of it."""
+    """Package to the modules of it that may be imported; EVERYTHING for all of it."""
     third_party: frozenset[str]
     """Top-level names outside the standard library."""
     lazily: frozenset[str] = field(default_factory=frozenset)
@@ -124,7 +124,7 @@ LAWS: Mapping[str, Law] = {
     ),
 }
 
-ROOMS = ("edge_runtime", "convert", "train", "tests")
+PACKAGES = ("edge_runtime", "convert", "train", "tests")
 
 # Files whose dynamic imports have names that only run time knows, and why.
 DYNAMIC: Mapping[str, str] = {
@@ -141,6 +141,8 @@ class Import:
     line: int
     at_import: bool
     """Runs when the file is imported, not later in a function."""
+    typing_only: bool = False
+    """Stands in a block that only type checkers see."""
 
 
 def imports_of(source: str, module_path: PurePosixPath) -> Iterator[Import]:
@@ -156,28 +158,32 @@ def imports_of(source: str, module_path: PurePosixPath) -> Iterator[Import]:
     yield from _walk(ast.parse(source), module_path, at_import=True)
 
 
-def _walk(node: ast.AST, module_path: PurePosixPath, *, at_import: bool) -> Iterator[Import]:
+def _walk(
+    node: ast.AST, module_path: PurePosixPath, *, at_import: bool, typing_only: bool = False
+) -> Iterator[Import]:
     if isinstance(node, ast.Import):
         for alias in node.names:
-            yield Import(alias.name, node.lineno, at_import)
+            yield Import(alias.name, node.lineno, at_import, typing_only)
     elif isinstance(node, ast.ImportFrom):
         base = _absolute(node, module_path)
         for alias in node.names:
-            yield Import(f"{base}.{alias.name}" if base else alias.name, node.lineno, at_import)
+            yield Import(f"{base}.{alias.name}" if base else alias.name, node.lineno, at_import, typing_only)
     elif isinstance(node, ast.Call) and _is_dynamic_import(node.func):
         name = node.args[0] if node.args else None
         literal = isinstance(name, ast.Constant) and isinstance(name.value, str)
-        yield Import(name.value if literal else "", node.lineno, at_import)
-    inner_at_import = at_import and not _runs_later(node)
+        yield Import(name.value if literal else "", node.lineno, at_import, typing_only)
+    later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    for_types = (
+        isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    )
     for child in ast.iter_child_nodes(node):
-        yield from _walk(child, module_path, at_import=inner_at_import)
-
-
-def _runs_later(node: ast.AST) -> bool:
-    """A function's body, or a block that only type checkers see."""
-    if isinstance(node, ast.If):
-        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        yield from _walk(
+            child,
+            module_path,
+            at_import=at_import and not later and not for_types,
+            # What stands under `else` runs.
+            typing_only=typing_only or (for_types and child not in getattr(node, "orelse", [])),
+        )
 
 
 def _absolute(node: ast.ImportFrom, module_path: PurePosixPath) -> str:
@@ -215,7 +221,7 @@ def _problem(one: Import, law: Law, module_path: PurePosixPath) -> str | None:
     top, _, rest = one.module.partition(".")
     if not one.module:
         return None if str(module_path) in DYNAMIC else "a dynamic import whose name cannot be read"
-    if top in ROOMS or top == "android_sample":
+    if top in PACKAGES or top == "android_sample":
         allowed = law.first_party.get(top, frozenset())
         if allowed == EVERYTHING:
             return None
@@ -233,11 +239,71 @@ def _problem(one: Import, law: Law, module_path: PurePosixPath) -> str | None:
     return None
 
 
-def violations(repository: Path, rooms: tuple[str, ...] = ROOMS) -> list[str]:
-    """All violations of all rooms, in order of path."""
+def violations(repository: Path, packages: tuple[str, ...] = PACKAGES) -> list[str]:
+    """All violations of all packages, in order of path."""
     found = []
-    for room in rooms:
-        for path in sorted((repository / room).rglob("*.py")):
+    for package in packages:
+        for path in sorted((repository / package).rglob("*.py")):
             relative = PurePosixPath(path.relative_to(repository).as_posix())
             found += violations_in(path.read_text(encoding="utf-8"), relative)
     return found
+
+
+def circles(repository: Path, packages: tuple[str, ...] = PACKAGES) -> list[list[str]]:
+    """Groups of files that import each other in a loop, at import or later in functions; types do not count.
+
+    Args:
+        repository: The root of a checkout.
+        packages: Its top-level folders to read.
+
+    Returns:
+        Each loop as the sorted paths of its files: the strongly connected components of two or more files, and files
+        that import themselves.
+    """
+    graph = {}
+    for package in packages:
+        for path in sorted((repository / package).rglob("*.py")):
+            relative = PurePosixPath(path.relative_to(repository).as_posix())
+            imports = imports_of(path.read_text(encoding="utf-8"), relative)
+            found = {_file_of(one.module, repository) for one in imports if not one.typing_only}
+            graph[str(relative)] = sorted(found - {None, ""})
+    return _components(graph)
+
+
+def _file_of(module: str, repository: Path) -> str:
+    """The file that holds an imported name: of `a.b.c` a/b/c.py, a/b/c/__init__.py or those of a.b; "" of others."""
+    parts = module.split(".")
+    for end in (len(parts), len(parts) - 1):
+        stem = "/".join(parts[:end])
+        for candidate in (f"{stem}.py", f"{stem}/__init__.py"):
+            if stem and (repository / candidate).is_file():
+                return candidate
+    return ""
+
+
+def _components(graph: Mapping[str, list[str]]) -> list[list[str]]:
+    """Tarjan's strongly connected components that hold a loop."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    loops: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in graph.get(node, []):
+            if other not in index:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], index[other])
+        if low[node] == index[node]:
+            members = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(members) > 1 or node in graph.get(node, []):
+                loops.append(sorted(members))
+
+    for node in graph:
+        if node not in index:
+            visit(node)
+    return sorted(loops)
