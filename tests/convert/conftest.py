@@ -10,8 +10,22 @@ from typing import Any
 import pytest
 
 from tests.convert.synthetic_run import make_run, write_run_files
+from tests.shared_artifact import shared_artifact
 
 RECIPE_NAMES = ("float32", "float16", "dynamic_int8", "int8_ptq", "int8_qat", "int16x8")
+
+# What decides the content of the shared artifacts; from train, what convert may import.
+RUN_SOURCES = (
+    "edge_runtime",
+    "convert/quantization",
+    "tests/convert/synthetic_run.py",
+    "tests/convert/conftest.py",
+)
+CONVERT_SOURCES = (
+    *RUN_SOURCES,
+    "convert",
+    *(f"train/{package}" for package in ("artifacts", "data", "evaluation", "reports")),
+)
 
 
 @dataclass(frozen=True)
@@ -21,23 +35,37 @@ class Conversion:
 
 
 @pytest.fixture(scope="session")
-def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory with a trained model; read only, RUN/convert aside."""
-    return make_run(tmp_path_factory.mktemp("trained"))
+def made_run() -> Path:
+    """The folder of a trained run and its photos (`run`, `data`), shared by all workers: read only."""
+    return shared_artifact("converted-run", RUN_SOURCES, make_run)
 
 
 @pytest.fixture(scope="session")
-def conversions(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Conversion]:
-    """The run converted with every recipe."""
-    from convert.__main__ import main
+def trained_run(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory with a trained model, `data` beside it; read only, RUN/convert aside."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "data").symlink_to(made_run / "data", target_is_directory=True)
+    shutil.copytree(made_run / "run", folder / "run", ignore=shutil.ignore_patterns("convert"))
+    return folder / "run"
 
-    folder = tmp_path_factory.mktemp("models")
-    made = {}
-    for name in RECIPE_NAMES:
-        out = folder / f"{name}.tflite"
-        assert main([str(trained_run), "--recipe", name, "--out", str(out)]) == 0
-        made[name] = Conversion(out, json.loads(out.with_suffix(".json").read_text()))
-    return made
+
+@pytest.fixture(scope="session")
+def conversions(made_run: Path) -> dict[str, Conversion]:
+    """The run converted with every recipe; shared by all workers: read only."""
+
+    def convert_all(folder: Path) -> None:
+        from convert.__main__ import main
+
+        for name in RECIPE_NAMES:
+            assert (
+                main([str(made_run / "run"), "--recipe", name, "--out", str(folder / f"{name}.tflite")]) == 0
+            )
+
+    folder = shared_artifact("converted-models", CONVERT_SOURCES, convert_all)
+    return {
+        name: Conversion(folder / f"{name}.tflite", json.loads((folder / f"{name}.json").read_text()))
+        for name in RECIPE_NAMES
+    }
 
 
 @pytest.fixture

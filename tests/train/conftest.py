@@ -9,24 +9,40 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.shared_artifact import shared_artifact
 from tests.train.training_runs import PLAIN, finish
 from train.data.synthetic.dataset import draw_dataset
 from train.data.synthetic.lesions import draw_photo
 
 PHANTOM_PHOTOS = 130
+# What decides the content of the shared artifacts.
+PHANTOM_SOURCES = ("train/data", "train/artifacts", "tests/train/conftest.py")
+RUN_SOURCES = (
+    *PHANTOM_SOURCES,
+    "edge_runtime",
+    "train/__main__.py",
+    *(f"train/{package}" for package in ("configs", "evaluation", "networks", "training", "reports")),
+    "tests/train/plain_network.py",
+    "tests/train/training_runs.py",
+)
 # The further data set lacks two classes, and shows each of its lesions twice.
 FURTHER_CODES = ("akiec", "bcc", "bkl", "mel", "nv")
 FURTHER_LESIONS_OF_CLASS = 5
 
 
 @pytest.fixture(scope="session")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A HAM10000-shaped data set; beside it `further`, read as csv, and the pictures `ordinary`."""
-    folder = tmp_path_factory.mktemp("data") / "phantom"
-    draw_dataset(folder, photos=PHANTOM_PHOTOS, seed=1)
-    draw_further(folder.with_name("further"))
-    draw_ordinary(folder.with_name("ordinary"))
-    return folder
+def phantom() -> Path:
+    """A HAM10000-shaped dataset; beside it `further`, read as csv, and the OOD images `ordinary`.
+
+    Shared by all workers: read only.
+    """
+
+    def draw(folder: Path) -> None:
+        draw_dataset(folder / "phantom", photos=PHANTOM_PHOTOS, seed=1)
+        draw_further(folder / "further")
+        draw_ordinary(folder / "ordinary")
+
+    return shared_artifact("phantom", PHANTOM_SOURCES, draw) / "phantom"
 
 
 def draw_further(folder: Path) -> None:
@@ -63,9 +79,11 @@ def plain_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def plain_run(phantom: Path, plain_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """PLAIN trained by one replica, undisturbed."""
-    run = tmp_path_factory.mktemp("runs") / "plain"
-    status, output = finish("plain", plain_config, run, phantom)
-    assert status == 0, output
-    return run
+def plain_run(phantom: Path, plain_config: Path) -> Path:
+    """PLAIN trained by one replica, undisturbed; shared by all workers: read only."""
+
+    def train(folder: Path) -> None:
+        status, output = finish("plain", plain_config, folder / "plain", phantom)
+        assert status == 0, output
+
+    return shared_artifact("plain-run", RUN_SOURCES, train) / "plain"
