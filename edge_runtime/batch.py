@@ -16,9 +16,9 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Semaphore, Thread
 
 from edge_runtime.classifier import Classifier
-from edge_runtime.engines import Engine, open_engine
 from edge_runtime.errors import ImageError, UsageError
 from edge_runtime.result import Prediction
+from edge_runtime.runner import Runner
 
 # Photos that may be under way or waiting for a slower one before them, by worker. Answers are small, photos are not.
 AHEAD = 3
@@ -65,7 +65,7 @@ def classify_each(
 
 
 def _answers(classifier: Classifier, photos: Iterable[Photo], count: int) -> Generator[tuple[str, Answer]]:
-    engines = _Engines(classifier, count)
+    runners = _Runners(classifier.runner, count)
     pool = ThreadPoolExecutor(count, thread_name_prefix="edge-classify")
 
     def work(photo: str) -> Answer:
@@ -73,11 +73,11 @@ def _answers(classifier: Classifier, photos: Iterable[Photo], count: int) -> Gen
             prepared = classifier.prepare(photo)
         except ImageError as error:
             return error
-        engine = engines.take()
+        runner = runners.take()
         try:
-            raw_output = classifier.infer(prepared, engine)
+            raw_output = classifier.infer(prepared, runner)
         finally:
-            engines.give_back(engine)
+            runners.give_back(runner)
         return classifier.answer(prepared, raw_output, workers=count)
 
     feeder = _Feeder(photos, lambda photo: pool.submit(work, photo), AHEAD * count)
@@ -91,7 +91,7 @@ def _answers(classifier: Classifier, photos: Iterable[Photo], count: int) -> Gen
         # Also when the caller stops early: what has not begun never will.
         feeder.stop()
         pool.shutdown(wait=True, cancel_futures=True)
-        engines.close()
+        runners.close()
 
 
 class _Feeder:
@@ -160,20 +160,20 @@ class _Feeder:
             return True
 
 
-class _Engines:
-    """Engines for workers: the classifier's own, and others that are opened when a photo needs one and none is free."""
+class _Runners:
+    """Runners for workers: the classifier's own, and others that are opened when a photo needs one and none is free."""
 
-    def __init__(self, classifier: Classifier, count: int) -> None:
-        self._own, self._model_bytes = classifier.engine, classifier.model.data
-        self._free: SimpleQueue[Engine] = SimpleQueue()
-        self._free.put(self._own)
-        self._opened: list[Engine] = []
+    def __init__(self, own: Runner, count: int) -> None:
+        self._own = own
+        self._free: SimpleQueue[Runner] = SimpleQueue()
+        self._free.put(own)
+        self._opened: list[Runner] = []
         # An accelerator is one, for all workers.
-        self._limit = count - 1 if self._own.operators_taken is None else 0
+        self._limit = count - 1 if own.engine.operators_taken is None else 0
         self._lock = Lock()
 
-    def take(self) -> Engine:
-        """An engine that nobody else of the workers uses; errors as `open_engine`."""
+    def take(self) -> Runner:
+        """Return a runner that no other worker uses; errors as `Runner.open`."""
         try:
             return self._free.get_nowait()
         except Empty:
@@ -183,17 +183,17 @@ class _Engines:
                     return self._open()
         return self._free.get()
 
-    def give_back(self, engine: Engine) -> None:
-        """For the next photo."""
-        self._free.put(engine)
+    def give_back(self, runner: Runner) -> None:
+        """Make a runner free for the next photo."""
+        self._free.put(runner)
 
     def close(self) -> None:
-        """Closes what was opened here; nobody uses it any more."""
-        for engine in self._opened:
-            engine.close()
+        """Close what was opened here; nobody uses it any more."""
+        for runner in self._opened:
+            runner.close()
 
-    def _open(self) -> Engine:
-        name = self._own.name.split(" ")[0]
-        engine = open_engine(self._model_bytes, engine=name, threads=self._own.threads)
-        self._opened.append(engine)
-        return engine
+    def _open(self) -> Runner:
+        engine = self._own.engine
+        runner = Runner.open(self._own.model, engine=engine.name.split(" ")[0], threads=engine.threads)
+        self._opened.append(runner)
+        return runner

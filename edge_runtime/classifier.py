@@ -6,7 +6,6 @@ photo -> read -> decode -> crop -> resize -> input tensor -> inference -> scores
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock
 from time import perf_counter
 
 from edge_runtime import __version__
@@ -14,10 +13,10 @@ from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.engines import Engine
 from edge_runtime.engines.opening import Opened, open_engine_for, open_trusted
 from edge_runtime.images.photos import read_photo
-from edge_runtime.images.preprocess import as_pillow, crop, decode, input_tensor, pixel_bytes, resize
+from edge_runtime.images.preprocess import as_pillow, pixel_bytes
 from edge_runtime.model.model_file import ModelFile
-from edge_runtime.model.tensors import check_tensors
-from edge_runtime.result import LateDigest, Prediction, ScoredLabel, decide, group_scores, scores_from
+from edge_runtime.result import LateDigest, Prediction, ScoredLabel, decide, group_scores
+from edge_runtime.runner import Runner
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -46,14 +45,12 @@ class Classifier:
     """
 
     def __init__(self, model: ModelFile, engine: Engine) -> None:
-        check_tensors(model.contract, engine.inputs, engine.outputs, model.path)
-        self.model = model
-        self.contract = model.contract
-        self.engine = engine
+        self.runner = Runner(model, engine)
+        """The stages one by one; see there."""
+        self.model, self.contract, self.engine = model, model.contract, engine
         self.asked = "cpu"
         """The accelerator or delegate that was asked for; what is used is `engine.accelerator`."""
         self.verdicts: tuple[Verdict, ...] = ()
-        self._turn = allocate_lock()
 
     @classmethod
     def open(
@@ -119,7 +116,7 @@ class Classifier:
 
     def classify_prepared(self, prepared: Prepared) -> Prediction:
         """All that comes after `prepare`, on the classifier's own engine."""
-        return self.answer(prepared, self.infer(prepared, self.engine))
+        return self.answer(prepared, self.infer(prepared, self.runner))
 
     def prepare(self, photo: Photo, *, name: str | None = None, keep_photo: bool = False) -> Prepared:
         """All that comes before the inference; arguments and errors as `classify`.
@@ -135,34 +132,23 @@ class Classifier:
         watch = prepared.watch
         data = photo if isinstance(photo, bytes) else read_photo(photo)
         watch.lap("read")
-        image = decode(data, self.contract, name=prepared.name, notes=prepared.notes)
+        image = self.runner.decode(data, name=prepared.name, notes=prepared.notes)
         watch.lap("decode")
-        image = crop(image, self.contract.geometry)
+        image = self.runner.crop(image)
         watch.lap("crop")
         if keep_photo:
             prepared.photo = as_pillow(image)
-        pixels_u8 = pixel_bytes(resize(image, self.contract.input))
+        pixels_u8 = pixel_bytes(self.runner.resize(image))
         watch.lap("resize")
-        prepared.input_tensor = self.input_tensor(pixels_u8)
+        prepared.input_tensor = self.runner.input_tensor(pixels_u8)
         watch.lap("input")
         return prepared
 
-    def run(self, input_tensor: bytes) -> bytes:
-        """One inference on the classifier's own engine; threads take turns. Arguments and errors as `Engine.run`."""
-        with self._turn:
-            return self.engine.run(input_tensor)
-
-    def infer(self, prepared: Prepared, engine: Engine) -> bytes:
-        """The inference alone.
-
-        Args:
-            prepared: A photo.
-            engine: The classifier's own, at which threads take turns; or one for the same model that nobody else uses
-                meanwhile.
-        """
-        with self._turn if engine is self.engine else allocate_lock():
+    def infer(self, prepared: Prepared, runner: Runner) -> bytes:
+        """Run the inference alone; waiting for the runner's turn is not measured."""
+        with runner.turn:
             prepared.watch.skip()
-            raw_output = engine.run(prepared.input_tensor)
+            raw_output = runner.engine.run(prepared.input_tensor)
             prepared.watch.lap("inference")
         return raw_output
 
@@ -188,21 +174,12 @@ class Classifier:
             notes=tuple(prepared.notes),
         )
 
-    def input_tensor(self, pixels_u8: bytes) -> bytes:
-        """The bytes of the input tensor, from height_px * width_px * 3 RGB bytes."""
-        return input_tensor(pixels_u8, self.contract, self.engine.input)
-
     def labels_from(self, raw_output: bytes) -> tuple[ScoredLabel, ...]:
         """The labels with their scores, from the bytes of the output tensor."""
-        scores = scores_from(raw_output, self.engine.output)
         return tuple(
             ScoredLabel(label.code, label.name, label.group, score)
-            for label, score in zip(self.contract.labels, scores, strict=True)
+            for label, score in zip(self.contract.labels, self.runner.scores(raw_output), strict=True)
         )
-
-    def scores_of(self, pixels_u8: bytes) -> list[float]:
-        """Scores in output order, from height_px * width_px * 3 RGB bytes."""
-        return scores_from(self.run(self.input_tensor(pixels_u8)), self.engine.output)
 
     def describe_runtime(self) -> dict[str, Any]:
         """What answers: versions, engine, accelerator, threads, the model's sha256, what was passed over."""
@@ -223,8 +200,7 @@ class Classifier:
 
     def close(self) -> None:
         """Frees the engine, after the inference that is going on; a second call does nothing."""
-        with self._turn:
-            self.engine.close()
+        self.runner.close()
 
     def __enter__(self) -> Classifier:
         return self

@@ -42,8 +42,8 @@ from edge_runtime.diagnostics.trace_format import (
 from edge_runtime.engines import ENGINES
 from edge_runtime.errors import EXIT_OK, EXIT_USAGE, EdgeError, UsageError
 from edge_runtime.images.photos import list_photos, read_photo
-from edge_runtime.images.preprocess import as_pillow, crop, decode, pixel_bytes, resize
-from edge_runtime.model.tensors import largest_difference, raw_values
+from edge_runtime.images.preprocess import as_pillow, pixel_bytes
+from edge_runtime.model.tensors import largest_difference
 
 __all__ = [
     "OTHER_KERNELS_STEPS_TOLERANCE",
@@ -160,13 +160,13 @@ def trace(classifier: Classifier, photo: bytes, *, name: str = "photo") -> dict[
     Raises:
         ImageError, InterpreterBroken: As `Classifier.classify`.
     """
-    contract = classifier.contract
-    decoded = decode(photo, contract, name=name)
-    cropped = crop(decoded, contract.geometry)
-    resized = resize(cropped, contract.input)
+    contract, runner = classifier.contract, classifier.runner
+    decoded = runner.decode(photo, name=name)
+    cropped = runner.crop(decoded)
+    resized = runner.resize(cropped)
     pixels_u8 = pixel_bytes(resized)
-    input_tensor = classifier.input_tensor(pixels_u8)
-    raw_output = classifier.run(input_tensor)
+    input_tensor = runner.input_tensor(pixels_u8)
+    raw_output = runner.run(input_tensor)
     source, sink = classifier.engine.input, classifier.engine.output
     stages = {
         "decoded": _picture(as_pillow(decoded)),
@@ -189,12 +189,12 @@ def trace(classifier: Classifier, photo: bytes, *, name: str = "photo") -> dict[
             "dtype": sink.dtype,
             "scale": sink.scale,
             "zero_point": sink.zero_point,
-            "values": list(raw_values(raw_output, sink)),
+            "values": list(runner.raw_values(raw_output)),
         },
         "scores": {
             "dtype": sink.dtype,
             "codes": [label.code for label in contract.labels],
-            "values": [label.score for label in classifier.labels_from(raw_output)],
+            "values": runner.scores(raw_output),
         },
     }
     return {

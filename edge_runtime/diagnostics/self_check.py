@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import GoldenVector
 from edge_runtime.errors import SelfCheckFailed
-from edge_runtime.images.preprocess import fit_pixels
-from edge_runtime.model.tensors import largest_difference, raw_values
+from edge_runtime.model.tensors import largest_difference
+from edge_runtime.runner import Runner
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,18 @@ class SelfCheck:
         )
 
 
+@dataclass(frozen=True)
+class VectorCheck:
+    """One self-test vector, run again."""
+
+    failed: str
+    """The first of `picture`, `pixels` and `output` that is another than the vector's; empty if all agree."""
+    problem: str
+    """The same as a sentence, empty if all agree."""
+    difference: float = 0.0
+    """Largest of any raw output value, in the unit of the output tensor; 0 where the model was not run."""
+
+
 def self_check(classifier: Classifier) -> SelfCheck:
     """Runs every golden picture of the model.
 
@@ -54,8 +66,8 @@ def self_check(classifier: Classifier) -> SelfCheck:
             expected="at least one",
             fix="convert the model with `python -m convert`",
         )
-    problems: list[str] = []
-    differences = [_check_one(classifier, vector, problems) for vector in golden]
+    checks = [check_vector(classifier.runner, vector) for vector in golden]
+    problems = [check.problem for check in checks if check.problem]
     if problems:
         raise SelfCheckFailed(
             f"{classifier.model.path}: the model does not give its golden answers here ({classifier.engine.name})",
@@ -63,25 +75,30 @@ def self_check(classifier: Classifier) -> SelfCheck:
             expected=f"the answers of {golden[0].runtime}",
             fix="copy the model again; if it was not altered, do not trust this runtime with it",
         )
-    return SelfCheck(len(golden), max(differences), max(vector.tolerance for vector in golden))
+    return SelfCheck(
+        len(golden), max(check.difference for check in checks), max(vector.tolerance for vector in golden)
+    )
 
 
-def _check_one(classifier: Classifier, vector: GoldenVector, problems: list[str]) -> float:
-    """Appends what is wrong with one picture, and returns the largest difference of its outputs."""
-    photo = classifier.model.read_entry(vector.image)
+def check_vector(runner: Runner, vector: GoldenVector) -> VectorCheck:
+    """Run one self-test vector of the runner's model.
+
+    Raises:
+        ContractInvalid: The model holds no such picture.
+        ImageError, InterpreterBroken: It cannot be decoded, or the inference failed.
+    """
+    photo = runner.model.read_entry(vector.image)
     if hashlib.sha256(photo).hexdigest() != vector.image_sha256:
-        problems.append(f"{vector.image} is not the picture of the contract")
-        return 0.0
-    pixels_u8 = fit_pixels(photo, classifier.contract, name=vector.image)
+        return VectorCheck("picture", f"{vector.image} is not the picture of the contract")
+    pixels_u8 = runner.pixels_u8(photo, name=vector.image)
     if hashlib.sha256(pixels_u8).hexdigest() != vector.pixels_sha256:
-        problems.append(f"{vector.image}: preprocessing gives other pixels")
-        return 0.0
-    raw_output = classifier.run(classifier.input_tensor(pixels_u8))
-    output = raw_values(raw_output, classifier.engine.output)
+        return VectorCheck("pixels", f"{vector.image}: preprocessing gives other pixels")
+    output = runner.raw_values(runner.run(runner.input_tensor(pixels_u8)))
     difference = largest_difference(output, vector.output)
-    if difference > vector.tolerance:
-        problems.append(
-            f"{vector.image}: outputs differ by {difference:g}, tolerance {vector.tolerance:g} "
-            f"({[round(value, 6) for value in output]} against {[round(value, 6) for value in vector.output]})"
-        )
-    return difference
+    if difference <= vector.tolerance:
+        return VectorCheck("", "", difference)
+    problem = (
+        f"{vector.image}: outputs differ by {difference:g}, tolerance {vector.tolerance:g} "
+        f"({[round(value, 6) for value in output]} against {[round(value, 6) for value in vector.output]})"
+    )
+    return VectorCheck("output", problem, difference)

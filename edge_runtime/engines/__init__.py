@@ -86,6 +86,8 @@ def open_engine(
     threads: int = 1,
     accelerator: str = "auto",
     delegate: str | None = None,
+    kernels: str = "",
+    keep_tensors: bool = False,
 ) -> Engine:
     """Loads a model into an inference library.
 
@@ -98,6 +100,9 @@ def open_engine(
             reaches them; `edgetpu` is the delegate EDGETPU_LIBRARY. Nothing is compared here: see `ladder`.
         delegate: Path of an external delegate library, with options `LIB:key=value,...`; only an Interpreter can load
             one.
+        kernels: A kernel set by the name of LiteRT's OpResolverType, `BUILTIN_REF` or
+            `BUILTIN_WITHOUT_DEFAULT_DELEGATES`; only with engine `litert`. Empty for the library's default kernels.
+        keep_tensors: Keep inner tensors, which `InterpreterEngine.tensor` then reads; only with engine `litert`.
 
     Raises:
         UsageError: An unknown name, or options that cannot be meant together.
@@ -106,6 +111,12 @@ def open_engine(
         DelegateUnusable: The requested accelerator or delegate cannot be used. Never replaced by another.
     """
     check_options(engine, threads, accelerator, delegate)
+    if kernels or keep_tensors:
+        if engine != "litert":
+            raise UsageError("kernels and keep_tensors", found=f"engine {engine}", expected="engine litert")
+        from edge_runtime.engines.litert_interpreter import open_interpreter
+
+        return open_interpreter(model_bytes, threads, accelerator, delegate, kernels, keep_tensors)
     if engine != "auto":
         return _open_one(engine, model_bytes, threads, accelerator, delegate)
     errors: list[tuple[str, InterpreterError]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from functools import cached_property
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -60,6 +61,11 @@ class InterpreterEngine:
             )
         self._source, self._sink = sources[0]["index"], sinks[0]["index"]
 
+    @cached_property
+    def _scales(self) -> dict[int, tuple[float, int]]:
+        details = self._interpreter.get_tensor_details()
+        return {detail["index"]: detail["quantization"] for detail in details}
+
     @property
     def input(self) -> TensorSpec:
         """The first input tensor."""
@@ -98,6 +104,19 @@ class InterpreterEngine:
             )
         return raw_output
 
+    def tensor(self, index: int) -> Any:
+        """Real values of an inner tensor after `run`, a flat float64 array.
+
+        Args:
+            index: The tensor's number in the first subgraph. Other than the output's, it must have been kept.
+        """
+        import numpy as np
+
+        raw = self._interpreter.get_tensor(index)
+        scale, zero_point = self._scales[index]
+        values = raw.astype(np.float64).ravel()
+        return values if raw.dtype.kind == "f" or scale == 0 else scale * (values - zero_point)
+
     def close(self) -> None:
         """Lets the Interpreter go; a second call does nothing."""
         self._interpreter = None
@@ -112,6 +131,8 @@ def construct(
     accelerator: str,
     delegate: str | None,
     explain: Callable[[BaseException], InterpreterError],
+    kernels: str = "",
+    keep_tensors: bool = False,
 ) -> InterpreterEngine:
     """Builds an engine from a library's `interpreter` module.
 
@@ -123,6 +144,8 @@ def construct(
         accelerator: `auto`, `cpu` or `xnnpack`.
         delegate: Path of a delegate library with its options, as `split_delegate` reads it; or None.
         explain: Turns a failure of the library's constructor into ours.
+        kernels: A name of the module's OpResolverType, or empty for its default.
+        keep_tensors: Whether inner tensors are kept for `InterpreterEngine.tensor`.
 
     Raises:
         InterpreterError: What `explain` makes of a failure.
@@ -132,7 +155,11 @@ def construct(
     if delegate is not None:
         options["experimental_delegates"] = [_load_delegate(module, delegate)]
         # Else XNNPACK takes what the delegate leaves, and nobody could tell whose nodes the DELEGATE nodes are.
-        options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        kernels = "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
+    if kernels:
+        options["experimental_op_resolver_type"] = module.OpResolverType[kernels]
+    if keep_tensors:
+        options["experimental_preserve_all_tensors"] = True
     try:
         interpreter = module.Interpreter(**options)
         interpreter.allocate_tensors()

@@ -7,7 +7,12 @@ from edge_runtime.errors import NoInterpreter
 
 
 def open_interpreter(
-    model_bytes: bytes, threads: int, accelerator: str, delegate: str | None
+    model_bytes: bytes,
+    threads: int,
+    accelerator: str,
+    delegate: str | None,
+    kernels: str = "",
+    keep_tensors: bool = False,
 ) -> InterpreterEngine:
     """Loads a model; arguments as `open_engine`.
 
@@ -37,5 +42,7 @@ def open_interpreter(
         threads=threads,
         accelerator=accelerator,
         delegate=delegate,
+        kernels=kernels,
+        keep_tensors=keep_tensors,
         explain=lambda error: broken(name, "refuses the model", error),
     )

@@ -13,12 +13,12 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from edge_runtime.engines import Engine, open_engine, raw_values
+from edge_runtime.engines import open_engine
 from edge_runtime.engines.ladder import MIN_SPEEDUP, Verdict, open_rung
 from edge_runtime.errors import EdgeError
-from edge_runtime.images.preprocess import fit_pixels, input_tensor
 from edge_runtime.model.model_file import ModelFile, parse_model
 from edge_runtime.model.tensors import largest_difference
+from edge_runtime.runner import Runner
 
 # Enough for a median; a software driver that takes seconds an inference is done after the first few.
 MAX_RUNS = 31
@@ -38,17 +38,17 @@ def probe(model: ModelFile, rung: str, *, is_delegate: bool, threads: int) -> Ve
         why = error.what + (f" ({error.found})" if error.found else "")
         return Verdict(**{**found, "why": why})
     found["operators_taken"], found["operators"] = engine.operators_taken or (0, 0)
-    inputs = golden_inputs(model, engine)
-    if not inputs:
+    if not model.contract.golden:
         return Verdict(**{**found, "why": "the model has no golden pictures to try it with"})
-    cpu = open_engine(model.data, threads=threads)
+    runner, cpu = Runner(model, engine), Runner(model, open_engine(model.data, threads=threads))
     try:
-        largest, found["tolerance"], wrong = compare(model, cpu, engine, inputs)
+        inputs = golden_inputs(runner)
+        largest, found["tolerance"], wrong = compare(cpu, runner, inputs)
         # JSON has no infinity.
         found["largest_difference"] = largest if math.isfinite(largest) else None
         if wrong:
             return Verdict(**{**found, "why": wrong})
-        found["cpu_ms"], found["rung_ms"] = time_both(cpu, engine, inputs[0])
+        found["cpu_ms"], found["rung_ms"] = time_both(cpu, runner, inputs[0])
     except EdgeError as error:
         return Verdict(**{**found, "why": f"it fails to run the model: {error.what} ({error.found})"})
     speedup = found["cpu_ms"] / found["rung_ms"]
@@ -59,19 +59,17 @@ def probe(model: ModelFile, rung: str, *, is_delegate: bool, threads: int) -> Ve
     return Verdict(**{**found, "accepted": True, "why": f"it takes {taken}: {timed}"})
 
 
-def golden_inputs(model: ModelFile, engine: Engine) -> list[bytes]:
-    """The input tensors of the model's golden pictures."""
-    contract = model.contract
-    pictures = [model.read_entry(vector.image) for vector in contract.golden]
-    return [input_tensor(fit_pixels(picture, contract), contract, engine.input) for picture in pictures]
+def golden_inputs(runner: Runner) -> list[bytes]:
+    """Return the input tensors of the model's self-test pictures."""
+    pictures = [runner.model.read_entry(vector.image) for vector in runner.contract.golden]
+    return [runner.input_tensor(runner.pixels_u8(picture)) for picture in pictures]
 
 
-def compare(model: ModelFile, cpu: Engine, engine: Engine, inputs: list[bytes]) -> tuple[float, float, str]:
+def compare(cpu: Runner, runner: Runner, inputs: list[bytes]) -> tuple[float, float, str]:
     """Largest difference to the CPU over all golden pictures (infinite: no number), the tolerance, what is wrong."""
     largest, tolerance, wrong = 0.0, 0.0, ""
-    for vector, tensor in zip(model.contract.golden, inputs, strict=True):
-        here = raw_values(engine.run(tensor), engine.output)
-        there = raw_values(cpu.run(tensor), cpu.output)
+    for vector, tensor in zip(runner.contract.golden, inputs, strict=True):
+        here, there = (one.raw_values(one.run(tensor)) for one in (runner, cpu))
         difference = largest_difference(here, there)
         tolerance = max(tolerance, vector.tolerance)
         if difference > vector.tolerance:
@@ -83,12 +81,12 @@ def compare(model: ModelFile, cpu: Engine, engine: Engine, inputs: list[bytes]) 
     return largest, tolerance, wrong
 
 
-def time_both(cpu: Engine, engine: Engine, tensor: bytes) -> tuple[float, float]:
+def time_both(cpu: Runner, runner: Runner, tensor: bytes) -> tuple[float, float]:
     """Median inference of both in milliseconds, taking turns so that a busy machine is busy for both."""
     laps: tuple[list[float], list[float]] = ([], [])
     started = perf_counter()
     while len(laps[0]) < MAX_RUNS:
-        for lap, one in zip(laps, (cpu, engine), strict=True):
+        for lap, one in zip(laps, (cpu, runner), strict=True):
             before = perf_counter()
             one.run(tensor)
             lap.append((perf_counter() - before) * 1000)

@@ -32,7 +32,17 @@ class Law:
 _EDGE = {"edge_runtime": EVERYTHING}
 _EDGE_FOR_TRAIN = frozenset({"contract", "errors", "images.preprocess"})
 _EDGE_FOR_CONVERT = frozenset(
-    {"classifier", "contract", "diagnostics.parity", "engines", "errors", "images.preprocess", "model"}
+    {
+        "classifier",
+        "contract",
+        "diagnostics.parity",
+        "diagnostics.self_check",
+        "engines",
+        "errors",
+        "images.preprocess",
+        "model",
+        "runner",
+    }
 )
 # The parts of `train` that conversion shares. All of them are free of TensorFlow.
 _TRAIN_FOR_CONVERT = frozenset({"artifacts", "data.pixels", "data.sampling", "evaluation", "reports"})

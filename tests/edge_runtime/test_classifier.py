@@ -91,7 +91,9 @@ def test_photos_get_different_answers() -> None:
 
 def test_scores_of_pixels(classifier: Classifier) -> None:
     pixels_u8 = fit_pixels(p.jpeg(), classifier.contract)
-    assert classifier.scores_of(pixels_u8) == list(classifier.classify(p.jpeg()).scores.values())
+    assert classifier.runner.scores_of_pixels(pixels_u8) == list(
+        classifier.classify(p.jpeg()).scores.values()
+    )
 
 
 def test_a_bad_photo_does_not_spoil_the_next(classifier: Classifier, tmp_path: Path) -> None:
@@ -157,7 +159,7 @@ def test_waiting_for_the_engine_is_no_inference(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("edge_runtime.classifier.perf_counter", lambda: now)
     with Classifier.open(FIXTURES / "tiny_uint8.tflite") as classifier:
-        monkeypatch.setattr(classifier, "_turn", Turn())
+        monkeypatch.setattr(classifier.runner, "turn", Turn())
         elapsed_ms = classifier.classify(p.jpeg()).elapsed_ms
     assert (elapsed_ms["inference"], elapsed_ms["total"]) == (0.0, 100_000.0)
 

@@ -126,7 +126,7 @@ def test_engines_are_opened_as_photos_need_them(
         opened.append(open_engine(*arguments, **options))
         return opened[-1]
 
-    monkeypatch.setattr(pipeline, "open_engine", counted)
+    monkeypatch.setattr("edge_runtime.runner.open_engine", counted)
     assert len(list(classify_each(classifier, photos[:2], workers=64))) == 2
     assert len(opened) <= 1
 
@@ -149,13 +149,13 @@ def test_an_engine_that_does_not_open_ends_it_and_leaves_none_open(
         assert failed.wait(60)
         return engine.run(prepared.input_tensor)
 
-    monkeypatch.setattr(pipeline, "open_engine", second_fails)
+    monkeypatch.setattr("edge_runtime.runner.open_engine", second_fails)
     monkeypatch.setattr(Classifier, "infer", infer)
     with pytest.raises(InterpreterBroken, match="no memory"):
         list(classify_each(classifier, photos, workers=3))
     with pytest.raises(InterpreterBroken, match="closed"):
         opened[0].run(bytes(opened[0].input.nbytes))
-    assert classifier.scores_of(
+    assert classifier.runner.scores_of_pixels(
         bytes(classifier.contract.input.height_px * classifier.contract.input.width_px * 3)
     )
 
@@ -198,7 +198,7 @@ def test_everything_takes_turns_at_the_classifiers_engine(
         lambda: classifier.classify(photos[1]),
         lambda: list(classify_each(classifier, photos[1:4], workers=1)),
         lambda: self_check(classifier),
-        lambda: classifier.scores_of(pixels_u8),
+        lambda: classifier.runner.scores_of_pixels(pixels_u8),
     ]
     threads = [threading.Thread(target=lambda deed=deed: [deed() for _ in range(10)]) for deed in deeds]
     for thread in threads:
@@ -225,18 +225,18 @@ def test_one_engine_serves_all_workers_where_it_is_an_accelerator(
     classifier: Classifier, photos: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Classifier.open(U8, accelerator="xnnpack") as accelerated:
-        monkeypatch.setattr(pipeline, "open_engine", lambda *_, **__: pytest.fail("a second engine"))
+        monkeypatch.setattr(pipeline.Runner, "open", lambda *_, **__: pytest.fail("a second engine"))
         answers = list(classify_each(accelerated, photos[:4], workers=4))
         # Photos may have come one by one; here the second asks while the first is busy.
-        engines, taken = pipeline._Engines(accelerated, 4), []
-        first = engines.take()
-        second = threading.Thread(target=lambda: taken.append(engines.take()))
+        runners, taken = pipeline._Runners(accelerated.runner, 4), []
+        first = runners.take()
+        second = threading.Thread(target=lambda: taken.append(runners.take()))
         second.start()
         second.join(0.2)
         assert second.is_alive() and taken == []
-        engines.give_back(first)
+        runners.give_back(first)
         second.join()
-        assert taken == [first] == [accelerated.engine]
+        assert taken == [first] == [accelerated.runner]
     for (_, answer), photo in zip(answers, photos, strict=False):
         assert isinstance(answer, Prediction)
         assert answer.scores == classifier.classify(photo).scores
@@ -245,14 +245,14 @@ def test_one_engine_serves_all_workers_where_it_is_an_accelerator(
 def test_further_engines_are_of_the_same_kind() -> None:
     """Other kernels round otherwise: which worker took a photo must not decide its answer."""
     with Classifier.open(U8, engine="litert", threads=2) as classifier:
-        engines = pipeline._Engines(classifier, 2)
-        own, further = engines.take(), engines.take()
-        assert own is classifier.engine and further is not own
-        assert (further.name, further.threads) == (own.name, 2)
-        engines.close()
+        runners = pipeline._Runners(classifier.runner, 2)
+        own, further = runners.take(), runners.take()
+        assert own is classifier.runner and further is not own
+        assert (further.engine.name, further.engine.threads) == (own.engine.name, 2)
+        runners.close()
         with pytest.raises(InterpreterBroken, match="closed"):
             further.run(b"")
-        assert own.run(bytes(own.input.nbytes))
+        assert own.run(bytes(own.engine.input.nbytes))
 
 
 def test_a_classifier_serves_several_threads(classifier: Classifier, photos: list[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from edge_runtime import Classifier
+from edge_runtime import Classifier, runner
 from edge_runtime.contract import Geometry, InputSpec
 from edge_runtime.diagnostics import parity
 from edge_runtime.diagnostics.parity import STAGES, compare, tolerance_of, trace
@@ -80,7 +80,7 @@ def test_a_crop_of_the_same_size_elsewhere_is_found(monkeypatch: pytest.MonkeyPa
         left, top, right, bottom = crop_box(image.width, image.height, geometry)
         return image.crop((left + 1, top, right + 1, bottom))
 
-    monkeypatch.setattr(parity, "crop", shifted)
+    monkeypatch.setattr(runner, "crop", shifted)
     assert_first(before, traced(good(U8)), "cropped")
 
 
@@ -94,7 +94,7 @@ def test_an_altered_filter_is_found(monkeypatch: pytest.MonkeyPatch, other: Imag
     def resized(image: Image.Image, spec: InputSpec) -> Image.Image:
         return image.resize((spec.width_px, spec.height_px), other)
 
-    monkeypatch.setattr(parity, "resize", resized)
+    monkeypatch.setattr(runner, "resize", resized)
     assert_first(before, traced(good(F32)), "resized")
 
 
@@ -107,14 +107,14 @@ def test_an_altered_normalization_is_found(name: str) -> None:
 def test_one_wrong_pixel_value_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The smallest skew there is: one pixel, one step."""
     before = traced(good(U8))
-    real = parity.resize
+    real = runner.resize
 
     def off_by_one(image: Image.Image, spec: InputSpec) -> Image.Image:
         pixels = bytearray(pixel_bytes(real(image, spec)))
         pixels[100] ^= 1
         return Image.frombytes("RGB", (spec.width_px, spec.height_px), bytes(pixels))
 
-    monkeypatch.setattr(parity, "resize", off_by_one)
+    monkeypatch.setattr(runner, "resize", off_by_one)
     assert_first(before, traced(good(U8)), "resized")
 
 
@@ -306,11 +306,15 @@ def test_no_more_is_unpacked_than_is_asked_for() -> None:
 def test_a_trace_waits_for_its_turn_at_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = parse_model(good(U8), "m.tflite")
     with Classifier(opened, open_engine(opened.data)) as classifier:
-        asked = []
-        real = classifier.run
-        monkeypatch.setattr(classifier, "run", lambda tensor: asked.append(1) or real(tensor))
+        held = []
+        run = classifier.engine.run
+        monkeypatch.setattr(
+            classifier.engine,
+            "run",
+            lambda tensor: held.append(classifier.runner.turn.locked()) or run(tensor),
+        )
         trace(classifier, PHOTO)
-    assert asked == [1]
+    assert held == [True]
 
 
 def harness(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

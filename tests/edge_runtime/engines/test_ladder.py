@@ -223,7 +223,9 @@ def test_a_child_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None
 class Said:
     """An engine that gives these answers, one after another."""
 
+    input = TensorSpec((1, 32, 32, 3), "float32", 0.0, 0)
     output = TensorSpec((1, 4), "float32", 0.0, 0)
+    inputs, outputs = (input,), (output,)
     operators_taken = (1, 1)
 
     def __init__(self, *answers: tuple[float, ...]) -> None:
