@@ -14,6 +14,8 @@ MODEL ?=
 PYTEST_ARGS ?=
 # Two processes, which take tests from each other when one runs out. WORKERS= runs all in one, as for --pdb.
 WORKERS ?= -n 2 --dist worksteal
+# 1 to 4, commit or all.
+QUARTER ?= commit
 # make lock LOCK_ARGS=--upgrade takes the newest versions; without it only what pyproject.toml asks for is changed.
 LOCK_ARGS ?=
 
@@ -25,6 +27,9 @@ PI := build/pi
 VULKAN := build/vulkan
 MEDIAPIPE := build/venv-mediapipe
 TORCH := build/venv-torch
+NEWEST := build/venv-newest
+# Enough to see that every start-up trick has its fallback.
+PLAIN_TESTS := tests/edge_runtime/test_classifier.py tests/edge_runtime/cli tests/edge_runtime/images tests/parity
 
 demo_ready := $(DEMO)/ready
 dev_ready := $(DEV)/ready
@@ -35,12 +40,16 @@ litert_library = $(PY) -c 'from edge_runtime.engines.litert_c import find_librar
 # Named, or copied into the app, or the bundled one.
 apk_model = $${DERMEDGE_MODEL:-$$(ls android_sample/app/src/main/assets/model/*.tflite 2>/dev/null || $(bundled_model))}
 bundled_model = $(PY) -c 'from edge_runtime.model.model_file import bundled_model_path; print(bundled_model_path())'
+# What the runtime requires and its tests need, without the locks.
+newest_requirements = import re, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	extras = project["optional-dependencies"]; names = {"numpy", "pytest", "pytest-xdist", "jsonschema"}; \
+	print(*project["dependencies"], *(line for line in extras["train"] + extras["dev"] if re.split("[<>=]", line)[0] in names), sep="\n")
 
 # The raw text reaches the shell by the environment, so spaces, quotes and dollars in a path are safe.
 export DERMEDGE_PHOTO := $(value PHOTO)
 export DERMEDGE_MODEL := $(value MODEL)
 
-.PHONY: help demo setup test test-all mediapipe test-torch check pipeline wheel bench fuzz test-pi test-gpu test-android apk test-app lock clean
+.PHONY: help demo setup test test-all test-long test-long-python test-newest mediapipe test-torch check pipeline wheel bench fuzz test-pi test-gpu test-android apk test-app lock clean
 
 help: ## This list
 	@echo "usage: make TARGET"
@@ -55,8 +64,14 @@ setup: $(dev_ready) ## Install everything (TensorFlow too) into .venv, from the 
 test: $(dev_ready) ## Tests of everything that a change can break, on two cores (8 minutes); PYTEST_ARGS="-m 'not tf'" for less
 	$(PY) -m pytest $(WORKERS) $(PYTEST_ARGS)
 
-test-all: $(dev_ready) ## The same with the long tier: real backbones, killed processes, experiments (an hour)
-	$(PY) -m pytest $(WORKERS) --tier=all $(PYTEST_ARGS)
+test-all: test ## Every test there is: make test, then the long tier (over an hour; what it downloads, in build/)
+	$(PY) -m tests.long_tier
+
+test-long: $(dev_ready) ## A quarter of the long tier: make test-long QUARTER=2; without it, the one that the commit's hash chooses
+	$(PY) -m tests.long_tier --quarter $(QUARTER)
+
+test-long-python: $(dev_ready)
+	$(PY) -m pytest $(WORKERS) --tier=long $(PYTEST_ARGS)
 
 check: $(dev_ready) ## Linter, formatter, types, architecture
 	$(PY) -m ruff check .
@@ -64,7 +79,7 @@ check: $(dev_ready) ## Linter, formatter, types, architecture
 	$(PY) -m mypy
 	$(PY) -m pytest -q -m "not slow" tests/architecture
 
-pipeline: $(dev_ready) ## The whole road on generated photos: draw, train, convert, classify (minutes)
+pipeline: $(dev_ready) ## The whole pipeline on generated photos: draw, train, convert, classify (minutes)
 	rm -rf $(PIPELINE)
 	mkdir -p $(PIPELINE)
 	$(PY) -m train.data.synthetic.dataset --photos 1000 --out $(PIPELINE)/photos
@@ -73,11 +88,18 @@ pipeline: $(dev_ready) ## The whole road on generated photos: draw, train, conve
 	$(PY) -m train.data.synthetic.dataset --sample $(PIPELINE)/sample.jpg
 	$(DEV)/bin/edge-classify --model $(PIPELINE)/phantom.tflite --json $(PIPELINE)/sample.jpg
 
-mediapipe: $(dev_ready) $(mediapipe_ready) ## MediaPipe Tasks opens the bundled model and answers alike (120 MB to download)
+mediapipe: $(dev_ready) $(mediapipe_ready) ## MediaPipe Tasks opens the bundled model and predicts the same (120 MB to download)
 	DERMEDGE_MEDIAPIPE_PYTHON=$(MEDIAPIPE)/bin/python $(PY) -m pytest tests/convert/test_mediapipe.py $(PYTEST_ARGS)
 
-test-torch: $(dev_ready) $(torch_ready) ## Training by PyTorch, for machines with a GPU, against TensorFlow's (2.5 GB to download)
-	DERMEDGE_TORCH_PYTHON=$(TORCH)/bin/python $(PY) -m pytest tests/train/experiments/torch/test_loop.py $(PYTEST_ARGS)
+test-torch: $(dev_ready) $(torch_ready) ## Training with PyTorch, for machines with a GPU, against TensorFlow's (2.5 GB to download)
+	DERMEDGE_TORCH_PYTHON=$(TORCH)/bin/python $(PY) -m pytest --tier=all tests/train/experiments/torch/test_loop.py $(PYTEST_ARGS)
+
+test-newest: $(dev_ready) ## The runtime on the newest Pillow, ai-edge-litert and numpy that pyproject.toml allows (60 MB to download)
+	@$(find_python); [ -x $(NEWEST)/bin/python ] || $$python -m venv --without-pip $(NEWEST)
+	@$(PY) -c '$(newest_requirements)' >$(NEWEST)/requirements.txt
+	@$(call pip_into,$(NEWEST)) --upgrade --upgrade-strategy eager -r $(NEWEST)/requirements.txt
+	$(NEWEST)/bin/python -m pytest $(WORKERS) tests/edge_runtime tests/parity $(PYTEST_ARGS)
+	DERMEDGE_PLAIN=1 $(NEWEST)/bin/python -m pytest $(WORKERS) $(PLAIN_TESTS) $(PYTEST_ARGS)
 
 wheel: $(dev_ready) $(demo_ready) build/sample.jpg ## Build the wheel, check it, install it bare, classify a photo with it
 	rm -rf dist
@@ -112,7 +134,7 @@ test-android: $(dev_ready) ## The phone's Java core against Python, on the real 
 	mvn -q -B -f android_sample/pom.xml verify -Ddermedge.litert="$$($(litert_library))" -Ddermedge.model="$$($(bundled_model))"
 	DERMEDGE_ANDROID=1 $(PY) -m pytest tests/android $(PYTEST_ARGS)
 
-apk: $(dev_ready) ## A signed APK, proven: make apk MODEL=mine.tflite (needs aapt, zipalign, apksigner and enjarify too)
+apk: $(dev_ready) ## A signed APK, verified: make apk MODEL=mine.tflite (needs aapt, zipalign, apksigner and enjarify too)
 	android_sample/tools/build_apk.sh "$(apk_model)" build/dermedge.apk --prove
 	DERMEDGE_APK=1 $(PY) -m pytest -q tests/android/test_android_classic.py
 
@@ -206,7 +228,7 @@ define fresh_environment
 @$(call pip_into,$(1)) --require-hashes -r $(2)
 endef
 
-# link_checkout FOLDER: the rooms of this checkout importable, and edge-classify as a command. Both by relative
+# link_checkout FOLDER: the packages of this checkout importable, and edge-classify as a command. Both by relative
 # paths: the checkout may be moved. -P keeps a photo folder's own files from being imported.
 define link_checkout
 @for site in $(1)/lib/python3*/site-packages; do echo ../../../.. > $$site/dermedge-checkout.pth; done
