@@ -28,11 +28,6 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="hold no test part out: the model to ship, whose recipe was measured by cross-validation",
     )
-    parser.add_argument(
-        "--hand-over",
-        action="store_true",
-        help="stop before training, with what PyTorch on another machine needs for it (train/experiments/torch/handover.py)",  # noqa: E501
-    )
     arguments = parser.parse_args(argv)
     return run_command(
         lambda: _train(arguments),
@@ -51,7 +46,6 @@ def _train(arguments: argparse.Namespace) -> int:
         arguments.data,
         pixels=arguments.pixels,
         config=config,
-        hand_over=arguments.hand_over,
     )
     if "test" not in metrics:  # No part was held out for the end, or the chief says it.
         return 0

@@ -13,10 +13,10 @@ import numpy as np
 from edge_runtime.contract import Calibration, Decision, Rule
 from train.artifacts import run as run_dir
 from train.artifacts.manifest import write_manifest
+from train.configs.contract import make_contract
 from train.configs.loading import load_config
 from train.data.sources import DataSet, merged_labels, read_sources, split_sources
 from train.evaluation.metrics import softmax
-from train.training.run import make_contract
 
 FOLDS = 4
 SECOND_SOURCE = "clinic"

@@ -38,7 +38,7 @@ from train.data.sources import NO_TEST, merged_labels
 from train.data.split import require_unseen
 from train.evaluation.results import read_object
 from train.training.inputs import Inputs
-from train.training.run import Weights, run_experiment, start_views
+from train.training.run import Weights, run_experiment
 from train.training.training_data import training_data
 from train.training.workers import Worker
 
@@ -105,14 +105,14 @@ def cook(
 
     networks = [network_file(run) for run in runs]
 
-    def mean(inputs: Inputs, run: Path, worker: Worker) -> tuple[Weights, list[dict[str, Any]]]:
+    def mean(inputs: Inputs, run: Path, worker: Worker) -> Weights:
         from train.training.loop import read_history
 
         for learner in runs:
             require_unseen(learner, read_parts(learner), inputs.data.assignment)
         history = read_history(runs[0] / "history.csv") if len(runs) == 1 else []
         write_rows(run / "history.csv", history)
-        return _mean_weights(networks), history
+        return _mean_weights(networks)
 
     metrics = run_experiment(config_path, workdir, data_folder, pixels=pixels, config=config, make=mean)
     # Folds that start in one second share a run_id.
@@ -144,15 +144,17 @@ def _cook_file(
     seen = read_parts(learnt_from)
     name = f"{files[0].name}, sha256 {hashlib.sha256(files[0].read_bytes()).hexdigest()}"
 
-    def unfolded(inputs: Inputs, run: Path, worker: Worker) -> tuple[Weights, list[dict[str, Any]]]:
+    def unfolded(inputs: Inputs, run: Path, worker: Worker) -> Weights:
         from train.networks.from_tflite import start_from_tflite
         from train.networks.registry import build_model
+        from train.training.start import start_views
 
         require_unseen(files[0], seen, inputs.data.assignment)
         model = build_model(config.model, len(inputs.codes), None, pretrained=False)
         start_from_tflite(model, files[0], start_views(inputs, training_data(inputs, run)))
         write_rows(run / "history.csv", [])
-        return model.get_weights(), []
+        weights: Weights = model.get_weights()
+        return weights
 
     metrics = run_experiment(config_path, workdir, data_folder, pixels=pixels, config=config, make=unfolded)
     return metrics, [name]

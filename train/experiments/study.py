@@ -43,7 +43,9 @@ from train.evaluation.metrics import (
     paired_difference_interval,
     softmax,
 )
+from train.experiments.torch.handover import exchange
 from train.training.crossval import run_crossval
+from train.training.run import Maker, train_weights
 
 OOF_COLUMNS = ("photo_id", "source", "fold", "label", "group_id")
 LOGIT = "logit_"
@@ -143,7 +145,7 @@ def run_study(
     *,
     only: Sequence[str] = (),
     pixels: Path | None = None,
-    hand_over: bool = False,
+    make: Maker = train_weights,
 ) -> list[dict[str, Any]]:
     """Trains what is not finished, fold by fold over all variants, and compares.
 
@@ -153,33 +155,34 @@ def run_study(
         data_folder: Of the first data set.
         only: Names of variants to train; all if empty.
         pixels: Pixel cache; None is workdir/pixels.
-        hand_over: Prepare the runs to be learnt elsewhere (train/experiments/torch/handover.py), and no more.
+        make: Makes the weights of each run, as for `run_experiment`.
 
     Returns:
-        The rows of study.json; none if the runs are handed over.
+        The rows of study.json; none while `make` leaves runs to be finished by a later call.
     """
     variants = load_study(path)
     if astray := sorted(set(only) - {variant.name for variant in variants}):
         raise ConfigInvalid("no such variant", found=", ".join(astray))
     first = variants[0].name
-    if only and first not in only and not hand_over and not (workdir / first).is_dir():
+    if only and first not in only and not (workdir / first).is_dir():
         raise _no_baseline(workdir, first)
+    rows: list[dict[str, Any]] = []
     for variant in variants:
         if only and variant.name not in only:
             continue
         print(f"--- {variant.name}: {variant.why}", flush=True)
-        run_crossval(
+        finished = run_crossval(
             path,
             workdir / variant.name,
             data_folder,
             folds=variant.folds,
             pixels=pixels or workdir / "pixels",
             config=variant.config,
-            hand_over=hand_over,
+            make=make,
         )
-        if not hand_over:
-            compare(variants, workdir)
-    return [] if hand_over else compare(variants, workdir)
+        if finished:
+            rows = compare(variants, workdir)
+    return rows
 
 
 def compare(variants: Sequence[Variant], workdir: Path) -> list[dict[str, Any]]:
@@ -323,7 +326,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="variants to train")
     parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
     parser.add_argument(
-        "--hand-over", action="store_true", help="prepare the runs for train.experiments.torch.loop"
+        "--torch", action="store_true", help="prepare the runs for PyTorch; given again, finish them"
     )
     arguments = parser.parse_args(argv)
     return run_command(lambda: _compare_variants(arguments), interrupted=RESUMES)
@@ -336,7 +339,7 @@ def _compare_variants(arguments: argparse.Namespace) -> int:
         arguments.data,
         only=arguments.only,
         pixels=arguments.pixels,
-        hand_over=arguments.hand_over,
+        make=exchange if arguments.torch else train_weights,
     )
     if rows:
         print(as_table(rows), end="")

@@ -11,10 +11,10 @@ from typing import Any
 from edge_runtime.contract import Label, ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid
 from train.artifacts.manifest import Photo
+from train.configs.contract import make_contract
 from train.configs.loading import load_config
 from train.data.sources import find_data, merged_labels, read_sources, split_sources
 from train.evaluation.results import find_root, read_contract, read_object, read_photos_of, source_of
-from train.training.run import make_contract
 
 NOT_TRAINED = {"run_id": "not trained", "commit": "unknown"}
 LEAK_KEYS = (

@@ -147,8 +147,8 @@ def published_features(config_path: Path, data_folder: Path | None = None) -> Fe
     Raises:
         ConfigInvalid, DataInvalid: As for training; weights "none" have learnt nothing and are refused.
     """
+    from train.configs.contract import make_contract
     from train.networks.registry import build_model
-    from train.training.run import make_contract
 
     config = load_config(config_path)
     if config.model.weights == "none":

@@ -35,7 +35,7 @@ from train.configs.loading import load_config
 from train.configs.schema import TrainConfig
 from train.data.sources import find_data, merged_labels, read_sources
 from train.evaluation.metrics import softmax, summarize
-from train.training.run import run_experiment
+from train.training.run import Maker, run_experiment, train_weights
 
 Row = dict[str, Any]
 
@@ -48,7 +48,7 @@ def run_crossval(
     folds: Sequence[int] | None = None,
     pixels: Path | None = None,
     config: TrainConfig | None = None,
-    hand_over: bool = False,
+    make: Maker = train_weights,
 ) -> dict[str, Any]:
     """Trains the folds of a config and pools their answers.
 
@@ -59,10 +59,10 @@ def run_crossval(
         folds: Which ones; all if None. Figures are pooled over the folds that are finished in workdir.
         pixels: Pixel cache; None is workdir/pixels.
         config: The experiment where it differs from the file: a variant of a study.
-        hand_over: Prepare the folds to be learnt elsewhere (train/experiments/torch/handover.py), and no more.
+        make: Makes the weights of each fold, as for `run_experiment`.
 
     Returns:
-        The content of metrics.json; nothing if the folds are handed over.
+        The content of metrics.json; empty where `make` left a fold to be finished by a later call.
 
     Raises:
         ConfigInvalid: No such fold. And whatever `run_experiment` raises.
@@ -82,6 +82,7 @@ def run_crossval(
         )
     workdir.mkdir(parents=True, exist_ok=True)
     manifests: list[Manifest] | None = None
+    complete = True
     for fold in chosen:
         run = workdir / f"fold{fold}"
         if manifests is None and not (run / "manifest.csv").exists():
@@ -95,15 +96,14 @@ def run_crossval(
                 pixels=pixels or workdir / "pixels",
                 config=_of_fold(config, fold),
                 manifests=manifests,
-                hand_over=hand_over,
+                make=make,
             )
         finally:
-            if not hand_over:
-                _note_seconds(run, time.monotonic() - started)
-        if hand_over:
-            continue
-        print(f"fold {fold}: balanced accuracy {metrics['test']['balanced_accuracy']:.4f}")
-    return {} if hand_over else pool(config, workdir)
+            _note_seconds(run, time.monotonic() - started)
+        if metrics:
+            print(f"fold {fold}: balanced accuracy {metrics['test']['balanced_accuracy']:.4f}")
+        complete = complete and bool(metrics)
+    return pool(config, workdir) if complete else {}
 
 
 def pool(config: TrainConfig, workdir: Path) -> dict[str, Any]:
@@ -242,9 +242,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
     parser.add_argument("--folds", type=int, nargs="+", metavar="K", help="which folds (default all)")
     parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
-    parser.add_argument(
-        "--hand-over", action="store_true", help="prepare the folds for train.experiments.torch.loop"
-    )
     arguments = parser.parse_args(argv)
     return run_command(lambda: _cross_validate(arguments), interrupted=RESUMES)
 
@@ -256,10 +253,7 @@ def _cross_validate(arguments: argparse.Namespace) -> int:
         arguments.data,
         folds=arguments.folds,
         pixels=arguments.pixels,
-        hand_over=arguments.hand_over,
     )
-    if arguments.hand_over:
-        return 0
     low, high = metrics["balanced_accuracy_interval"]
     print(
         f"out of fold ({len(metrics['folds'])} folds): balanced accuracy {metrics['balanced_accuracy']:.4f} "

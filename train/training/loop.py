@@ -10,7 +10,7 @@ Resume, in order:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,12 +35,9 @@ from train.networks.ema import WeightAverage
 from train.training.distribute import Replicas
 from train.training.losses import distillation_losses, photo_losses, uniform_losses
 from train.training.pipeline import Batch, training_batches
-from train.training.teacher_networks import TeacherNetwork, view_px
 from train.training.training_data import TrainingData, learning_rate, require_finite, stage_augmentation
 
 ONE = Replicas()
-# Normalized views [n, s, s, 3] -> probabilities [n, classes].
-Teacher = Callable[[tf.Tensor], tf.Tensor]
 # What a row of history.csv holds, in order.
 Row = dict[str, Any]
 
@@ -66,12 +63,10 @@ class Trainer:
         normalization: Normalization,
         run: Path,
         replicas: Replicas = ONE,
-        teacher: Teacher | None = None,
     ) -> None:
         classes = len(data.loss_weights)
         self.model = model
         self.replicas = replicas
-        self.teacher = teacher
         self.config = config
         self.data = data
         self.normalization = normalization
@@ -337,9 +332,8 @@ class Trainer:
         def batch_loss(batch: Batch, logits: tf.Tensor) -> tf.Tensor:
             losses = photo_losses(logits[:photos], batch.targets[:photos], config.loss, adjustment)
             losses *= tf.linalg.matvec(batch.targets[:photos], self.class_weights)
-            if config.distill.teacher or self.teacher:
-                asked = self.teacher(batch.pixels[:photos]) if self.teacher else batch.teacher[:photos]
-                taught = distillation_losses(logits[:photos], asked, config.distill)
+            if config.distill.teacher:
+                taught = distillation_losses(logits[:photos], batch.teacher[:photos], config.distill)
                 losses = (1 - config.distill.share) * losses + config.distill.share * taught
             loss = tf.reduce_mean(losses)
             if outliers:
@@ -347,26 +341,6 @@ class Trainer:
             return loss
 
         return batch_loss
-
-
-def asked_teacher(networks: Sequence[TeacherNetwork]) -> Teacher | None:
-    """The mean of what networks answer to the views of a step; None of no networks."""
-    models = []
-    for network in networks:
-        model = tf_keras.models.model_from_json(network.keras_json)
-        model.set_weights(network.weights)
-        model.trainable = False
-        models.append(model)
-
-    def answers(views: tf.Tensor) -> tf.Tensor:
-        probs = []
-        for model, network in zip(models, networks, strict=True):
-            side = view_px(views.shape[1], network.size_ratio)
-            shown = views if side == views.shape[1] else tf.image.resize(views, [side, side])
-            probs.append(tf.nn.softmax(model(shown, training=False) / network.temperature))
-        return tf.stop_gradient(tf.add_n(probs) / len(probs))
-
-    return answers if networks else None
 
 
 def read_history(path: Path) -> list[Row]:

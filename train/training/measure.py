@@ -7,10 +7,12 @@ the outliers kept for the end, are only counted.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_runtime.contract import Calibration, Decision, Rule
 from train.artifacts import run as run_dir
@@ -18,9 +20,44 @@ from train.artifacts.manifest import Manifest
 from train.data.pixels import PixelArray
 from train.evaluation.decisions import fires, not_a_lesion_rule
 from train.evaluation.metrics import FloatArray, expected_calibration_error, softmax, summarize
-from train.training.inputs import TEST, THRESHOLD, Inputs
+from train.evaluation.results import read_object
+from train.training.inputs import TEST, THRESHOLD, TRAIN, Inputs
+from train.training.training_data import evenly
 
 PARTS = ("val", "test")
+
+
+def finish(inputs: Inputs, weights: Sequence[npt.NDArray[np.float32]], run: Path) -> dict[str, Any]:
+    """Write model.keras and the metrics of trained weights, and mark the run as done.
+
+    Returns:
+        The content of metrics.json.
+    """
+    metrics = measure(inputs, _finished_model(inputs, weights, run), run)
+    run_dir.write_json(run / "run.json", {**read_object(run / "run.json"), "status": "done"})
+    return metrics
+
+
+def _finished_model(inputs: Inputs, weights: Sequence[npt.NDArray[np.float32]], run: Path) -> Any:
+    """The network with a fixed input size, as it is evaluated and converted."""
+    from train.evaluation.predict import correct_prior
+    from train.networks.batch_norm import settle
+    from train.networks.registry import build_model
+
+    config, rows = inputs.config, inputs.training_rows()
+    drawn = inputs.draw_chances(rows)
+    model = build_model(config.model, len(inputs.codes), config.input.size_px, pretrained=False)
+    model.set_weights(weights)
+    if config.model.batch_norm_photos:
+        photos_u8 = inputs.shown(rows, drawn, config.model.batch_norm_photos)
+        given = inputs.outliers(TRAIN, config.input.size_px)
+        outliers_u8 = np.random.default_rng(config.seed).permutation(evenly(*given)) if given else None
+        share = config.outliers.per_batch / config.stage[-1].batch
+        settle(model, photos_u8, inputs.contract.normalization, outliers_u8, share)
+    correct_prior(model, inputs.prior_correction(rows, drawn))
+    with run_dir.whole_file(run / "model.keras") as temporary:
+        model.save(str(temporary))
+    return model
 
 
 def measure(inputs: Inputs, model: Any, run: Path) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.configs.schema import AugmentConfig, StageConfig, TilesConfig, TrainConfig
 from train.data.pixels import PixelArray
 from train.data.sampling import epoch_length, loss_weights
+from train.training.distillation import read_soft_labels
 from train.training.inputs import TRAIN, Inputs
-from train.training.soft_labels import read_soft_labels
 
 # Training squares are cached this much larger than the network's input, so that zooming in does not blur.
 MARGIN = 1.15

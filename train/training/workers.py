@@ -29,7 +29,6 @@ COPIED = (
     "config.json",
     "manifest.csv",
     "teacher.csv.gz",
-    "teachers",
     "history.csv",
     "checkpoints",
 )

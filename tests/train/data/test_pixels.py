@@ -13,9 +13,9 @@ from PIL import Image
 from edge_runtime.contract import Label, ModelContract, Normalization
 from edge_runtime.images.preprocess import fit_pixels, input_bytes
 from train.artifacts.manifest import LabelSet, Manifest, Photo
+from train.configs.contract import make_contract
 from train.configs.loading import load_config
 from train.data.pixels import cached_pixels
-from train.training.run import make_contract
 
 CONFIG = Path(__file__).parents[3] / "train" / "configs" / "ham10000_mobilenetv2.toml"
 REAL_PHOTOS = 200

@@ -110,7 +110,7 @@ def test_a_file_that_has_learnt_what_is_held_out_is_refused(tmp_path: Path) -> N
         alpha=0.35,
         weights="none",
         start=str(tmp_path / "model.tflite"),
-        start_learnt_from=str(tmp_path),
+        start_trained_on=str(tmp_path),
     )
     assignment = {"a": "train", "b": "test"}
     inputs: Any = SimpleNamespace(

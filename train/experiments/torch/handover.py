@@ -1,16 +1,16 @@
-"""A run whose middle happens elsewhere: prepared here, learnt by PyTorch on a machine with a GPU, finished here.
+"""A run that PyTorch trains on another machine: prepared here, trained there, finished here.
 
-    python -m train CONFIG.toml --workdir RUN --hand-over     photos, split, contract, start.npz; then it stops
-    python -m train.experiments.torch.loop RUN --data DIR                 there: start.npz -> learnt.npz, history.csv
-    python -m train CONFIG.toml --workdir RUN                 learnt.npz -> figures, model.keras, as ever
+    dermedge experiment torch-setup CONFIG.toml --workdir RUN   photos, split, contract, start.npz; then it stops
+    dermedge experiment torch RUN --data DIR              there: start.npz -> trained.npz, history.csv
+    dermedge experiment torch-setup CONFIG.toml --workdir RUN   trained.npz -> metrics, model.keras
 
-`train.training.crossval` and `train.experiments.study` take --hand-over alike, with all their runs. The photos have
-to be there too; what
-they become, the split and the chances come from the same code on both sides. numpy.
+With --crossval these are the runs of a cross-validation; `dermedge experiment study --torch` does the same with those
+of a study. The photos must be on both machines; pixels, split and sampling come from the same code on both.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import zipfile
@@ -22,45 +22,61 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import RunInvalid
-from train.artifacts.run import whole_file
+from train.artifacts.command import run_command
+from train.artifacts.run import whole_file, write_json
+from train.evaluation.results import read_object
+from train.training.crossval import run_crossval
 from train.training.inputs import Inputs
+from train.training.run import run_experiment
+from train.training.workers import Worker
 
-START, LEARNT = "start.npz", "learnt.npz"
+START, TRAINED = "start.npz", "trained.npz"
 Arrays = list[npt.NDArray[np.float32]]
+# Keys that came later; runs that were prepared before them are taken back all the same.
+LATER_KEYS = (("model", "start_learnt_from"), ("split", "seed"))
 
 
-def hand_over(inputs: Inputs, run: Path, weights: Arrays, keras_json: str) -> None:
-    """Writes RUN/start.npz: the network as Keras describes it (`model.to_json()`), with its first weights."""
-    write_weights(run / START, weights, {"keras": keras_json, "of": fingerprint(inputs)})
-    print(f"{run}: prepared; learn it with python -m train.experiments.torch.loop {run}")
+def exchange(inputs: Inputs, run: Path, worker: Worker) -> Arrays | None:
+    """Take back the weights that were trained elsewhere; if there are none, write what training needs there.
 
-
-def take_back(inputs: Inputs, run: Path) -> tuple[Arrays, dict[str, Any]]:
-    """What was learnt elsewhere.
+    Serves as `make` of `run_experiment` and `run_crossval`.
 
     Returns:
-        The weights in Keras' order, and what train/experiments/torch/loop.py noted: `seconds`, `device`, `torch`.
+        The weights in Keras' order; None where RUN/start.npz was written.
 
     Raises:
-        RunInvalid: Of another config, other photos or another split, or damaged.
+        RunInvalid: Weights of another config, other photos or another split, or damaged.
     """
-    weights, noted = read_weights(run / LEARNT)
+    if not (run / TRAINED).exists():
+        return _prepare(inputs, run)
+    weights, noted = read_weights(run / TRAINED)
     if noted.get("of") != fingerprint(inputs):
         raise RunInvalid(
-            f"{run / LEARNT}: learnt by another run",
+            f"{run / TRAINED}: weights of another run",
             found=str(noted.get("of"))[:12],
             expected=fingerprint(inputs)[:12],
-            fix="bring back the file of this run, learnt by the same version; or delete it to train here",
+            fix="copy the file of this run here, or delete it to prepare the run again",
         )
-    return weights, noted
+    elsewhere = {key: noted[key] for key in ("device", "torch", "seconds")}
+    state = {**read_object(run / "run.json"), "trained_elsewhere": elsewhere, "seconds": elsewhere["seconds"]}
+    write_json(run / "run.json", state)
+    return weights
+
+
+def _prepare(inputs: Inputs, run: Path) -> None:
+    # TensorFlow takes seconds to import, and is not there where PyTorch trains.
+    from train.training.start import seeded_model
+
+    model = seeded_model(inputs, run)
+    write_weights(run / START, model.get_weights(), {"keras": model.to_json(), "of": fingerprint(inputs)})
+    print(f"{run}: prepared; train it with dermedge experiment torch {run}")
 
 
 def fingerprint(inputs: Inputs) -> str:
-    """What both sides must have in common: config, photos and split."""
+    """What both machines must have in common: config, photos and split."""
     config = inputs.config.to_dict()
-    config.pop("decision")  # It begins after training.
-    # Keys that came later; runs that were handed over before them are taken back all the same.
-    for section, key in (("model", "start_learnt_from"), ("split", "seed")):
+    config.pop("decision")  # It takes effect after training.
+    for section, key in LATER_KEYS:
         if not config[section][key]:
             del config[section][key]
     content = [config, inputs.data.manifest.sha256, sorted(inputs.data.assignment.items())]
@@ -68,14 +84,14 @@ def fingerprint(inputs: Inputs) -> str:
 
 
 def write_weights(path: Path, weights: Sequence[npt.NDArray[np.float32]], noted: dict[str, Any]) -> None:
-    """Writes arrays in their order, and a JSON object, as one .npz, whole or not at all."""
+    """Write arrays in their order, and a JSON object, as one .npz, whole or not at all."""
     with whole_file(path) as temporary:
         named = {f"w{i:04d}": weight for i, weight in enumerate(weights)}
         np.savez(temporary, noted=np.array(json.dumps(noted)), **named)  # type: ignore[arg-type]
 
 
 def read_weights(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    """What `write_weights` wrote.
+    """Read what `write_weights` wrote.
 
     Raises:
         RunInvalid: No such file, or damaged.
@@ -86,7 +102,51 @@ def read_weights(path: Path) -> tuple[Arrays, dict[str, Any]]:
             return [archive[name] for name in sorted(archive.files) if name != "noted"], noted
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RunInvalid(
-            f"{path}: cannot be read",
-            found=str(error),
-            expected="what train.experiments.torch.handover or train.experiments.torch.loop wrote",
+            f"{path}: cannot be read", found=str(error), expected="weights as written by experiment torch"
         ) from error
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command line's parser."""
+    parser = argparse.ArgumentParser(
+        prog="dermedge experiment torch-setup",
+        description="Prepare runs for training by PyTorch on another machine; given again, finish them.",
+        epilog="example:\n"
+        "  dermedge experiment torch-setup train/configs/ham10000_lite0_gpu.toml --crossval --workdir runs/gpu",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="experiment, see train/configs")
+    parser.add_argument(
+        "--workdir",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="run directory, or folder of the folds (required)",
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of the (first) data set (default: searched)"
+    )
+    parser.add_argument("--pixels", type=Path, metavar="DIR", help="pixel cache (default: inside --workdir)")
+    parser.add_argument(
+        "--crossval", action="store_true", help="run a cross-validation (default: a single run)"
+    )
+    parser.add_argument(
+        "--folds", type=int, nargs="+", metavar="K", help="folds of --crossval (default: all)"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 0 done, 2 refused, 130 interrupted."""
+    arguments = parser().parse_args(argv)
+    return run_command(lambda: _exchange(arguments), interrupted="interrupted")
+
+
+def _exchange(arguments: argparse.Namespace) -> int:
+    given = arguments.config, arguments.workdir, arguments.data
+    if arguments.crossval:
+        run_crossval(*given, folds=arguments.folds, pixels=arguments.pixels, make=exchange)
+    else:
+        run_experiment(*given, pixels=arguments.pixels, make=exchange)
+    return 0

@@ -15,7 +15,6 @@ import copy
 import importlib.util
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ import torch
 from torch.nn import functional
 
 from edge_runtime.contract import ModelContract
-from edge_runtime.errors import ConfigInvalid, RunInvalid
+from edge_runtime.errors import ConfigInvalid
 from train.artifacts.command import run_command
 from train.artifacts.run import write_json, write_rows
 from train.configs.loading import parse_config
@@ -33,20 +32,13 @@ from train.configs.schema import LossConfig, StageConfig, TrainConfig
 from train.data.sampling import draw_epoch
 from train.data.sources import find_data, reread
 from train.evaluation.metrics import balanced_accuracy, softmax
-from train.evaluation.predict import fit_temperature, predict_logits, predict_tiles
+from train.evaluation.predict import predict_logits, predict_tiles
 from train.evaluation.results import read_object
 from train.experiments.torch.augment import augment, mixup
-from train.experiments.torch.handover import LEARNT, START, fingerprint, read_weights, write_weights
+from train.experiments.torch.handover import START, TRAINED, fingerprint, read_weights, write_weights
 from train.experiments.torch.network import FORMAT, KerasNetwork
 from train.training.inputs import Inputs
 from train.training.measure import measure
-from train.training.teacher_networks import (
-    TeacherNetwork,
-    lacking_networks,
-    read_networks,
-    view_px,
-    write_network,
-)
 from train.training.training_data import (
     Photos,
     TrainingData,
@@ -70,20 +62,20 @@ def learn_run(
     *,
     measured: bool = False,
 ) -> None:
-    """Learns a prepared run: RUN/learnt.npz and RUN/history.csv.
+    """Learns a prepared run: RUN/trained.npz and RUN/history.csv.
 
     Args:
         run: Prepared by --hand-over.
         data_folder: Of the first data set, as for `run_experiment`.
         pixels: Pixel cache; None is RUN/pixels.
         device: As PyTorch names it.
-        measured: Measure it as well and close the run, in place of learnt.npz.
+        measured: Measure it as well and close the run, in place of trained.npz.
 
     Raises:
         RunInvalid: Not a prepared run. ConfigInvalid, DataInvalid, SplitLeaks: The photos are not those.
     """
     state = read_object(run / "run.json")
-    if (run / LEARNT).exists() or state["status"] == "done":
+    if (run / TRAINED).exists() or state["status"] == "done":
         print(f"{run}: learnt already")
         return
     if measured and importlib.util.find_spec("sklearn") is None:
@@ -101,14 +93,12 @@ def learn_run(
             expected="0",
             fix="leave --measure out: the command that prepared the run makes them",
         )
-    _keep_learnt_teachers(inputs, run, data_folder, device)
     started = time.monotonic()
     trainer = TorchTrainer(
         KerasNetwork(noted["keras"], weights),
         inputs,
         training_data(inputs, run),
         device,
-        read_networks(inputs, run),
     )
     history = trainer.train(run)
     learnt = {
@@ -119,10 +109,10 @@ def learn_run(
     if measured:
         measure(inputs, _corrected(inputs, noted["keras"], trainer.kept, device), run)
         left = "its weights were left where it was learnt"
-        closed = {"learnt_elsewhere": learnt, "seconds": learnt["seconds"], "not_for_conversion": left}
+        closed = {"trained_elsewhere": learnt, "seconds": learnt["seconds"], "not_for_conversion": left}
         write_json(run / "run.json", {**state, **closed, "status": "done"})
     else:
-        write_weights(run / LEARNT, trainer.kept, {"of": fingerprint(inputs), **learnt})
+        write_weights(run / TRAINED, trainer.kept, {"of": fingerprint(inputs), **learnt})
     print(f"{run}: {len(history)} epochs, {time.monotonic() - started:.0f} s", flush=True)
 
 
@@ -143,40 +133,6 @@ def _corrected(
     rows = inputs.training_rows()
     bias = weights[-1] - inputs.prior_correction(rows, inputs.draw_chances(rows))
     return Answers(KerasNetwork(keras_json, [*weights[:-1], bias.astype(np.float32)]), device)
-
-
-def _keep_learnt_teachers(inputs: Inputs, run: Path, data_folder: Path | None, device: str) -> None:
-    """Copies teachers that were handed over as well and are learnt by now, as their own finished runs will answer.
-
-    Raises:
-        RunInvalid: One has not learnt yet. ConfigInvalid: One is missing, or its statistics are to be made anew.
-    """
-    for kept, teacher in lacking_networks(inputs, run):
-        if not (teacher / LEARNT).is_file():
-            raise RunInvalid(
-                f"{teacher}: has not learnt yet, so it cannot teach {run}",
-                found=f"no {LEARNT}",
-                expected="teachers that are learnt first",
-                fix=f"python -m train.experiments.torch.loop {teacher}, without --measure",
-            )
-        weights, _ = read_weights(teacher / LEARNT)
-        _, noted = read_weights(teacher / START)
-        theirs = _inputs_of(teacher, data_folder, inputs.cache)
-        if theirs.config.model.batch_norm_photos:
-            raise ConfigInvalid(
-                f"{teacher}: cannot teach before its batch-norm statistics are made anew",
-                found=f"model.batch_norm_photos = {theirs.config.model.batch_norm_photos}",
-                expected="0, or a finished run",
-                fix="finish it by the command that prepared it, then prepare its students",
-            )
-        answers = _corrected(theirs, noted["keras"], weights, device)
-        ids, size_px = theirs.data.ids("val"), theirs.config.input.size_px
-        logits = predict_logits(
-            answers, theirs.pixels(ids, size_px), theirs.contract.normalization, batch=BATCH
-        )
-        temperature = fit_temperature(theirs.labels(ids), logits).temperature
-        corrected = answers.network.keras_weights()
-        write_network(kept, teacher, noted["keras"], corrected, temperature=temperature, size_px=size_px)
 
 
 class Answers:
@@ -218,17 +174,12 @@ class TorchTrainer:
         inputs: Inputs,
         data: TrainingData,
         device: str,
-        teachers: Sequence[TeacherNetwork] = (),
     ) -> None:
         self.config: TrainConfig = inputs.config
         self.normalization = inputs.contract.normalization
         self.data, self.device = data, device
         self.network = network.to(device, memory_format=FORMAT)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
-        self.teachers = [
-            (KerasNetwork(given.keras_json, given.weights).to(device, memory_format=FORMAT).eval(), given)  # type: ignore[call-overload]
-            for given in teachers
-        ]
         self.optimizer = self._make_optimizer()
         self.generator = torch.Generator(device)
         self.steps = 0
@@ -347,27 +298,12 @@ class TorchTrainer:
         pixels = (pixels - self.normalization.mean) / self.normalization.std
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.device != "cpu"):
             logits = self.network(pixels.contiguous(memory_format=FORMAT))
-            if self.teachers:
-                soft = torch.cat([soft[:, : logits.shape[1]], self._asked(pixels[:photos])], 1)
         loss = self._loss(logits.float(), soft, photos)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         self._update_average()
         return loss.detach(), logits[:photos].detach().argmax(1)
-
-    @torch.no_grad()
-    def _asked(self, views: torch.Tensor) -> torch.Tensor:
-        """[n, classes] probabilities: what the teachers' networks answer to these views, on the mean."""
-        probs = []
-        for network, given in self.teachers:
-            side = view_px(views.shape[-1], given.size_ratio)
-            shown = views
-            if side != views.shape[-1]:
-                shown = functional.interpolate(views, (side, side), mode="bilinear", align_corners=False)
-            answered = network(shown.contiguous(memory_format=FORMAT))
-            probs.append(functional.softmax(answered / given.temperature, 1))
-        return torch.stack(probs).mean(0)
 
     def _loss(self, logits: torch.Tensor, soft: torch.Tensor, photos: int) -> torch.Tensor:
         """As train/training/losses.py and the loop have it."""
@@ -376,7 +312,7 @@ class TorchTrainer:
         losses = photo_losses(logits[:photos], targets, config.loss, self.adjustment) * (
             targets @ self.class_weights
         )
-        if config.distill.teacher or self.teachers:
+        if config.distill.teacher:
             temperature, share = config.distill.temperature, config.distill.share
             softened = functional.softmax(torch.log(teacher + 1e-9) / temperature, 1)
             log_probs = functional.log_softmax(logits[:photos] / temperature, 1)

@@ -1,4 +1,4 @@
-"""A run that is learnt elsewhere: what it is given, what comes back, and what is refused. No PyTorch here."""
+"""A run trained elsewhere: what it is given, what comes back, and what is refused. No PyTorch here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from edge_runtime.errors import RunInvalid
 from tests.train.generated_sets import draw_data_root
 from train.configs.loading import load_config
 from train.configs.schema import ModelConfig, SourceConfig, SplitConfig, TrainConfig
-from train.experiments.torch.handover import LEARNT, START, fingerprint, read_weights, write_weights
+from train.experiments.torch.handover import (
+    START,
+    TRAINED,
+    exchange,
+    fingerprint,
+    read_weights,
+    write_weights,
+)
 from train.training.crossval import run_crossval
 from train.training.run import run_experiment
 
@@ -47,16 +54,16 @@ def config() -> TrainConfig:
 def prepared(data_root: Path, config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cross-validation's folder with two folds, prepared."""
     folder = tmp_path_factory.mktemp("cv")
-    found = run_crossval(CONFIG, folder, data_root / "HAM10000", folds=[0, 1], config=config, hand_over=True)
+    found = run_crossval(CONFIG, folder, data_root / "HAM10000", folds=[0, 1], config=config, make=exchange)
     assert found == {}
     return folder
 
 
-def learn(run: Path, shift: float = 0.25) -> None:
+def train_elsewhere(run: Path, shift: float = 0.25) -> None:
     """Stands in for the other machine: the first weights, the last layer's bias moved; one row of history."""
     weights, noted = read_weights(run / START)
     weights[-1] = weights[-1] + np.float32(shift) * np.arange(7, dtype=np.float32)
-    write_weights(run / LEARNT, weights, {"of": noted["of"], "device": "GPU", "torch": "2", "seconds": 12.5})
+    write_weights(run / TRAINED, weights, {"of": noted["of"], "device": "GPU", "torch": "2", "seconds": 12.5})
     header = "stage,epoch,name,size_px,learning_rate,train_loss,train_balanced_accuracy"
     row = "0,0,network,32,0.001,1.5,0.5"
     (run / "history.csv").write_text(
@@ -73,37 +80,41 @@ def test_a_prepared_run_stops_before_training(prepared: Path) -> None:
     assert not (run / "model.keras").exists()
 
 
-def test_folds_learnt_elsewhere_are_finished_and_pooled(
+def test_folds_trained_elsewhere_are_finished_and_pooled(
     prepared: Path, data_root: Path, config: TrainConfig
 ) -> None:
     import tf_keras
 
     for fold in (0, 1):
-        learn(prepared / f"fold{fold}")
-    metrics = run_crossval(CONFIG, prepared, data_root / "HAM10000", folds=[0, 1], config=config)
+        train_elsewhere(prepared / f"fold{fold}")
+    metrics = run_crossval(
+        CONFIG, prepared, data_root / "HAM10000", folds=[0, 1], config=config, make=exchange
+    )
     assert metrics["folds"] == [0, 1]
     assert metrics["train_balanced_accuracy_by_fold"] == [0.5, 0.5]
     state = json.loads((prepared / "fold0/run.json").read_text())
     assert state["status"] == "done"
-    assert state["learnt_elsewhere"] == {"device": "GPU", "torch": "2", "seconds": 12.5}
+    assert state["trained_elsewhere"] == {"device": "GPU", "torch": "2", "seconds": 12.5}
     assert state["seconds"] >= 12.5
     model = tf_keras.models.load_model(prepared / "fold0/model.keras", compile=False)
-    expected, _ = read_weights(prepared / "fold0" / LEARNT)
-    for found, learnt in zip(model.get_weights(), expected, strict=True):
-        np.testing.assert_array_equal(found, learnt)
+    expected, _ = read_weights(prepared / "fold0" / TRAINED)
+    for found, trained in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(found, trained)
 
 
 def test_weights_of_another_run_are_refused(
     prepared: Path, data_root: Path, config: TrainConfig, tmp_path: Path
 ) -> None:
     run, other = tmp_path / "run", dataclasses.replace(config, seed=config.seed + 1)
-    run_experiment(CONFIG, run, data_root / "HAM10000", config=other, hand_over=True)
-    (run / LEARNT).write_bytes((prepared / "fold0" / START).read_bytes())
-    with pytest.raises(RunInvalid, match="learnt by another run"):
-        run_experiment(CONFIG, run, data_root / "HAM10000", config=other)
-    (run / LEARNT).write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(RunInvalid, match="cannot be read"):
-        run_experiment(CONFIG, run, data_root / "HAM10000", config=other)
+    run_experiment(CONFIG, run, data_root / "HAM10000", config=other, make=exchange)
+    (run / TRAINED).write_bytes((prepared / "fold0" / START).read_bytes())
+    with pytest.raises(RunInvalid) as caught:
+        run_experiment(CONFIG, run, data_root / "HAM10000", config=other, make=exchange)
+    assert caught.value.found == read_weights(prepared / "fold0" / START)[1]["of"][:12]
+    (run / TRAINED).write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(RunInvalid) as caught:
+        run_experiment(CONFIG, run, data_root / "HAM10000", config=other, make=exchange)
+    assert str(run / TRAINED) in caught.value.what
 
 
 def test_the_prior_of_further_data_sets_is_taken_out_of_the_answers(
@@ -118,11 +129,11 @@ def test_the_prior_of_further_data_sets_is_taken_out_of_the_answers(
         imbalance=dataclasses.replace(config.imbalance, sampling_exponent=0.0, logit_adjustment=1.0),
     )
     run, bias = tmp_path / "run", {}
-    run_experiment(CONFIG, run, data_root / "HAM10000", config=both, hand_over=True)
-    learn(run, 0.0)
+    run_experiment(CONFIG, run, data_root / "HAM10000", config=both, make=exchange)
+    train_elsewhere(run, 0.0)
     for prior_of in ("all", "first"):
-        asked = dataclasses.replace(both, decision=dataclasses.replace(both.decision, prior_of=prior_of))
-        run_experiment(CONFIG, run, data_root / "HAM10000", config=asked)
+        changed = dataclasses.replace(both, decision=dataclasses.replace(both.decision, prior_of=prior_of))
+        run_experiment(CONFIG, run, data_root / "HAM10000", config=changed, make=exchange)
         model = tf_keras.models.load_model(run / "model.keras", compile=False)
         bias[prior_of] = model.layers[-1].get_weights()[1]
     codes = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
@@ -141,7 +152,7 @@ def test_the_prior_of_further_data_sets_is_taken_out_of_the_answers(
 
 
 def test_a_key_that_came_later_does_not_make_another_run(config: TrainConfig) -> None:
-    """Runs that were handed over before model.start_learnt_from and split.seed are taken back."""
+    """Runs that were handed over before model.start_trained_on and split.seed are taken back."""
     data = SimpleNamespace(manifest=SimpleNamespace(sha256="00"), assignment={"a": "train"})
     plain = config.to_dict()
     del plain["decision"], plain["model"]["start_learnt_from"], plain["split"]["seed"]

@@ -22,7 +22,6 @@ from tests.train.still_views import STILL
 from tests.train.test_configs import smallest
 from train.configs.loading import load_config, parse_config
 from train.configs.schema import (
-    DecisionConfig,
     DistillConfig,
     ImbalanceConfig,
     LossConfig,
@@ -33,7 +32,7 @@ from train.configs.schema import (
     StopConfig,
     TrainConfig,
 )
-from train.experiments.torch.handover import read_weights, write_weights
+from train.experiments.torch.handover import exchange, write_weights
 from train.training.run import run_experiment
 
 VARIABLE = "DERMEDGE_TORCH_PYTHON"
@@ -196,7 +195,7 @@ def both(data_root: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactor
 def learn_both(config: TrainConfig, folder: Path, data: Path) -> tuple[Path, Path]:
     pixels = folder / "pixels"
     run_experiment(CONFIG, folder / "tf", data, config=config, pixels=pixels)
-    run_experiment(CONFIG, folder / "torch", data, config=config, pixels=pixels, hand_over=True)
+    run_experiment(CONFIG, folder / "torch", data, config=config, pixels=pixels, make=exchange)
     by_torch(
         "train.experiments.torch.loop",
         folder / "torch",
@@ -226,62 +225,18 @@ def test_an_epoch_is_learnt_alike(both: tuple[Path, Path]) -> None:
             assert float(ours[key]) == pytest.approx(float(theirs[key]), rel=tolerance)
 
 
-def test_networks_that_teach_are_asked_alike(
-    both: tuple[Path, Path], teacher: Path, data_root: Path, tmp_path: Path
-) -> None:
-    config = config_without_chance(teacher)
-    config = dataclasses.replace(
-        config,
-        input=dataclasses.replace(config.input, size_px=48),  # The teacher's own is 32.
-        distill=DistillConfig(networks=(str(both[0]),), share=0.8),
-        stage=(StageConfig("head", "head", 2, 64, 0.01, batch=8),),
-    )
-    tensorflow, pytorch = (history(run) for run in learn_both(config, tmp_path, data_root / "HAM10000"))
-    for ours, theirs in zip(tensorflow, pytorch, strict=True):
-        assert float(ours["train_loss"]) == pytest.approx(float(theirs["train_loss"]), rel=1e-5)
-
-
-def test_a_student_is_handed_over_with_its_teacher(teacher: Path, data_root: Path, tmp_path: Path) -> None:
-    plain = dataclasses.replace(
-        config_without_chance(teacher),
-        distill=DistillConfig(),
-        stage=(StageConfig("head", "head", 1, 32, 0.01, batch=8),),
-        decision=DecisionConfig(prior_of="first", prior_correction=0.5),
-    )
-    taught = dataclasses.replace(
-        plain, distill=DistillConfig(networks=(str(tmp_path / "t{fold}"),), share=0.8)
-    )
-    runs, data, pixels = (tmp_path / "t0", tmp_path / "student"), data_root / "HAM10000", tmp_path / "pixels"
-    for run, config in zip(runs, (plain, taught), strict=True):
-        run_experiment(CONFIG, run, data, config=config, pixels=pixels, hand_over=True)
-    there = ("--data", data, "--pixels", pixels, "--device", "cpu")
-    assert "has not learnt yet" in by_torch("train.experiments.torch.loop", runs[1], *there, status=2)
-    by_torch("train.experiments.torch.loop", *runs, *there)
-    asked = read_weights(runs[1] / "teachers/0.npz")
-    shutil.rmtree(runs[1] / "teachers")
-    for run, config in zip(runs, (plain, taught), strict=True):
-        run_experiment(CONFIG, run, data, config=config, pixels=pixels)
-    finished = read_weights(runs[1] / "teachers/0.npz")
-    for ours, theirs in zip(finished[0], asked[0], strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
-    assert finished[1].pop("temperature") == pytest.approx(asked[1].pop("temperature"), rel=1e-3)
-    layers = [json.loads(noted.pop("keras"))["config"]["layers"] for noted in (finished[1], asked[1])]
-    kinds = [[layer["class_name"] for layer in given] for given in layers]
-    assert kinds[0] == kinds[1]
-    assert layers[1][0]["config"]["batch_input_shape"] == [None, None, None, 3]
-    assert finished[1] == asked[1]
-
-
-def test_what_was_learnt_elsewhere_is_finished_here(
+def test_what_was_trained_elsewhere_is_finished_here(
     both: tuple[Path, Path], data_root: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(both[1], run)
     config = parse_config(json.loads((run / "config.json").read_text()), "config.json")
-    metrics = run_experiment(CONFIG, run, data_root / "HAM10000", config=config, pixels=tmp_path / "pixels")
+    metrics = run_experiment(
+        CONFIG, run, data_root / "HAM10000", config=config, pixels=tmp_path / "pixels", make=exchange
+    )
     state = json.loads((run / "run.json").read_text())
     assert state["status"] == "done"
-    assert state["learnt_elsewhere"]["device"] == "cpu"
+    assert state["trained_elsewhere"]["device"] == "cpu"
     ours = json.loads((both[0] / "metrics.json").read_text())
     assert metrics["test"]["photos"] == ours["test"]["photos"]
     assert (run / "model.keras").is_file()
@@ -292,7 +247,7 @@ def test_a_run_can_be_measured_where_it_is_learnt(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(both[1], run)
-    (run / "learnt.npz").unlink()
+    (run / "trained.npz").unlink()
     by_torch(
         "train.experiments.torch.loop",
         run,
@@ -314,7 +269,7 @@ def test_the_config_for_a_gpu_runs_in_its_smallest_form(data_root: Path, tmp_pat
     """Two data sets, outliers, mixup, frozen and free stages, and the prior of the first set: measured there."""
     path = CHECKOUT / "train/configs/ham10000_lite0_gpu.toml"
     run, data, pixels = tmp_path / "run", data_root / "HAM10000", tmp_path / "pixels"
-    run_experiment(path, run, data, config=smallest(load_config(path)), pixels=pixels, hand_over=True)
+    run_experiment(path, run, data, config=smallest(load_config(path)), pixels=pixels, make=exchange)
     by_torch(
         "train.experiments.torch.loop",
         run,
@@ -338,7 +293,7 @@ def test_what_cannot_be_learnt_is_refused(both: tuple[Path, Path], data_root: Pa
     assert "run.json" in said
     run = tmp_path / "run"
     shutil.copytree(both[1], run)
-    (run / "learnt.npz").unlink()
+    (run / "trained.npz").unlink()
     config = json.loads((run / "config.json").read_text())
     config["model"]["batch_norm_photos"] = 100
     (run / "config.json").write_text(json.dumps(config))

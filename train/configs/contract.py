@@ -1,0 +1,65 @@
+"""The contract of a network before training. No TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edge_runtime.contract import (
+    SCHEMA_VERSION,
+    Calibration,
+    Decision,
+    Geometry,
+    InputSpec,
+    ModelContract,
+    Normalization,
+    OutputSpec,
+    Provenance,
+)
+from train.artifacts.manifest import LabelSet, Manifest
+from train.configs.schema import TrainConfig
+
+
+def make_contract(
+    config: TrainConfig, labels: LabelSet, manifest: Manifest, state: Mapping[str, Any]
+) -> ModelContract:
+    """Make the contract of an untrained, unconverted model.
+
+    Calibration and decision rules are filled in after training.
+
+    Args:
+        config: The experiment.
+        labels: In output order.
+        manifest: The photos.
+        state: `run_id` and `commit`, as in run.json.
+    """
+    given = config.input
+    return ModelContract(
+        schema_version=SCHEMA_VERSION,
+        model_id=config.name,
+        labels=labels.labels,
+        input=InputSpec(given.size_px, given.size_px, "RGB", "over_white"),
+        geometry=Geometry(
+            decode_scaling=given.decode_scaling,
+            decode_oversampling=given.decode_oversampling,
+            exif="transpose",
+            crop=given.crop,
+            crop_fraction=given.crop_fraction,
+            filter="bilinear",
+        ),
+        normalization=Normalization(given.mean, given.std),
+        output=OutputSpec("softmax"),
+        calibration=Calibration("none", 1.0),
+        decision=Decision(refer=None, not_a_lesion=None),
+        provenance=Provenance(
+            run_id=state["run_id"],
+            recipe="none",
+            data_name=manifest.name,
+            data_manifest_sha256=manifest.sha256,
+            data_licence=labels.licence,
+            model_licence=labels.model_licence,
+            commit=state["commit"],
+        ),
+        intended_use=labels.intended_use,
+        golden=(),
+    )
