@@ -1,161 +1,203 @@
-"""What an experiment can be told, as frozen dataclasses; train/configs/loading.py reads them from TOML. stdlib only.
+"""Every key of an experiment's TOML with its default and range; train/configs/loading.py reads the file.
 
-Every default stands in this file; `RUN/config.json` holds every value that a run really used.
+`RUN/config.json` holds every value that a run used.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AliasChoices, ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from edge_runtime.contract import CROPS, DECODE_SCALINGS
 
 READERS = ("ham10000", "pad_ufes_20", "isic2018_task3", "folders", "csv")
-TRAINS = ("head", "all")
-LOSSES = ("softmax", "focal", "binary_focal")
-STRATEGIES = ("none", "mirrored", "multi_worker")
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-@dataclass(frozen=True)
+def _check(holds: Callable[[Any], bool], expected: str) -> AfterValidator:
+    def check(value: Any) -> Any:
+        if not holds(value):
+            raise ValueError(f"must be {expected}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _within(low: float, high: float = inf, *, above: bool = False, below: bool = False) -> AfterValidator:
+    """Values from low to high; `above` and `below` exclude the ends."""
+    expected = f"{low}-{high}" if not (above or below) else f"{'above' if above else 'at least'} {low}"
+    if above or below:
+        expected += f" and {'below' if below else 'at most'} {high}" * (high < inf)
+    elif high == inf:
+        expected = f"at least {low}"
+    return _check(lambda x: (x > low if above else x >= low) and (x < high if below else x <= high), expected)
+
+
+def _one_of(allowed: Sequence[str]) -> AfterValidator:
+    return _check(lambda text: text in allowed, f"one of {', '.join(allowed)}")
+
+
+Count = Annotated[int, _within(0)]
+Positive = Annotated[float, _within(0, above=True)]
+NotNegative = Annotated[float, _within(0)]
+Share = Annotated[float, _within(0, 1)]
+PartOfOne = Annotated[float, _within(0, 1, above=True)]
+ShareBelowOne = Annotated[float, _within(0, 1, below=True)]
+Reader = Annotated[str, _one_of(READERS)]
+Range = Annotated[
+    tuple[float, float], _check(lambda pair: 0 < pair[0] <= pair[1], "an increasing pair above 0")
+]
+
+
+@dataclass(frozen=True, config=STRICT)
 class DataConfig:
-    """Which photos."""
+    """Photos."""
 
-    reader: str
-    """`ham10000`, `folders` or `csv`."""
+    reader: Reader
+    """Format of the data set, one of READERS."""
     folder: str
     """The data set's folder inside the data root (`--data` names the folder itself)."""
     labels: str
     """A file of train/configs/labels without its ending, or a path to such a TOML."""
-    on_problem: str = "refuse"
+    on_problem: Annotated[str, _one_of(("refuse", "skip"))] = "refuse"
     """`refuse`: any unusable photo stops the run before training. `skip`: it is reported and left out."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class SourceConfig:
     """A further data set with the same labels; its folder lies beside the first one's."""
 
-    reader: str
+    reader: Reader
     folder: str
-    draw: float = 1.0
+    draw: Positive = 1.0
     """Its photos are drawn so many times as often as the same class's photos of the first data set."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class SplitConfig:
     """Grouped by lesion and near-duplicate, stratified by class; each data set on its own."""
 
-    method: str = "grouped"
-    """`grouped`. `random` leaks lesions on purpose, to show what it would have reported; such a run is marked and
-    cannot be converted."""
-    folds: int = 5
-    test_fold: int = 0
-    """-1: no test part, for a model that is to be shipped and was measured by cross-validation."""
-    val_share: float = 0.1
+    method: Annotated[str, _one_of(("grouped", "random"))] = "grouped"
+    """`random` leaks lesions on purpose, for comparison; such a run is marked and cannot be converted."""
+    folds: Annotated[int, _within(2)] = 5
+    test_fold: Annotated[int, _within(-1)] = 0
+    """-1: no test split, for a final model whose recipe was measured by cross-validation."""
+    val_share: Annotated[float, _within(0, 0.5, above=True, below=True)] = 0.1
     """Of all photos, taken from those that are not in the test fold."""
     common_val: bool = False
-    """Val is fold 0's for every test fold, less that fold's photos, and without a test fold too: no fold of a
-    cross-validation learns from it, so the mean of their weights (train/experiments/soup.py) can be calibrated on
-    it."""
-    near_duplicate_bits: int = 4
+    """The validation split is fold 0's for every test fold, less that fold's photos, and without a test fold too: no
+    fold of a cross-validation trains on it, so the mean of their weights (train/experiments/soup.py) can be calibrated
+    on it."""
+    near_duplicate_bits: Count = 4
     """Photos whose perceptual hashes differ in at most so many of 64 bits belong together."""
-    seed: int = 0
-    """Of the folds and the validation part; 0: the config's own seed. With it, trainings of other seeds answer for the
-    same folds."""
+    seed: Count = 0
+    """Of folds and validation split; 0: the config's own. Trainings of other seeds can then share folds."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class InputConfig:
-    """Goes into the contract as it stands."""
+    """Preprocessing; copied to the contract."""
 
-    size_px: int = 224
-    crop: str = "center_square"
-    crop_fraction: float = 1.0
-    decode_scaling: str = "jpeg_dct"
-    decode_oversampling: int = 2
+    size_px: Annotated[int, _within(32, 1024)] = 224
+    crop: Annotated[str, _one_of(CROPS)] = "center_square"
+    crop_fraction: PartOfOne = 1.0
+    decode_scaling: Annotated[str, _one_of(DECODE_SCALINGS)] = "jpeg_dct"
+    decode_oversampling: Annotated[int, _within(1)] = 2
     mean: float = 128.0
-    std: float = 128.0
+    std: Positive = 128.0
     """Mean 128 and std 128 let a uint8 input tensor (scale 1/128, zero point 128) hold pixels unchanged."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class ModelConfig:
-    """Which network, and from where its first weights come."""
+    """Network and first weights."""
 
     backbone: str = "mobilenet_v2"
     alpha: float = 1.0
     """Width of mobilenet_v2."""
-    dropout: float = 0.0
+    dropout: ShareBelowOne = 0.0
     """Share of the pooled features that is dropped in training."""
     weights: str = "imagenet"
     """`imagenet`, `none`, or the path of a weights file."""
     start: str = ""
     """A `.tflite` of the same network and labels whose weights, head included, take the place of `weights`
     (train/networks/from_tflite.py), by path from the working directory or the checkout; empty: none."""
-    start_learnt_from: str = ""
-    """Of `start`: the record or run (a folder with split.csv.gz or manifest.csv) that says which photos it has learnt;
-    none of them may be held out here. Empty: unknown, and figures of test photos are marked as such."""
-    batch_norm_momentum: float = 0.99
+    start_trained_on: Annotated[
+        str,
+        Field(
+            validation_alias=AliasChoices("start_trained_on", "start_learnt_from"),
+            serialization_alias="start_learnt_from",
+        ),
+    ] = ""
+    """Of `start`: the record or run (a folder with split.csv.gz or manifest.csv) that lists the photos it was trained
+    on; none of them may be held out here. Empty: unknown, and the run is not for conversion. In config.json, and
+    accepted here, under its old name `start_learnt_from`."""
+    batch_norm_momentum: ShareBelowOne = 0.99
     """Keras ships 0.999: after the ~2,000 steps of a fine-tuning the statistics would still be ImageNet's. A short
     training from scratch needs 0.9, or what is left of the initial variance 1 outweighs the true one."""
-    batch_norm_photos: int = 0
-    """So many training photos, drawn as training draws them and seen as the device sees them, give the statistics after
-    the last step (train/networks/batch_norm.py); 0 keeps those of the smaller, augmented views."""
+    batch_norm_photos: Count = 0
+    """Training photos, drawn as in training and preprocessed as on the device, that give new statistics after the last
+    step (train/networks/batch_norm.py); 0 keeps those of the smaller, augmented views."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class ImbalanceConfig:
-    """Rare classes are drawn more often, or weigh more in the loss."""
+    """Sampling and weights of rare classes."""
 
     sampling_exponent: float = -0.5
     """A photo is drawn with weight (photos of its class) ** exponent: 0 as the data are, -1 all classes alike."""
     lesion_exponent: float = 0.0
     """... times (photos of its lesion) ** exponent: -1 draws lesions alike, however often photographed."""
-    oversampling: float = 0.0
+    oversampling: Share = 0.0
     """Above 0, in place of the exponents: an epoch shows every photo, and those of rarer classes again until each class
     fills this share of the commonest; 1 is the classical oversampling."""
     loss_exponent: float = 0.0
     """Loss weight (photos of its class) ** exponent, scaled to mean 1 over the drawn photos."""
-    logit_adjustment: float = 0.0
+    logit_adjustment: NotNegative = 0.0
     """Log of the drawn prior times this is added to the logits in the loss only (Menon et al. 2021); 1 trains a model
-    that answers as if all classes were equally common, and needs no decision.prior_correction."""
+    that predicts as if all classes were equally common, and needs no decision.prior_correction."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class MergedLabel:
-    """Labels of one group that are trained and answered as one."""
+    """Labels of one group that are trained and predicted as one."""
 
     code: str
     name: str
     labels: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class LossConfig:
     """Of each photo's logits."""
 
-    kind: str = "softmax"
+    kind: Annotated[str, _one_of(("softmax", "focal", "binary_focal"))] = "softmax"
     """`softmax` cross-entropy; `focal` (Lin et al. 2017) on its softmax; `binary_focal`, one sigmoid a class."""
-    focal_gamma: float = 2.0
-    label_smoothing: float = 0.05
+    focal_gamma: NotNegative = 2.0
+    label_smoothing: Share = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class TilesConfig:
-    """Squares of the full-size photo in place of the whole photo, shrunk ("chipping")."""
+    """Squares of the full-size photo in place of the whole photo, shrunk."""
 
-    grid: int = 0
+    grid: Count = 0
     """Evaluation averages the scores of grid x grid overlapping tiles, in reading order; 0: no tiles."""
-    fraction: float = 0.6
+    fraction: PartOfOne = 0.6
     """Side of a tile relative to the photo's square."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class AugmentConfig:
     """Random changes of training photos; see train/training/augment.py for each."""
 
     flip: bool = True
     rotation_deg: float = 180.0
-    zoom: tuple[float, float] = (0.75, 1.05)
+    zoom: Range = (0.75, 1.05)
     """Side of the region seen, relative to the whole square."""
     aspect: float = 0.1
     """Both sides are stretched apart by up to exp(+-aspect / 2)."""
@@ -166,141 +208,152 @@ class AugmentConfig:
     contrast: float = 0.2
     saturation: float = 0.2
     white_balance: float = 0.06
-    blur: float = 0.0
+    blur: Share = 0.0
     """Share of photos blurred, by a Gaussian of up to 1.5 pixels."""
-    jpeg: float = 0.0
+    jpeg: Share = 0.0
     """Share of photos encoded as JPEG of quality 30 to 95."""
-    cutout: float = 0.0
+    cutout: Share = 0.0
     """Share of photos with one grey square of up to 0.4 of the side (DeVries and Taylor 2017)."""
-    mixup: float = 0.0
+    mixup: NotNegative = 0.0
     """Alpha of the beta distribution by which pairs are mixed, labels too (Zhang et al. 2018); 0: none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class StageConfig:
-    """A stretch of training with one size and one set of trained layers."""
+    """Epochs of one image size and one set of trained layers."""
 
     name: str
-    trains: str
-    """`head`: the backbone keeps its weights. `all`: the whole network learns."""
-    epochs: int
-    size_px: int
-    learning_rate: float
+    trains: Annotated[str, _one_of(("head", "all"))]
+    """`head`: the backbone keeps its weights. `all`: the whole network is trained."""
+    # The seed of an epoch is 1000 x stage + epoch (train/training/loop.py): more would draw a later stage's photos.
+    epochs: Annotated[int, _within(1, 1000)]
+    size_px: Annotated[
+        int, _check(lambda side: 32 <= side <= 1024 and side % 32 == 0, "a multiple of 32 up to 1024")
+    ]
+    learning_rate: Positive
     """Peak of the cosine schedule."""
     frozen: str = ""
     """All layers up to the last one whose name contains this keep their weights and batch-norm statistics:
     `blocks_4/` of efficientnet_lite0 saves 44 % of a step at 160 px."""
-    final_learning_rate: float = 0.0
-    zoom: tuple[float, ...] = ()
+    final_learning_rate: NotNegative = 0.0
+    zoom: Annotated[
+        tuple[float, ...],
+        _check(
+            lambda zoom: not zoom or (len(zoom) == 2 and 0 < zoom[0] <= zoom[1]), "an increasing pair above 0"
+        ),
+    ] = ()
     """In place of augment.zoom: a stage whose size is nearer to the device's needs views nearer to the device's."""
-    batch: int = 32
-    warmup_share: float = 0.05
+    batch: Annotated[int, _within(1)] = 32
+    warmup_share: ShareBelowOne = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class OptimizerConfig:
     """AdamW."""
 
-    weight_decay: float = 1e-4
-    average_decay: float = 0.0
+    weight_decay: NotNegative = 1e-4
+    average_decay: ShareBelowOne = 0.0
     """Above 0: weights are averaged over steps with this decay (an exponential moving average, EMA), and the averaged
-    ones are measured, kept and exported; 0.998 looks back over some 500 steps."""
+    ones are evaluated, kept and exported; 0.998 looks back over some 500 steps."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class StopConfig:
-    """Early stopping on the validation photos' balanced accuracy, and which weights stay."""
+    """Early stopping on the validation photos' balanced accuracy, and which weights are kept."""
 
-    patience: int = 0
+    patience: Count = 0
     """A stage ends after so many epochs without a new best; 0 never."""
-    keep: str = "best"
+    keep: Annotated[str, _one_of(("best", "last"))] = "best"
     """`best`: of the epochs of the last stage, by balanced accuracy on the validation photos; `last`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class DistillConfig:
-    """Learning from a teacher's soft labels (Hinton et al. 2015): from a file, or from networks that are asked."""
+    """Distillation from a teacher's soft labels (Hinton et al. 2015)."""
 
     teacher: str = ""
-    """A CSV (.gz) of photo_id and p_CODE columns, by path from the config or from the checkout; empty: none."""
-    share: float = 0.5
+    """A CSV (.gz) of photo_id and p_CODE columns, by path from the working directory or the checkout; empty: none."""
+    share: Share = 0.5
     """Of the loss; the rest is the true label's."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """Both sides' logits are divided by it."""
-    networks: tuple[str, ...] = ()
-    """Finished runs in its place, whose networks are asked about each view: train/training/teacher_networks.py."""
+    networks: tuple[()] = ()
+    """Always empty: online distillation was removed, and its key stands in the config.json of older runs."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class OutliersConfig:
-    """Outlier exposure (Hendrycks et al. 2019): pictures on which the model learns to answer all classes alike.
+    """Outlier exposure (Hendrycks et al. 2019): out-of-distribution (OOD) images trained towards equal scores.
 
     A low top score then means that a photo shows no lesion.
     """
 
     folder: str = ""
-    """Ordinary pictures, beside the data set's folder; empty: none."""
-    per_batch: int = 0
-    """Pictures added to each batch; half of them are generated (train/data/outliers.py)."""
-    weight: float = 0.5
+    """OOD images, beside the data set's folder; empty: none."""
+    per_batch: Count = 0
+    """OOD images added to each batch; half of them are generated (train/data/outliers.py)."""
+    weight: NotNegative = 0.5
     """Of their mean loss beside the photos' mean loss."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class DistributeConfig:
     """tf.distribute: the batch is divided over replicas."""
 
-    strategy: str = "none"
-    """`none`; `mirrored`: every device of this machine; `multi_worker`: the workers of the TF_CONFIG variable."""
+    strategy: Annotated[str, _one_of(("none", "mirrored", "multi_worker"))] = "none"
+    """`mirrored`: every device of this machine; `multi_worker`: the workers of the TF_CONFIG variable."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class CheckpointConfig:
     """What an interruption can cost."""
 
-    every_steps: int = 50
+    every_steps: Annotated[int, _within(1)] = 50
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class DecisionConfig:
-    """From logits to answers, after training: a finished run can be given another [decision] and is measured again."""
+    """From logits to predictions, after training: a finished run given another [decision] is evaluated again."""
 
-    prior_correction: float = 0.0
+    prior_correction: NotNegative = 0.0
     """Scores are divided by the training prior to this power, in the last layer's bias (logit adjustment, Menon et al.
-    2021): 1 answers as if all classes were equally common, which is what balanced accuracy asks for."""
-    prior_of: str = "all"
+    2021): 1 predicts as if all classes were equally common, which is what balanced accuracy rewards."""
+    prior_of: Annotated[str, _one_of(("all", "first"))] = "all"
     """Where they are then equally common: in `all` data sets as they were drawn, or in the `first` alone. Phone photos
     are rich in carcinomas; what they add to that prior, adjusted logits would take from every dermatoscopic photo."""
-    refer_share: float = 0.1
+    refer_share: ShareBelowOne = 0.1
     """The least certain share of photos that the model should refer to a person; 0 for no rule."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class TrainConfig:
     """A whole experiment."""
 
-    name: str
+    name: Annotated[str, _check(lambda name: bool(name.strip()), "text that is not blank")]
     data: DataConfig
-    stage: tuple[StageConfig, ...]
-    seed: int = 20181
+    stage: Annotated[tuple[StageConfig, ...], _check(bool, "at least one [[stage]]")]
+    seed: Count = 20181
     source: tuple[SourceConfig, ...] = ()
     merge: tuple[MergedLabel, ...] = ()
-    split: SplitConfig = field(default_factory=SplitConfig)
-    input: InputConfig = field(default_factory=InputConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    imbalance: ImbalanceConfig = field(default_factory=ImbalanceConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    tiles: TilesConfig = field(default_factory=TilesConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    outliers: OutliersConfig = field(default_factory=OutliersConfig)
-    distill: DistillConfig = field(default_factory=DistillConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    stop: StopConfig = field(default_factory=StopConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    distribute: DistributeConfig = field(default_factory=DistributeConfig)
-    decision: DecisionConfig = field(default_factory=DecisionConfig)
+    split: SplitConfig = SplitConfig()
+    input: InputConfig = InputConfig()
+    model: ModelConfig = ModelConfig()
+    imbalance: ImbalanceConfig = ImbalanceConfig()
+    loss: LossConfig = LossConfig()
+    tiles: TilesConfig = TilesConfig()
+    augment: AugmentConfig = AugmentConfig()
+    outliers: OutliersConfig = OutliersConfig()
+    distill: DistillConfig = DistillConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    stop: StopConfig = StopConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    distribute: DistributeConfig = DistributeConfig()
+    decision: DecisionConfig = DecisionConfig()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, equal to what is read back from their JSON: lists where the config has tuples."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        """Return plain values, as config.json holds them: lists where the config has tuples."""
+        plain: dict[str, Any] = ADAPTER.dump_python(self, mode="json", by_alias=True)
         return plain
+
+
+ADAPTER = TypeAdapter(TrainConfig)
