@@ -100,7 +100,10 @@ LAWS: Mapping[str, Law] = {
     "train/artifacts": _train("artifacts"),
     # How a command ends is known before anything heavy is imported, in `convert` too.
     "train/artifacts/command.py": Law({"edge_runtime": frozenset({"errors"})}, frozenset()),
-    "train/configs": _train("artifacts", "configs"),
+    "train/configs": Law(
+        {"train": frozenset({"artifacts", "configs"}), "edge_runtime": _EDGE_FOR_TRAIN},
+        frozenset({"pydantic"}),
+    ),
     "train/data": _train("artifacts", "configs", "data", "evaluation.metrics"),
     # The sample photo of `make demo` is drawn with what the runtime's lock installs.
     "train/data/synthetic/dataset.py": Law(
