@@ -70,8 +70,8 @@ def test_every_make_target_that_a_document_names_exists(repository: Path) -> Non
 
 
 def test_paths_in_the_readme_exist(repository: Path, readme: str) -> None:
-    rooms = "train|convert|edge_runtime|tests|android_sample|locks"
-    named = set(re.findall(rf"(?<![\w/.-])((?:{rooms})/[\w./-]*\w)", readme))
+    packages = "train|convert|edge_runtime|tests|android_sample|locks"
+    named = set(re.findall(rf"(?<![\w/.-])((?:{packages})/[\w./-]*\w)", readme))
     assert len(named) >= 4
     assert [path for path in sorted(named) if not (repository / path).exists()] == []
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", readme)
@@ -86,8 +86,8 @@ def test_options_in_the_readme_exist(repository: Path, readme: str) -> None:
         words = shlex.split(command)
         if words[0].endswith("edge-classify"):
             program = [sys.executable, "-m", "edge_runtime"]
-        elif words[:2] == ["python", "-m"]:
-            program = [sys.executable, *words[1:3]]
+        elif words[0] == "dermedge":
+            program = [sys.executable, "-m", *words[: 3 if words[1] == "experiment" else 2]]
         else:
             continue
         key = " ".join(program)
