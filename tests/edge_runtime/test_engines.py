@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -329,7 +329,7 @@ def test_a_delegate_that_silently_does_nothing_is_refused(tmp_path: Path) -> Non
 class Library:
     """What an inference library gives, as far as these tests go."""
 
-    OpResolverType = SimpleNamespace(BUILTIN_WITHOUT_DEFAULT_DELEGATES=0)
+    OpResolverType = MappingProxyType({"BUILTIN_WITHOUT_DEFAULT_DELEGATES": 0})
 
     def __init__(self, output_bytes: int = 3, fails: bool = False) -> None:
         self.output_bytes, self.fails = output_bytes, fails

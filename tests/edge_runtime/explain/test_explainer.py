@@ -88,6 +88,8 @@ def test_the_map_adds_up_to_the_answer(name: str) -> None:
 @pytest.mark.parametrize("engine", ["litert-c", "litert", "tflite-runtime"])
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_the_answer_is_the_same_as_without_a_map(name: str, engine: str) -> None:
+    if engine == "tflite-runtime":
+        pytest.importorskip("tflite_runtime", reason="tflite-runtime is not installed")
     with Classifier.open(FIXTURES / name, engine=engine) as classifier, Explainer(classifier) as explainer:
         height, width, _ = read_graph_end(classifier.model).shape
         for photo in PHOTOS[:3]:
