@@ -1,4 +1,4 @@
-"""What a model card is made from: read, and checked to belong together. stdlib only."""
+"""Read the files of a model card, and check that they belong together. stdlib only."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TEST_NEEDS = ("photos", "folds", "lesions", "photos_per_class", "keras.recall", 
 
 @dataclass(frozen=True)
 class Sources:
-    """All that a card is made from."""
+    """The content of a card."""
 
     run_folder: Path
     model_name: str
@@ -58,23 +58,23 @@ class Sources:
 
     @property
     def test(self) -> dict[str, Any] | None:
-        """Float and converted on photos that the model, or its likes in a cross-validation, have not learnt from."""
+        """Float and converted on held-out photos: of the model, or of its cross-validation."""
         return self.crossval or self.report["test"]
 
     @property
     def leaks(self) -> dict[str, dict[str, Any]]:
-        """Data set to its split and what a random one would have leaked; runs on one data set once had no level."""
+        """Dataset to its split and what a random one would have leaked; older runs on one dataset have no level."""
         name = self.contract.provenance.data_name
         return {name: self.split} if "sizes" in self.split else self.split
 
 
 def read_sources(run: Path, model: Path, crossval: Path | None = None) -> Sources:
-    """Reads everything and checks that it belongs together.
+    """Read all files and check that they belong together.
 
     Args:
         run: The run directory.
         model: Its converted model.
-        crossval: The folder of its recipe's cross-validation, whose figures then stand in the card.
+        crossval: Folder of its cross-validation, whose metrics the card then gives.
 
     Raises:
         RunInvalid: A file is missing or not JSON, or model, report and run are not of one conversion.
@@ -97,9 +97,9 @@ def read_sources(run: Path, model: Path, crossval: Path | None = None) -> Source
     ]
     if mismatches:
         raise RunInvalid(
-            f"{model}: model, report and run directory do not belong together",
+            f"{model}: model, report and run directory are not of one conversion",
             found="; ".join(mismatches),
-            fix="give the run directory that the model was converted from, or convert again",
+            fix="Give the run directory that the model was converted from, or convert again",
         )
     run_files = {name: _read(run / f"{name}.json", needs) for name, needs in RUN_NEEDS.items()}
     pooled = None
@@ -112,37 +112,37 @@ def read_sources(run: Path, model: Path, crossval: Path | None = None) -> Source
 
 
 def _require_same_config(config: dict[str, Any], of_folds: dict[str, Any], crossval: Path) -> None:
-    """A cross-validation speaks for a model only if nothing but the split differs."""
+    """A cross-validation holds for a model only if nothing but the split differs."""
     theirs = of_folds.get("config", {})
     differing = sorted(
         key for key in {*config, *theirs} - {"split", "name"} if config.get(key) != theirs.get(key)
     )
     if differing:
         raise RunInvalid(
-            f"{crossval}: the cross-validation is of another recipe than the model",
+            f"{crossval}: cross-validation of another config than the model's",
             found=f"differences in {', '.join(differing)}",
-            expected="the same config but for its split",
-            fix="give the cross-validation of the model's own config",
+            expected="equal configs, except the split",
+            fix="Give the cross-validation of the model's own config",
         )
 
 
 def _require_same_options(options: list[str], of_folds: list[str] | None, crossval: Path) -> None:
-    """... and if its folds were converted as the model was; a report of before options stood in it passes."""
+    """... and if its folds were converted with the model's options; older reports without options pass."""
     if of_folds is not None and of_folds != options:
         raise RunInvalid(
-            f"{crossval}: its folds were converted in another way than the model",
+            f"{crossval}: folds were converted with other options than the model",
             found=" ".join(of_folds),
             expected=" ".join(options),
-            # Which layers stay float is searched for one model.
-            fix="leave --crossval out: folds are never converted with --keep-float"
+            # Layers to keep in float are searched for one model.
+            fix="Leave --crossval out: folds are never converted with --keep-float"
             if "--keep-float" in options
-            else "convert the folds with the model's options: `python -m convert.crossval`",
+            else "Convert the folds with the model's options: dermedge convert FOLDS",
         )
 
 
 def _file(path: Path) -> Path:
     if not path.is_file():
-        raise RunInvalid(f"{path}: needed for the card", found="nothing", expected="a file of a finished run")
+        raise RunInvalid(f"{path}: missing", expected="a file of a finished run or conversion")
     return path
 
 
@@ -156,10 +156,10 @@ def _read(path: Path, needs: Sequence[str] = ()) -> dict[str, Any]:
         raise RunInvalid(f"{path}: not a JSON object", found=type(content).__name__)
     if missing := [name for name in needs if not _has(content, name)]:
         raise RunInvalid(
-            f"{path}: not what this command reads",
+            f"{path}: entries are missing",
             found=f"no {', no '.join(missing)}",
             expected="the file as training or conversion left it",
-            fix="take that file, or train or convert again",
+            fix="Take that file, or train or convert again",
         )
     return content
 

@@ -25,8 +25,8 @@ def test_card_says_what_the_files_say(
     for text in (
         converted.report["model"]["sha256"],
         converted.report["run"]["model_keras_sha256"],
-        "python -m train train/configs/synthetic.toml --workdir runs/run",
-        "python -m convert runs/run --recipe int8_qat --out int8_qat.tflite",
+        "dermedge train train/configs/synthetic.toml --workdir runs/run",
+        "dermedge convert runs/run --recipe int8_qat --out int8_qat.tflite",
         "Not a medical device",
         "CC0-1.0",
         "| sex: female |",
@@ -47,18 +47,15 @@ def test_card_of_averaged_weights_names_the_runs(
     assert main([str(run), str(conversions["int8_qat"].tflite), "--out", str(out)]) == 0
     card = out.read_text()
     assert (
-        "python -m train.experiments.soup train/configs/synthetic.toml runs/folds/fold* --workdir runs/run"
-        in card
+        "dermedge experiment average train/configs/synthetic.toml runs/folds/fold* --workdir runs/run" in card
     )
     assert "Its weights are the mean of those of first-1, second-2." in card
     (run / "run.json").write_text(json.dumps({**state, "mean_of": ["old.tflite, sha256 00ff"]}))
     assert main([str(run), str(conversions["int8_qat"].tflite), "--out", str(out)]) == 0
     card = out.read_text()
-    assert (
-        "train.experiments.soup RECORD/config.toml old.tflite --learnt-from RECORD --workdir runs/run" in card
-    )
+    assert "experiment average RECORD/config.toml old.tflite --learnt-from RECORD --workdir runs/run" in card
     assert "Its weights are those of old.tflite, sha256 00ff, with new batch-norm statistics" in card
-    assert "train.training.crossval" not in card
+    assert "dermedge crossval" not in card
 
 
 def test_card_refuses_what_does_not_belong_together(
