@@ -1,115 +1,126 @@
-"""The photos of a comparison: any table of photos and labels, as training writes it or simpler. stdlib only.
+"""Labelled photos of a comparison: the manifest of a run, or any CSV with columns path and label. pandas.
 
-A CSV needs the columns `path` and `label`. `photo_id` (else the path), `group_id` or `lesion_id` (else the photo_id),
-`split`, `sex`, `age` and `site` are used where they stand.
+Optional: `photo_id` (else the path), `group_id` or `lesion_id` (else the photo_id), `split`, `sex`, `age`, `site`.
 """
 
 from __future__ import annotations
 
-import csv
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from convert.inputs import NAMED_PROBLEMS, Photo, find_root, read_object
+from convert.inputs import NAMED_PROBLEMS, SUBGROUP_COLUMNS, Photo, find_root, read_object
 from edge_runtime.errors import DataInvalid, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MANIFEST = "manifest.csv"
 NEEDED = ("path", "label")
+OPTIONAL = ("photo_id", "group_id", "lesion_id", "split", *SUBGROUP_COLUMNS)
 ALL, TEST = "all", "test"
 
 
 @dataclass(frozen=True)
 class PhotoList:
-    """Photos with their truth."""
+    """Labelled photos."""
 
     manifest: Path
     root: Path
-    """To which the paths were relative."""
+    """The folder to which the paths were relative."""
     split: str
     """`all`, or the split that was chosen."""
     photos: tuple[Photo, ...]
+    values: dict[str, str] = field(default_factory=dict)
+    """photo_id to the cell of a further column."""
 
 
 def read_photo_list(
-    data: Path, codes: Sequence[str], *, root: Path | None = None, split: str | None = None
+    data: Path, codes: Sequence[str], *, root: Path | None = None, split: str | None = None, column: str = ""
 ) -> PhotoList:
-    """Reads a table of photos.
+    """Read labelled photos.
 
     Args:
         data: A CSV, or a run directory that holds manifest.csv.
         codes: Of the models' labels.
-        root: To which paths are relative. Else: where the run.json beside the table says; else the table's folder.
-        split: Which one; None takes `test`, or everything of a table without splits.
+        root: The folder of the paths. Else: where the run.json beside the CSV says; else the CSV's folder.
+        split: Its name; None takes `test`, or everything of a CSV without splits.
+        column: A further column whose cells are returned; none if empty.
 
     Raises:
-        DataInvalid: Not such a table, an unknown label, a photo twice, or no photo of the split.
-        RunInvalid: run.json names a folder that is not here.
-        UsageError: No such file; or the table has splits, but no test photos, and none was named.
+        DataInvalid: No such table, an unknown label, a photo twice, or no photo of the split.
+        RunInvalid: run.json names a folder that does not exist.
+        UsageError: No such file; or the table has splits but no test split, and none was named.
     """
     manifest = data / MANIFEST if data.is_dir() else data
-    rows = _read_rows(manifest)
-    chosen = _choose_split(rows, split, manifest)
+    table = _read_table(manifest, [*NEEDED, *([column] if column else [])])
+    table = table.reindex(columns=list(dict.fromkeys([*table.columns, *OPTIONAL])), fill_value="")
+    chosen = _choose_split(sorted(set(table["split"]) - {""}), split, manifest)
     folder = _root(manifest, root)
-    photos = _photos([row for row in rows if chosen in (ALL, row.get("split"))], codes, folder, manifest)
-    if not photos:
-        raise DataInvalid(
-            f"{manifest}: no photo to compare on",
-            found=f"no row of split {chosen}",
-            fix="name another --split",
-        )
-    return PhotoList(manifest, folder, chosen, photos)
+    ids = table["photo_id"].mask(table["photo_id"] == "", table["path"])
+    groups = table["group_id"].mask(table["group_id"] == "", table["lesion_id"])
+    table = table.assign(photo_id=ids, group_id=groups.mask(groups == "", ids))
+    if chosen != ALL:
+        table = table[table["split"] == chosen]
+    _require_usable(table, codes, chosen, manifest)
+    index_of = {code: i for i, code in enumerate(codes)}
+    columns = ["photo_id", "group_id", "split", *SUBGROUP_COLUMNS]
+    rows: list[dict[str, Any]] = table[columns].to_dict("records")
+    photos = tuple(
+        Photo(path=folder / path, label=index_of[label], **row)
+        for row, path, label in zip(rows, table["path"], table["label"], strict=True)
+    )
+    values = dict(zip(table["photo_id"], table[column].str.strip(), strict=True)) if column else {}
+    return PhotoList(manifest, folder, chosen, photos, values)
 
 
 def draw_photos(photos: Sequence[Photo], limit: int | None, seed: int) -> tuple[Photo, ...]:
-    """Photos in random order, so that an interrupted comparison has seen a fair sample; at most `limit` of them."""
+    """Shuffle photos, so that an interrupted comparison has a random sample, and keep at most `limit`."""
     shuffled = list(photos)
     random.Random(seed).shuffle(shuffled)
     return tuple(shuffled if limit is None else shuffled[:limit])
 
 
-def _read_rows(manifest: Path) -> list[dict[str, str]]:
+def _read_table(manifest: Path, needed: Sequence[str]) -> pd.DataFrame:
+    # Late: what needs no photos needs not wait for it.
+    import pandas as pd
+
     try:
-        with manifest.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            rows = [{key: value or "" for key, value in row.items() if key} for row in reader]
-            columns = list(reader.fieldnames or ())
+        table = pd.read_csv(
+            manifest, dtype=str, na_filter=False, index_col=False, encoding="utf-8-sig"
+        ).fillna("")
     except OSError as error:
         raise UsageError(
-            f"{manifest}: the table of photos cannot be read",
+            f"{manifest}: cannot be read",
             found=error.strerror or str(error),
             expected=f"a CSV with columns {', '.join(NEEDED)}, or a run directory",
         ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except ValueError as error:
         raise DataInvalid(f"{manifest}: not a CSV", found=str(error), expected="UTF-8 text") from error
-    lacking = [name for name in NEEDED if name not in columns]
-    if lacking or not rows:
+    lacking = [name for name in needed if name not in table]
+    if lacking or table.empty:
         raise DataInvalid(
             f"{manifest}: not a table of photos",
             found=f"no column {', '.join(lacking)}" if lacking else "no rows",
-            expected=f"a CSV with columns {', '.join(NEEDED)}; photo_id, group_id, split, sex, age, site if known",
+            expected=f"columns {', '.join(needed)}; {', '.join(OPTIONAL)} if known",
         )
-    return rows
+    return table
 
 
-def _choose_split(rows: Sequence[dict[str, str]], split: str | None, manifest: Path) -> str:
-    known = sorted({row.get("split", "") for row in rows} - {""})
+def _choose_split(known: Sequence[str], split: str | None, manifest: Path) -> str:
     if split is None:
-        if not known:
-            return ALL
-        if TEST not in known:
+        if known and TEST not in known:
             raise UsageError(
-                f"{manifest}: which photos are meant?",
-                found=f"splits {', '.join(known)}, no test split",
-                expected="photos from which no model has learnt",
-                fix=f"name one with --split {'|'.join([*known, ALL])}",
+                f"--split is required: {manifest} has no test split",
+                found=f"splits {', '.join(known)}",
+                fix=f"Name one with --split {'|'.join([*known, ALL])}",
             )
-        return TEST
+        return TEST if known else ALL
     if split != ALL and split not in known:
         raise UsageError(
-            f"{manifest}: has no split {split!r}",
+            f"--split: {manifest} has no split {split!r}",
             found=", ".join(known) or "no splits",
             expected=f"one of {', '.join([*known, ALL])}",
         )
@@ -119,43 +130,23 @@ def _choose_split(rows: Sequence[dict[str, str]], split: str | None, manifest: P
 def _root(manifest: Path, root: Path | None) -> Path:
     beside = manifest.parent / "run.json"
     if beside.is_file():
-        run: dict[str, Any] = read_object(beside)
-        return find_root(run, root, manifest.parent)
+        return find_root(read_object(beside), root, manifest.parent)
     if root is not None and not root.is_dir():
-        raise UsageError("--photos is no folder", found=str(root))
+        raise UsageError("--photos: not a folder", found=str(root))
     return (root or manifest.parent).resolve()
 
 
-def _photos(
-    rows: Sequence[dict[str, str]], codes: Sequence[str], root: Path, manifest: Path
-) -> tuple[Photo, ...]:
-    index_of = {code: i for i, code in enumerate(codes)}
-    unknown = sorted({row["label"] for row in rows} - set(index_of))
-    photos = {}
-    repeated: list[str] = []
-    for row in rows:
-        if row["label"] not in index_of:
-            continue
-        photo_id = row.get("photo_id") or row["path"]
-        if photo_id in photos:
-            repeated.append(photo_id)
-        photos[photo_id] = Photo(
-            photo_id,
-            root / row["path"],
-            index_of[row["label"]],
-            row.get("group_id") or row.get("lesion_id") or photo_id,
-            row.get("split", ""),
-            row.get("sex", ""),
-            row.get("age", ""),
-            row.get("site", ""),
-        )
-    if unknown:
+def _require_usable(table: pd.DataFrame, codes: Sequence[str], chosen: str, manifest: Path) -> None:
+    if unknown := sorted(set(table["label"]) - set(codes)):
         raise DataInvalid(
-            f"{manifest}: labels that the models do not know",
+            f"{manifest}: labels that the models do not have",
             found=", ".join(unknown[:NAMED_PROBLEMS]),
             expected=", ".join(codes),
-            fix="compare on photos of these labels, or name the model of these labels",
+            fix="Use photos of these labels, or a model of those labels",
         )
-    if repeated:
-        raise DataInvalid(f"{manifest}: photos stand there twice", found=", ".join(repeated[:NAMED_PROBLEMS]))
-    return tuple(photos.values())
+    if len(repeated := table["photo_id"][table["photo_id"].duplicated()]):
+        raise DataInvalid(f"{manifest}: duplicate photos", found=", ".join(repeated[:NAMED_PROBLEMS]))
+    if table.empty:
+        raise DataInvalid(
+            f"{manifest}: no photos", found=f"no row of split {chosen}", fix="Name another --split"
+        )
