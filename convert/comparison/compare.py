@@ -1,151 +1,210 @@
-"""`python -m convert.comparison.compare MODEL MODEL ... --data MANIFEST`: which .tflite to ship, compared on the
-same photos.
+"""`dermedge compare MODEL MODEL ... --data RUN`: compare models with the first of them on the same photos, paired.
 
-Every model answers every photo as a device would; all are compared with the first one. A table goes to the terminal,
-DIR/report.json holds every figure, and DIR/report.html is the page to look at. Ctrl-C keeps what there is.
-
-Exit status: 0 compared; 1 compared, but a model is not what it says it is, or photos are unreadable; 2 usage or data;
-3 a model cannot be used; 130 interrupted, with a report on the photos answered so far.
-"""  # noqa: D205
+Every model runs on every photo as on a device. A table goes to the terminal, DIR/report.json holds all metrics, and
+DIR/report.html shows them. The order of work is that of `compare`; Ctrl-C keeps the photos that are done.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.command import EXIT_INTERRUPTED, positive, run_command
-from convert.comparison.workers import Answer, Workers
+from convert.comparison.workers import Workers
 from convert.files import json_text, require_out_folder, whole_files
 from convert.inputs import Photo
-from convert.photo_list import PhotoList, draw_photos, read_photo_list
+from convert.photo_list import draw_photos, read_photo_list
 from edge_runtime.errors import EXIT_OK, DataInvalid, ModelMismatch, UsageError
 from edge_runtime.model.model_file import ModelFile, open_model
 
 if TYPE_CHECKING:
     from convert.comparison.layers import LayerReports
-    from convert.tflite.reader import TfliteFile
+    from convert.comparison.report import Measured
 
 EXIT_DOUBTFUL = 1
 REPORT_NAME, PAGE_NAME = "report.json", "report.html"
 BENCH_RUNS = 6
 # An interrupted comparison of fewer photos says nothing.
 LEAST_PHOTOS = 20
+EXIT_CODES = """\
+exit status:
+  0 done; 1 done, but a model failed its integrity check or photos are unreadable; 2 usage or data; 3 a model cannot be
+  used; 130 interrupted
+"""
 
 
-@dataclass
-class Measured:
-    """What came back from the models, in the order in which photos were drawn."""
+@dataclass(frozen=True)
+class ComparisonResult:
+    """Models compared with the first of them."""
 
-    photos: tuple[Photo, ...]
-    answers: dict[int, Answer] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    """photo_id to why it could not be answered."""
-    bench_ms: list[list[float]] = field(default_factory=list)
-    """By model: one photo, one thread, again and again, nothing beside it."""
-    answering_seconds: float = 0.0
-    workers: int = 1
-    """Processes."""
-    interrupted: bool = False
-    layer_reports: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """By place of the model that is compared with the first one; see convert/comparison/layers.py."""
-    golden_problems: list[list[str]] = field(default_factory=list)
-    """By model; see convert/comparison/integrity.py."""
-    files: list[TfliteFile] = field(default_factory=list)
-    """By model: what stands inside."""
+    report: dict[str, Any]
+    """The content of report.json."""
+    files: tuple[Path, ...] = ()
+    """Written: report.json and report.html."""
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
+        """For each model: name, size, time and `figures`; estimates are [value, low, high] at 95 %."""
+        return list(self.report["models"])
+
+    @property
+    def pairs(self) -> list[dict[str, Any]]:
+        """For each model after the first: paired differences, agreement, McNemar's p, changed predictions, layers."""
+        return list(self.report["pairs"])
+
+    @property
+    def verdicts(self) -> list[str]:
+        """One sentence for each pair."""
+        return [pair["verdict"] for pair in self.pairs]
+
+    @property
+    def integrity_errors(self) -> dict[str, list[str]]:
+        """Model name to what contradicts its contract; empty if all models passed."""
+        return {model["name"]: model["caught"] for model in self.models if model["caught"]}
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it before the last photo."""
+        return bool(self.report["interrupted"])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; see the module's head for its exit status."""
-    arguments = _parser().parse_args(argv)
-    return run_command(lambda: _compare(arguments), interrupted="interrupted; nothing was written")
+def compare(
+    models: Sequence[str | Path],
+    data: str | Path,
+    out: str | Path | None = None,
+    *,
+    photos: str | Path | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    layers: bool = True,
+    thumbnails: bool = True,
+) -> ComparisonResult:
+    """Compare .tflite models with the first of them on the same photos.
 
+    Args:
+        models: At least two .tflite files with contracts of the same labels; the first is the reference.
+        data: A run directory, or a CSV with columns path and label (photo_id, group_id, split, sex, age, site if
+            known).
+        out: Folder for report.json and report.html; None writes nothing.
+        photos: The folder to which paths are relative, if not where the run says.
+        split: `test` (default where there is one), `val`, `train` or `all`.
+        limit: Largest number of photos, drawn at random.
+        seed: Of the order of the photos.
+        workers: Processes; by default one a core.
+        layers: Whether to measure the signal-to-noise ratio of every layer.
+        thumbnails: Whether report.html shows photos whose prediction changed.
 
-def _compare(arguments: argparse.Namespace) -> int:
+    Returns:
+        All metrics. After Ctrl-C, those of the photos so far.
+
+    Raises:
+        UsageError: Fewer than two models, an unknown split, or `out` cannot be written.
+        DataInvalid, RunInvalid: The photos cannot be used.
+        ModelFileError, InterpreterError: A model cannot be used.
+        ModelMismatch: The label sets differ.
+        KeyboardInterrupt: Ctrl-C before enough photos were done; nothing is written.
+    """
     started = time.monotonic()
+    paths, root = [Path(model) for model in models], None if photos is None else Path(photos)
     # They start while the models and the list are read here. One that finds its model unusable ends, and so does this.
-    with Workers(arguments.models, arguments.workers) as pool:
-        models = [open_model(path) for path in arguments.models]
-        _require_comparable(models)
-        codes = [label.code for label in models[0].contract.labels]
-        listed = read_photo_list(arguments.data, codes, root=arguments.photos, split=arguments.split)
-        drawn = draw_photos(listed.photos, arguments.limit, arguments.seed)
-        _require_out(arguments.out)
-        measured = measure(models, drawn, pool, with_layers=not arguments.no_layers)
-    return _report(arguments, models, listed, measured, started)
+    with Workers(paths, workers) as pool:
+        opened = [open_model(path) for path in paths]
+        _require_comparable(opened)
+        codes = [label.code for label in opened[0].contract.labels]
+        listed = read_photo_list(Path(data), codes, root=root, split=split)
+        if out is not None:
+            require_out_folder(Path(out))
+        drawn = draw_photos(listed.photos, limit, seed)
+        measured = measure(opened, drawn, pool, with_layers=layers)
+    done = len(measured.photos) - len(measured.failures)
+    if measured.interrupted and done < min(LEAST_PHOTOS, len(drawn)):
+        raise KeyboardInterrupt
+    if not done:
+        raise no_readable_photo(listed.manifest, listed.root, measured.failures)
+    # Imported already, while the photos were predicted.
+    from convert.comparison.page import make_page
+    from convert.comparison.report import build_report
+
+    report = build_report(opened, listed, measured)
+    report["timing"]["total_seconds"] = round(time.monotonic() - started, 2)
+    if out is None:
+        return ComparisonResult(report)
+    page = make_page(report, opened[0].contract, measured.photos, thumbnails=thumbnails)
+    return ComparisonResult(
+        report, write_results(Path(out), {REPORT_NAME: json_text(report), PAGE_NAME: page})
+    )
 
 
 def measure(
-    models: Sequence[ModelFile],
-    photos: Sequence[Photo],
-    pool: Workers,
-    *,
-    with_layers: bool = False,
+    models: Sequence[ModelFile], photos: Sequence[Photo], pool: Workers, *, with_layers: bool = False
 ) -> Measured:
-    """Asks every model every photo.
+    """Run every model on every photo.
 
     Args:
         models: The first is the reference.
-        photos: In the order in which they are asked.
+        photos: In the order in which they are run.
         pool: Processes that have the same models.
-        with_layers: Whether the layers are compared too, beside the answering.
+        with_layers: Whether the layers are compared too, beside the photos.
 
     Returns:
-        What was answered; everything, unless Ctrl-C came.
+        What was measured; of all photos, unless Ctrl-C came.
 
     Raises:
-        InterpreterBroken: A process died.
+        InterpreterBroken: A process ended early.
     """
-    measured = Measured(tuple(photos), workers=pool.count)
     with ThreadPoolExecutor(1) as beside:
         # Beside the workers' own start: numpy takes a while to import, and they need none of it.
         from convert.comparison.layers import LayerReports
+        from convert.comparison.report import Measured
         from convert.tflite.reader import parse_tflite
 
         golden_problems = beside.submit(_golden_problems, models)
-        measured.files = [parse_tflite(Path(model.path), model.data) for model in models]
-        layer_reports = LayerReports(models if with_layers else (), measured.files)
+        files = [parse_tflite(Path(model.path), model.data) for model in models]
+        measured = Measured(tuple(photos), files, workers=pool.count)
+        layer_reports = LayerReports(models if with_layers else (), files)
         with _keeping_what_is_there(measured):
-            _answer(pool, measured, layer_reports)
+            _run(pool, measured, layer_reports)
             measured.layer_reports = layer_reports.results()
-            if measured.answers:
+            if readable := measured.readable:
                 # Last, and after them: nothing else may run beside it.
                 wait([golden_problems])
-                measured.bench_ms = pool.bench(photos[min(measured.answers)].path, BENCH_RUNS)
+                measured.bench_ms = pool.bench(photos[readable[0]].path, BENCH_RUNS)
         layer_reports.close()
         measured.golden_problems = golden_problems.result()
     return measured
 
 
 def _golden_problems(models: Sequence[ModelFile]) -> list[list[str]]:
-    """What all files say of themselves, and what the report will import: after the answering a core would wait."""
+    """The self-tests of all files, and the imports of the report: after the photos a core would wait for them."""
+    import scipy.stats  # noqa: F401
+
     from convert.comparison import page as compare_page  # noqa: F401
     from convert.comparison.integrity import golden_problems
 
     return [golden_problems(model) for model in models]
 
 
-def _answer(pool: Workers, measured: Measured, layer_reports: LayerReports) -> None:
+def _run(pool: Workers, measured: Measured, layer_reports: LayerReports) -> None:
     from tqdm import tqdm
 
     photos, start = measured.photos, time.monotonic()
-    answering = pool.answer([photo.path for photo in photos])
+    results = pool.run([photo.path for photo in photos])
     try:
-        for answer in tqdm(answering, total=len(photos), desc="photos", unit="photo", mininterval=0.5):
-            photo = photos[answer.index]
-            if answer.problem:
-                measured.failures[photo.photo_id] = answer.problem
-            else:
-                measured.answers[answer.index] = answer
-                layer_reports.offer(photo.path)
+        for result in tqdm(results, total=len(photos), desc="photos", unit="photo", mininterval=0.5):
+            measured.results.append(result)
+            if not result.problem:
+                layer_reports.offer(photos[len(measured.results) - 1].path)
     finally:
-        measured.answering_seconds = time.monotonic() - start
+        measured.seconds = time.monotonic() - start
 
 
 @contextmanager
@@ -158,98 +217,136 @@ def _keeping_what_is_there(measured: Measured) -> Iterator[None]:
 
 def _require_comparable(models: Sequence[ModelFile]) -> None:
     if len(models) < 2:
-        raise UsageError("a comparison needs two models", found="one", fix="name another .tflite file")
-    first = models[0]
-    wanted = {label.code for label in first.contract.labels}
-    for model in models[1:]:
-        if {label.code for label in model.contract.labels} != wanted:
+        raise UsageError("models: a comparison needs two", found="one", fix="Name another .tflite file")
+    labels = [[label.code for label in model.contract.labels] for model in models]
+    for model, codes in zip(models, labels, strict=True):
+        if set(codes) != set(labels[0]):
             raise ModelMismatch(
-                f"{model.path}: answers other questions than {first.path}",
-                found=", ".join(label.code for label in model.contract.labels),
-                expected=", ".join(label.code for label in first.contract.labels),
-                fix="compare models of the same labels",
+                f"Label sets differ: {models[0].path}, {model.path}",
+                found=", ".join(codes),
+                expected=", ".join(labels[0]),
+                fix="Compare models of the same labels",
             )
 
 
-def _require_out(out: Path) -> None:
-    """Refuses, before minutes are spent, a folder that cannot be made in one that is there."""
-    require_out_folder(out, "a folder for report.json and report.html")
-    if not out.parent.is_dir():
-        raise UsageError("--out's parent does not exist", found=str(out.parent), fix="make the folder first")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        0 compared; 1 compared, but a model failed its integrity check, or photos are unreadable; 2 usage or data; 3 a
+        model cannot be used; 130 interrupted, with a report on the photos so far.
+    """
+    arguments = parser().parse_args(argv)
+    return run_command(lambda: _command(arguments), interrupted="interrupted; nothing was written")
 
 
-def _report(
-    arguments: argparse.Namespace,
-    models: Sequence[ModelFile],
-    listed: PhotoList,
-    measured: Measured,
-    started: float,
-) -> int:
-    if len(measured.answers) < min(LEAST_PHOTOS, len(measured.photos)) and measured.interrupted:
-        print("interrupted before enough photos were answered; nothing was written", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    if not measured.answers:
-        raise DataInvalid(
-            f"{listed.manifest}: no photo could be read",
-            found=next(iter(measured.failures.values())),
-            expected=f"photos in {listed.root}",
-            fix="name their folder with --photos DIR",
-        )
-    # Imported already, while the photos were answered.
-    from convert.comparison.page import make_page
-    from convert.comparison.report import build_report
+def _command(arguments: argparse.Namespace) -> int:
+    result = compare(
+        arguments.models,
+        arguments.data,
+        arguments.out,
+        photos=arguments.photos,
+        split=arguments.split,
+        limit=arguments.limit,
+        seed=arguments.seed,
+        workers=arguments.workers,
+        layers=not arguments.no_layers,
+        thumbnails=not arguments.no_photos,
+    )
     from convert.comparison.text import terminal_summary
 
-    report = build_report(models, listed, measured)
-    report["timing"]["total_seconds"] = round(time.monotonic() - started, 2)
-    page = make_page(report, models[0].contract, measured.photos, thumbnails=not arguments.no_photos)
-    arguments.out.mkdir(exist_ok=True)
-    paths = [arguments.out / REPORT_NAME, arguments.out / PAGE_NAME]
-    with whole_files(paths) as (json_file, html_file):
-        json_file.write_text(json_text(report), encoding="utf-8")
-        html_file.write_text(page, encoding="utf-8")
-    print(terminal_summary(report))
-    print(f"\n{paths[0]}\n{paths[1]}")
-    if measured.interrupted:
+    print(terminal_summary(result.report))
+    print("", *result.files, sep="\n")
+    if result.interrupted:
         return EXIT_INTERRUPTED
-    doubtful = measured.failures or any(model["caught"] for model in report["models"])
-    return EXIT_DOUBTFUL if doubtful else EXIT_OK
+    return EXIT_DOUBTFUL if result.report["photos"]["failures"] or result.integrity_errors else EXIT_OK
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m convert.comparison.compare",
-        description="Compares .tflite files with the first of them on the same photos.",
-        epilog="Exit status: 0 compared; 1 a model is not what it says it is, or photos are unreadable; 2 usage or "
-        "data; 3 a model cannot be used; 130 interrupted, with a report on the photos answered so far.",
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    made = argparse.ArgumentParser(
+        prog="dermedge compare",
+        description="Compare models with the first of them on the same photos, paired.",
+        epilog="example:\n  dermedge compare float32.tflite int8.tflite --data runs/x --out comparison\n\n"
+        + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    add_photo_options(made, Path("comparison"), f"{REPORT_NAME} and {PAGE_NAME}")
+    made.add_argument(
+        "--no-layers", action="store_true", help="Skip the layer-by-layer comparison (default: off)"
+    )
+    made.add_argument(
+        "--no-photos",
+        action="store_true",
+        help="Leave thumbnails out, so that the page can be shared (default: off)",
+    )
+    return made
+
+
+# -------------------------------------------------------------------- shared with the robustness study
+
+
+def add_photo_options(
+    parser: argparse.ArgumentParser, out: Path, files: str, limit: int | None = None, drawn: str = "at random"
+) -> None:
+    """Add the models and the options that say which photos they run on.
+
+    Args:
+        parser: Of a command that runs several models on labelled photos.
+        out: Default folder of the results.
+        files: What is written there.
+        limit: Default number of photos; None for all.
+        drawn: How that many are chosen.
+    """
     parser.add_argument(
         "models", nargs="+", type=Path, metavar="MODEL", help="a .tflite; the first is the reference"
     )
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="MANIFEST",
-        help="a CSV with columns path and label (photo_id, group_id, split, sex, age, site where known), or a run",
+        "--data", type=Path, required=True, metavar="RUN",
+        help="Dataset: a run directory, or a CSV with columns path and label (photo_id, group_id, split, sex, age, "
+        "site if known) (required)",
     )  # fmt: skip
     parser.add_argument(
         "--photos",
         type=Path,
         metavar="DIR",
-        help="to which the paths are relative, if not where the run says",
+        help="Folder of the photos (default: where the run says, or the CSV's)",
     )
     parser.add_argument(
-        "--split", metavar="NAME", help="which photos: test (default, where there is one), val, all"
+        "--split", metavar="NAME", help="Split: train, val, test or all (default: test where there is one)"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("comparison"), metavar="DIR",
-        help=f"folder for {REPORT_NAME} and {PAGE_NAME} (default: comparison)",
+        "--limit", type=positive, default=limit, metavar="N",
+        help=f"Largest number of photos, chosen {drawn} (default: {'all' if limit is None else limit})",
     )  # fmt: skip
-    parser.add_argument("--limit", type=positive, metavar="N", help="at most so many photos, drawn at random")
-    parser.add_argument("--seed", type=int, default=0, help="of the photos' order (default: 0)")
-    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one a core)")
-    parser.add_argument("--no-layers", action="store_true", help="no signal-to-noise ratio layer by layer")
-    parser.add_argument("--no-photos", action="store_true", help="no thumbnails: the page can then be shared")
-    return parser
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="Seed of that choice (default: 0)")
+    parser.add_argument(
+        "--workers", type=positive, metavar="N", help="Number of processes (default: one per core)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=out, metavar="DIR", help=f"Folder for {files} (default: {out})"
+    )
+
+
+def write_results(out: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:
+    """Write files into a folder that is made where it is missing: all or none; returns their paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [out / name for name in texts]
+    with whole_files(paths) as temporaries:
+        for temporary, text in zip(temporaries, texts.values(), strict=True):
+            temporary.write_text(text, encoding="utf-8")
+    return tuple(paths)
+
+
+def no_readable_photo(manifest: Path, root: Path, failures: Mapping[str, str]) -> DataInvalid:
+    """The error of a dataset of which not one photo could be read."""
+    return DataInvalid(
+        f"{manifest}: no photo could be read",
+        found=next(iter(failures.values()), "no photo"),
+        expected=f"photos in {root}",
+        fix="Name their folder with --photos DIR",
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
-"""Is a model what it says it is? Its golden answers, its contract against the first's, its answers against the first's.
+"""Integrity checks: self-test vectors, contract against the first model's, scores against the first model's. numpy.
 
-Four things make a converted file lie while it runs well: another normalization, another order of labels, another
-crop, another temperature. Each leaves a trace: golden pictures whose pixels or answers are not repeated, contracts of
-one run that differ, answers that are further apart than the recipe allows, scores that are sharper than the contract's
-temperature says. numpy.
+Another normalization, order of labels, crop or temperature makes a converted file wrong although it runs. Each leaves a
+trace: self-test pixels or outputs that differ, contracts of one run that differ, scores further apart than the recipe
+allows, scores sharper than the contract's temperature allows.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from typing import Any
 
@@ -16,77 +14,67 @@ import numpy as np
 
 from convert.comparison.statistics import at_temperature, exchanged_labels, implied_temperature
 from convert.recipes import INT8_PTQ_LIMITS, RECIPES, Limits
-from convert.tflite.golden import closing_engine, repeat_difference
-from edge_runtime.contract import GoldenVector, ModelContract
-from edge_runtime.engines import Engine
+from edge_runtime.contract import ModelContract
+from edge_runtime.diagnostics.self_check import check_vector
 from edge_runtime.errors import EdgeError
-from edge_runtime.images.preprocess import fit_pixels
 from edge_runtime.model.model_file import ModelFile
+from edge_runtime.runner import Runner
 from train.evaluation.metrics import FloatArray
 
-# Parts of the contract that make an answer what it is; two files of one run have them alike.
-ANSWER_PARTS = ("input", "geometry", "normalization", "output")
+# By what differs.
+VECTOR_PROBLEMS = {
+    "picture": "image differs from the contract's SHA-256",
+    "pixels": "crop or resize gives other pixels than at conversion",
+    "output": "output differs by {:g} from the one at conversion (tolerance {:g}): another normalization, or other "
+    "weights",
+}
+# Parts of the contract on which a prediction depends; two files of one run have them alike.
+PREDICTION_PARTS = ("input", "geometry", "normalization", "output")
 # Sharpness of two files of one run, contracts taken into account. MAX_TEMPERATURE_RATIO stands between what rounding
 # does (convert/STUDY.md: within 3 %) and what a forgotten temperature does (0.51 for 1 in the bundled model's run).
 MAX_TEMPERATURE_RATIO = 1.25
-# Mean largest score change below which a temperature does not matter: answers that are nearly 0 or 1 do not tell it.
+# Mean largest score change below which a temperature does not matter: scores near 0 or 1 do not show it.
 LEAST_TEMPERATURE_EFFECT = 0.01
 
 
 def golden_problems(model: ModelFile) -> list[str]:
-    """What the file's own golden pictures say, as `edge-classify --self-check` would; empty if all is well."""
-    contract = model.contract
-    if not contract.golden:
-        return ["no golden pictures inside: nothing proves its normalization and crop"]
+    """Run the file's self-test vectors as `dermedge check` does; empty if all pass."""
+    if not model.contract.golden:
+        return ["no self-test vectors: normalization and crop cannot be validated"]
     problems: dict[str, list[str]] = {}
     try:
-        with closing_engine(model.data) as engine:
-            for vector in contract.golden:
-                if problem := _golden_problem(model, engine, vector):
+        with Runner.open(model) as runner:
+            for vector in model.contract.golden:
+                check = check_vector(runner, vector)
+                if check.failed:
+                    problem = VECTOR_PROBLEMS[check.failed].format(check.difference, vector.tolerance)
                     problems.setdefault(problem, []).append(vector.image)
     except EdgeError as error:
-        problems[error.message] = ["self check"]
+        problems[error.message] = ["self-test"]
     return [f"{', '.join(images)}: {problem}" for problem, images in problems.items()]
 
 
-def _golden_problem(model: ModelFile, engine: Engine, vector: GoldenVector) -> str:
-    picture = model.read_entry(vector.image)
-    if hashlib.sha256(picture).hexdigest() != vector.image_sha256:
-        return "not the picture of the contract"
-    pixels_u8 = fit_pixels(picture, model.contract, name=vector.image)
-    if hashlib.sha256(pixels_u8).hexdigest() != vector.pixels_sha256:
-        return "crop or size give other pixels than its maker got"
-    difference = repeat_difference(engine, pixels_u8, model.contract, vector)
-    # Written so that a NaN fails.
-    if not difference <= vector.tolerance:
-        return (
-            f"the answer differs from its maker's by {difference:g} (tolerance {vector.tolerance:g}): another "
-            "normalization, or other weights"
-        )
-    return ""
-
-
 def contract_differences(first: ModelContract, second: ModelContract) -> list[str]:
-    """Where two contracts would make other pixels, other tensors or other names of one photo."""
+    """List where two contracts give other pixels, tensors or labels for one photo."""
     found = []
-    for part in ANSWER_PARTS:
+    for part in PREDICTION_PARTS:
         one, other = asdict(getattr(first, part)), asdict(getattr(second, part))
         found += [
             f"{part}.{name} is {other[name]}, not {one[name]}" for name in one if one[name] != other[name]
         ]
     codes = [[label.code for label in contract.labels] for contract in (first, second)]
     if codes[0] != codes[1]:
-        found.append(f"labels stand in the order {', '.join(codes[1])}, not {', '.join(codes[0])}")
+        found.append(f"label order is {', '.join(codes[1])}, not {', '.join(codes[0])}")
     return found
 
 
 def same_network(first: ModelContract, second: ModelContract) -> bool:
-    """Whether two files claim to come from one run, so that only rounding may tell them apart."""
+    """Whether two files name the same run, so that only rounding may distinguish them."""
     return first.provenance.run_id == second.provenance.run_id
 
 
 def limits_for(first: ModelContract, second: ModelContract) -> Limits:
-    """The wider of both recipes' limits; those of int8_ptq for a recipe that is not known."""
+    """The wider of both recipes' limits; those of int8_ptq for an unknown recipe."""
     return max(
         (
             RECIPES[name].limits if name in RECIPES else INT8_PTQ_LIMITS
@@ -102,19 +90,19 @@ def answer_problems(
     scores: tuple[FloatArray, FloatArray],
     pair: dict[str, Any],
 ) -> list[str]:
-    """Whether the second's answers are too far from the first's to come from the same network.
+    """List why the second's scores cannot come from the same network as the first's.
 
     Args:
         first: Contract of the reference.
         second: Contract of the other.
         scores: Both [n, labels], in the reference's order of labels.
-        pair: What `paired.paired` found.
+        pair: What `statistics.paired` returned.
     """
     problems = []
     codes = [label.code for label in first.labels]
     if exchanged := exchanged_labels(*scores):
         named = ", ".join(f"{codes[i]} for {codes[j]}" for i, j in exchanged.items())
-        problems.append(f"its answers fit the first model's much better with labels exchanged ({named})")
+        problems.append(f"predictions fit the first model's much better with labels exchanged ({named})")
     if not same_network(first, second):
         return problems
     limits = limits_for(first, second)
@@ -122,12 +110,12 @@ def answer_problems(
     # Written so that a NaN fails.
     if not agreement >= limits.min_agreement:
         problems.append(
-            f"agrees on {100 * agreement:.1f} % of the answers; a conversion of the same run must reach "
+            f"top-1 agreement is {100 * agreement:.1f} %; a conversion of the same run must reach "
             f"{100 * limits.min_agreement:g} %"
         )
     if not loss <= limits.max_balanced_accuracy_loss:
         problems.append(
-            f"loses {100 * loss:.1f} points; a conversion of the same run may lose "
+            f"balanced accuracy is {100 * loss:.1f} points lower; a conversion of the same run may lose "
             f"{100 * limits.max_balanced_accuracy_loss:g}"
         )
     return problems + temperature_problems(first, second, scores)
@@ -136,9 +124,9 @@ def answer_problems(
 def temperature_problems(
     first: ModelContract, second: ModelContract, scores: tuple[FloatArray, FloatArray]
 ) -> list[str]:
-    """Whether contracts and scores of two files of one run speak of the same temperature.
+    """List how contracts and scores of two files of one run differ in temperature.
 
-    A quantized file's temperature is fitted anew to its own answers, so it may differ from the float one's, a little.
+    A quantized file's temperature is fitted to its own logits, so it may differ a little from the float one's.
 
     Args:
         first: Contract of the reference.
@@ -146,17 +134,17 @@ def temperature_problems(
         scores: Both [n, labels], in the same order of labels.
     """
     problems = []
-    told = second.calibration.temperature / first.calibration.temperature
-    if is_other_temperature(told):
+    stated = second.calibration.temperature / first.calibration.temperature
+    if is_other_temperature(stated):
         problems.append(
-            f"its contract's temperature is {second.calibration.temperature:g}, the first one's "
-            f"{first.calibration.temperature:g}, though both are of one run"
+            f"contract states temperature {second.calibration.temperature:g}, the first model's, of the same run, "
+            f"{first.calibration.temperature:g}"
         )
     found = implied_temperature(*scores)
-    effect = np.abs(at_temperature(scores[0], found) - at_temperature(scores[0], told)).max(axis=1).mean()
-    if is_other_temperature(found / told) and effect > LEAST_TEMPERATURE_EFFECT:
+    effect = np.abs(at_temperature(scores[0], found) - at_temperature(scores[0], stated)).max(axis=1).mean()
+    if is_other_temperature(found / stated) and effect > LEAST_TEMPERATURE_EFFECT:
         problems.append(
-            f"its scores are those of a temperature of {found * first.calibration.temperature:.2f}, its contract says "
+            f"scores imply temperature {found * first.calibration.temperature:.2f}, the contract states "
             f"{second.calibration.temperature:g}"
         )
     return problems

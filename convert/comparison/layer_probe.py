@@ -1,9 +1,8 @@
-"""`python -m convert.comparison.layer_probe FIRST SECOND < QUESTION > SUMS`: two models' inner tensors, in a process
-of its own.
+"""`python -m convert.comparison.layer_probe FIRST SECOND < REQUEST > SUMS`: inner tensors of two models.
 
-Both run the same photos on LiteRT's built-in kernels with every tensor kept: XNNPACK would leave no inner tensor to
-look at. Only sums come back, since the tensors of one photo have tens of megabytes. numpy, LiteRT, edge_runtime.
-"""  # noqa: D205
+A process of its own, since the tensors of one photo take tens of megabytes; only sums come back. Both models run on
+LiteRT's built-in kernels with every tensor kept: XNNPACK would keep none. numpy, LiteRT, edge_runtime.
+"""
 
 from __future__ import annotations
 
@@ -62,20 +61,20 @@ class _Interpreter:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Reads {"pairs": [[tensor of FIRST, of SECOND], ...], "photos": [path, ...]}; prints sums over all photos.
+    """Read {"pairs": [[tensor of FIRST, of SECOND], ...], "photos": [path, ...]}; print sums over all photos.
 
-    Prints, for each pair: `signal` of the first's squares, `power` of the second's, and `cross` of their products.
+    For each pair: `signal` of the first's squares, `power` of the second's, and `cross` of their products.
     """
     arguments = sys.argv[1:] if argv is None else argv
     if len(arguments) != 2:
-        print("usage: layer_probe FIRST.tflite SECOND.tflite < question", file=sys.stderr)
+        print("usage: layer_probe FIRST.tflite SECOND.tflite < request", file=sys.stderr)
         return EXIT_USAGE
-    question = json.load(sys.stdin)
-    pairs = question["pairs"]
+    request = json.load(sys.stdin)
+    pairs = request["pairs"]
     sums = np.zeros((len(pairs), 3))
     try:
         first, second = map(_Interpreter, arguments)
-        for path in question["photos"]:
+        for path in request["photos"]:
             photo = Path(path).read_bytes()
             for model in (first, second):
                 model.run(photo, path)

@@ -1,8 +1,8 @@
-"""Layer by layer: how much of each float tensor is left in the quantized one, and where the loss enters. numpy.
+"""Signal-to-noise ratio of every layer, quantized against float, and where the loss enters. numpy.
 
-Operators of both files are laid beside each other by kind and shape, QUANTIZE and DEQUANTIZE left out. Of each pair's
-output the signal-to-noise ratio is taken over photos: 10 log10 of (sum of the first's squares) / (sum of squared
-differences). An operator's own loss is what it adds to the noise-to-signal ratio of its noisiest input.
+Operators of both files are aligned by kind and shape, without QUANTIZE and DEQUANTIZE. The ratio of each pair's output
+is taken over photos: 10 log10 of (sum of the first's squares) / (sum of squared differences). An operator's own loss is
+what it adds to the noise-to-signal ratio of its noisiest input.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Pair:
 
 
 def align(first: TfliteFile, second: TfliteFile) -> list[Pair]:
-    """Operators that stand for each other, in order; empty when the files are not the same network."""
+    """Pair corresponding operators, in order; empty when the files are not the same network."""
     operators = [
         [operator for operator in file.operators if operator.kind not in IGNORED] for file in (first, second)
     ]
@@ -72,7 +72,7 @@ def align(first: TfliteFile, second: TfliteFile) -> list[Pair]:
 
 
 def short_name(tensor_name: str) -> str:
-    """A layer's name of the names of all operations that were fused into its tensor.
+    """Shorten the names of all operations that were fused into a tensor to one layer name.
 
     `block_3_depthwise_relu` of `classifier/block_3_depthwise_relu/Relu6;classifier/...`, and `blocks_3/conv2d` of
     `classifier/re_lu_8/Relu6;classifier/net/blocks_3/conv2d/Conv2D`: the name that says most, without the operation.
@@ -86,7 +86,7 @@ def short_name(tensor_name: str) -> str:
 
 
 def layer_report(first: TfliteFile, second: TfliteFile, photos: Sequence[Path]) -> dict[str, Any]:
-    """Signal-to-noise ratio of every operator's output that both files compute.
+    """Measure the signal-to-noise ratio of every operator's output that both files compute.
 
     Returns:
         `rows` in the order of the network, `photos`, `first_large_loss` (index in rows, or None); or `problem` where
@@ -95,7 +95,7 @@ def layer_report(first: TfliteFile, second: TfliteFile, photos: Sequence[Path]) 
     pairs = align(first, second)
     if not pairs:
         return {"problem": "the two files are not the same network", "rows": []}
-    question = {
+    request = {
         "pairs": [[pair.first.outputs[0], pair.second.outputs[0]] for pair in pairs],
         "photos": [str(path) for path in photos],
     }
@@ -104,16 +104,16 @@ def layer_report(first: TfliteFile, second: TfliteFile, photos: Sequence[Path]) 
         done = subprocess.run(
             [sys.executable, "-m", "convert.comparison.layer_probe", *models],
             cwd=ROOT,
-            # Both cores answer photos meanwhile: numpy's threads would only wait for each other.
+            # All cores run photos meanwhile: numpy's threads would only wait for each other.
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-            input=json.dumps(question),
+            input=json.dumps(request),
             capture_output=True,
             text=True,
             timeout=PROBE_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return {"problem": f"no answer within {PROBE_SECONDS} s", "rows": []}
+        return {"problem": f"not finished within {PROBE_SECONDS} s", "rows": []}
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
         return {"problem": said[-1] if said else f"exit status {done.returncode}", "rows": []}
@@ -121,13 +121,13 @@ def layer_report(first: TfliteFile, second: TfliteFile, photos: Sequence[Path]) 
 
 
 class LayerReports:
-    """Layer reports of models against the first, made by one more process at a time while the photos are answered.
+    """Layer reports of models against the first, made in one more process while the workers run the photos.
 
-    Made afterwards they would keep one core waiting. Not of files from different runs, which are different networks.
+    Made afterwards they would leave cores idle. Files of different runs are different networks and get none.
 
     Args:
         models: The first is the reference.
-        files: What stands inside each of them.
+        files: What is inside each of them.
     """
 
     def __init__(self, models: Sequence[ModelFile], files: Sequence[TfliteFile]) -> None:
@@ -136,33 +136,33 @@ class LayerReports:
         self._others = [k for k in range(1, len(models)) if runs[k] == runs[0]]
         self._photos: list[Path] = []
         self._pool = ThreadPoolExecutor(1)
-        self._asked: dict[int, Future[dict[str, Any]]] = {}
+        self._reports: dict[int, Future[dict[str, Any]]] = {}
 
     def offer(self, photo: Path) -> None:
         """A photo that can be read; the first PHOTOS of them are taken."""
         if len(self._photos) < PHOTOS:
             self._photos.append(photo)
             if len(self._photos) == PHOTOS:
-                self._ask()
+                self._start()
 
     def results(self) -> dict[int, dict[str, Any]]:
         """Waits for the reports; by the model's place."""
-        if not self._asked and self._photos:
-            self._ask()
-        return {k: future.result() for k, future in self._asked.items()}
+        if not self._reports and self._photos:
+            self._start()
+        return {k: future.result() for k, future in self._reports.items()}
 
     def close(self) -> None:
         """Begins no further report."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _ask(self) -> None:
+    def _start(self) -> None:
         for k in self._others:
             files = self._files[0], self._files[k]
-            self._asked[k] = self._pool.submit(layer_report, *files, tuple(self._photos))
+            self._reports[k] = self._pool.submit(layer_report, *files, tuple(self._photos))
 
 
 def rows_of(pairs: Sequence[Pair], sums: dict[str, list[float]]) -> dict[str, Any]:
-    """Rows of a report from the probe's sums; apart from it, so that it can be tested on made-up sums."""
+    """Make the rows of a report from the probe's sums."""
     ratios: dict[int, float] = {}
     rows: list[dict[str, Any]] = []
     for i, pair in enumerate(pairs):
@@ -172,7 +172,7 @@ def rows_of(pairs: Sequence[Pair], sums: dict[str, list[float]]) -> dict[str, An
         noise = signal - 2 * cross + power
         is_logits = pair.kind == "FULLY_CONNECTED" and i + 1 < len(pairs) and pairs[i + 1].kind == "SOFTMAX"
         if is_logits and gain > 0:
-            # Another temperature was folded in here, on purpose: compared at the same one.
+            # The calibration temperature is folded in here: compared at the same one.
             noise = power / gain**2 - 2 * cross / gain + signal
         ratio = max(noise, 0.0) / signal if signal else 0.0
         entering = max((ratios.get(index, 0.0) for index in pair.first.inputs), default=0.0)

@@ -1,4 +1,4 @@
-"""From what the models answered to report.json: figures, pairs, honesty, layers. numpy."""
+"""The content of report.json: metrics, pairs, integrity, layers. numpy."""
 
 from __future__ import annotations
 
@@ -6,58 +6,90 @@ import json
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from convert.comparison import integrity as honesty
-from convert.comparison import statistics as paired
-from convert.comparison.statistics import Truth
+from convert.comparison import integrity
+from convert.comparison.statistics import Truth, figures, paired, verdict
+from convert.comparison.workers import PhotoScores
 from convert.files import report_path
-from convert.inputs import read_object
+from convert.inputs import Photo, read_object
 from convert.photo_list import PhotoList
+from convert.tflite.reader import TfliteFile
 from edge_runtime.errors import EdgeError
 from edge_runtime.model.model_file import ModelFile
 from train.evaluation.metrics import FloatArray
 
-if TYPE_CHECKING:
-    from convert.comparison.compare import Measured
-
 SCHEMA_VERSION = 1
 
 
+@dataclass
+class Measured:
+    """What came back from the models."""
+
+    photos: tuple[Photo, ...]
+    """In the order in which they were drawn."""
+    files: Sequence[TfliteFile] = ()
+    """By model: what is inside."""
+    workers: int = 1
+    """Processes."""
+    results: list[PhotoScores] = field(default_factory=list)
+    """Of the first photos; of all, unless Ctrl-C came."""
+    bench_ms: list[list[float]] = field(default_factory=list)
+    """By model: one photo, one thread, several runs, nothing beside them."""
+    seconds: float = 0.0
+    """For the photos."""
+    interrupted: bool = False
+    layer_reports: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """By place of the model that is compared with the first one; see convert/comparison/layers.py."""
+    golden_problems: list[list[str]] = field(default_factory=list)
+    """By model; see convert/comparison/integrity.py."""
+
+    @property
+    def readable(self) -> list[int]:
+        """Places of the photos that have scores."""
+        return [i for i, result in enumerate(self.results) if not result.problem]
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """photo_id to why it has no scores."""
+        return {p.photo_id: r.problem for p, r in zip(self.photos, self.results, strict=False) if r.problem}
+
+
 def build_report(models: Sequence[ModelFile], listed: PhotoList, measured: Measured) -> dict[str, Any]:
-    """The content of report.json.
+    """Build the content of report.json.
 
     Args:
         models: The first is the reference.
         listed: Where the photos come from.
-        measured: What the models answered; at least one photo.
+        measured: Scores of at least one photo.
     """
-    answered = sorted(measured.answers)
-    photos = [measured.photos[i] for i in answered]
+    readable = measured.readable
+    photos = [measured.photos[i] for i in readable]
     codes = [label.code for label in models[0].contract.labels]
     truth = Truth.of(photos, codes)
-    scores = [_scores(k, model, codes, measured, answered) for k, model in enumerate(models)]
+    scores = [_scores(k, model, codes, measured) for k, model in enumerate(models)]
     names = distinct_names([Path(model.path) for model in models])
-    described = [_describe(k, models, names[k], measured, truth, scores[k]) for k in range(len(models))]
+    described = [
+        _describe(k, models, names[k], measured, figures(truth, scores[k])) for k in range(len(models))
+    ]
     pairs = []
     for k in range(1, len(models)):
-        pair = paired.paired(truth, scores[0], scores[k])
-        problems = honesty.answer_problems(
-            models[0].contract, models[k].contract, (scores[0], scores[k]), pair
-        )
-        described[k]["caught"] += problems
+        contracts = models[0].contract, models[k].contract
+        pair = paired(truth, scores[0], scores[k])
+        described[k]["caught"] += integrity.answer_problems(*contracts, (scores[0], scores[k]), pair)
         pair["name"], pair["against"] = names[k], names[0]
-        pair["same_run"] = honesty.same_network(models[0].contract, models[k].contract)
-        pair["verdict"] = paired.verdict(names[k], names[0], pair, len(photos))
-        if described[k]["caught"] or described[0]["caught"]:
-            blamed = names[k] if described[k]["caught"] else names[0]
-            pair["verdict"] = f"{blamed} is not what it says it is: do not ship it. {pair['verdict']}"
+        pair["same_run"] = integrity.same_network(*contracts)
+        pair["verdict"] = verdict(names[k], names[0], pair, len(photos))
+        if caught := [described[i]["name"] for i in (k, 0) if described[i]["caught"]]:
+            pair["verdict"] = f"{caught[0]} failed its integrity check: do not ship it. {pair['verdict']}"
         if k in measured.layer_reports:
             pair["layers"] = measured.layer_reports[k]
         pairs.append(pair)
+    inference_ms = sum(sum(measured.results[i].inference_ms) for i in readable)
     return {
         "schema_version": SCHEMA_VERSION,
         "photos": {
@@ -74,21 +106,21 @@ def build_report(models: Sequence[ModelFile], listed: PhotoList, measured: Measu
         "models": described,
         "pairs": pairs,
         "timing": {
-            "answering_seconds": round(measured.answering_seconds, 2),
-            "inference_seconds": round(
-                sum(sum(answer.inference_ms) for answer in measured.answers.values())
-                / 1000
-                / measured.workers,
-                2,
-            ),
+            "answering_seconds": round(measured.seconds, 2),
+            "inference_seconds": round(inference_ms / 1000 / measured.workers, 2),
             "processes": measured.workers,
-            "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
+            "machine": machine(),
         },
     }
 
 
+def machine() -> str:
+    """The processor, the system and the Python that measured."""
+    return f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+
+
 def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """File names without their ending, with as many parents as tell them apart."""
+    """File names without their ending, with as many parents as make them distinct."""
     resolved = [path.resolve().with_suffix("") for path in paths]
     for depth in range(1, max(len(path.parts) for path in resolved) + 1):
         names = ["/".join(path.parts[-depth:]) for path in resolved]
@@ -97,33 +129,25 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
     return [f"{path.name} ({i + 1})" for i, path in enumerate(resolved)]
 
 
-def _scores(
-    k: int, model: ModelFile, codes: Sequence[str], measured: Measured, answered: Sequence[int]
-) -> FloatArray:
+def _scores(k: int, model: ModelFile, codes: Sequence[str], measured: Measured) -> FloatArray:
     """[n, labels] in the order of `codes`; rows divided by their sum, as the runtime does."""
     own = [label.code for label in model.contract.labels]
     columns = [own.index(code) for code in codes]
-    rows = np.array([measured.answers[i].scores[k] for i in answered], np.float64)[:, columns]
+    found = [measured.results[i].scores[0][k] for i in measured.readable]
+    rows = np.array(found, np.float64)[:, columns]
     normalized: FloatArray = rows / np.maximum(rows.sum(axis=1, keepdims=True), sys.float_info.min)
     return normalized
 
 
 def _describe(
-    k: int,
-    models: Sequence[ModelFile],
-    name: str,
-    measured: Measured,
-    truth: Truth,
-    scores: FloatArray,
+    k: int, models: Sequence[ModelFile], name: str, measured: Measured, metrics: dict[str, Any]
 ) -> dict[str, Any]:
     model, contract = models[k], models[k].contract
     file = measured.files[k]
     caught = list(measured.golden_problems[k])
-    differences = honesty.contract_differences(models[0].contract, contract) if k else []
-    if differences and honesty.same_network(models[0].contract, contract):
-        caught += [
-            f"its contract differs from the first one's, though both are of one run: {', '.join(differences)}"
-        ]
+    differences = integrity.contract_differences(models[0].contract, contract) if k else []
+    if differences and integrity.same_network(models[0].contract, contract):
+        caught.append(f"contract differs from the first model's, of the same run: {', '.join(differences)}")
     times = measured.bench_ms[k] if measured.bench_ms else []
     return {
         "name": name,
@@ -143,50 +167,48 @@ def _describe(
         "data_licence": contract.provenance.data_licence,
         "contract_differences": differences,
         "caught": caught,
-        "figures": paired.figures(truth, scores),
+        "figures": metrics,
     }
 
 
 def _remarks(
     models: Sequence[ModelFile], names: Sequence[str], listed: PhotoList, measured: Measured
 ) -> list[str]:
-    """What a reader must know before believing the figures."""
+    """What limits the metrics."""
     remarks = []
+    photos = measured.photos
     if measured.interrupted:
         remarks.append(
-            f"Interrupted: {len(measured.answers):,} of {len(measured.photos):,} photos were answered, drawn at random."
+            f"Interrupted: {len(measured.readable):,} of {len(photos):,} photos are done, in random order."
         )
     if measured.failures:
         remarks.append(f"{len(measured.failures):,} photos could not be read and are left out.")
-    learnt = sum(photo.split in ("train", "val") for photo in measured.photos)
-    if learnt:
+    seen = sum(photo.split in ("train", "val") for photo in photos)
+    if seen:
         remarks.append(
-            f"{learnt:,} of {len(measured.photos):,} photos stand in the train or val split: the models have learnt or "
-            "been chosen by them, so the figures are too good."
+            f"{seen:,} of {len(photos):,} photos are of the train or val split, on which the models were trained or "
+            "selected: the metrics are optimistic."
         )
     elif listed.split == "all":
-        remarks.append(
-            "The table of photos has no splits: nothing here says from which the models have learnt."
-        )
+        remarks.append("The dataset has no splits: models may have been trained on its photos.")
     remarks += _foreign_run(models, names, listed)
     for model, name in zip(models, names, strict=True):
-        calibrated = _calibration_ids(Path(model.path)) & {photo.photo_id for photo in measured.photos}
-        if calibrated:
+        if calibrated := _calibration_ids(Path(model.path)) & {photo.photo_id for photo in photos}:
             remarks.append(
-                f"{len(calibrated):,} of the photos gave {name} its ranges; its figures are too good."
+                f"{len(calibrated):,} of the photos calibrated the ranges of {name}: its metrics are optimistic."
             )
     return remarks
 
 
 def _absent_labels(truth: Truth) -> list[str]:
-    """Of how many classes the balanced accuracy speaks, where some have no photo."""
+    """Over how many classes the balanced accuracy is taken, where some have no photo."""
     absent = [code for i, code in enumerate(truth.codes) if not (truth.labels == i).any()]
     if not absent:
         return []
     occurring = len(truth.codes) - len(absent)
     return [
-        f"No answered photo is of {', '.join(absent)}: balanced accuracy is the mean over the other {occurring} of "
-        f"{len(truth.codes)} classes, and no figure of all."
+        f"No photo is of {', '.join(absent)}: balanced accuracy is the mean over the other {occurring} of "
+        f"{len(truth.codes)} classes."
     ]
 
 
@@ -201,13 +223,13 @@ def _foreign_run(models: Sequence[ModelFile], names: Sequence[str], listed: Phot
     if not foreign:
         return []
     return [
-        f"The split is that of run {run_id}; {', '.join(foreign)} comes from another run and may have learnt from "
-        "these photos."
+        f"The split is of run {run_id}; {', '.join(foreign)} is of another run and may have been trained on these "
+        "photos."
     ]
 
 
 def _calibration_ids(model: Path) -> set[str]:
-    """Of the photos that gave a model its ranges, as the .json beside it says; empty where there is none."""
+    """Photos that calibrated a model's ranges, from the .json beside it; empty where there is none."""
     beside = report_path(model)
     if not beside.is_file():
         return set()

@@ -1,13 +1,11 @@
-"""Two models on the same photos: what changed, by how much, for whom, and how sure that is. numpy.
+"""Paired statistics of two models on the same photos. numpy, scipy.
 
-Intervals are 95 %, from draws of whole lesions; both models are measured on the same draws, so what makes a lesion
-hard for both cancels. McNemar's exact test asks of the answers that changed between right and wrong whether both
-directions are alike. A difference is the second model's figure minus the first's: below 0 is a loss.
+Intervals are 95 %, from bootstrap draws of whole lesions; both models are measured on the same draws, so what makes a
+lesion hard for both cancels. A difference is the second model's metric minus the first's: below 0 is a loss.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,14 +29,13 @@ from train.evaluation.metrics import (
     recall_per_class,
     softmax,
 )
+from train.evaluation.subgroups import LEAST_LESIONS as LEAST_LESIONS
 
-# Of fewer lesions an interval says little, and one person may stand for the whole row.
-LEAST_LESIONS = 20
 REPEATS = 1000
 WORSE, BETTER, OTHER = "for the worse", "for the better", "wrong both times"
 HISTOGRAM_EDGES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 RELIABILITY_BINS = 10
-# Within which the temperature between two models is looked for.
+# Limits of the search for the temperature between two models.
 TEMPERATURE_RATIOS = (0.05, 20.0)
 TEMPERATURE_PRECISION = 1e-4
 LEAST_PROBABILITY = 1e-30
@@ -46,7 +43,7 @@ LEAST_PROBABILITY = 1e-30
 
 @dataclass(frozen=True)
 class Truth:
-    """The photos that all models have answered."""
+    """Labelled photos, and bootstrap draws of their lesions."""
 
     photos: tuple[Photo, ...]
     codes: tuple[str, ...]
@@ -56,24 +53,44 @@ class Truth:
 
     @classmethod
     def of(cls, photos: Sequence[Photo], codes: Sequence[str], *, repeats: int = REPEATS) -> Truth:
-        """Photos, with their lesions drawn."""
+        """Draw the lesions of photos."""
         labels = np.array([photo.label for photo in photos], dtype=np.int64)
         draws = GroupDraws.draw([photo.group_id for photo in photos], repeats=repeats)
         return cls(tuple(photos), tuple(codes), labels, draws)
 
     @property
     def lesions(self) -> int:
-        """Number of different ones."""
+        """Number of distinct lesions."""
         return int(self.draws.counts.shape[1])
 
     def among(self, inside: npt.NDArray[np.bool_]) -> Truth:
-        """A part of the photos, with draws of its own lesions."""
+        """Select photos, with draws of their own lesions."""
         chosen = [photo for photo, is_in in zip(self.photos, inside, strict=True) if is_in]
         return Truth.of(chosen, self.codes, repeats=len(self.draws.counts))
 
+    def balanced(self, predicted: IntArray) -> list[float]:
+        """Balanced accuracy of [n] predicted labels: [value, low, high]."""
+        return [self._value(predicted), *percentile_interval(self._drawn(predicted))]
+
+    def change(self, before: IntArray, after: IntArray) -> list[float]:
+        """Balanced accuracy of `after` minus that of `before`, on the same draws: [value, low, high]."""
+        drawn = self._drawn(after) - self._drawn(before)
+        return [self._value(after) - self._value(before), *percentile_interval(drawn)]
+
+    def agreement(self, one: IntArray, other: IntArray) -> list[float]:
+        """Mean over true classes of the share of equal predictions: [value, low, high]."""
+        # A photo counts as right where both predictions are equal: then this is a balanced accuracy.
+        return self.balanced(np.where(one == other, self.labels, (self.labels + 1) % len(self.codes)))
+
+    def _value(self, predicted: IntArray) -> float:
+        return balanced_accuracy(self.labels, predicted, len(self.codes))
+
+    def _drawn(self, predicted: IntArray) -> FloatArray:
+        return self.draws.balanced_accuracy(self.labels, predicted, len(self.codes))
+
 
 def figures(truth: Truth, scores: FloatArray) -> dict[str, Any]:
-    """One model's figures.
+    """Compute one model's metrics.
 
     Args:
         truth: n photos.
@@ -83,17 +100,14 @@ def figures(truth: Truth, scores: FloatArray) -> dict[str, Any]:
         Plain values; an estimate is [value, low, high], None where it cannot be computed.
     """
     classes = len(truth.codes)
-    answers = scores.argmax(axis=1)
+    predicted = scores.argmax(axis=1)
     error = expected_calibration_error(truth.labels, scores)
-    recall = recall_per_class(truth.labels, answers, classes)
-    recall_draws = truth.draws.recall(truth.labels, answers, classes)
+    recall = recall_per_class(truth.labels, predicted, classes)
+    recall_draws = truth.draws.recall(truth.labels, predicted, classes)
     return {
-        "balanced_accuracy": _estimate(
-            balanced_accuracy(truth.labels, answers, classes),
-            truth.draws.balanced_accuracy(truth.labels, answers, classes),
-        ),
+        "balanced_accuracy": truth.balanced(predicted),
         "accuracy": _estimate(
-            float((answers == truth.labels).mean()), truth.draws.mean(answers == truth.labels)
+            float((predicted == truth.labels).mean()), truth.draws.mean(predicted == truth.labels)
         ),
         "expected_calibration_error": [
             error,
@@ -105,7 +119,7 @@ def figures(truth: Truth, scores: FloatArray) -> dict[str, Any]:
 
 
 def reliability(labels: IntArray, scores: FloatArray) -> list[dict[str, float]]:
-    """Mean top score and share of right answers in each occupied bin of the top score."""
+    """Mean top score and accuracy in each occupied bin of the top score."""
     top, right = scores.max(axis=1), scores.argmax(axis=1) == labels
     which = np.minimum((top * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
     return [
@@ -120,7 +134,7 @@ def reliability(labels: IntArray, scores: FloatArray) -> list[dict[str, float]]:
 
 
 def paired(truth: Truth, first: FloatArray, second: FloatArray) -> dict[str, Any]:
-    """The second model against the first.
+    """Compare the second model with the first.
 
     Args:
         truth: n photos.
@@ -141,7 +155,7 @@ def paired(truth: Truth, first: FloatArray, second: FloatArray) -> dict[str, Any
     errors = [expected_calibration_error(truth.labels, scores) for scores in (first, second)]
     error_draws = [truth.draws.calibration_error(truth.labels, scores) for scores in (first, second)]
     return {
-        "difference": _difference(truth, before, after),
+        "difference": truth.change(before, after),
         "accuracy_difference": _estimate(
             float(right_after.mean() - right.mean()),
             truth.draws.mean(right_after.astype(float) - right.astype(float)),
@@ -167,17 +181,15 @@ def paired(truth: Truth, first: FloatArray, second: FloatArray) -> dict[str, Any
 
 
 def mcnemar_p(worse: int, better: int) -> float:
-    """Two-sided exact p of McNemar's test: both directions alike, each change a toss of a coin.
+    """McNemar's exact two-sided p: are changes to wrong and changes to right equally likely."""
+    # Late: importing scipy.stats takes longer than 100 photos; the command does it beside them.
+    from scipy.stats import binomtest
 
-    Not `scipy.stats.binomtest`, which says the same: importing scipy.stats takes longer than 100 photos.
-    """
-    changes = worse + better
-    as_uneven = sum(math.comb(changes, k) for k in range(min(worse, better) + 1))
-    return float(min(1.0, 2 * as_uneven / 2**changes))
+    return float(binomtest(worse, worse + better).pvalue) if worse + better else 1.0
 
 
 def implied_temperature(first: FloatArray, second: FloatArray) -> float:
-    """The temperature that brings the first model's scores nearest to the second's; 1 for models of one sharpness.
+    """Find the temperature that brings the first model's scores nearest to the second's; 1 if they are equally sharp.
 
     Args:
         first: [n, labels], rows sum to 1.
@@ -196,22 +208,13 @@ def implied_temperature(first: FloatArray, second: FloatArray) -> float:
 
 
 def at_temperature(scores: FloatArray, temperature: float) -> FloatArray:
-    """Probabilities [n, labels] as they would be had their logits been divided by a temperature."""
+    """Apply a temperature to the logits of probabilities [n, labels]."""
     return softmax(np.log(np.maximum(scores, LEAST_PROBABILITY)), temperature)
 
 
-def _difference(truth: Truth, before: IntArray, after: IntArray) -> list[float]:
-    classes = len(truth.codes)
-    value = balanced_accuracy(truth.labels, after, classes) - balanced_accuracy(truth.labels, before, classes)
-    draws = truth.draws.balanced_accuracy(truth.labels, after, classes) - truth.draws.balanced_accuracy(
-        truth.labels, before, classes
-    )
-    return [value, *percentile_interval(draws)]
-
-
 def _per_class(truth: Truth, before: IntArray, after: IntArray, classes: int) -> dict[str, dict[str, Any]]:
-    recall = [recall_per_class(truth.labels, answers, classes) for answers in (before, after)]
-    draws = [truth.draws.recall(truth.labels, answers, classes) for answers in (before, after)]
+    recall = [recall_per_class(truth.labels, predicted, classes) for predicted in (before, after)]
+    draws = [truth.draws.recall(truth.labels, predicted, classes) for predicted in (before, after)]
     rows = {}
     for i, code in enumerate(truth.codes):
         inside = truth.labels == i
@@ -245,12 +248,12 @@ def _per_group(truth: Truth, before: IntArray, after: IntArray) -> dict[str, lis
                     "lesions": part.lesions,
                     "classes": len(set(part.labels.tolist())),
                     "balanced_accuracy": [
-                        balanced_accuracy(part.labels, answers[inside], classes)
-                        for answers in (before, after)
+                        balanced_accuracy(part.labels, predicted[inside], classes)
+                        for predicted in (before, after)
                     ]
                     if told
                     else None,
-                    "difference": _difference(part, before[inside], after[inside]) if told else None,
+                    "difference": part.change(before[inside], after[inside]) if told else None,
                     "answers_changed": int((before[inside] != after[inside]).sum()),
                     "agreement": float((before[inside] == after[inside]).mean()),
                 }
@@ -267,7 +270,7 @@ def _place(row: Mapping[str, Any]) -> tuple[bool, int, int, str]:
 
 
 def _flips(truth: Truth, first: FloatArray, second: FloatArray) -> list[dict[str, Any]]:
-    """Photos whose answer changed: those for the worse first, in each kind the largest change first."""
+    """Photos whose prediction changed: to wrong first, in each kind the largest score change first."""
     before, after = first.argmax(axis=1), second.argmax(axis=1)
     largest = np.abs(second - first).max(axis=1)
     rows = []
@@ -302,20 +305,20 @@ def _histogram(largest: FloatArray) -> list[dict[str, float]]:
 
 
 def exchanged_labels(first: FloatArray, second: FloatArray) -> dict[int, int]:
-    """Which labels seem to be exchanged: the assignment of the second's answers to the first's that agrees best.
+    """Find exchanged labels: the assignment of the second's predictions to the first's that agrees best.
 
     Returns:
         Second's label to first's, only those that differ; empty when no assignment agrees clearly better than the
-        labels as they stand.
+        labels as they are.
     """
     classes = first.shape[1]
     together = np.zeros((classes, classes))
     np.add.at(together, (second.argmax(axis=1), first.argmax(axis=1)), 1)
-    # A tenth of the photos is far beyond what two honest models of the same labels gain by any assignment.
+    # A tenth of the photos is far beyond what two correct models of the same labels gain by any assignment.
     least = max(0.1 * len(first), 3)
     if together.max(axis=1).sum() - np.trace(together) < least:
         return {}
-    # Late: scipy.optimize takes as long to import as 50 photos to answer, and honest models do not come here.
+    # Late: importing scipy.optimize takes as long as 50 photos, and correct models do not come here.
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(-together)
@@ -325,25 +328,17 @@ def exchanged_labels(first: FloatArray, second: FloatArray) -> dict[int, int]:
 
 
 def verdict(name: str, reference: str, pair: Mapping[str, Any], photos: int) -> str:
-    """One sentence: difference in points with its interval, answers that changed, how many for the worse."""
+    """One sentence: difference in points with its interval, and the predictions that changed."""
     value, low, high = (100 * x for x in pair["difference"])
-    if round(value, 1) == 0:
-        said = f"{name} is level with {reference} in balanced accuracy ({_points(low)} to {_points(high)} points)"
-    else:
-        word, sign = ("gains", 1) if value > 0 else ("loses", -1)
-        ends = sorted((sign * low, sign * high))
-        said = (
-            f"{name} {word} {abs(value):.1f} points of balanced accuracy against {reference} "
-            f"({_points(ends[0])} to {_points(ends[1])})"
-        )
-    if low <= 0 <= high and round(value, 1) != 0:
-        said += ", which these photos cannot tell from nothing"
-    changed = pair["answers_changed"]
-    if not changed:
-        return f"{said}; none of {photos:,} answers changes."
+    difference = (
+        f"{name}: {_points(value)} points of balanced accuracy against {reference} "
+        f"(95 % CI {_points(low)} to {_points(high)})"
+    )
+    if low <= 0 <= high:
+        difference += ", not significant"
     return (
-        f"{said}; {changed:,} of {photos:,} answers change, {pair['for_the_worse']:,} for the worse and "
-        f"{pair['for_the_better']:,} for the better."
+        f"{difference}; {pair['answers_changed']:,} of {photos:,} predictions changed, {pair['for_the_worse']:,} to "
+        f"wrong, {pair['for_the_better']:,} to right."
     )
 
 

@@ -10,7 +10,7 @@ SHOWN_LAYERS = 5
 
 
 def terminal_summary(report: dict[str, Any]) -> str:
-    """Verdicts first, then a table of the models, the flipped photos and the layers that lose most."""
+    """Verdicts, a table of the models, the photos whose prediction changed, and the layers with the largest loss."""
     photos = report["photos"]
     lines = [
         f"{photos['answered']:,} photos of {photos['lesions']:,} lesions, split {photos['split']}",
@@ -21,20 +21,20 @@ def terminal_summary(report: dict[str, Any]) -> str:
         *_table(*_models(report)),
     ]
     for model in report["models"]:
-        lines += [f"CAUGHT {model['name']}: {problem}" for problem in model["caught"]]
+        lines += [f"INTEGRITY ERROR {model['name']}: {problem}" for problem in model["caught"]]
     for pair in report["pairs"]:
         lines += ["", f"{pair['name']} against {pair['against']}:", *_pair(pair)]
     timing = report["timing"]
     lines += [
         "",
         f"{timing['answering_seconds']:.1f} s for the photos, of which {timing['inference_seconds']:.1f} s inference, "
-        f"in {timing['processes']} processes; time a photo: one thread, median, nothing beside it",
+        f"in {timing['processes']} processes; ms: inference of one photo, one thread, median",
     ]
     return "\n".join(lines)
 
 
 def p_value(value: float) -> str:
-    """`0.23`; `< 0.001` for what two digits cannot tell from nothing."""
+    """Format a p-value: `0.23`; `< 0.001` below that."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 

@@ -1,72 +1,78 @@
-"""Many photos through several models at once, in processes of their own: one interpreter thread each, all cores used.
+"""The process pool of `convert`: photos, as they are or disturbed, through several models on all cores, in order.
 
-What the processes do stands in `answer_worker`; this side imports nothing that would keep them from starting. Workers
-live in a session of their own: Ctrl-C reaches the command only, which then ends them and keeps what they have said.
+    Workers (this process) -- JSON lines --> python -m convert.comparison.workers MODEL ... (one process a core)
+
+The disturbances come from the module that is run in the processes: convert.robustness.disturbances has its own.
+
+A worker decodes a photo once for all models that need the same pixels and runs each model with one thread, as a device
+does. Neither side imports numpy here, so that a worker starts in 0.2 s. Workers run in a session of their own: Ctrl-C
+reaches the command only, which then ends them and keeps the scores so far.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge_runtime.errors import InterpreterBroken
+from edge_runtime import errors
+from edge_runtime.errors import EXIT_OK, EdgeError, ImageError, InterpreterBroken
+from edge_runtime.images.preprocess import as_pillow
+from edge_runtime.runner import Runner
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 # Photos that a worker gets at a time: few, so that an interruption loses little.
 CHUNK = 4
-# One that is answered and one that waits.
+# One chunk in work and one that waits.
 CHUNKS_AHEAD = 2
+
+Step = tuple[str, float]
+"""A disturbance's name and a strength; see convert/robustness/disturbances.py."""
+if TYPE_CHECKING:
+    Disturb = Callable[[Image.Image, Step], Image.Image]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What all models say to one photo."""
+class PhotoScores:
+    """The output of all models for one photo."""
 
-    index: int
-    scores: tuple[tuple[float, ...], ...]
-    """By model: in its own output order, as they come out of the file; empty where the photo failed."""
-    inference_ms: tuple[float, ...]
-    """By model."""
+    scores: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    """[versions][models][labels], dequantized, in each model's output order; version 0 is the photo as it is."""
+    inference_ms: tuple[float, ...] = ()
+    """By model, of version 0."""
+    pixels_sha256: tuple[str, ...] = ()
+    """By version, of the first model's pixels; of disturbed photos only."""
     problem: str = ""
-    """Why there is no answer."""
+    """Why the photo has no scores."""
 
 
 class Workers:
-    """Processes that answer photos; use as a context.
+    """Processes that run models on photos; use as a context.
 
     Args:
-        models: .tflite files with contracts, already opened once by the caller.
-        count: Processes; as many as there are cores if None.
+        models: .tflite files with contracts.
+        count: Processes; by default as many as there are cores.
+        module: What they run: a module whose `__main__` block calls `main`.
     """
 
-    def __init__(self, models: Sequence[Path], count: int | None = None) -> None:
-        self.count = count or max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-        command = [
-            sys.executable,
-            "-m",
-            "convert.comparison.answer_worker",
-            *(str(path.resolve()) for path in models),
-        ]
-        self._processes = [
-            subprocess.Popen(
-                command,
-                cwd=ROOT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-            )
-            for _ in range(self.count)
-        ]
+    def __init__(
+        self, models: Sequence[Path], count: int | None = None, *, module: str = "convert.comparison.workers"
+    ) -> None:
+        self.count = count or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0])
+        command = [sys.executable, "-m", module, *(str(path.resolve()) for path in models)]
+        self._processes = [_Process(command) for _ in range(self.count)]
 
     def __enter__(self) -> Workers:
         return self
@@ -75,114 +81,227 @@ class Workers:
         self.close()
 
     def close(self) -> None:
-        """Ends the processes; a second call does nothing."""
+        """End the processes; a second call does nothing."""
         for process in self._processes:
-            if process.poll() is None:
-                process.terminate()
+            process.popen.terminate()
         for process in self._processes:
-            process.wait()
-            for stream in (process.stdin, process.stdout, process.stderr):
-                if stream is not None:
-                    try:
-                        stream.close()
-                    except BrokenPipeError:
-                        continue
+            process.close()
 
-    def answer(self, photos: Sequence[Path]) -> Iterator[Answer]:
-        """Answers in the order in which they come; may be left early.
+    def run(self, photos: Sequence[Path], steps: Sequence[Step] | None = None) -> Iterator[PhotoScores]:
+        """Run every model on every photo.
+
+        Args:
+            photos: Their files.
+            steps: Disturbed versions to run beside each photo. Even where empty, the photo itself is run twice, and
+                the SHA-256 of all pixels are returned. None runs each photo once.
+
+        Yields:
+            Scores in the order of `photos`. May be left early.
 
         Raises:
-            InterpreterBroken: A worker died.
+            ModelFileError, InterpreterError: A model cannot be used.
+            InterpreterBroken: A process ended early, or a model's scores for one photo differ between two runs.
         """
-        waiting: queue.SimpleQueue[list[tuple[int, str]]] = queue.SimpleQueue()
-        numbered = [(i, str(path)) for i, path in enumerate(photos)]
+        waiting: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
         # The last ones singly: no process has a few left while the others have none.
-        singly = max(0, len(numbered) - CHUNK * CHUNKS_AHEAD * self.count)
-        for start in range(0, singly, CHUNK):
-            waiting.put(numbered[start : min(start + CHUNK, singly)])
-        for one in numbered[singly:]:
-            waiting.put([one])
-        done: queue.SimpleQueue[list[Answer] | InterpreterBroken] = queue.SimpleQueue()
+        singly = max(0, len(photos) - CHUNK * CHUNKS_AHEAD * self.count)
+        starts = [*range(0, singly, CHUNK), *range(singly, len(photos))]
+        for start, end in zip(starts, [*starts[1:], len(photos)], strict=True):
+            waiting.put((start, {"photos": [str(path) for path in photos[start:end]], "steps": steps}))
+        done: queue.SimpleQueue[tuple[int, list[PhotoScores]] | EdgeError] = queue.SimpleQueue()
         for process in self._processes:
-            threading.Thread(target=_feed, args=(process, waiting, done), daemon=True).start()
-        left = len(photos)
-        while left:
-            got = done.get()
-            if isinstance(got, InterpreterBroken):
-                raise got
-            left -= len(got)
-            yield from got
+            threading.Thread(target=process.feed, args=(waiting, done), daemon=True).start()
+        early: dict[int, list[PhotoScores]] = {}
+        for start in starts:
+            while start not in early:
+                got = done.get()
+                if isinstance(got, EdgeError):
+                    raise got
+                early[got[0]] = got[1]
+            yield from early.pop(start)
 
     def bench(self, photo: Path, runs: int) -> list[list[float]]:
-        """Inference times of one photo, by model and run, in milliseconds; models take turns, nothing else runs."""
-        return [list(times) for times in _ask(self._processes[0], {"bench": str(photo), "runs": runs})]
+        """Inference times in ms, [models][runs], of one photo; models take turns, nothing else runs."""
+        self._processes[0].send({"bench": str(photo), "runs": runs})
+        return [list(times) for times in self._processes[0].receive()]
 
 
-def _feed(
-    process: subprocess.Popen[str],
-    waiting: queue.SimpleQueue[list[tuple[int, str]]],
-    done: queue.SimpleQueue[list[Answer] | InterpreterBroken],
-) -> None:
-    """Gives a worker its next photos while it is busy with the last ones: it never waits for this process."""
-    asked = 0
+class _Process:
+    """One worker, seen from the parent."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        pipe = subprocess.PIPE
+        self.popen = subprocess.Popen(
+            command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        )
+        assert self.popen.stdin and self.popen.stdout and self.popen.stderr
+        self._stdin, self._stdout, self._stderr = self.popen.stdin, self.popen.stdout, self.popen.stderr
+
+    def feed(
+        self,
+        waiting: queue.SimpleQueue[tuple[int, dict[str, Any]]],
+        done: queue.SimpleQueue[tuple[int, list[PhotoScores]] | EdgeError],
+    ) -> None:
+        """Send the next photos while the last ones are in work: a worker never waits for this process."""
+        sent: list[int] = []
+        try:
+            while True:
+                while len(sent) < CHUNKS_AHEAD and not waiting.empty():
+                    try:
+                        start, request = waiting.get_nowait()
+                    except queue.Empty:
+                        break
+                    self.send(request)
+                    sent.append(start)
+                if not sent:
+                    return
+                rows = self.receive()
+                done.put((sent.pop(0), [_photo_scores(row) for row in rows]))
+        except EdgeError as error:
+            done.put(error)
+
+    def send(self, request: dict[str, Any]) -> None:
+        try:
+            self._stdin.write(json.dumps(request) + "\n")
+            self._stdin.flush()
+        except (OSError, ValueError) as error:
+            # What it wrote before it ended says more than the broken pipe.
+            self.receive()
+            raise self._ended(str(error)) from error
+
+    def receive(self) -> Any:
+        try:
+            line = self._stdout.readline()
+        except (OSError, ValueError) as error:
+            raise self._ended(str(error)) from error
+        if not line:
+            raise self._ended(f"exit status {self.popen.wait()}{self._last_words()}")
+        reply = json.loads(line)
+        if isinstance(reply, dict):
+            raise getattr(errors, reply.pop("class"))(reply.pop("problem"), **reply)
+        return reply
+
+    def close(self) -> None:
+        """Wait for the end of the process."""
+        self.popen.wait()
+        for stream in (self._stdin, self._stdout, self._stderr):
+            try:
+                stream.close()
+            except BrokenPipeError:
+                continue
+
+    def _last_words(self) -> str:
+        """The last line on its stderr."""
+        try:
+            lines = self._stderr.read().strip().splitlines()
+        except (OSError, ValueError):
+            return ""
+        return f": {lines[-1]}" if lines else ""
+
+    def _ended(self, why: str) -> InterpreterBroken:
+        return InterpreterBroken(
+            "worker process: ended before its photos were done",
+            found=why,
+            expected="scores for every photo",
+            fix="run the models one at a time to find which it was; use fewer --workers where memory is short",
+        )
+
+
+def _photo_scores(row: Sequence[Any]) -> PhotoScores:
+    scores, inference_ms, pixels_sha256, problem = row
+    nested = tuple(tuple(tuple(of_model) for of_model in version) for version in scores)
+    return PhotoScores(nested, tuple(inference_ms), tuple(pixels_sha256), problem)
+
+
+# -------------------------------------------------------------------- inside a worker
+
+
+def photo_scores(
+    models: Sequence[Runner], path: Path, steps: Sequence[Step] | None = None, disturb: Disturb | None = None
+) -> PhotoScores:
+    """Run all versions of one photo through all models.
+
+    Args:
+        models: Ready to run.
+        path: The photo.
+        steps: As in `Workers.run`; errors as well.
+        disturb: Makes a disturbed version; needed where there are steps.
+    """
     try:
-        while True:
-            while asked < CHUNKS_AHEAD:
-                try:
-                    chunk = waiting.get_nowait()
-                except queue.Empty:
-                    break
-                _say(process, {"photos": chunk})
-                asked += 1
-            if not asked:
-                return
-            rows = _hear(process)
-            asked -= 1
-            done.put([Answer(i, tuple(map(tuple, scores)), tuple(ms), said) for i, scores, ms, said in rows])
-    except InterpreterBroken as error:
-        done.put(error)
+        versions = _versions(models, path, steps or (), disturb)
+    except ImageError as error:
+        return PhotoScores(problem=error.message)
+    except OSError as error:
+        return PhotoScores(problem=f"{path.name}: {error.strerror or error}")
+    ran = [[_run(model, pixels) for model in models] for pixels in versions]
+    scores = tuple(tuple(scores for scores, _ in row) for row in ran)
+    hashes: tuple[str, ...] = ()
+    if steps is not None:
+        if tuple(_run(model, versions[0])[0] for model in models) != scores[0]:
+            raise InterpreterBroken(
+                f"{path}: two runs on the same photo gave different scores",
+                found="other scores after the disturbed versions than before them",
+                expected="equal scores",
+                fix="Look for state that the engine keeps from photo to photo",
+            )
+        first = models[0].pixel_key
+        hashes = tuple(hashlib.sha256(pixels[first]).hexdigest() for pixels in versions)
+    return PhotoScores(scores, tuple(ms for _, ms in ran[0]), hashes)
 
 
-def _ask(process: subprocess.Popen[str], question: dict[str, Any]) -> Any:
-    _say(process, question)
-    return _hear(process)
+def _versions(
+    models: Sequence[Runner], path: Path, steps: Sequence[Step] = (), disturb: Disturb | None = None
+) -> list[dict[object, bytes]]:
+    """The pixels of the photo as it is and of its disturbed versions, by pixel key."""
+    data = path.read_bytes()
+    versions: list[dict[object, bytes]] = [{} for _ in range(1 + len(steps))]
+    for key, model in {model.pixel_key: model for model in models}.items():
+        pictures = [model.decode(data, name=path.name)]
+        if steps and disturb:
+            photo = as_pillow(pictures[0])
+            pictures += [disturb(photo, step) for step in steps]
+        for version, picture in zip(versions, pictures, strict=True):
+            version[key] = model.pixels_of(picture)
+    return versions
 
 
-def _say(process: subprocess.Popen[str], question: dict[str, Any]) -> None:
-    assert process.stdin is not None
+def _run(model: Runner, pixels: Mapping[object, bytes]) -> tuple[tuple[float, ...], float]:
+    """Scores as they come out of the file, and the milliseconds that the inference took."""
+    tensor = model.input_tensor(pixels[model.pixel_key])
+    start = time.perf_counter()
+    raw_output = model.run(tensor)
+    elapsed_ms = (time.perf_counter() - start) * 1000
+    return tuple(model.softmax(raw_output)), elapsed_ms
+
+
+def _bench(models: Sequence[Runner], path: Path, runs: int) -> list[list[float]]:
+    (pixels,) = _versions(models, path)
+    laps = [[_run(model, pixels)[1] for model in models] for _ in range(runs + 1)]
+    # The first run of each fills caches.
+    return [list(times) for times in zip(*laps[1:], strict=True)]
+
+
+def main(disturb: Disturb | None = None) -> int:
+    """Serve requests from stdin until it ends, with the models that the command line names."""
     try:
-        process.stdin.write(json.dumps(question) + "\n")
-        process.stdin.flush()
-    except (OSError, ValueError) as error:
-        raise _died(process, _last_words(process) or str(error)) from error
+        models = [Runner.open(path) for path in sys.argv[1:]]
+        for line in sys.stdin:
+            request = json.loads(line)
+            if "bench" in request:
+                reply: Any = _bench(models, Path(request["bench"]), request["runs"])
+            else:
+                steps, photos = request["steps"], request["photos"]
+                reply = [astuple(photo_scores(models, Path(path), steps, disturb)) for path in photos]
+            print(json.dumps(reply), flush=True)
+    except EdgeError as error:
+        fields = {name: getattr(error, name) for name in ("found", "expected", "fix")}
+        print(json.dumps({"class": type(error).__name__, "problem": error.what, **fields}), flush=True)
+        return error.exit_status
+    except BrokenPipeError:
+        # The command is gone. Python would flush once more at exit, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_OK
 
 
-def _hear(process: subprocess.Popen[str]) -> Any:
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-    except (OSError, ValueError) as error:
-        raise _died(process, str(error)) from error
-    if not line:
-        raise _died(process, _last_words(process) or f"exit status {process.wait()}")
-    return json.loads(line)
-
-
-def _last_words(process: subprocess.Popen[str]) -> str:
-    """The last line on its stderr, if it has ended."""
-    assert process.stderr is not None
-    try:
-        process.wait(timeout=1)
-        said = process.stderr.read().strip().splitlines()
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return ""
-    return said[-1] if said else ""
-
-
-def _died(process: subprocess.Popen[str], why: str) -> InterpreterBroken:
-    return InterpreterBroken(
-        "a process that asks the models died",
-        found=why,
-        expected="an answer to every photo",
-        fix=f"look at what it says: {' '.join(map(str, process.args)) if isinstance(process.args, list) else ''}",
-    )
+if __name__ == "__main__":
+    sys.exit(main())

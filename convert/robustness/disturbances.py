@@ -1,25 +1,24 @@
-"""What happens to a photo between skin and sensor, made on purpose: zoom, turn, light, blur, compression. Pillow.
+"""Disturbances of a photo: zoom, rotation, light, blur, compression. numpy, Pillow.
 
-A disturbance is a deterministic function of a decoded, upright RGB photo and of a strength; it returns an RGB photo,
-which then goes through the contract's crop and resize as every photo does. So all models see the same disturbed pixels.
-Strength 0 returns the photo itself.
+A disturbance is a deterministic function of a decoded, upright RGB photo and of a strength. It returns an RGB photo,
+which then goes through the contract's crop and resize as every photo does. Strength 0 returns the photo itself.
 
     zoom           magnified about the centre by 1 + strength: the border is cut off
     rotation       degrees counterclockwise about the centre; the photo is mirrored at its border to fill the corners
     brightness     exposure in stops (EV): linear light times 2 to the strength, then clipped; negative is darker
     white_balance  stops between red and blue in linear light: red up by half the strength, blue down; negative is bluer
     blur           standard deviation of a Gaussian, in thousandths of the photo's shorter side
-    jpeg           100 less the quality of a JPEG (4:2:0) that the photo is written to and read from once more
+    jpeg           100 minus the quality of a JPEG (4:2:0) to which the photo is written and from which it is read
 
-A photo that is large is decoded at the contract's reduced scale before it comes here, so all have about one size.
-Light is changed in linear light because a camera's exposure and illuminant are: on gamma-coded values a stop would be
-another factor for dark skin than for light skin. Mirrored corners, not black ones: no photo has black corners.
+Exposure and white balance act on linear light as in a camera: on gamma-coded values a stop would be another factor for
+dark skin than for light skin. Corners are mirrored, not black: no photo has black corners.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,13 +26,16 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageFilter
 
+from convert.comparison import workers
+from convert.comparison.workers import Step
+
 # sRGB's transfer curve, IEC 61966-2-1.
 _LINEAR_BELOW = 0.04045
 
 
 @dataclass(frozen=True)
 class Disturbance:
-    """One way of changing a photo, and how far."""
+    """A way of changing a photo, and its strengths."""
 
     unit: str
     """Of the strengths."""
@@ -43,12 +45,12 @@ class Disturbance:
     """Called with an RGB photo and a strength other than 0."""
 
     def __call__(self, photo: Image.Image, strength: float) -> Image.Image:
-        """The disturbed photo, RGB; the photo itself at strength 0."""
+        """Return the disturbed photo, RGB; the photo itself at strength 0."""
         return photo if strength == 0 else self.apply(photo, strength)
 
 
 def zoom(photo: Image.Image, strength: float) -> Image.Image:
-    """The photo's middle, magnified by 1 + strength, at least 1, to the size of the photo."""
+    """Magnify the photo's centre by 1 + strength, at least 1, to the size of the photo."""
     width_px, height_px = photo.size
     kept_x, kept_y = width_px / (1 + strength), height_px / (1 + strength)
     left, top = (width_px - kept_x) / 2, (height_px - kept_y) / 2
@@ -57,7 +59,7 @@ def zoom(photo: Image.Image, strength: float) -> Image.Image:
 
 
 def rotate(photo: Image.Image, strength: float) -> Image.Image:
-    """The photo turned about its centre by so many degrees, of the same size."""
+    """Rotate the photo about its centre by so many degrees, at the same size."""
     width_px, height_px = photo.size
     reach = math.ceil(math.hypot(width_px, height_px) / 2)
     margins = [(max(0, reach - side // 2) + 1,) * 2 for side in (height_px, width_px)]
@@ -68,22 +70,22 @@ def rotate(photo: Image.Image, strength: float) -> Image.Image:
 
 
 def expose(photo: Image.Image, strength: float) -> Image.Image:
-    """The photo with so many stops more light."""
+    """Brighten the photo by so many stops."""
     return photo.point(_curve(2**strength) * 3)
 
 
 def warm(photo: Image.Image, strength: float) -> Image.Image:
-    """The photo under a light that is redder, or bluer below 0, by so many stops."""
+    """Make the light redder, or bluer below 0, by so many stops."""
     return photo.point(_curve(2 ** (strength / 2)) + list(range(256)) + _curve(2 ** (-strength / 2)))
 
 
 def blur(photo: Image.Image, strength: float) -> Image.Image:
-    """The photo out of focus by so many thousandths of its shorter side."""
+    """Blur the photo by so many thousandths of its shorter side."""
     return photo.filter(ImageFilter.GaussianBlur(strength / 1000 * min(photo.size)))
 
 
 def compress(photo: Image.Image, strength: float) -> Image.Image:
-    """The photo after a JPEG of quality 100 less the strength."""
+    """Write the photo as a JPEG of quality 100 minus the strength, and read it."""
     file = io.BytesIO()
     photo.save(file, "JPEG", quality=round(100 - strength), subsampling="4:2:0")
     with Image.open(file, formats=["JPEG"]) as image:
@@ -122,6 +124,17 @@ DISTURBANCES: Mapping[str, Disturbance] = {
 """By name, in the order of tables and pages."""
 
 
-def steps() -> list[tuple[str, float]]:
-    """Every (name, strength) that changes a photo, in the order of DISTURBANCES."""
+def steps() -> list[Step]:
+    """List every (name, strength) that changes a photo, in the order of DISTURBANCES."""
     return [(name, s) for name, one in DISTURBANCES.items() for s in one.strengths if s != 0]
+
+
+def disturb(photo: Image.Image, step: Step) -> Image.Image:
+    """Return the photo disturbed by a step."""
+    name, strength = step
+    return DISTURBANCES[name](photo, strength)
+
+
+if __name__ == "__main__":
+    # What the processes of the robustness study run.
+    sys.exit(workers.main(disturb))

@@ -1,4 +1,4 @@
-"""From answers to disturbed photos to the figures of a robustness report, which `robustness.py` describes. numpy."""
+"""Metrics of a robustness report from the scores of disturbed photos; study.py describes them. numpy."""
 
 from __future__ import annotations
 
@@ -6,28 +6,20 @@ import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from convert.comparison.statistics import LEAST_LESIONS, REPEATS
+from convert.comparison.statistics import LEAST_LESIONS, Truth
+from convert.comparison.workers import PhotoScores
 from convert.inputs import Photo
-from convert.robustness.answers import Answers, Step
-from convert.robustness.disturbances import DISTURBANCES
-from train.evaluation.metrics import (
-    UNKNOWN,
-    GroupDraws,
-    IntArray,
-    balanced_accuracy,
-    percentile_interval,
-)
-
-ALL = "all"
+from convert.photo_list import ALL
+from convert.robustness.disturbances import DISTURBANCES, steps
+from train.evaluation.metrics import UNKNOWN, IntArray
 
 
 def choose_evenly(photos: Sequence[Photo], limit: int, seed: int) -> tuple[Photo, ...]:
-    """At most `limit` photos, as many of each class as there are until all have the same number; drawn at random.
+    """Draw at most `limit` photos at random, the same number of each class as far as there are.
 
     Balanced accuracy weighs classes alike, so its interval is narrowest when the photos are spread alike.
     """
@@ -44,108 +36,73 @@ def choose_evenly(photos: Sequence[Photo], limit: int, seed: int) -> tuple[Photo
     return tuple(chosen)
 
 
-@dataclass(frozen=True)
-class Truth:
-    """The photos that were answered."""
-
-    labels: IntArray
-    """[n]."""
-    classes: int
-    draws: GroupDraws
-
-    @classmethod
-    def of(cls, photos: Sequence[Photo], classes: int) -> Truth:
-        """Photos, with their lesions drawn."""
-        labels = np.array([photo.label for photo in photos], np.int64)
-        return cls(labels, classes, GroupDraws.draw([photo.group_id for photo in photos], repeats=REPEATS))
-
-    @property
-    def lesions(self) -> int:
-        """Number of different ones."""
-        return int(self.draws.counts.shape[1])
-
-    def balanced(self, answers: IntArray) -> list[float]:
-        """Balanced accuracy of [n] answers, with its interval."""
-        value = balanced_accuracy(self.labels, answers, self.classes)
-        return [
-            value,
-            *percentile_interval(self.draws.balanced_accuracy(self.labels, answers, self.classes)),
-        ]
-
-    def change(self, before: IntArray, after: IntArray) -> list[float]:
-        """Balanced accuracy of `after` less that of `before`, on the same draws."""
-        values = [balanced_accuracy(self.labels, x, self.classes) for x in (before, after)]
-        drawn = [self.draws.balanced_accuracy(self.labels, x, self.classes) for x in (before, after)]
-        return [values[1] - values[0], *percentile_interval(drawn[1] - drawn[0])]
-
-    def agreement(self, one: IntArray, other: IntArray) -> list[float]:
-        """Mean over true classes of the share of equal answers."""
-        # A photo counts as answered rightly where both answers are equal: then this is a balanced accuracy.
-        return self.balanced(np.where(one == other, self.labels, (self.labels + 1) % self.classes))
-
-
 def disturbance_figures(
-    photos: Sequence[Photo], answers: Sequence[Answers], wanted: Sequence[Step], classes: int
+    photos: Sequence[Photo], results: Sequence[PhotoScores], codes: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The report's `disturbances`.
+    """Make the report's `disturbances`.
 
     Args:
-        photos: Answered, at least one.
-        answers: Theirs, with all versions.
-        wanted: The versions behind the undisturbed one.
-        classes: Number of labels.
+        photos: Readable, at least one.
+        results: Their scores, undisturbed and at every step of `disturbances.steps()`.
+        codes: Of the labels.
     """
-    truth = Truth.of(photos, classes)
-    # [versions, models, photos]
-    said = np.array([[[np.argmax(scores) for scores in row] for row in one.scores] for one in answers])
-    said = said.transpose(1, 2, 0).astype(np.int64)
-    place = {step: number for number, step in enumerate(wanted, start=1)}
+    truth = Truth.of(photos, codes)
+    predicted = _predicted(results)
+    place = {step: number for number, step in enumerate(steps(), start=1)}
     disturbances = []
     for name, disturbance in DISTURBANCES.items():
         points = []
         for strength in disturbance.strengths:
             version = place[name, strength] if strength != 0 else 0
-            hashes = "".join(one.pixels_sha256[version] for one in answers)
+            hashes = "".join(result.pixels_sha256[version] for result in results)
             points.append(
                 {
                     "strength": strength,
                     "pixels_sha256": hashlib.sha256(hashes.encode()).hexdigest(),
-                    "models": [_figures(truth, said, version, k) for k in range(said.shape[1])],
+                    "models": [_figures(truth, predicted, version, k) for k in range(predicted.shape[1])],
                 }
             )
         disturbances.append({"name": name, "unit": disturbance.unit, "points": points})
     return disturbances
 
 
-def _figures(truth: Truth, said: IntArray, version: int, model: int) -> dict[str, Any]:
-    answers, undisturbed = said[version, model], said[0, model]
+def _predicted(results: Sequence[PhotoScores]) -> IntArray:
+    """[versions, models, photos] predicted labels."""
+    labels = [[[np.argmax(scores) for scores in version] for version in result.scores] for result in results]
+    return np.array(labels, np.int64).transpose(1, 2, 0)
+
+
+def _figures(truth: Truth, predicted: IntArray, version: int, model: int) -> dict[str, Any]:
+    now, undisturbed = predicted[version, model], predicted[0, model]
     return {
-        "balanced_accuracy": truth.balanced(answers),
-        "change": truth.change(undisturbed, answers),
-        "agreement": truth.agreement(undisturbed, answers),
-        "with_first": truth.agreement(said[version, 0], answers),
+        "balanced_accuracy": truth.balanced(now),
+        "change": truth.change(undisturbed, now),
+        "agreement": truth.agreement(undisturbed, now),
+        "with_first": truth.agreement(predicted[version, 0], now),
     }
 
 
 def shift_rows(
-    photos: Sequence[Photo], answers: Sequence[Answers], values: Mapping[str, str], classes: int
+    photos: Sequence[Photo], results: Sequence[PhotoScores], values: Mapping[str, str], codes: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The report's rows of other photos: all of them, then by value.
+    """Make the report's rows of other photos: all of them, then by value.
 
     Args:
-        photos: Answered, at least one.
-        answers: Theirs, of the undisturbed photo alone.
-        values: photo_id to value; empty to give no further row.
-        classes: Number of labels.
+        photos: Readable, at least one.
+        results: Their scores, undisturbed.
+        values: photo_id to value; empty for one row.
+        codes: Of the labels.
     """
-    said = np.array([[np.argmax(scores) for scores in one.scores[0]] for one in answers], np.int64).T
-    of_photo = [values.get(photo.photo_id) or UNKNOWN for photo in photos]
+    (predicted,) = _predicted(results)
+    every = Truth.of(photos, codes)
+    of_photo = np.array([values.get(photo.photo_id) or UNKNOWN for photo in photos])
     rows = []
-    for value in (ALL, *(sorted(set(of_photo)) if values else ())):
-        inside = np.array([value in (ALL, other) for other in of_photo])
-        truth = Truth.of([p for p, is_in in zip(photos, inside, strict=True) if is_in], classes)
+    for value in (ALL, *(sorted(set(of_photo.tolist())) if values else ())):
+        inside = (of_photo == value) | (value == ALL)
+        truth = every.among(inside)
         # Of fewer lesions an interval says little; the row says how many there are.
-        told = value == ALL or truth.lesions >= LEAST_LESIONS
+        shown = value == ALL or truth.lesions >= LEAST_LESIONS
+        first = predicted[0][inside]
         rows.append(
             {
                 "value": value,
@@ -154,10 +111,10 @@ def shift_rows(
                 "classes": len(set(truth.labels.tolist())),
                 "models": [
                     {
-                        "balanced_accuracy": truth.balanced(answered[inside]) if told else None,
-                        "with_first": truth.agreement(said[0][inside], answered[inside]) if told else None,
+                        "balanced_accuracy": truth.balanced(of_model[inside]) if shown else None,
+                        "with_first": truth.agreement(first, of_model[inside]) if shown else None,
                     }
-                    for answered in said
+                    for of_model in predicted
                 ],
             }
         )
@@ -165,6 +122,6 @@ def shift_rows(
 
 
 def counts(photos: Sequence[Photo], codes: Sequence[str]) -> dict[str, Any]:
-    """Lesions, and photos of each class."""
+    """Count lesions, and photos of each class."""
     per_class = {code: sum(photo.label == i for photo in photos) for i, code in enumerate(codes)}
     return {"lesions": len({photo.group_id for photo in photos}), "per_class": per_class}

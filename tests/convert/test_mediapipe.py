@@ -88,7 +88,7 @@ def test_mediapipe_answers_as_the_runtime_does(tmp_path: Path) -> None:
     photos = [Photo(path.name, path, 0, path.name, "", "", "", "") for path in paths]
     with Workers([model], 1) as pool:
         measured = measure([open_model(model)], photos, pool)
-    ours = np.array([measured.answers[i].scores[0] for i in range(len(paths))])
+    ours = np.array([measured.results[i].scores[0][0] for i in range(len(paths))])
     same = int((theirs.argmax(axis=1) == ours.argmax(axis=1)).sum())
     assert same >= LEAST_SAME_LABEL, f"{same} of {len(paths)} the same label"
     assert np.abs(theirs - ours).max() <= SCORE_TOLERANCE

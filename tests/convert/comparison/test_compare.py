@@ -1,4 +1,4 @@
-"""`python -m convert.comparison.compare` on tiny models: what it finds, what it refuses, whom it catches. No TensorFlow."""  # noqa: E501
+"""`dermedge compare` on tiny models: metrics, refusals, integrity errors. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import pytest
 from convert.comparison import compare
 from convert.comparison import report as comparison
 from convert.comparison.compare import main
-from convert.comparison.integrity import golden_problems
-from convert.comparison.workers import Answer, Workers
+from convert.comparison.integrity import VECTOR_PROBLEMS, golden_problems
+from convert.comparison.workers import PhotoScores, Workers
 from convert.inputs import Photo
 from convert.photo_list import PhotoList
 from edge_runtime.contract import Calibration, Label, Normalization
-from edge_runtime.errors import InterpreterBroken
+from edge_runtime.errors import InterpreterBroken, NotATfliteFile
 from edge_runtime.model.model_file import open_model
 from tests.convert.compared import draw_table, with_contract
 from tests.fixtures import FIXTURES
@@ -111,7 +111,7 @@ def test_answers_are_those_of_the_runtime(table: Path) -> None:
         with Classifier.open(path) as classifier:
             for i, photo in enumerate(photos):
                 asked = classifier.classify(photo.path).scores
-                found = dict(zip(asked, measured.answers[i].scores[k], strict=True))
+                found = dict(zip(asked, measured.results[i].scores[0][k], strict=True))
                 total = sum(found.values())
                 assert {code: value / total for code, value in found.items()} == pytest.approx(
                     asked, abs=1e-6
@@ -137,7 +137,7 @@ def test_the_page_is_whole_and_loads_nothing(compared: Path) -> None:
         "Layer by layer",
         "Recall of each class",
         "not a medical device",
-        "an interval that holds 0 does not show a difference",
+        "an interval that holds 0",
     ):
         assert text in page.text
 
@@ -146,21 +146,23 @@ def test_a_verdict_is_one_sentence_in_the_terminal(table: Path, tmp_path: Path, 
     assert _run([UINT8, INT8], table, tmp_path / "out", "--no-layers", "--limit", "30") == 0
     said = capsys.readouterr().out
     assert said.startswith("30 photos of ")
-    assert "tiny_int8" in said and "of 30 answers" in said
+    assert "tiny_int8" in said and "of 30 predictions changed" in said
     assert "layers" not in _read(tmp_path / "out")["pairs"][0]
 
 
 def test_a_process_that_dies_ends_it_with_what_it_said(table: Path, tmp_path: Path) -> None:
     photos = sorted(table.parent.glob("*.jpg"))
     with Workers([INT8], 1) as pool:
-        assert len(list(pool.answer(photos))) == len(photos)
-        pool._processes[0].kill()
-        with pytest.raises(InterpreterBroken, match="died"):
-            list(pool.answer(photos))
+        assert len(list(pool.run(photos))) == len(photos)
+        pool._processes[0].popen.kill()
+        with pytest.raises(InterpreterBroken) as died:
+            list(pool.run(photos))
+        assert "-9" in died.value.found
     damaged = tmp_path / "damaged.tflite"
     damaged.write_bytes(INT8.read_bytes()[:500])
-    with Workers([damaged], 1) as pool, pytest.raises(InterpreterBroken, match="damaged.tflite"):
-        list(pool.answer(photos))
+    with Workers([damaged], 1) as pool, pytest.raises(NotATfliteFile) as caught:
+        list(pool.run(photos))
+    assert str(damaged) in caught.value.what
 
 
 def test_a_model_whose_answers_are_no_scores_ends_it_by_name(
@@ -180,15 +182,16 @@ def _caught(table: Path, liar: Path, tmp_path: Path) -> str:
     assert _run([INT8, liar], table, tmp_path / "out", "--no-layers") == compare.EXIT_DOUBTFUL
     report = _read(tmp_path / "out")
     assert report["models"][0]["caught"] == []
-    assert "do not ship" in report["pairs"][0]["verdict"]
-    assert "do not ship" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    failed = f"{report['models'][1]['name']} failed its integrity check"
+    assert report["pairs"][0]["verdict"].startswith(failed)
+    assert failed in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     return "; ".join(report["models"][1]["caught"])
 
 
 def test_another_crop_is_caught(table: Path, tmp_path: Path) -> None:
     geometry = dataclasses.replace(open_model(INT8).contract.geometry, crop_fraction=0.6)
     said = _caught(table, with_contract(INT8, tmp_path / "liar.tflite", geometry=geometry), tmp_path)
-    assert "other pixels than its maker got" in said
+    assert "other pixels than at conversion" in said
     assert "geometry.crop_fraction is 0.6, not 0.9" in said
 
 
@@ -208,15 +211,15 @@ def test_another_temperature_in_the_contract_is_caught(table: Path, tmp_path: Pa
         said = _caught(
             table, with_contract(INT8, tmp_path / "liar.tflite", calibration=calibration), tmp_path
         )
-        assert f"its contract's temperature is {told * factor:g}" in said
-        assert "its scores are those of a temperature of" in said
+        assert f"contract states temperature {told * factor:g}" in said
+        assert "scores imply temperature" in said
 
 
 def test_another_order_of_labels_is_caught(table: Path, tmp_path: Path) -> None:
     labels = open_model(INT8).contract.labels
     turned = (labels[1], labels[2], labels[0])
     said = _caught(table, with_contract(INT8, tmp_path / "liar.tflite", labels=turned), tmp_path)
-    assert "labels stand in the order brick, cyan, ash" in said
+    assert "label order is brick, cyan, ash" in said
     assert "with labels exchanged" in said
 
 
@@ -227,11 +230,11 @@ def test_weights_with_exchanged_outputs_are_caught_though_the_contract_is_honest
     labels = open_model(INT8).contract.labels
     renamed = (labels[1], labels[0], labels[2])
     liar = with_contract(INT8, tmp_path / "liar.tflite", labels=renamed)
-    assert "agrees on" in _caught(table, liar, tmp_path)
+    assert "top-1 agreement is" in _caught(table, liar, tmp_path)
 
 
 def test_a_file_without_golden_pictures_is_not_believed(table: Path, tmp_path: Path) -> None:
-    assert "no golden pictures" in _caught(
+    assert "no self-test vectors" in _caught(
         table, with_contract(INT8, tmp_path / "m.tflite", golden=()), tmp_path
     )
 
@@ -251,14 +254,15 @@ def test_golden_answers_are_held_to_their_tolerance_and_pictures_to_their_hash(t
 
     assert problems() == problems(output=moved(first.tolerance)) == []
     (said,) = problems(output=moved(first.tolerance + 1))
-    assert said.startswith(f"{first.image}: the answer differs from its maker's by {first.tolerance + 1:g}")
+    assert said.startswith(f"{first.image}: output differs by {first.tolerance + 1:g} ")
     (said,) = problems(image_sha256="0" * 64)
-    assert said == f"{first.image}: not the picture of the contract"
+    assert said == f"{first.image}: {VECTOR_PROBLEMS['picture']}"
 
 
 def test_models_of_other_labels_are_refused(table: Path, tmp_path: Path, capsys: Any) -> None:
     assert _run([INT8, FLOAT], table, tmp_path / "out") == 3
-    assert "answers other questions" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert str(FLOAT) in said and "ash, brick" in said
     assert not (tmp_path / "out").exists()
 
 
@@ -268,7 +272,7 @@ def test_models_of_other_labels_are_refused(table: Path, tmp_path: Path, capsys:
         ("photo_id,label\na,ash\n", "no column path"),
         ("path,label\n", "no rows"),
         ("path,label\na.jpg,teal\n", "teal"),
-        ("path,label\na.jpg,ash\na.jpg,ash\n", "stand there twice"),
+        ("path,label\na.jpg,ash\na.jpg,ash\n", "duplicate photos"),
         ("path,label,split\na.jpg,ash,val\n", "no test split"),
         ("path,label\n\xff\xfe", "not a"),
     ],
@@ -284,7 +288,7 @@ def test_tables_that_cannot_be_meant(content: str, words: str, tmp_path: Path, c
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        ([str(INT8), "--data", "x.csv"], 2, "needs two models"),
+        ([str(INT8), "--data", "x.csv"], 2, "a comparison needs two"),
         ([str(INT8), str(UINT8), "--data", "absent.csv"], 2, "absent.csv"),
         ([str(INT8), "absent.tflite", "--data", "x.csv"], 3, "absent.tflite"),
         ([str(INT8), __file__, "--data", "x.csv"], 3, "not a .tflite"),
@@ -322,8 +326,8 @@ def test_learnt_and_calibrated_photos_are_told(table: Path, tmp_path: Path) -> N
     options = ("--photos", str(table.parent), "--split", "train", "--no-layers")
     assert _run([UINT8, model], learnt, tmp_path / "out", *options) == 0
     remarks = " ".join(_read(tmp_path / "out")["remarks"])
-    assert "60 of 60 photos stand in the train or val split" in remarks
-    assert "2 of the photos gave model its ranges" in remarks
+    assert "60 of 60 photos are of the train or val split" in remarks
+    assert "2 of the photos calibrated the ranges of model" in remarks
 
 
 def test_photos_that_chose_and_models_of_another_run_are_told(tmp_path: Path) -> None:
@@ -331,8 +335,8 @@ def test_photos_that_chose_and_models_of_another_run_are_told(tmp_path: Path) ->
         Photo(f"p{i}", tmp_path, 0, f"g{i}", split, "", "", "") for i, split in enumerate(("val", "test"))
     ]
     listed = PhotoList(tmp_path / "manifest.csv", tmp_path, "all", tuple(photos))
-    (remark,) = comparison._remarks([], [], listed, compare.Measured(tuple(photos)))
-    assert "1 of 2 photos stand in the train or val split" in remark
+    (remark,) = comparison._remarks([], [], listed, comparison.Measured(tuple(photos)))
+    assert "1 of 2 photos are of the train or val split" in remark
     own = open_model(UINT8)
     provenance = dataclasses.replace(own.contract.provenance, run_id="other")
     other = open_model(with_contract(UINT8, tmp_path / "other.tflite", provenance=provenance))
@@ -340,18 +344,37 @@ def test_photos_that_chose_and_models_of_another_run_are_told(tmp_path: Path) ->
     (tmp_path / "run.json").write_text(json.dumps({"run_id": own.contract.provenance.run_id}))
     assert comparison._foreign_run([own], ["own"], listed) == []
     (remark,) = comparison._foreign_run([own, other], ["own", "other"], listed)
-    assert "; other comes from another run" in remark
+    assert "; other is of another run" in remark
 
 
 def test_scores_are_divided_by_their_sum_and_stand_in_the_first_models_order() -> None:
     model = open_model(UINT8)
     own = [label.code for label in model.contract.labels]
-    answer = Answer(0, ((0.1, 0.1, 0.1), (0.4, 0.3, 0.1)), (1.0, 1.0), "")
-    measured = compare.Measured((), answers={0: answer})
-    scores = comparison._scores(1, model, own[::-1], measured, [0])
+    result = PhotoScores((((0.1, 0.1, 0.1), (0.4, 0.3, 0.1)),), (1.0, 1.0))
+    scores = comparison._scores(1, model, own[::-1], comparison.Measured((), results=[result]))
     assert scores[0] == pytest.approx([0.125, 0.375, 0.5])
 
 
+def test_an_interruption_keeps_what_is_there(
+    table: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    whole = Workers.run
+
+    def interrupted(self: Workers, photos: list[Path]) -> Any:
+        for number, result in enumerate(whole(self, photos)):
+            if number == 40:
+                signal.raise_signal(signal.SIGINT)
+            yield result
+
+    monkeypatch.setattr(Workers, "run", interrupted)
+    assert _run([UINT8, INT8], table, tmp_path / "out") == compare.EXIT_INTERRUPTED
+    report = _read(tmp_path / "out")
+    assert report["interrupted"] is True
+    assert report["photos"]["answered"] == 40 and report["photos"]["asked"] == 60
+    assert "Interrupted: 40 of 60 " in capsys.readouterr().out
+
+
+@pytest.mark.long
 def test_ctrl_c_keeps_what_is_there(tmp_path: Path) -> None:
     table = draw_table(tmp_path / "photos", 8)
     rows = table.read_text().splitlines()
@@ -404,7 +427,7 @@ def test_a_label_without_photos_has_no_recall(table: Path, tmp_path: Path) -> No
     assert report["models"][0]["figures"]["recall"]["cyan"] is None
     assert report["pairs"][0]["classes"]["cyan"]["recall"] == [None, None]
     (remark,) = [remark for remark in report["remarks"] if "balanced accuracy" in remark]
-    assert remark.startswith("No answered photo is of cyan: ") and "2 of 3 classes" in remark
+    assert remark.startswith("No photo is of cyan: ") and "2 of 3 classes" in remark
 
 
 def test_texts_of_a_model_cannot_become_markup(table: Path, tmp_path: Path) -> None:
