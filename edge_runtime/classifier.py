@@ -10,129 +10,172 @@ from time import perf_counter
 
 from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
-from edge_runtime.engines import Engine
 from edge_runtime.engines.opening import Opened, open_engine_for, open_trusted
-from edge_runtime.images.photos import read_photo
+from edge_runtime.images.photos import name_of, read_photo
 from edge_runtime.images.preprocess import as_pillow, pixel_bytes
-from edge_runtime.model.model_file import ModelFile
 from edge_runtime.result import LateDigest, Prediction, ScoredLabel, decide, group_scores
 from edge_runtime.runner import Runner
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
     from types import TracebackType
-    from typing import Any
+    from typing import Any, BinaryIO, TypeAlias
 
     from PIL import Image
 
-    from edge_runtime.engines.ladder import Verdict
+    from edge_runtime.contract import Label
+    from edge_runtime.errors import ImageError
+    from edge_runtime.images.preprocess import Picture
 
-    Photo = str | os.PathLike[str] | bytes | bytearray | memoryview
-    """A path, or a file's bytes."""
+    # A path, a file's bytes, an open binary file, a Pillow image, or a numpy array.
+    Photo: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | Any
 
 
 class Classifier:
     """A model that is loaded and ready.
 
+        with Classifier("model.tflite") as classifier:
+            print(classifier.classify("photo.jpg").label)
+
     Thread-safe: several threads may classify, check and trace at once. They read and decode side by side and take turns
-    at the inference (`run`); `pipeline.classify_each` opens more engines beside this one.
+    at the inference; `classify_each` opens more engines beside this one.
 
     Args:
-        model: An opened model file.
-        engine: An engine that runs this model; closed together with the classifier.
+        model: Path of a .tflite with its contract inside; the bundled model if None.
+        engine: `auto`, or a name of `engines.ENGINES`.
+        threads: CPU threads of one inference.
+        accelerator: `cpu`, `xnnpack`, `gpu`, `npu`, `edgetpu` or `auto`. All but `cpu` and `xnnpack` are validated on
+            the model's self-test first, in a process of their own, and replaced by the CPU where they fail: `verdicts`
+            says why. With the engines `litert` and `tflite-runtime` nothing is validated: the accelerator opens, or
+            fails.
+        delegate: An external delegate library, `LIB[:key=value,...]`; validated likewise.
+        revalidate: Validate again, even if an earlier result is cached.
+        signature_key: Path of a public key (PEM); the model must be signed with it, see `model.signature`.
+
+    Attributes:
+        labels: The contract's labels (`code`, `name`, `group`) in output order.
+        input_size: Height and width of the network's input in pixels.
+        contract: The contract inside the model file.
+        model: The opened model file.
+        engine: The engine that runs it; closed together with the classifier.
+        runner: The stages of the device path one by one.
+        asked: The requested accelerator or delegate; what is used is `engine.accelerator`.
+        verdicts: Results of the accelerators' validation.
 
     Raises:
-        ModelMismatch: The engine's tensors are not those of the contract.
+        ModelFileError: The file is invalid or not supported.
+        InterpreterError: No inference library here can run it with these options.
+        UsageError: Invalid options.
     """
 
-    def __init__(self, model: ModelFile, engine: Engine) -> None:
-        self.runner = Runner(model, engine)
-        """The stages one by one; see there."""
-        self.model, self.contract, self.engine = model, model.contract, engine
-        self.asked = "cpu"
-        """The accelerator or delegate that was asked for; what is used is `engine.accelerator`."""
-        self.verdicts: tuple[Verdict, ...] = ()
-
-    @classmethod
-    def open(
-        cls,
-        path: str | os.PathLike[str] | None = None,
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
         *,
         engine: str = "auto",
         threads: int = 1,
         accelerator: str = "cpu",
         delegate: str | None = None,
-        prove_again: bool = False,
+        revalidate: bool = False,
         signature_key: str | None = None,
-    ) -> Classifier:
-        """Opens a model file (the bundled one without `path`) and an engine for it.
-
-        Args:
-            path: A .tflite with its contract inside.
-            engine: `auto`, or a name of `engines.ENGINES`.
-            threads: CPU threads.
-            accelerator: A name of `engines.ACCELERATORS`. Those of `ladder.RUNGS` are proven first, in a process of
-                their own, and the CPU is taken where they fail: `verdicts` says why. With the engines `litert` and
-                `tflite-runtime` nothing is proven: what is asked for opens, or fails.
-            delegate: An external delegate library, `LIB[:key=value,...]`; proven likewise.
-            prove_again: Whatever was found out before.
-            signature_key: A public key (PEM); the model must be signed with it, see `signature`.
-
-        Raises:
-            ModelFileError: The file cannot be trusted or used.
-            InterpreterError: Nothing here can run it as asked.
-            UsageError: Options that cannot be meant.
-        """
-        model = open_trusted(path, signature_key)
-        return cls.of(
+    ) -> None:
+        self._take(
             open_engine_for(
-                model,
+                open_trusted(model, signature_key),
                 engine=engine,
                 threads=threads,
                 accelerator=accelerator,
                 delegate=delegate,
-                prove_again=prove_again,
+                revalidate=revalidate,
             )
         )
 
     @classmethod
+    def open(cls, path: str | os.PathLike[str] | None = None, **options: Any) -> Classifier:
+        """Return `Classifier(path, **options)`; an older name of the constructor."""
+        return cls(path, **options)
+
+    @classmethod
     def of(cls, opened: Opened) -> Classifier:
-        """A classifier of what `opening` opened."""
-        classifier = cls(opened.model, opened.engine)
-        classifier.asked, classifier.verdicts = opened.asked, opened.verdicts
+        """Return a classifier of an opened model and engine.
+
+        Raises:
+            ModelMismatch: The engine's tensors are not those of the contract.
+        """
+        classifier = cls.__new__(cls)
+        classifier._take(opened)
         return classifier
 
+    def _take(self, opened: Opened) -> None:
+        self.runner = Runner(opened.model, opened.engine)
+        self.model, self.contract, self.engine = opened.model, opened.model.contract, opened.engine
+        self.asked, self.verdicts = opened.asked, opened.verdicts
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The contract's labels in output order."""
+        return self.contract.labels
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the network's input in pixels."""
+        return self.contract.input.height_px, self.contract.input.width_px
+
     def classify(self, photo: Photo, *, name: str | None = None) -> Prediction:
-        """Classifies one photo.
+        """Classify one photo.
 
         Args:
-            photo: A path, `-` for stdin, or the bytes of a JPEG, PNG, WebP, BMP or TIFF file.
-            name: Stands for the photo in the answer and in errors; its path when left out.
+            photo: A path (`-` for stdin), the bytes of a JPEG, PNG, WebP, BMP or TIFF file, or an open binary file. A
+                Pillow image or a numpy array (uint8, [height, width, 3], RGB) skips the decoder: no EXIF orientation
+                and no decode scaling, so that scores can differ slightly from those of the file.
+            name: Names the photo in the prediction and in errors; its path if None.
 
         Raises:
             ImageError: This photo cannot be classified; others can.
+            UsageError: Not a photo: another type, dtype or shape.
             InterpreterBroken: The inference failed.
         """
         return self.classify_prepared(self.prepare(photo, name=name))
 
+    def classify_each(
+        self, photos: Iterable[Photo | tuple[str, ImageError]], *, workers: int | None = None
+    ) -> Generator[tuple[str, Prediction | ImageError]]:
+        """Classify photos on several cores; see `batch.classify_each`."""
+        from edge_runtime.batch import classify_each
+
+        return classify_each(self, photos, workers=workers)
+
     def classify_prepared(self, prepared: Prepared) -> Prediction:
-        """All that comes after `prepare`, on the classifier's own engine."""
-        return self.answer(prepared, self.infer(prepared, self.runner))
+        """Run all stages after `prepare` on the classifier's own engine."""
+        return self.prediction_from(prepared, self.infer(prepared, self.runner))
 
     def prepare(self, photo: Photo, *, name: str | None = None, keep_photo: bool = False) -> Prepared:
-        """All that comes before the inference; arguments and errors as `classify`.
+        """Run all stages before the inference; arguments and errors as `classify`.
 
         Args:
             photo: As `classify`.
             name: As `classify`.
-            keep_photo: Whether the cropped photo is kept beside the network's pixels, which costs its memory.
+            keep_photo: Keep the cropped photo beside the network's pixels, which costs its memory.
         """
-        if isinstance(photo, (bytearray, memoryview)):
-            photo = bytes(photo)
-        prepared = Prepared(name or ("photo" if isinstance(photo, bytes) else os.fspath(photo)))
+        prepared = Prepared(name or name_of(photo))
         watch = prepared.watch
-        data = photo if isinstance(photo, bytes) else read_photo(photo)
+        data: bytes | Image.Image
+        if isinstance(photo, bytes):
+            data = photo
+        elif isinstance(photo, (str, os.PathLike)):
+            data = read_photo(photo)
+        elif isinstance(photo, (bytearray, memoryview)):
+            data = bytes(photo)
+        else:
+            from edge_runtime.images.given import read_given
+
+            data = read_given(photo, prepared.name, prepared.notes)
         watch.lap("read")
-        image = self.runner.decode(data, name=prepared.name, notes=prepared.notes)
+        image: Picture = (
+            self.runner.decode(data, name=prepared.name, notes=prepared.notes)
+            if isinstance(data, bytes)
+            else data
+        )
         watch.lap("decode")
         image = self.runner.crop(image)
         watch.lap("crop")
@@ -152,13 +195,13 @@ class Classifier:
             prepared.watch.lap("inference")
         return raw_output
 
-    def answer(self, prepared: Prepared, raw_output: bytes, *, workers: int = 1) -> Prediction:
-        """All that comes after the inference.
+    def prediction_from(self, prepared: Prepared, raw_output: bytes, *, workers: int = 1) -> Prediction:
+        """Return the prediction of a raw output.
 
         Args:
             prepared: A photo.
-            raw_output: What `infer` gave for it.
-            workers: How many photos at a time were allowed when it was classified.
+            raw_output: What `infer` returned for it.
+            workers: How many photos were classified at a time, at most.
         """
         labels = self.labels_from(raw_output)
         decision, reason = decide(self.contract.decision, [label.score for label in labels])
@@ -175,14 +218,14 @@ class Classifier:
         )
 
     def labels_from(self, raw_output: bytes) -> tuple[ScoredLabel, ...]:
-        """The labels with their scores, from the bytes of the output tensor."""
+        """Return the labels with their scores, from the bytes of the output tensor."""
         return tuple(
             ScoredLabel(label.code, label.name, label.group, score)
             for label, score in zip(self.contract.labels, self.runner.scores(raw_output), strict=True)
         )
 
     def describe_runtime(self) -> dict[str, Any]:
-        """What answers: versions, engine, accelerator, threads, the model's sha256, what was passed over."""
+        """Return versions, engine, accelerator, threads, the model's sha256 and skipped engines."""
         return self._runtime(self.model.sha256, workers=1)
 
     def _runtime(self, model_sha256: str | LateDigest, workers: int) -> dict[str, Any]:
@@ -199,7 +242,7 @@ class Classifier:
         }
 
     def close(self) -> None:
-        """Frees the engine, after the inference that is going on; a second call does nothing."""
+        """Free the engine after a running inference; a second call does nothing."""
         self.runner.close()
 
     def __enter__(self) -> Classifier:
@@ -212,14 +255,14 @@ class Classifier:
 
 
 class Prepared:
-    """A photo that is ready for the inference."""
+    """A photo, ready for the inference."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.notes: list[str] = []
         self.input_tensor = b""
         self.photo: Image.Image | None = None
-        """Cropped, RGB; where it was to be kept."""
+        """Cropped, RGB; None unless `keep_photo`."""
         self.watch = Stopwatch()
 
 
@@ -231,15 +274,15 @@ class Stopwatch:
         self._laps: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
-        """Gives `stage` the time since the last lap."""
+        """Record the time since the last lap as `stage`."""
         now = perf_counter()
         self._laps[stage] = round((now - self._last) * 1000, 3)
         self._last = now
 
     def skip(self) -> None:
-        """What passed since the last lap belongs to none: waiting."""
+        """Discard the time since the last lap, which was spent waiting."""
         self._last = perf_counter()
 
     def result(self) -> dict[str, float]:
-        """By stage, and `total`."""
+        """Return milliseconds by stage, and `total`."""
         return {**self._laps, "total": round((perf_counter() - self._start) * 1000, 3)}

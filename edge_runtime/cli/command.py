@@ -180,7 +180,7 @@ def _open_classifier(arguments: Arguments) -> Classifier:
             threads=(arguments.threads or 1) if alone else 1,
             accelerator="cpu" if arguments.accelerator is None else arguments.accelerator,
             delegate=arguments.delegate,
-            prove_again=arguments.self_check,
+            revalidate=arguments.self_check,
         )
         from edge_runtime.classifier import Classifier
 

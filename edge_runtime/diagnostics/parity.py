@@ -460,6 +460,8 @@ def _compare_checked(
 ) -> Comparison:
     try:
         return compare(first, second, dict(arguments.tolerance), different_models=arguments.different_models)
+    except EdgeError:
+        raise
     except _DAMAGED as error:
         raise UsageError(
             f"{arguments.first} or {arguments.second}: a damaged trace",

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import UsageError
+from edge_runtime.errors import EdgeError, UsageError
 from edge_runtime.model.tensors import STRUCT_CODES
 
 TRACE_VERSION = 1
@@ -98,6 +98,8 @@ def write_traces(path: Path, traces: Iterable[Mapping[str, Any]]) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+    except EdgeError:
+        raise
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be written",

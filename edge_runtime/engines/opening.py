@@ -22,9 +22,9 @@ class Opened:
 
     model: ModelFile
     engine: Engine
-    asked: str
+    asked: str = "cpu"
     """The accelerator or delegate that was asked for; what is used is `engine.accelerator`."""
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Verdict, ...] = ()
     """What was found out about accelerators on the way."""
 
 
@@ -39,7 +39,7 @@ def open_trusted(path: str | os.PathLike[str] | None, signature_key: str | None)
 
 
 def open_engine_for(
-    model: ModelFile, *, engine: str, threads: int, accelerator: str, delegate: str | None, prove_again: bool
+    model: ModelFile, *, engine: str, threads: int, accelerator: str, delegate: str | None, revalidate: bool
 ) -> Opened:
     """Opens an engine for a model; arguments and errors as `Classifier.open`."""
     asked = accelerator if delegate is None else delegate
@@ -51,6 +51,6 @@ def open_engine_for(
 
     check_options(engine, threads, accelerator, delegate)
     proven, verdicts = climb(
-        model, asked=accelerator, engine=engine, threads=threads, delegate=delegate, again=prove_again
+        model, asked=accelerator, engine=engine, threads=threads, delegate=delegate, again=revalidate
     )
     return Opened(model, proven, asked, verdicts)

@@ -18,12 +18,14 @@ from __future__ import annotations
 import io
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from edge_runtime._startup.fast_jpeg import ORIENTATION_TAG, UPRIGHT, exif_orientation
-from edge_runtime.errors import ImageUnreadable
+from edge_runtime.errors import EdgeError, ImageUnreadable
 from edge_runtime.images.color import to_srgb
 from edge_runtime.images.photos import ACCEPTED_FORMATS, require_size, too_large
 
@@ -75,14 +77,23 @@ def decode_any(photo: bytes, needed_px: int | None, *, name: str, notes: list[st
     Raises:
         ImageUnreadable, ImageTooLarge: As `preprocess.decode_rgb`.
     """
-    try:
-        # No name for what is passed on: _to_rgb lets it go as soon as it has its own.
-        return _to_rgb(
+    with damage_refused(name):
+        # No name for what is passed on: to_rgb lets it go as soon as it has its own.
+        return to_rgb(
             _decode_upright(photo, needed_px, name, notes),
             is_16_bit_png=_is_16_bit_png(photo),
             name=name,
             notes=notes,
         )
+
+
+@contextmanager
+def damage_refused(name: str) -> Iterator[None]:
+    """Turn what Pillow's decoders raise on damaged files into ImageUnreadable and ImageTooLarge."""
+    try:
+        yield
+    except EdgeError:
+        raise
     except Image.DecompressionBombError as error:
         # Some of Pillow's plugins look at its own limit while they read the header.
         raise too_large(name, str(error)) from error
@@ -196,7 +207,7 @@ def _is_16_bit_png(photo: bytes) -> bool:
     return photo.startswith(b"\x89PNG") and photo[24:25] == b"\x10"
 
 
-def _to_rgb(image: Image.Image, *, is_16_bit_png: bool, name: str, notes: list[str]) -> Image.Image:
+def to_rgb(image: Image.Image, *, is_16_bit_png: bool = False, name: str, notes: list[str]) -> Image.Image:
     """8-bit sRGB from any accepted mode; the module's docstring says how."""
     transparent_color = "transparency" in image.info
     profile = image.info.get("icc_profile") or b""

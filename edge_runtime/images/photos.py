@@ -10,12 +10,13 @@ import stat
 import sys
 
 from edge_runtime._startup.records import TYPE_CHECKING
-from edge_runtime.errors import ImageError, ImageNotFound, ImageTooLarge, ImageUnreadable
+from edge_runtime.errors import EdgeError, ImageError, ImageNotFound, ImageTooLarge, ImageUnreadable
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator
     from types import SimpleNamespace
+    from typing import Any
 
     Named = str | tuple[str, ImageError]
     """A photo, or what could not be listed and why."""
@@ -152,7 +153,7 @@ def _paths(lines: Iterable[bytes]) -> Iterator[str]:
 
 
 def read_photo(photo: str | os.PathLike[str]) -> bytes:
-    """The bytes of a photo; `-` reads stdin.
+    """Return the bytes of a photo; `-` reads stdin.
 
     Raises:
         ImageNotFound: No such file, or it cannot be read.
@@ -160,8 +161,23 @@ def read_photo(photo: str | os.PathLike[str]) -> bytes:
         ImageTooLarge: More than MAX_PHOTO_BYTES.
     """
     name = os.fspath(photo)
+    return checked_bytes(_read_stdin if name == STDIN else lambda: _read_file(name), name)
+
+
+def name_of(photo: Any) -> str:
+    """Return a photo's path, or `photo` where it has none."""
+    if isinstance(photo, (str, os.PathLike)):
+        return os.fspath(photo)
+    name = getattr(photo, "filename", None) or getattr(photo, "name", None)
+    return name if isinstance(name, str) else "photo"
+
+
+def checked_bytes(read: Callable[[], bytes], name: str) -> bytes:
+    """Return what `read` returns; errors as `read_photo`."""
     try:
-        data = _read_stdin() if name == STDIN else _read_file(name)
+        data = read()
+    except EdgeError:
+        raise
     except (OSError, ValueError) as error:
         raise ImageNotFound(
             f"{name}: the photo cannot be read",

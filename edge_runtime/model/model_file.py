@@ -16,6 +16,7 @@ from edge_runtime.contract import CONTRACT_ENTRY, LABELS_ENTRY, ModelContract
 from edge_runtime.errors import (
     ContractInvalid,
     ContractMissing,
+    EdgeError,
     ModelNotFound,
     ModelTooLarge,
     NotATfliteFile,
@@ -165,6 +166,8 @@ def _read_bytes(where: str, *, bundled: bool) -> bytes:
         with open(where, "rb") as file:
             # Not the limit: Python would ask for so much memory first, which takes 2 ms.
             return file.read(status.st_size)
+    except EdgeError:
+        raise
     except (OSError, ValueError) as error:
         raise _not_found(where, getattr(error, "strerror", None) or str(error), bundled) from error
 

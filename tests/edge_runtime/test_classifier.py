@@ -24,6 +24,7 @@ from edge_runtime import Classifier, EdgeError, ImageError, Prediction, ScoredLa
 from edge_runtime.diagnostics.bench import measure, peak_rss_mib
 from edge_runtime.diagnostics.self_check import self_check
 from edge_runtime.engines import open_engine
+from edge_runtime.engines.opening import Opened
 from edge_runtime.errors import (
     ContractInvalid,
     ImageNotFound,
@@ -49,7 +50,7 @@ def classifier(request: pytest.FixtureRequest) -> Iterator[Classifier]:
 
 def opened(data: bytes, **options: Any) -> Classifier:
     model = parse_model(data, "model.tflite")
-    return Classifier(model, open_engine(model.data, **options))
+    return Classifier.of(Opened(model, open_engine(model.data, **options)))
 
 
 def test_a_prediction_is_whole(classifier: Classifier, tmp_path: Path) -> None:
@@ -167,7 +168,7 @@ def test_waiting_for_the_engine_is_no_inference(monkeypatch: pytest.MonkeyPatch)
 def test_an_engine_for_another_model_is_refused() -> None:
     model = parse_model(good("tiny_uint8.tflite"), "m.tflite")
     with pytest.raises(ModelMismatch):
-        Classifier(model, open_engine(good("tiny_float32.tflite")))
+        Classifier.of(Opened(model, open_engine(good("tiny_float32.tflite"))))
 
 
 def test_the_self_check_passes(classifier: Classifier) -> None:

@@ -21,6 +21,7 @@ from edge_runtime.diagnostics import parity
 from edge_runtime.diagnostics.parity import STAGES, compare, tolerance_of, trace
 from edge_runtime.diagnostics.trace_format import values_of
 from edge_runtime.engines import open_engine
+from edge_runtime.engines.opening import Opened
 from edge_runtime.errors import UsageError
 from edge_runtime.images.preprocess import crop_box, pixel_bytes
 from edge_runtime.model.model_file import parse_model
@@ -37,7 +38,7 @@ PHOTO = p.jpeg(300, 200, index=3)
 def traced(model: bytes, photo: bytes = PHOTO, engine: str = "auto") -> dict[str, Any]:
     """A trace as another machine would read it: through JSON."""
     opened = parse_model(model, "m.tflite")
-    with Classifier(opened, open_engine(opened.data, engine=engine)) as classifier:
+    with Classifier.of(Opened(opened, open_engine(opened.data, engine=engine))) as classifier:
         return json.loads(json.dumps(trace(classifier, photo, name="p.jpg")))  # type: ignore[no-any-return]
 
 
@@ -56,7 +57,7 @@ def test_two_traces_of_the_same_agree_exactly(name: str) -> None:
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_a_trace_is_what_the_classifier_does(name: str) -> None:
     opened = parse_model(good(name), "m.tflite")
-    with Classifier(opened, open_engine(opened.data)) as classifier:
+    with Classifier.of(Opened(opened, open_engine(opened.data))) as classifier:
         written = trace(classifier, PHOTO)
         prediction = classifier.classify(PHOTO)
     scores = written["stages"]["scores"]
@@ -305,7 +306,7 @@ def test_no_more_is_unpacked_than_is_asked_for() -> None:
 
 def test_a_trace_waits_for_its_turn_at_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = parse_model(good(U8), "m.tflite")
-    with Classifier(opened, open_engine(opened.data)) as classifier:
+    with Classifier.of(Opened(opened, open_engine(opened.data))) as classifier:
         held = []
         run = classifier.engine.run
         monkeypatch.setattr(

@@ -118,8 +118,8 @@ def test_numbers_have_an_end(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_self_check_proves_the_accelerator_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
-    def refuse(*_: object, prove_again: bool, **__: object) -> None:
-        asked.append(prove_again)
+    def refuse(*_: object, revalidate: bool, **__: object) -> None:
+        asked.append(revalidate)
         raise UsageError("enough")
 
     monkeypatch.setattr(opening, "open_engine_for", refuse)
