@@ -1,241 +1,245 @@
-"""Every error that DermEdge raises on purpose, in one tree. stdlib only.
+"""Every error that DermEdge raises on purpose: one tree, one stable code each. stdlib only.
 
-EdgeError                      code               edge-classify exit status
-├── ModelFileError                                3  the .tflite cannot be trusted or used
-│   ├── ModelNotFound          model-not-found
-│   ├── ModelTooLarge          model-too-large
-│   ├── NotATfliteFile         not-a-tflite
-│   ├── ContractMissing        contract-missing
-│   ├── ContractInvalid        contract-invalid
-│   ├── ContractTooNew         contract-too-new
-│   ├── ModelMismatch          model-mismatch     contract and tensors disagree
-│   ├── ModelUnsigned          model-unsigned     a signature was required
-│   └── ModelNotExplainable    model-not-explainable
-├── InterpreterError                              3  nothing here can run the model
-│   ├── NoInterpreter          no-interpreter
-│   ├── InterpreterBroken      interpreter-broken
-│   ├── DelegateUnusable       delegate-unusable
-│   └── SelfCheckFailed        self-check-failed
-├── ImageError                                    1  this photo cannot be classified, others can
-│   ├── ImageNotFound          image-not-found
-│   ├── ImageUnreadable        image-unreadable
-│   └── ImageTooLarge          image-too-large
-├── HeatMapUnwritten           heat-map-unwritten 1  the answer is given, its picture is not
-├── UsageError                 usage              2  the command itself cannot be meant
-└── WorkshopError                                 2  train and convert
-    ├── ConfigInvalid          config-invalid
-    ├── DataInvalid            data-invalid
-    ├── SplitLeaks             split-leaks
-    ├── RunInvalid             run-invalid
-    └── ConversionRefused      conversion-refused
-
-A message says what failed and where, what was found, what was expected, and what to do next.
+A message reads `<object>: <problem> (got X, expected Y). <Fix>.`; README.md lists the codes.
 """
 
 from __future__ import annotations
+
+import errno
+
+from edge_runtime._startup.records import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
 EXIT_OK = 0
 EXIT_PHOTO_FAILED = 1
 EXIT_USAGE = 2
 EXIT_MODEL_UNUSABLE = 3
 
+MAX_DETAILS = 10
+MAX_PART_CHARS = 2000
+# A fix that is a command is neither capitalised nor closed by a full stop: it is made to be copied.
+COMMANDS = ("pip", "python", "dermedge", "edge-classify", "openssl")
+# Spaces of other scripts, which `str.isprintable` counts among the invisible.
+VISIBLE = "\u00a0\u3000"
+
+
+def escaped(text: str) -> str:
+    """Returns text with control characters, line breaks, bidi marks and surrogates as Python's escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in VISIBLE else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
 
 class EdgeError(Exception):
     """Base of all DermEdge errors.
 
     Args:
-        what: What failed, and where (a path, a field, a line).
+        problem: What is wrong, without a full stop.
+        where: The object that it is wrong with: a path, a field, an option.
         found: What was there.
         expected: What should have been there.
-        fix: What the reader can do next.
+        fix: What to do next, as an imperative.
+        details: Several problems of the same object, each printed on a line of its own; they are `found` if that is
+            not given.
     """
 
     code = "error"
     exit_status = EXIT_PHOTO_FAILED
 
-    def __init__(self, what: str, *, found: str = "", expected: str = "", fix: str = "") -> None:
-        self.what = what
-        self.found = found
+    def __init_subclass__(cls, *, code: str = "", exit_status: int | None = None) -> None:
+        cls.code = code or cls.code
+        if exit_status is not None:
+            cls.exit_status = exit_status
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        where: str = "",
+        found: str = "",
+        expected: str = "",
+        fix: str = "",
+        details: Sequence[str] = (),
+    ) -> None:
+        self.problem = problem
+        self.where = where
+        self.found = found or _listed(details, "; ")
         self.expected = expected
         self.fix = fix
-        super().__init__(self.message)
+        self.details = tuple(details)
+        missing = issubclass(type(self), FileNotFoundError)
+        super().__init__(*((errno.ENOENT, problem, where or None) if missing else (self.message,)))
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Callable[..., EdgeError], tuple[Any, ...]]:
+        fields = (self.problem, self.where, self.found, self.expected, self.fix, self.details)
+        return _again, (type(self), fields)
+
+    @property
+    def what(self) -> str:
+        """The object and the problem."""
+        return f"{self.where}: {self.problem}" if self.where else self.problem
 
     @property
     def message(self) -> str:
-        """One line: what; found; expected; what to do."""
-        parts = [self.what]
-        if self.found:
-            parts.append(f"found: {self.found}")
-        if self.expected:
-            parts.append(f"expected: {self.expected}")
+        """The whole message for a terminal or a log: escaped, one line, and one more for each of several details."""
+        text = _shown(self.what).rstrip(".")
+        several = len(self.details) > 1
+        if self.details and not several:
+            text += f": {_shown(self.details[0])}"
+        got = self.found if not self.details else ""
+        parts = [("got", got), ("expected", self.expected)]
+        if inside := ", ".join(f"{name} {_shown(value)}" for name, value in parts if value):
+            text += f" ({inside})"
+        text = _sentence(text)
         if self.fix:
-            parts.append(f"what to do: {self.fix}")
-        return "; ".join(parts)
+            text += f" {_imperative(_shown(self.fix))}"
+        return f"{text}\n{_listed(list(map(_shown, self.details)), chr(10), '  - ')}" if several else text
+
+    def to_dict(self) -> dict[str, str]:
+        """The object `error` of a JSON line."""
+        names = ("code", "message", "problem", "found", "expected", "fix")
+        return {name: getattr(self, name) for name in names}
 
 
-class ModelFileError(EdgeError):
-    """A model file cannot be trusted or used."""
-
-    code = "model-file"
-    exit_status = EXIT_MODEL_UNUSABLE
+def _again(kind: type[EdgeError], fields: tuple[Any, ...]) -> EdgeError:
+    problem, where, found, expected, fix, details = fields
+    return kind(problem, where=where, found=found, expected=expected, fix=fix, details=details)
 
 
-class ModelNotFound(ModelFileError):
-    """No such model file, or it cannot be read."""
-
-    code = "model-not-found"
-
-
-class ModelTooLarge(ModelFileError):
-    """A model file with more bytes than the cap."""
-
-    code = "model-too-large"
+def _shown(text: str) -> str:
+    half = MAX_PART_CHARS // 2
+    return escaped(text if len(text) <= MAX_PART_CHARS else f"{text[:half]} ... {text[-half:]}")
 
 
-class NotATfliteFile(ModelFileError):
+def _listed(details: Sequence[str], separator: str, bullet: str = "") -> str:
+    lines = [f"{bullet}{detail}" for detail in details[:MAX_DETAILS]]
+    if len(details) > MAX_DETAILS:
+        lines.append(f"{bullet}and {len(details) - MAX_DETAILS} more")
+    return separator.join(lines)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _imperative(fix: str) -> str:
+    if fix.split(maxsplit=1)[0] in COMMANDS:
+        return f"Run {fix}"
+    return _sentence(fix[:1].upper() + fix[1:])
+
+
+class ModelFileError(EdgeError, code="model-file", exit_status=EXIT_MODEL_UNUSABLE):
+    """The model file cannot be trusted or used."""
+
+
+class ModelNotFound(ModelFileError, FileNotFoundError, code="model-not-found"):
+    """The model file does not exist or cannot be read."""
+
+
+class ModelTooLarge(ModelFileError, code="model-too-large"):
+    """The model file has more bytes than the limit."""
+
+
+class NotATfliteFile(ModelFileError, code="not-a-tflite"):
     """The bytes are not a well-formed .tflite file."""
 
-    code = "not-a-tflite"
+
+class ContractMissing(ModelFileError, code="contract-missing"):
+    """The .tflite file holds no `edge_contract.json`."""
 
 
-class ContractMissing(ModelFileError):
-    """A .tflite without `edge_contract.json`."""
-
-    code = "contract-missing"
+class ContractInvalid(ModelFileError, code="contract-invalid"):
+    """The contract breaks its schema; `details` lists the problems."""
 
 
-class ContractInvalid(ModelFileError):
-    """A contract that breaks its schema; every problem is listed."""
-
-    code = "contract-invalid"
+class ContractTooNew(ModelFileError, code="contract-too-new"):
+    """The contract was written for a later schema."""
 
 
-class ContractTooNew(ModelFileError):
-    """A contract written for a later schema than this code knows."""
-
-    code = "contract-too-new"
-
-
-class ModelMismatch(ModelFileError):
+class ModelMismatch(ModelFileError, code="model-mismatch"):
     """The contract and the tensors of the same file disagree."""
 
-    code = "model-mismatch"
+
+class ModelUnsigned(ModelFileError, code="model-unsigned"):
+    """A signature is required, and the model has none that fits."""
 
 
-class ModelUnsigned(ModelFileError):
-    """A signature was required, and the model has none that fits."""
-
-    code = "model-unsigned"
+class ModelNotExplainable(ModelFileError, code="model-not-explainable"):
+    """The end of the model's graph is not supported by heat maps."""
 
 
-class ModelNotExplainable(ModelFileError):
-    """A heat map was asked for, and the model does not end in a form that gives one."""
-
-    code = "model-not-explainable"
+class InterpreterError(EdgeError, code="interpreter", exit_status=EXIT_MODEL_UNUSABLE):
+    """No inference library on this machine can run the model."""
 
 
-class InterpreterError(EdgeError):
-    """No inference library here can run the model."""
-
-    code = "interpreter"
-    exit_status = EXIT_MODEL_UNUSABLE
-
-
-class NoInterpreter(InterpreterError):
+class NoInterpreter(InterpreterError, code="no-interpreter"):
     """No inference library is installed."""
 
-    code = "no-interpreter"
 
-
-class InterpreterBroken(InterpreterError):
+class InterpreterBroken(InterpreterError, code="interpreter-broken"):
     """An inference library is installed but fails."""
 
-    code = "interpreter-broken"
 
-
-class DelegateUnusable(InterpreterError):
+class DelegateUnusable(InterpreterError, code="delegate-unusable"):
     """The requested accelerator or delegate cannot be used."""
 
-    code = "delegate-unusable"
+
+class SelfCheckFailed(InterpreterError, code="self-check-failed"):
+    """The model's outputs differ from its self-test vectors on this machine."""
 
 
-class SelfCheckFailed(InterpreterError):
-    """The model does not give its golden answers on this machine."""
-
-    code = "self-check-failed"
+class ImageError(EdgeError, code="image"):
+    """One photo cannot be classified; other photos are not affected."""
 
 
-class ImageError(EdgeError):
-    """One photo cannot be classified; the others are not affected."""
-
-    code = "image"
-    exit_status = EXIT_PHOTO_FAILED
+class ImageNotFound(ImageError, FileNotFoundError, code="image-not-found"):
+    """The photo cannot be found or read, or a folder holds none."""
 
 
-class ImageNotFound(ImageError):
-    """No such photo, or a folder without photos."""
-
-    code = "image-not-found"
+class ImageUnreadable(ImageError, code="image-unreadable"):
+    """The image is damaged or of an unsupported format."""
 
 
-class ImageUnreadable(ImageError):
-    """Not an image of an accepted format, or damaged."""
-
-    code = "image-unreadable"
+class ImageTooLarge(ImageError, code="image-too-large"):
+    """The image has more pixels, or its file more bytes, than the limit."""
 
 
-class ImageTooLarge(ImageError):
-    """More pixels than the cap."""
-
-    code = "image-too-large"
+class HeatMapUnwritten(EdgeError, code="heat-map-unwritten"):
+    """The photo is classified, but its heat map cannot be written."""
 
 
-class HeatMapUnwritten(EdgeError):
-    """A photo is classified, and the picture of its heat map cannot be written; others can."""
-
-    code = "heat-map-unwritten"
-    exit_status = EXIT_PHOTO_FAILED
+class UsageError(EdgeError, ValueError, code="usage", exit_status=EXIT_USAGE):
+    """An argument or option is invalid, alone or with another."""
 
 
-class UsageError(EdgeError):
-    """A command whose options cannot be meant together."""
-
-    code = "usage"
-    exit_status = EXIT_USAGE
-
-
-class WorkshopError(EdgeError):
+class PipelineError(EdgeError, code="pipeline", exit_status=EXIT_USAGE):
     """Training or conversion cannot go on."""
 
-    code = "workshop"
-    exit_status = EXIT_USAGE
+
+class ConfigInvalid(PipelineError, ValueError, code="config-invalid"):
+    """The config breaks its schema; `details` lists the problems."""
 
 
-class ConfigInvalid(WorkshopError):
-    """An experiment's TOML file breaks its schema."""
-
-    code = "config-invalid"
-
-
-class DataInvalid(WorkshopError):
+class DataInvalid(PipelineError, code="data-invalid"):
     """The photos or their table cannot be used as they are."""
 
-    code = "data-invalid"
+
+class SplitLeaks(PipelineError, code="split-leaks"):
+    """A lesion, or near-duplicate photos, occur in several splits."""
 
 
-class SplitLeaks(WorkshopError):
-    """A lesion, or near-duplicates, stand on both sides of a split."""
-
-    code = "split-leaks"
+class RunInvalid(PipelineError, code="run-invalid"):
+    """The run directory lacks something or belongs to another config."""
 
 
-class RunInvalid(WorkshopError):
-    """A run directory lacks something or belongs to another config."""
-
-    code = "run-invalid"
-
-
-class ConversionRefused(WorkshopError):
-    """The converted model differs too much from the Keras model; nothing was written."""
-
-    code = "conversion-refused"
+class ConversionRefused(PipelineError, code="conversion-refused"):
+    """The converted model differs too much from its source; nothing was written."""

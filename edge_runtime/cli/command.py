@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return EXIT_BROKEN_PIPE
-        _tell(f"error: the result cannot be written; found: {error.strerror or error}")
+        _tell(f"error: {EdgeError('the result cannot be written', found=error.strerror or str(error))}")
         return EXIT_PHOTO_FAILED
 
 

@@ -355,7 +355,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return EXIT_BROKEN_PIPE
-        print(f"error: the result cannot be written; found: {error.strerror or error}", file=sys.stderr)
+        unwritten = EdgeError("the result cannot be written", found=error.strerror or str(error))
+        print(f"error: {unwritten}", file=sys.stderr)
         return EXIT_USAGE
 
 

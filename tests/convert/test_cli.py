@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).parents[2]
         *(
             (
                 ["--recipe", "int8_qat", f"--learning-rate={rate}", "--out", "m.tflite"],
-                ("--learning-rate", f"found: {rate}", "above 0"),
+                ("--learning-rate", f"got {rate}", "above 0"),
             )
             for rate in ("nan", "inf", "-1", "0")
         ),
@@ -41,7 +41,7 @@ REPOSITORY = Path(__file__).parents[2]
             for value in ("nan", "inf", "-1")
         ),
         (["--recipe", "float32", "--out", "m.onnx"], ("m.onnx", ".tflite")),
-        (["--recipe", "float32", "--out", "absent/m.tflite"], ("absent", "make the folder")),
+        (["--recipe", "float32", "--out", "absent/m.tflite"], ("absent", "Make the folder")),
     ],
 )
 def test_usage_errors(

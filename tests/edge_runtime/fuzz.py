@@ -181,7 +181,7 @@ def _cached(name: str, make: Callable[[], T]) -> T:
 
 
 def _refusal(error: EdgeError) -> str:
-    return error.code if error.what and error.found else f"WRONG silent {error.code}"
+    return error.code if error.problem and error.found else f"WRONG silent {error.code}"
 
 
 def try_crime(data: bytes) -> str:

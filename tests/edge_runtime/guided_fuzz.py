@@ -64,7 +64,7 @@ def check(case: bytes) -> str:
     try:
         READERS[case[0] % len(READERS)](case[1:])
     except EdgeError as error:
-        if not (error.what and error.found):
+        if not (error.problem and error.found):
             raise AssertionError(f"a refusal that does not say what was found: {error.message}") from error
         return error.code
     return "accepted"

@@ -375,8 +375,9 @@ class Library:
 def test_an_output_of_another_size_is_refused(output_bytes: int) -> None:
     library: Any = Library(output_bytes)
     engine = interpreter_module.InterpreterEngine(library, name="n", accelerator="cpu", threads=1)
-    with pytest.raises(InterpreterBroken, match=f"found: {output_bytes} bytes; expected: 3 bytes"):
+    with pytest.raises(InterpreterBroken) as caught:
         engine.run(b"12")
+    assert caught.value.found == f"{output_bytes} bytes" and caught.value.expected.startswith("3 bytes")
 
 
 def test_an_interpreter_gets_the_threads_that_were_asked_for() -> None:
@@ -391,9 +392,7 @@ def test_a_delegate_that_fails_on_the_model_is_not_replaced(monkeypatch: pytest.
     """It is the delegate's failure and not the library's: `auto` would go on to the next library."""
     monkeypatch.setattr(interpreter_module, "_load_delegate", lambda module, path: object())
     library: Any = Library(fails=True)
-    with pytest.raises(
-        DelegateUnusable, match=r"the delegate x\.so fails on this model; found: Failed to apply"
-    ):
+    with pytest.raises(DelegateUnusable, match=r"delegate x\.so fails on this model .*Failed to apply"):
         interpreter_module.construct(
             library, good(), name="n", threads=1, accelerator="auto", delegate="x.so",
             explain=lambda error: InterpreterBroken("the library"),

@@ -105,6 +105,8 @@ def load_checkpoint(features: Any, checkpoint: Path) -> None:
         )
     try:
         _read_checkpoint(features, prefix)
+    except ConfigInvalid:
+        raise
     except (tf.errors.OpError, RuntimeError, ValueError, LookupError) as error:
         raise ConfigInvalid(
             "model.weights: the checkpoint cannot be read",

@@ -162,6 +162,8 @@ def _from_keras(
         return _downloaded(config.backbone, file_name, build)
     try:
         return build(weights)
+    except ConfigInvalid:
+        raise
     except (OSError, ValueError, KeyError) as error:
         raise ConfigInvalid(
             f"model.weights does not fit {config.backbone}",

@@ -200,7 +200,7 @@ def test_a_tflite_of_a_free_batch_is_shown_and_refused(photos: Path, tmp_path: P
     arguments = [str(free), str(free), "--data", str(photos / "manifest.csv"), "--out", str(out)]
     assert compare.main(arguments) == 3
     said = capsys.readouterr().err
-    assert f"input shape [-1, {SIZE_PX}, {SIZE_PX}, 3]" in said and "what to do: " in said
+    assert f"input shape [-1, {SIZE_PX}, {SIZE_PX}, 3]" in said
     assert not out.exists()
 
 
@@ -270,7 +270,7 @@ def test_a_damaged_keras_file_is_refused(entry: str, photos: Path, tmp_path: Pat
     middle = info.header_offset + 30 + len(entry) + info.compress_size // 2
     data[middle] ^= 0x5A
     path.write_bytes(data)
-    assert "found: BadZipFile: Bad CRC-32 for file" in _refused(path, photos, tmp_path, capsys)
+    assert "BadZipFile: Bad CRC-32 for file" in _refused(path, photos, tmp_path, capsys)
 
 
 def test_a_subclassed_model_is_refused(photos: Path, tmp_path: Path, capsys: Any) -> None:

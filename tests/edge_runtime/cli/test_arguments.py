@@ -61,7 +61,7 @@ def test_print_contract_verifies_the_signature(
 
     monkeypatch.setattr(signature, "require_signature", refuse)
     assert cli.main(["--print-contract", "--model", U8, "--require-signature", "key.pem"]) == 3
-    assert capsys.readouterr() == ("", f"error: {U8} by key.pem\n")
+    assert capsys.readouterr() == ("", f"error: {U8} by key.pem.\n")
 
 
 def test_a_contract_is_json_in_every_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,7 @@ def test_who_takes_photos_one_by_one_gives_the_threads_to_the_inference(option: 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["-", "--list", "-"], "stdin can be read once only; found: - 2 times"),
+        (["-", "--list", "-"], "stdin can be read once only"),
         (["x.jpg", "--bench", "2", "--list", "l.txt"], "--bench measures single photos"),
         (["x.jpg", "--bench", "2", "--watch", "folder"], "--bench measures single photos"),
     ],
@@ -107,8 +107,9 @@ def test_what_cannot_be_meant_together(words: list[str], said: str) -> None:
 
 def test_numbers_have_an_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.parse(["x.jpg", "--threads", "64", "--bench", "100000", "--top-k", "1"]).threads == 64
-    with pytest.raises(UsageError, match="found: 65; expected: 1 to 64"):
+    with pytest.raises(UsageError) as caught:
         cli.parse(["x.jpg", "y.jpg", "--threads", "65"])
+    assert (caught.value.found, caught.value.expected) == ("65", "1 to 64")
     for option, wrong in (("--bench", "100001"), ("--top-k", "0"), ("--threads", "\u0663")):
         with pytest.raises(SystemExit, match="2"):
             cli.parse(["x.jpg", option, wrong])

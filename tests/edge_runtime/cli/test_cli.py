@@ -132,7 +132,7 @@ def test_wrong_photos_exit_1(name: str, tmp_path: Path) -> None:
     bad.write_bytes(p.REFUSED[name][0]())
     ran = run("--model", U8, bad)
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert f"error: {bad}: " in ran.stderr and "what to do: " in ran.stderr
+    assert f"error: {bad}: " in ran.stderr
 
 
 def test_no_such_photo(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_wrong_models_exit_3(name: str, photo: Path, tmp_path: Path) -> None:
     bad.write_bytes(BAD_MODELS[name][0]())
     ran = run("--model", bad, photo)
     assert (ran.returncode, ran.stdout) == (3, "")
-    assert ran.stderr.startswith(f"error: {bad}") and "what to do: " in ran.stderr
+    assert ran.stderr.startswith(f"error: {bad}")
     assert len(ran.stderr.splitlines()) == 1
 
 

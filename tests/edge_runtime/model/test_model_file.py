@@ -60,8 +60,7 @@ def test_a_bad_model_is_refused(name: str, tmp_path: Path) -> None:
     assert caught.value.code == code
     assert caught.value.exit_status == EXIT_MODEL_UNUSABLE
     assert str(path) in caught.value.message
-    for part in ("found: ", "expected: ", "what to do: "):
-        assert part in caught.value.message
+    assert caught.value.found and caught.value.expected and caught.value.fix
 
 
 def test_no_such_model(tmp_path: Path) -> None:
@@ -120,12 +119,12 @@ def test_a_zip_comment_does_not_hide_the_tail() -> None:
 @pytest.mark.parametrize(
     ("mark", "offset", "values", "problem"),
     [
-        (b"PK\x01\x02", 8, "0100", "is not stored plainly; found: compression method 0, flags 0x1;"),
+        (b"PK\x01\x02", 8, "0100", r"not stored plainly \(got compression method 0, flags 0x1,"),
         (b"PK\x01\x02", 20, "ffffff00ffffff00", "has a local header that does not fit"),
         (b"PK\x03\x04", 30, "58", "has a local header that does not fit"),
-        (b"PK\x05\x06", 4, "0100", "found: end record: disk 1, 5 entries"),
-        (b"PK\x05\x06", 10, "0400", "found: the directory ends at byte"),
-        (b"PK\x05\x06", 10, "e903", "found: end record: disk 0, 1001 entries"),
+        (b"PK\x05\x06", 4, "0100", "got end record: disk 1, 5 entries"),
+        (b"PK\x05\x06", 10, "0400", "got the directory ends at byte"),
+        (b"PK\x05\x06", 10, "e903", "got end record: disk 0, 1001 entries"),
     ],
 )
 def test_a_damaged_tail_is_refused(mark: bytes, offset: int, values: str, problem: str) -> None:

@@ -49,8 +49,9 @@ def test_all_pictures_below_a_folder_in_order(pictures: Path):
 
 @pytest.mark.parametrize(("name", "found"), [("absent", "nothing"), ("", "no image file")])
 def test_a_folder_without_pictures(tmp_path: Path, name: str, found: str):
-    with pytest.raises(DataInvalid, match=f"no pictures without a lesion; found: {found}"):
+    with pytest.raises(DataInvalid) as caught:
         read_outliers(tmp_path / name)
+    assert caught.value.found.startswith(found)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_a_division_depends_on_the_seed_only(pictures: Path, tmp_path: Path):
 
 
 def test_too_few_kinds():
-    with pytest.raises(DataInvalid, match="too few kinds .*; found: Faces, chair; expected: at least 3"):
+    with pytest.raises(DataInvalid, match="Faces, chair, expected at least 3"):
         divide_outliers([Path("Faces_image_1.png"), Path("Faces_easy_image_1.png"), Path("chair_1.png")], 0)
 
 

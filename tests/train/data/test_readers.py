@@ -202,11 +202,11 @@ def test_no_data_folder(tmp_path: Path, labels: LabelSet, reader: str):
 
 @pytest.mark.parametrize("reader", ["ham10000", "pad_ufes_20", "isic2018_task3", "folders", "csv"])
 def test_other_contents_are_named(tmp_path: Path, labels: LabelSet, reader: str):
-    with pytest.raises(DataInvalid, match="found: an empty folder; expected"):
+    with pytest.raises(DataInvalid, match="got an empty folder, expected"):
         _read(tmp_path, labels, reader)
     (tmp_path / "holiday").mkdir()
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(DataInvalid, match=r"found: holiday/, notes.txt; expected"):
+    with pytest.raises(DataInvalid, match=r"got holiday/, notes.txt, expected"):
         _read(tmp_path, labels, reader)
 
 
@@ -338,7 +338,7 @@ def test_skin_types_are_found_by_photo(phone: Path, labels: LabelSet):
     assert len(types) == 6
     with (phone / "metadata.csv").open("a") as file:
         file.write("PAT_9_9_9.png,MEL,PAT_9,9,7.0,True,63,,\n")
-    with pytest.raises(DataInvalid, match=r"no Fitzpatrick type for PAT_9_9_9.png; found: '7.0'"):
+    with pytest.raises(DataInvalid, match=r"PAT_9_9_9.png \(got '7.0'"):
         read_fitzpatrick(phone)
 
 

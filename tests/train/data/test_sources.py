@@ -242,10 +242,9 @@ def test_weights_that_have_learnt_what_is_held_out_are_refused(part: str) -> Non
     unseen += [{"photo_id": "c", "split": "test"}, {"photo_id": "elsewhere", "split": "train"}]
     require_unseen(Path("other"), unseen, here)
     seen = [{**row, "split": "train"} for row in unseen]
-    with pytest.raises(
-        SplitLeaks, match="other: has learnt from photos that are held out .*found: 2, such as b"
-    ):
+    with pytest.raises(SplitLeaks, match="^other: ") as caught:
         require_unseen(Path("other"), seen, here)
+    assert caught.value.found == "2, such as b"
 
 
 # -------------------------------------------------------------------- merged labels

@@ -175,13 +175,13 @@ def test_no_checkpoint_or_a_damaged_one_is_refused(
     data = tmp_path / "model.ckpt.data-00000-of-00001"
     whole = data.read_bytes()
     data.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ConfigInvalid, match="cannot be read.*fetch both"):
+    with pytest.raises(ConfigInvalid, match="cannot be read.*both files"):
         load_checkpoint(features, tmp_path)
     data.unlink()
-    with pytest.raises(ConfigInvalid, match="cannot be read.*fetch both"):
+    with pytest.raises(ConfigInvalid, match="cannot be read.*both files"):
         load_checkpoint(features, tmp_path)
     (tmp_path / "model.ckpt.index").write_bytes(b"nothing")
-    with pytest.raises(ConfigInvalid, match="cannot be read.*fetch both"):
+    with pytest.raises(ConfigInvalid, match="cannot be read.*both files"):
         load_checkpoint(features, tmp_path)
 
 

@@ -198,7 +198,7 @@ def test_a_killed_worker_stops_the_job_and_the_same_commands_resume_it(
     said = logs[0].read_text()
     assert status == 2, said
     assert "another worker has gone, so this one stops" in said
-    assert "start all workers again with their commands" in said
+    assert "all workers again with their commands" in said
     assert not (run / "metrics.json").exists()
 
     with workers(config, run, [phantom] * 2, logs) as both:

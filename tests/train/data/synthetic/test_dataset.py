@@ -174,7 +174,7 @@ def test_strangers_of_the_phantom_are_not_taken_for_near_duplicates(manifest: Ma
 
 
 def test_too_few_photos_and_a_full_folder_are_refused(tmp_path: Path):
-    with pytest.raises(UsageError, match=f"found: 10; expected: {LEAST_PHOTOS} or more"):
+    with pytest.raises(UsageError, match=f"got 10, expected {LEAST_PHOTOS} or more"):
         draw_dataset(tmp_path / "new", photos=10)
     assert not (tmp_path / "new").exists()
     (tmp_path / "kept").write_text("x")
