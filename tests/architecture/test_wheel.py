@@ -1,4 +1,4 @@
-"""The wheel: edge_runtime and its model, two requirements, one command. Nothing of the workshop."""
+"""The wheel: edge_runtime and its model, two requirements, two commands, nothing of training."""
 
 from __future__ import annotations
 

@@ -1,16 +1,21 @@
-"""What the house looks like: rooms with doors, no attic, files of a readable size, nothing that must not be in git."""
+"""The layout of the repository: a README for each package, folders and files of readable size, no copied code."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-ROOMS = ("edge_runtime", "train", "convert", "tests", "android_sample")
-ATTIC = {"utils", "util", "helpers", "helper", "common", "misc"}
+from tests.architecture.equal_lines import equal_runs
+
+PACKAGES = ("edge_runtime", "train", "convert")
+FOLDERS_WITH_README = (*PACKAGES, "tests", "android_sample")
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 MAX_LINES = 500
+MAX_FILES_PER_FOLDER = 12
 SOURCE_SUFFIXES = {".java", ".kt", ".py", ".sh"}
 # Locks list thousands of hashes; the rest is text that people write.
 TEXT_SUFFIXES = SOURCE_SUFFIXES | {
@@ -51,18 +56,44 @@ def files(repository: Path) -> list[PurePosixPath]:
     return found
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_readme_stands_on_every_door(repository: Path, room: str) -> None:
-    text = (repository / room / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("folder", FOLDERS_WITH_README)
+def test_each_package_has_a_readme(repository: Path, folder: str) -> None:
+    text = (repository / folder / "README.md").read_text(encoding="utf-8")
     assert text.startswith("# ")
-    # What comes in, what goes out, where to begin reading.
+    # Input, output, where to begin reading.
     for sign in (r"\*\*In\b", r"\*\*Out\b", r"Read (?:\S+ )?first"):
-        assert re.search(sign, text), f"{room}/README.md has no {sign}"
+        assert re.search(sign, text), f"{folder}/README.md has no {sign}"
 
 
-def test_no_attic(files: list[PurePosixPath]) -> None:
-    attic = [str(path) for path in files if ATTIC & {part.partition(".")[0].lower() for part in path.parts}]
-    assert attic == []
+def test_no_vague_names(files: list[PurePosixPath]) -> None:
+    vague = [
+        str(path) for path in files if VAGUE_NAMES & {part.partition(".")[0].lower() for part in path.parts}
+    ]
+    assert vague == []
+
+
+def test_folders_can_be_surveyed(files: list[PurePosixPath]) -> None:
+    counts = Counter(path.parent for path in files if path.suffix == ".py" and path.parts[0] in PACKAGES)
+    assert len(counts) >= 20
+    assert {str(folder): count for folder, count in counts.items() if count > MAX_FILES_PER_FOLDER} == {}
+
+
+def test_no_code_stands_in_two_files(repository: Path, files: list[PurePosixPath]) -> None:
+    sources = {
+        str(path): (repository / path).read_text(encoding="utf-8")
+        for path in files
+        if path.suffix == ".py" and path.parts[0] in {*PACKAGES, "dermedge.py"}
+    }
+    assert len(sources) >= 100
+    assert equal_runs(sources) == {}
+
+
+def test_the_search_for_copies_finds_one() -> None:
+    body = [f"x{i} = {i}" for i in range(12)]
+    copy = ["import os", "def f():", "    # why", *(f"    {line}\n" for line in body), "    return x1"]
+    sources = {"a.py": "\n".join(["y = 0", *body]), "b.py": "\n".join(copy), "c.py": "\n".join(body[1:])}
+    assert equal_runs(sources) == {("a.py", "b.py"): 12}
+    assert equal_runs(sources, 11) == {("a.py", "b.py"): 12, ("a.py", "c.py"): 11, ("b.py", "c.py"): 11}
 
 
 def test_files_stay_readable(repository: Path, files: list[PurePosixPath]) -> None:
@@ -110,7 +141,7 @@ def test_no_photo_of_a_data_set(files: list[PurePosixPath]) -> None:
     assert not DATA_SET_PHOTO.search("tests/fixtures/exif_6.jpg")
 
 
-def test_images_stand_only_among_fixtures(files: list[PurePosixPath]) -> None:
+def test_images_are_only_among_fixtures(files: list[PurePosixPath]) -> None:
     pictures = [
         path for path in files if path.suffix.lower() in {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".webp"}
     ]
@@ -145,5 +176,5 @@ def test_both_locks_run_the_same_runtime(repository: Path) -> None:
         text = (repository / "locks" / name).read_text(encoding="utf-8")
         pinned[name] = re.findall(r"^(?:pillow|ai-edge-litert)==\S+", text, re.M)
     assert len(pinned["runtime.txt"]) == 2
-    # A lock of its own could test other pixels than a device makes.
+    # Otherwise tests would see other pixels than a device makes.
     assert pinned["runtime.txt"] == pinned["dev.txt"]
