@@ -300,7 +300,11 @@ def add_photo_options(
         drawn: How that many are chosen.
     """
     parser.add_argument(
-        "models", nargs="+", type=Path, metavar="MODEL", help="a .tflite; the first is the reference"
+        "models",
+        nargs="+",
+        type=Path,
+        metavar="MODEL",
+        help="Model files (.tflite); the first is the reference",
     )
     parser.add_argument(
         "--data", type=Path, required=True, metavar="RUN",

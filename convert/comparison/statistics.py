@@ -13,15 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convert.inputs import SUBGROUP_COLUMNS, Photo
+from convert.inputs import Photo
 from train.evaluation.metrics import (
-    AGE_BANDS,
-    UNKNOWN,
     Estimate,
     FloatArray,
     GroupDraws,
     IntArray,
-    age_band,
     balanced_accuracy,
     calibration_error_interval,
     expected_calibration_error,
@@ -29,7 +26,9 @@ from train.evaluation.metrics import (
     recall_per_class,
     softmax,
 )
-from train.evaluation.subgroups import LEAST_LESIONS as LEAST_LESIONS
+from train.evaluation.subgroups import LEAST_LESIONS, place, subgroup_columns
+
+BoolArray = npt.NDArray[np.bool_]
 
 REPEATS = 1000
 WORSE, BETTER, OTHER = "for the worse", "for the better", "wrong both times"
@@ -63,7 +62,7 @@ class Truth:
         """Number of distinct lesions."""
         return int(self.draws.counts.shape[1])
 
-    def among(self, inside: npt.NDArray[np.bool_]) -> Truth:
+    def among(self, inside: BoolArray) -> Truth:
         """Select photos, with draws of their own lesions."""
         chosen = [photo for photo, is_in in zip(self.photos, inside, strict=True) if is_in]
         return Truth.of(chosen, self.codes, repeats=len(self.draws.counts))
@@ -228,45 +227,29 @@ def _per_class(truth: Truth, before: IntArray, after: IntArray, classes: int) ->
 
 
 def _per_group(truth: Truth, before: IntArray, after: IntArray) -> dict[str, list[dict[str, Any]]]:
-    classes = len(truth.codes)
-    tables: dict[str, list[dict[str, Any]]] = {}
-    for column in SUBGROUP_COLUMNS:
-        values = np.array(
-            [age_band(p.age) if column == "age" else getattr(p, column) or UNKNOWN for p in truth.photos]
-        )
-        if set(values.tolist()) == {UNKNOWN}:
-            continue
-        rows = []
-        for value in set(values.tolist()):
-            inside = values == value
-            part = truth.among(inside)
-            told = part.lesions >= LEAST_LESIONS
-            rows.append(
-                {
-                    "value": value,
-                    "photos": len(part.photos),
-                    "lesions": part.lesions,
-                    "classes": len(set(part.labels.tolist())),
-                    "balanced_accuracy": [
-                        balanced_accuracy(part.labels, predicted[inside], classes)
-                        for predicted in (before, after)
-                    ]
-                    if told
-                    else None,
-                    "difference": part.change(before[inside], after[inside]) if told else None,
-                    "answers_changed": int((before[inside] != after[inside]).sum()),
-                    "agreement": float((before[inside] == after[inside]).mean()),
-                }
-            )
-        tables[column] = sorted(rows, key=_place)
+    tables = {}
+    for column, values in subgroup_columns(truth.photos).items():
+        cells = np.array(values)
+        rows = [_group_row(value, cells == value, truth, before, after) for value in set(values)]
+        tables[column] = sorted(rows, key=lambda row: place(row["value"], row["photos"]))
     return tables
 
 
-def _place(row: Mapping[str, Any]) -> tuple[bool, int, int, str]:
-    """Age bands in order, else the largest first; what is not known last."""
-    bands = [name for _, name in AGE_BANDS]
-    band = bands.index(row["value"]) if row["value"] in bands else len(bands)
-    return row["value"] == UNKNOWN, band, -row["photos"], row["value"]
+def _group_row(
+    value: str, inside: BoolArray, truth: Truth, before: IntArray, after: IntArray
+) -> dict[str, Any]:
+    part, pair = truth.among(inside), (before[inside], after[inside])
+    shown = part.lesions >= LEAST_LESIONS
+    return {
+        "value": value,
+        "photos": len(part.photos),
+        "lesions": part.lesions,
+        "classes": len(set(part.labels.tolist())),
+        "balanced_accuracy": [part.balanced(predicted)[0] for predicted in pair] if shown else None,
+        "difference": part.change(*pair) if shown else None,
+        "answers_changed": int((pair[0] != pair[1]).sum()),
+        "agreement": float((pair[0] == pair[1]).mean()),
+    }
 
 
 def _flips(truth: Truth, first: FloatArray, second: FloatArray) -> list[dict[str, Any]]:

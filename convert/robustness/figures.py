@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from convert.comparison.statistics import LEAST_LESIONS, Truth
+from convert.comparison.statistics import Truth
 from convert.comparison.workers import PhotoScores
 from convert.inputs import Photo
 from convert.photo_list import ALL
 from convert.robustness.disturbances import DISTURBANCES, steps
 from train.evaluation.metrics import UNKNOWN, IntArray
+from train.evaluation.subgroups import LEAST_LESIONS
 
 
 def choose_evenly(photos: Sequence[Photo], limit: int, seed: int) -> tuple[Photo, ...]:

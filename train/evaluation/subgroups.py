@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from train.artifacts.manifest import Photo
 from train.evaluation.metrics import (
     AGE_BANDS,
     UNKNOWN,
@@ -36,6 +36,22 @@ COLUMNS = {
 }
 
 
+class Described(Protocol):
+    """A photo whose patient and site are described; `convert` has its own."""
+
+    @property
+    def sex(self) -> str:
+        """Empty if unknown."""
+
+    @property
+    def age(self) -> str:
+        """In years; empty if unknown."""
+
+    @property
+    def site(self) -> str:
+        """Empty if unknown."""
+
+
 @dataclass(frozen=True)
 class Subgroup:
     """One row of a table. Figures are None below LEAST_LESIONS, or where they cannot be computed."""
@@ -53,7 +69,7 @@ class Subgroup:
     malignant_auc: Estimate | None
 
 
-def subgroup_columns(photos: Sequence[Photo], sources: Sequence[str]) -> dict[str, list[str]]:
+def subgroup_columns(photos: Sequence[Described], sources: Sequence[str] = ()) -> dict[str, list[str]]:
     """The values by which photos are grouped: each key of COLUMNS to [n] texts.
 
     Columns of which nothing is known, and a single data set, are left out: they would be tables of one row.
@@ -62,7 +78,7 @@ def subgroup_columns(photos: Sequence[Photo], sources: Sequence[str]) -> dict[st
         "sex": [photo.sex or UNKNOWN for photo in photos],
         "age": [age_band(photo.age) for photo in photos],
         "site": [photo.site or UNKNOWN for photo in photos],
-        "dx_type": [photo.dx_type or UNKNOWN for photo in photos],
+        "dx_type": [getattr(photo, "dx_type", "") or UNKNOWN for photo in photos],
     }
     told = {name: values for name, values in columns.items() if set(values) != {UNKNOWN}}
     return told | ({"source": list(sources)} if len(set(sources)) > 1 else {})
@@ -116,14 +132,15 @@ def subgroup_tables(
                     seed,
                 )
             )
-        tables[column] = sorted(rows, key=_place)
+        tables[column] = sorted(rows, key=lambda row: place(row.value, row.photos))
     return tables
 
 
-def _place(row: Subgroup) -> tuple[bool, int, int, str]:
+def place(value: str, photos: int) -> tuple[bool, int, int, str]:
+    """Return the sort key of a row: age bands in order, else the largest first; `unknown` last."""
     bands = [name for _, name in AGE_BANDS]
-    band = bands.index(row.value) if row.value in bands else len(bands)
-    return row.value == UNKNOWN, band, -row.photos, row.value
+    band = bands.index(value) if value in bands else len(bands)
+    return value == UNKNOWN, band, -photos, value
 
 
 def _subgroup(
