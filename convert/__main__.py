@@ -9,13 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from convert.command import not_negative, run_command
 from convert.export.any_model import is_any_model, read_any_model
 from convert.files import require_out
 from convert.inputs import RUN_FILES, Run, read_run
 from convert.options import add_qat_options, qat_settings
 from convert.recipes import RECIPES, Recipe, find_recipe
 from edge_runtime.errors import EXIT_OK, EdgeError, UsageError
+from train.artifacts.command import AND_NOTHING_WRITTEN, RESUMES, not_negative, run_command
 
 DEFAULT_MAX_LOSS = 0.02
 
@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return run_command(
         lambda: _convert(arguments),
-        interrupted="interrupted; the same command goes on from the last checkpoint",
+        interrupted=RESUMES,
+        after_os_error=AND_NOTHING_WRITTEN,
     )
 
 

@@ -29,21 +29,24 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from convert.command import not_negative, run_command
 from convert.export import gate as check
-from convert.files import is_report, json_text, report_path, sha256_of, whole_file
-from convert.inputs import FINISHED, Photo, Run, read_object, read_run
+from convert.files import is_report, report_path
+from convert.inputs import Photo, Run, read_run
 from convert.options import add_qat_options, qat_settings
 from convert.pixels import read_pixels
 from convert.recipes import RECIPES, QatSettings, Recipe, find_recipe, options_of
-from edge_runtime.contract import Decision, Rule
+from edge_runtime.contract import Decision
 from edge_runtime.errors import EXIT_OK, RunInvalid
 from edge_runtime.model.model_file import open_model
+from train.artifacts.command import RESUMES, not_negative, run_command
+from train.artifacts.files import json_text, read_object, sha256_of, whole_file
+from train.artifacts.run import FINISHED
+from train.evaluation.decisions import NOT_A_LESION, REFER, decide
 from train.evaluation.metrics import bootstrap_interval, softmax
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
-RULES = ("refer", "not_a_lesion")
+RULES = (REFER, NOT_A_LESION)
 SIDES = ("keras", "converted")
 OOF = "oof.csv"
 
@@ -240,23 +243,10 @@ def _ask(run: Run, model: Path, photos: Sequence[Photo]) -> FloatArray:
 
 
 def _fired(decision: Decision, scores: FloatArray) -> dict[str, BoolArray]:
-    """Which photos each rule of a contract would have caught, as the runtime decides: not a lesion before refer."""
-    fired: dict[str, BoolArray] = {}
-    if decision.not_a_lesion is not None:
-        fired["not_a_lesion"] = _applies(decision.not_a_lesion, scores)
-    if decision.refer is not None:
-        before = fired.get("not_a_lesion", np.zeros(len(scores), np.bool_))
-        fired["refer"] = _applies(decision.refer, scores) & ~before
-    return fired
-
-
-def _applies(rule: Rule, scores: FloatArray) -> BoolArray:
-    if rule.measure == "top_score":
-        below: BoolArray = scores.max(axis=1) < rule.threshold
-        return below
-    entropy = -(scores * np.log(np.maximum(scores, 1e-300))).sum(axis=1) / np.log(scores.shape[1])
-    above: BoolArray = entropy > rule.threshold
-    return above
+    """Return which photos each rule of a contract catches, as the runtime decides: not a lesion before refer."""
+    decided = np.array(decide(scores, decision))
+    rules = {REFER: decision.refer, NOT_A_LESION: decision.not_a_lesion}
+    return {name: decided == name for name, rule in rules.items() if rule is not None}
 
 
 # -------------------------------------------------------------------- all folds
@@ -326,8 +316,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return run_command(
         lambda: _cross_validate(arguments),
-        interrupted="interrupted; the same command goes on from the last checkpoint",
-        after_os_error="",
+        interrupted=RESUMES,
     )
 
 

@@ -1,12 +1,10 @@
-"""The files that commands write: which, and whole or not at all. stdlib only."""
+"""The files of a conversion: a model and its report. stdlib only."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,54 +13,6 @@ from edge_runtime.errors import UsageError
 OTHER_OUT = "give --out another name or folder"
 # Of the .json beside a converted model: no contract and no file of a run has all of them.
 REPORT_KEYS = frozenset({"schema_version", "model", "options", "recipe", "run"})
-
-
-@contextmanager
-def whole_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Yields temporary paths beside `paths`; they replace `paths`, in order, when the block ends well, else vanish.
-
-    Each file is whole at every moment. They are renamed one after the other: what ends the process between two renames
-    (a kill, a power cut, a failing disk) leaves the earlier ones new and the later ones as they were.
-
-    Raises:
-        OSError: A folder is missing or cannot be written.
-    """
-    temporaries = [path.with_name(f".{path.name}.partial-{os.getpid()}") for path in paths]
-    try:
-        yield temporaries
-        for temporary, path in zip(temporaries, paths, strict=True):
-            temporary.replace(path)
-    finally:
-        for temporary in temporaries:
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Like `whole_files`, for one."""
-    with whole_files([path]) as temporaries:
-        yield temporaries[0]
-
-
-def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def sha256_of_model(path: Path) -> str:
-    """As `sha256_of`; of a folder over the names and contents of all files, in order of name."""
-    if path.is_file():
-        return sha256_of(path)
-    lines = [
-        f"{file.relative_to(path)} {sha256_of(file)}" for file in sorted(path.rglob("*")) if file.is_file()
-    ]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def json_text(data: Any) -> str:
-    """Indented JSON with a final newline."""
-    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
 def report_path(out: Path) -> Path:
@@ -102,23 +52,6 @@ def require_out(out: Path, inputs: Iterable[Path] = ()) -> None:
             expected="nothing, or the report of an earlier conversion",
             fix=f"{OTHER_OUT}, or move that file",
         )
-
-
-def require_out_folder(out: Path, expected: str = "a folder") -> None:
-    """Refuses, before an hour is spent, a folder of results that cannot be made or written to.
-
-    Args:
-        out: The folder, which need not be there yet.
-        expected: What it is for, for the error.
-
-    Raises:
-        UsageError: It, or the nearest folder above it that is there, is a file or closed to this user.
-    """
-    there = next(path for path in (out, *out.resolve().parents) if path.exists())
-    if not there.is_dir():
-        raise UsageError("--out is no folder", found=f"{there} is a file", expected=expected)
-    if not os.access(there, os.W_OK):
-        raise UsageError("--out cannot be written to", found=str(there), fix="name another folder")
 
 
 def _holds_report(path: Path) -> bool:

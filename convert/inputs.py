@@ -8,18 +8,16 @@ several data sets (name A+B) has paths that start with a data set's folder; its 
 from __future__ import annotations
 
 import csv
-import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
+from train.artifacts.files import read_object
+from train.artifacts.run import finished_state, require_root, source_names, source_of
 
-FINISHED = "done"
-DATA_VARIABLE = "DERMEDGE_DATA"
 SPLITS = ("train", "val", "test")
 COLUMNS = ("photo_id", "path", "label", "group_id", "split")
 # Columns by which the model card breaks figures down; absent or empty values count as unknown.
@@ -36,14 +34,13 @@ RUN_FILES = (
 )
 NAMED_PROBLEMS = 5
 """So many missing photos or bad rows are named; the rest are counted."""
-SOURCE_SEPARATOR = "+"
 
 
 @dataclass(frozen=True)
 class Sampling:
     """Which photos training saw more often than others."""
 
-    class_exponent: float = 0.0
+    sampling_exponent: float = 0.0
     """A photo was drawn with weight (photos of its class) ** this ..."""
     lesion_exponent: float = 0.0
     """... times (photos of its lesion) ** this ..."""
@@ -142,7 +139,7 @@ class Run:
     @property
     def sources(self) -> tuple[str, ...]:
         """Its data sets, the first one first."""
-        return tuple(self.run["data"]["name"].split(SOURCE_SEPARATOR))
+        return source_names(self.run)
 
     def split(self, name: str) -> tuple[Photo, ...]:
         """The photos of one split, in manifest order."""
@@ -178,17 +175,10 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
             found=f"no {', no '.join(missing)}",
             fix="let training finish: `python -m train CONFIG --workdir` with the same folder resumes it",
         )
-    run = read_object(folder / "run.json")
+    run = finished_state(folder)
     config = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
     contract_path = folder / "contract.json"
     contract = ModelContract.from_json(contract_path.read_bytes(), where=str(contract_path))
-    if run.get("status") != FINISHED:
-        raise RunInvalid(
-            f"{folder}: training is not finished",
-            found=f"status {run.get('status')!r} in run.json",
-            expected=repr(FINISHED),
-            fix="let training finish: `python -m train CONFIG --workdir` with the same folder resumes it",
-        )
     if reason := run.get("not_for_conversion"):
         raise RunInvalid(
             f"{folder}: this run is not for conversion",
@@ -196,68 +186,17 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
             expected="a run whose figures hold for one view of its model",
             fix="train with another config",
         )
-    root = find_root(run, data, folder)
-    photos = _read_manifest(folder / "manifest.csv", root, contract, run["data"]["name"])
+    root = require_root(run, data, folder)
+    photos = _read_manifest(folder / "manifest.csv", root, contract, source_names(run))
     _require_files(photos, root)
     return Run(folder, run, config, contract, photos)
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object of a run directory.
-
-    Raises:
-        RunInvalid: It is no JSON object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunInvalid(f"{path}: not JSON", found=str(error), fix="train again") from error
-    if not isinstance(content, dict):
-        raise RunInvalid(f"{path}: not a JSON object", found=type(content).__name__, fix="train again")
-    return content
-
-
-def find_root(run: dict[str, Any], data: Path | None, folder: Path) -> Path:
-    """The folder to which a run's photo paths are relative.
-
-    Args:
-        run: run.json.
-        data: As `read_run`.
-        folder: RUN, named in errors.
-
-    Raises:
-        RunInvalid: None of the candidates is a folder, or run.json names no data.
-    """
-    section = run.get("data")
-    if not isinstance(section, dict) or not isinstance(section.get("name"), str):
-        raise RunInvalid(
-            f"{folder / 'run.json'}: does not say which data it was trained on",
-            found=f"data = {section!r}",
-            expected='{"name": ..., "root": ...}',
-            fix="train again",
-        )
-    several = SOURCE_SEPARATOR in section["name"]
-    if data is not None:
-        candidates = [data.parent if several else data]
-    else:
-        candidates = [Path(section["root"])] if isinstance(section.get("root"), str) else []
-        if DATA_VARIABLE in os.environ:
-            parent = Path(os.environ[DATA_VARIABLE])
-            candidates.append(parent if several else parent / section["name"])
-    for candidate in candidates:
-        if candidate.is_dir():
-            return candidate.resolve()
-    raise RunInvalid(
-        f"{folder}: the photos of {section['name']} are not here",
-        found=f"no folder {' and no folder '.join(map(str, candidates)) or 'named anywhere'}",
-        fix=f"give the data set's folder with --data DIR, or its parent in ${DATA_VARIABLE}",
-    )
-
-
-def _read_manifest(path: Path, root: Path, contract: ModelContract, data_name: str) -> tuple[Photo, ...]:
+def _read_manifest(
+    path: Path, root: Path, contract: ModelContract, sources: Sequence[str]
+) -> tuple[Photo, ...]:
     codes = [label.code for label in contract.labels]
     index_of = {code: i for i, code in enumerate(codes)}
-    several = SOURCE_SEPARATOR in data_name
     photos: list[Photo] = []
     problems: list[str] = []
     for line, row in _manifest_rows(path):
@@ -275,7 +214,7 @@ def _read_manifest(path: Path, root: Path, contract: ModelContract, data_name: s
                     row["group_id"] or row["photo_id"],
                     row["split"],
                     **known,
-                    source=row["path"].split("/")[0] if several else data_name,
+                    source=source_of(row["path"], sources),
                 )
             )
     for split in ("train", "val"):

@@ -6,9 +6,9 @@ import argparse
 import dataclasses
 import math
 
-from convert.command import positive
 from convert.recipes import QAT_OPTIONS, QatSettings, Recipe
 from edge_runtime.errors import UsageError
+from train.artifacts.command import positive
 
 
 def add_qat_options(parser: argparse.ArgumentParser) -> None:

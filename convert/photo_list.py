@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convert.inputs import NAMED_PROBLEMS, SUBGROUP_COLUMNS, Photo, find_root, read_object
+from convert.inputs import NAMED_PROBLEMS, SUBGROUP_COLUMNS, Photo
 from edge_runtime.errors import DataInvalid, UsageError
+from train.artifacts.files import read_object
+from train.artifacts.run import require_root
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,7 +132,7 @@ def _choose_split(known: Sequence[str], split: str | None, manifest: Path) -> st
 def _root(manifest: Path, root: Path | None) -> Path:
     beside = manifest.parent / "run.json"
     if beside.is_file():
-        return find_root(read_object(beside), root, manifest.parent)
+        return require_root(read_object(beside), root, manifest.parent)
     if root is not None and not root.is_dir():
         raise UsageError("--photos: not a folder", found=str(root))
     return (root or manifest.parent).resolve()

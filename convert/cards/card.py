@@ -15,10 +15,10 @@ from typing import Any
 import jinja2
 
 from convert.cards.sources import Sources, read_sources
-from convert.command import run_command
-from convert.files import whole_file
-from convert.inputs import SOURCE_SEPARATOR
 from edge_runtime.errors import EXIT_OK
+from train.artifacts.command import AND_NOTHING_WRITTEN, run_command
+from train.artifacts.files import whole_file
+from train.artifacts.run import SOURCE_SEPARATOR
 
 NOTES = Path(__file__).parent / "data_notes"
 TEMPLATE = Path(__file__).with_name("card.md.j2")
@@ -245,4 +245,4 @@ def main(argv: Sequence[str] | None = None) -> int:
             temporary.write_text(card, encoding="utf-8")
         return EXIT_OK
 
-    return run_command(write)
+    return run_command(write, after_os_error=AND_NOTHING_WRITTEN)

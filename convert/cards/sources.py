@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.files import report_path, sha256_of
+from convert.files import report_path
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
 from edge_runtime.model.model_file import open_model
+from train.artifacts.files import sha256_of
 
 # Entries without which no card can be written; each level of a name is an object.
 REPORT_NEEDS = (

@@ -16,13 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convert.command import EXIT_INTERRUPTED, positive, run_command
 from convert.comparison.workers import Workers
-from convert.files import json_text, require_out_folder, whole_files
 from convert.inputs import Photo
 from convert.photo_list import draw_photos, read_photo_list
 from edge_runtime.errors import EXIT_OK, DataInvalid, ModelMismatch, UsageError
 from edge_runtime.model.model_file import ModelFile, open_model
+from train.artifacts.command import (
+    AND_NOTHING_WRITTEN,
+    EXIT_INTERRUPTED,
+    NOTHING_WRITTEN,
+    positive,
+    run_command,
+)
+from train.artifacts.files import json_text, require_out_folder, whole_files
 
 if TYPE_CHECKING:
     from convert.comparison.layers import LayerReports
@@ -237,7 +243,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         model cannot be used; 130 interrupted, with a report on the photos so far.
     """
     arguments = parser().parse_args(argv)
-    return run_command(lambda: _command(arguments), interrupted="interrupted; nothing was written")
+    return run_command(
+        lambda: _command(arguments), interrupted=NOTHING_WRITTEN, after_os_error=AND_NOTHING_WRITTEN
+    )
 
 
 def _command(arguments: argparse.Namespace) -> int:

@@ -20,9 +20,9 @@ from convert.export import gate as check
 from convert.export import keras_export as export
 from convert.export.float_model import FloatArray, Predictor
 from convert.export.repeat_training import require_training_repeated
-from convert.files import json_text, report_path, require_out, sha256_of, sha256_of_model, whole_files
+from convert.files import report_path, require_out
 from convert.inputs import SPLITS, Photo, Run, require_whole_chain
-from convert.pixels import PixelArray, cached_pixels, normalize, read_pixels
+from convert.pixels import cached_pixels, read_pixels
 from convert.quantization import calibration
 from convert.quantization.rounding_shift import PHOTOS, prepare_for_rounding
 from convert.recipes import QatSettings, Recipe
@@ -31,6 +31,9 @@ from convert.tflite.golden import GoldenResult, make_golden
 from convert.tflite.spec import FileInfo, require_as_specified
 from edge_runtime.contract import Calibration
 from edge_runtime.errors import ConversionRefused, UsageError
+from train.artifacts.files import json_text, sha256_of, whole_files
+from train.data.pixels import PixelArray, normalize
+from train.evaluation.decisions import fit_temperature
 from train.evaluation.metrics import expected_calibration_error, softmax
 
 REPORT_SCHEMA = 1
@@ -152,7 +155,7 @@ def _apply_recipe(run: Run, request: Request, float_model: Any, keras: Predictor
             dataset = export.representative_dataset(calibration_u8, contract)
             if not run.model_path.is_dir():
                 some = calibration_u8[:: max(1, len(calibration_u8) // PHOTOS)]
-                spread_out = normalize(some, contract)
+                spread_out = normalize(some, contract.normalization)
 
     def network_for(kept: Sequence[str]) -> Any:
         return model if spread_out is None else prepare_for_rounding(float_model, spread_out, kept)
@@ -224,7 +227,7 @@ def _fold_temperature(run: Run, tflite: bytes) -> tuple[bytes, dict[str, Any]]:
         tflite, cached_pixels(run, val, "val"), run.contract, progress="temperature"
     )
     logits = integers * scale
-    factor = temperature.fit_temperature(labels, logits)
+    factor = fit_temperature(labels, logits)
     errors = [expected_calibration_error(labels, softmax(logits, t)) for t in (1.0, factor)]
     report = {
         "photos": len(val),
@@ -340,7 +343,7 @@ def _report(
         "run": {
             "run_id": run.contract.provenance.run_id,
             "commit": run.contract.provenance.commit,
-            "model_keras_sha256": sha256_of_model(run.model_path),
+            "model_keras_sha256": sha256_of(run.model_path),
             "manifest_csv_sha256": sha256_of(run.manifest_path),
             "contract_json_sha256": sha256_of(run.contract_path),
         },

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from convert.pixels import PixelArray, normalize
 from edge_runtime.contract import ModelContract
+from train.data.pixels import PixelArray, normalize
 from train.evaluation.metrics import softmax
 
 BATCH = 32
@@ -32,7 +32,7 @@ class Predictor:
         """Softmax of the logits, [n, labels]; pixels_u8 is [n, height_px, width_px, 3]."""
         parts = []
         for i in range(0, len(pixels_u8), BATCH):
-            batch = normalize(pixels_u8[i : i + BATCH], self._contract)
+            batch = normalize(pixels_u8[i : i + BATCH], self._contract.normalization)
             filler = np.zeros((BATCH - len(batch), *batch.shape[1:]), np.float32)
             parts.append(self._forward(tf.constant(np.concatenate([batch, filler]))).numpy()[: len(batch)])
         return softmax(np.concatenate(parts).astype(np.float64))

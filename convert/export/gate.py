@@ -19,7 +19,6 @@ from tqdm import tqdm
 from convert.comparison.integrity import MAX_TEMPERATURE_RATIO, is_other_temperature
 from convert.comparison.statistics import implied_temperature
 from convert.inputs import SUBGROUP_COLUMNS, Photo
-from convert.pixels import PixelArray
 from convert.recipes import CHECK_PHOTOS, Limits, Recipe
 from convert.tflite.golden import closing_engine, fill, repeat_difference
 from edge_runtime.contract import ModelContract
@@ -27,6 +26,7 @@ from edge_runtime.engines import dequantize
 from edge_runtime.errors import ConversionRefused
 from edge_runtime.images.preprocess import fit_pixels
 from edge_runtime.model.model_file import open_model
+from train.data.pixels import PixelArray
 from train.evaluation.metrics import (
     UNKNOWN,
     age_band,

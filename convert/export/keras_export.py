@@ -20,10 +20,10 @@ from tensorflow.lite.python.convert_phase import ConverterError
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from convert.export.any_model import DAMAGED_ZIP, refuse_keras_3
-from convert.pixels import PixelArray, normalize
 from convert.recipes import Recipe
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConversionRefused, RunInvalid
+from train.data.pixels import PixelArray, normalize
 
 LOGITS_LAYER = "logits"
 INPUT_NAME = "image"
@@ -197,7 +197,7 @@ def representative_dataset(
 
     def batches() -> Iterator[list[Any]]:
         for photo in (*pixels_u8, full_range_picture(contract)):
-            yield [normalize(photo[np.newaxis], contract)]
+            yield [normalize(photo[np.newaxis], contract.normalization)]
 
     return batches
 

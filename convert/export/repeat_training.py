@@ -17,9 +17,10 @@ import numpy as np
 
 from convert.export.gate import FloatArray, labels_of
 from convert.inputs import Photo, Run
-from convert.pixels import PixelArray, read_pixels
-from convert.quantization.temperature import fit_temperature
+from convert.pixels import read_pixels
 from edge_runtime.errors import RunInvalid
+from train.data.pixels import PixelArray
+from train.evaluation.decisions import fit_temperature
 from train.evaluation.metrics import softmax
 
 PREDICTIONS = "predictions_val.csv"

@@ -6,7 +6,6 @@ float model, which is the teacher, sees the same view, so augmentation only spre
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.inputs import Photo, Sampling
-from convert.pixels import PixelArray
+from train.data.pixels import PixelArray
+from train.data.sampling import photo_weights
 
-# Factors drawn per photo: light of a dermatoscope varies by more, but the teacher need not be pushed to its limits.
 BRIGHTNESS, CONTRAST, CHANNEL_GAIN = 0.10, 0.10, 0.04
 # Draws of an epoch. Fine-tuning starts where most answers agree already and moves little: so many views cost a few
 # minutes and are worth a look at what the file answers, which costs a quarter of one.
@@ -82,21 +81,12 @@ class TrainingStream:
 
 
 def sampling_weights(photos: Sequence[Photo], sampling: Sampling) -> WeightArray:
-    """Probability of each photo, [n]; they sum to 1."""
-    classes = Counter(photo.label for photo in photos)
-    lesions = Counter(photo.group_id for photo in photos)
-    commonest = max(classes.values())
-
-    def weight(photo: Photo) -> float:
-        of_source = sampling.source_draw.get(photo.source, 1.0)
-        if sampling.oversampling > 0:
-            return of_source * max(1.0, sampling.oversampling * commonest / classes[photo.label])
-        of_class = float(classes[photo.label] ** sampling.class_exponent)
-        return of_source * of_class * float(lesions[photo.group_id] ** sampling.lesion_exponent)
-
-    weights = np.array([weight(photo) for photo in photos], np.float64)
-    normalized: WeightArray = weights / weights.sum()
-    return normalized
+    """Return the probability of each photo, [n], as training drew them; they sum to 1."""
+    labels = np.array([photo.label for photo in photos], np.int64)
+    groups = [photo.group_id for photo in photos]
+    source_draw = np.array([sampling.source_draw.get(photo.source, 1.0) for photo in photos])
+    weights: WeightArray = photo_weights(labels, groups, sampling, source_draw)
+    return weights
 
 
 def _view(photo_u8: PixelArray, rng: np.random.Generator) -> FloatArray:

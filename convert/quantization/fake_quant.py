@@ -19,11 +19,11 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
 
-from convert.pixels import PixelArray, normalize
 from convert.quantization.equalize import equalized_copy
 from convert.quantization.rounding_shift import PHOTOS, absorb_rounding_shift
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConversionRefused
+from train.data.pixels import PixelArray, normalize
 
 # Passes until every layer has seen inputs that its predecessors' final ranges give. The very last one decides and takes
 # all calibration photos; those before it only bring the ranges near, for which every fourth photo is enough.
@@ -65,7 +65,7 @@ def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArr
     _set_input_range(model, contract)
     fewer = calibration_u8[::FEWER_STEP]
     _set_activation_ranges(model, [fewer] * FIRST_PASSES, contract)
-    absorb_rounding_shift(model, equalized, normalize(_spread_out(calibration_u8), contract))
+    absorb_rounding_shift(model, equalized, normalize(_spread_out(calibration_u8), contract.normalization))
     _set_activation_ranges(model, [fewer, calibration_u8], contract)
     return model
 
@@ -130,6 +130,6 @@ def _set_activation_ranges(model: Any, passes: Sequence[PixelArray], contract: M
         batches = np.array_split(photos, min(RANGE_BATCHES, len(photos)))
         start = [variable.numpy() for variable in variables]
         for i in range(RANGE_BATCHES):
-            forward(tf.constant(normalize(batches[i % len(batches)], contract)))
+            forward(tf.constant(normalize(batches[i % len(batches)], contract.normalization)))
         for variable, before in zip(variables, start, strict=True):
             variable.assign((variable.numpy() - decayed * before) / (1 - decayed))

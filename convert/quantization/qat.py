@@ -43,13 +43,13 @@ import tf_keras
 from tqdm import tqdm
 
 from convert.export.float_model import FloatArray
-from convert.files import whole_file
-from convert.pixels import PixelArray
 from convert.quantization.batches import IntArray, TrainingStream
 from convert.quantization.fake_quant import quantize, trained_variables
 from convert.quantization.qat_state import Progress, Saver, state_key
 from convert.recipes import QatSettings
 from edge_runtime.contract import ModelContract
+from train.artifacts.files import whole_file
+from train.data.pixels import PixelArray
 from train.evaluation.metrics import balanced_accuracy
 
 WARMUP_SHARE = 0.1

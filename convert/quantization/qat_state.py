@@ -15,11 +15,11 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 
-from convert.files import whole_file
-from convert.pixels import PixelArray
 from convert.quantization.batches import TrainingStream
 from convert.recipes import QatSettings
 from edge_runtime.errors import ConversionRefused
+from train.artifacts.files import whole_file
+from train.data.pixels import PixelArray
 
 # Modules whose code shapes a fine-tuned model; tests/convert/quantization/test_qat.py holds that none is forgotten.
 SHAPING_MODULES = (

@@ -17,43 +17,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 from tensorflow.lite.python import schema_py_generated as schema
 from tqdm import tqdm
 
-from convert.pixels import PixelArray
 from convert.tflite.golden import closing_engine, fill
 from convert.tflite.spec import operator_name, read_object, write_object
 from edge_runtime.contract import ModelContract
 from edge_runtime.engines import raw_values
 from edge_runtime.errors import ConversionRefused
-from train.evaluation.metrics import softmax
+from train.data.pixels import PixelArray
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-
-# As in training: outside this range a fit says that the validation photos cannot tell.
-TEMPERATURES = (0.2, 5.0)
-LEAST_PROBABILITY = 1e-12
 # Inputs and the output of a FULLY_CONNECTED: features, weights, bias, logits.
 FEATURES, WEIGHTS, BIAS = range(3)
-
-
-def fit_temperature(labels: IntArray, logits: FloatArray) -> float:
-    """The temperature that minimizes the negative log likelihood.
-
-    Args:
-        labels: [n] class indices.
-        logits: [n, labels].
-    """
-    rows = np.arange(len(labels))
-
-    def loss(log_temperature: float) -> float:
-        probs = softmax(logits, float(np.exp(log_temperature)))
-        return float(-np.log(np.maximum(probs[rows, labels], LEAST_PROBABILITY)).mean())
-
-    fitted = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
-    return float(np.exp(fitted.x))
 
 
 def read_logits(

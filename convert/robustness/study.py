@@ -34,7 +34,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convert.command import run_command
 from convert.comparison.compare import (
     EXIT_CODES,
     EXIT_DOUBTFUL,
@@ -45,13 +44,15 @@ from convert.comparison.compare import (
 from convert.comparison.integrity import contract_differences, golden_problems
 from convert.comparison.report import distinct_names, machine
 from convert.comparison.workers import PhotoScores, Step, Workers
-from convert.files import json_text, require_out_folder
-from convert.inputs import SOURCE_SEPARATOR, Photo, read_object
+from convert.inputs import Photo
 from convert.photo_list import ALL, PhotoList, read_photo_list
 from convert.robustness import disturbances
 from convert.robustness.figures import choose_evenly, counts, disturbance_figures, shift_rows
 from edge_runtime.errors import EXIT_OK, ModelMismatch, UsageError
 from edge_runtime.model.model_file import ModelFile, open_model
+from train.artifacts.command import AND_NOTHING_WRITTEN, NOTHING_WRITTEN, run_command
+from train.artifacts.files import json_text, read_object, require_out_folder
+from train.artifacts.run import source_names
 
 REPORT_NAME, PAGE_NAME = "robustness.json", "robustness.html"
 SCHEMA_VERSION = 1
@@ -66,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         model cannot be used; 130 interrupted, nothing written.
     """
     arguments = parser().parse_args(argv)
-    return run_command(lambda: _measure(arguments), interrupted="interrupted; nothing was written")
+    return run_command(
+        lambda: _measure(arguments), interrupted=NOTHING_WRITTEN, after_os_error=AND_NOTHING_WRITTEN
+    )
 
 
 def _measure(arguments: argparse.Namespace) -> int:
@@ -192,7 +195,7 @@ def _shift_report(shift: PhotoList, by: str | None, found: _Results, codes: Sequ
 def _of_one_source(listed: PhotoList, wanted: str | None) -> tuple[str | None, list[Photo]]:
     """The photos of one dataset, by default the run's first: another camera is another question."""
     beside = listed.manifest.parent / "run.json"
-    names = read_object(beside)["data"]["name"].split(SOURCE_SEPARATOR) if beside.is_file() else []
+    names = source_names(read_object(beside)) if beside.is_file() else ()
     source = wanted or (names[0] if len(names) > 1 else None)
     if source is None:
         return None, list(listed.photos)

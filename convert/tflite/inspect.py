@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from convert.command import run_command
-from convert.files import json_text
 from convert.tflite.reader import Tensor, TfliteFile, read_tflite
 from convert.tflite.targets import edge_tpu_report, interchange_problems, xnnpack_problem
 from edge_runtime.errors import EXIT_OK
+from train.artifacts.command import run_command
+from train.artifacts.files import json_text
 
 SHOWN_NAME = 60
 
@@ -170,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(json_text(report) if arguments.json else to_text(file, report, every_tensor=arguments.tensors))
         return EXIT_OK
 
-    return run_command(show, after_os_error="")
+    return run_command(show)
 
 
 def _say(text: str) -> None:

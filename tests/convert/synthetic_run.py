@@ -187,7 +187,7 @@ def _pixels(rows: list[dict[str, str]], data: Path, contract: c.ModelContract) -
 
 def _write_predictions(model: Any, rows: list[dict[str, str]], data: Path, path: Path) -> float:
     """What training leaves of the validation photos: scores at temperature 1. Returns the temperature that fits."""
-    from convert.quantization.temperature import fit_temperature
+    from train.evaluation.decisions import fit_temperature
 
     val = [row for row in rows if row["split"] == "val"]
     logits = model(_pixels(val, data, make_contract()), training=False).numpy().astype(np.float64)

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from convert import crossval
-from convert.crossval import OOF, Fold, _applies, _is_current, main, pooled_report
-from convert.files import REPORT_KEYS, sha256_of
+from convert.crossval import OOF, Fold, _fired, _is_current, main, pooled_report
+from convert.files import REPORT_KEYS
 from convert.inputs import Photo, read_run
 from convert.recipes import QatSettings, find_recipe, options_of
 from edge_runtime.contract import Decision, Rule
 from tests.convert.synthetic_run import LABELS, write_manifest
 from tests.fixtures import FIXTURES
+from train.artifacts.files import sha256_of
 from train.evaluation.metrics import bootstrap_interval
 
 CODES = tuple(label.code for label in LABELS)
@@ -103,7 +104,7 @@ def test_rules_fire_as_the_runtime_decides() -> None:
     for name, threshold in (("top_score", 0.5), ("normalized_entropy", 0.7)):
         values = [measure(name, row) for row in scores.tolist()]
         expected = [v < threshold if name == "top_score" else v > threshold for v in values]
-        assert _applies(Rule(name, threshold, "test"), scores).tolist() == expected
+        assert _fired(Decision(Rule(name, threshold, "test"), None), scores)["refer"].tolist() == expected
         assert 0 < sum(expected) < 3
 
 

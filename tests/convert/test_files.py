@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from convert.__main__ import main
-from convert.files import require_out, whole_files
+from convert.files import require_out
 from edge_runtime.errors import UsageError
 from tests.convert.synthetic_run import make_contract
+from train.artifacts.files import whole_files
 
 REPORT = {"schema_version": 1, "model": {}, "options": [], "recipe": {}, "run": {}}
 

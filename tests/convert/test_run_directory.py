@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from convert.inputs import DATA_VARIABLE, LooseModel, Sampling, read_run, require_whole_chain
+from convert.inputs import LooseModel, Sampling, read_run, require_whole_chain
 from edge_runtime.errors import ContractInvalid, ContractTooNew, EdgeError, RunInvalid
 from tests.convert.synthetic_run import write_manifest
+from train.artifacts.run import DATA_VARIABLE
 
 
 def _change_json(path: Path, change: Callable[[dict[str, Any]], None]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.contract import Calibration, Decision, Rule
-from train.artifacts import run as run_dir
+from train.artifacts import files
 from train.artifacts.manifest import write_manifest
 from train.configs.contract import make_contract
 from train.configs.loading import load_config
@@ -110,12 +110,12 @@ def write_run(
         "root": str(found.manifest.root),
         "licence": labels.licence,
     }
-    run_dir.write_json(run / "run.json", state)
-    run_dir.write_json(run / "config.json", config.to_dict())
-    run_dir.write_json(run / "split.json", {name: leak.to_dict() for name, leak in found.leaks.items()})
-    run_dir.write_text(run / "contract.json", contract.to_json())
+    files.write_json(run / "run.json", state)
+    files.write_json(run / "config.json", config.to_dict())
+    files.write_json(run / "split.json", {name: leak.to_dict() for name, leak in found.leaks.items()})
+    files.write_text(run / "contract.json", contract.to_json())
     write_manifest(run / "manifest.csv", found.manifest, found.assignment, found.group_of)
-    run_dir.write_rows(run / "history.csv", [_epoch(i) for i in range(4)])
+    files.write_rows(run / "history.csv", [_epoch(i) for i in range(4)])
     rng = np.random.default_rng([seed, fold])
     label_of = {photo.photo_id: photo.label for photo in found.manifest.photos}
     for part in ("val", "test"):
@@ -125,7 +125,7 @@ def write_run(
             probs = softmax((rng.normal(size=len(labels.codes)) + lean)[None])[0]
             scores = {f"p_{code}": f"{p:.6g}" for code, p in zip(labels.codes, probs, strict=True)}
             rows.append({"photo_id": photo_id, "label": label_of[photo_id], **scores})
-        run_dir.write_rows(run / f"predictions_{part}.csv", rows)
+        files.write_rows(run / f"predictions_{part}.csv", rows)
     return found
 
 
@@ -162,14 +162,14 @@ def write_crossval(folder: Path, data: Path, *, temperatures: tuple[float, ...],
                     "group_id": found.group_of[row["photo_id"]],
                 }
                 rows.append(told | logits)
-    run_dir.write_rows(folder / "oof.csv", rows)
+    files.write_rows(folder / "oof.csv", rows)
 
 
 def change_json(path: Path, **values: Any) -> None:
     """Replaces top-level values of a JSON file; None removes one."""
     content = json.loads(path.read_text(encoding="utf-8"))
     content.update(values)
-    run_dir.write_json(path, {key: value for key, value in content.items() if value is not None})
+    files.write_json(path, {key: value for key, value in content.items() if value is not None})
 
 
 def rule(threshold: float) -> Rule:

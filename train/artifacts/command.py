@@ -1,7 +1,8 @@
-"""How every command of this room and of `convert` ends: what it says on stderr, its exit status. stdlib only."""
+"""Exit statuses, last words on stderr and argument types of every command of `train` and `convert`. stdlib only."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 
@@ -11,15 +12,16 @@ EXIT_INTERRUPTED = 130
 # What an interruption costs. A command that keeps a part of its work says neither, or words of its own.
 NOTHING_WRITTEN = "interrupted; nothing was written"
 RESUMES = "interrupted; the same command resumes from the last checkpoint"
+AND_NOTHING_WRITTEN = "; nothing was written"
 
 
 def run_command(work: Callable[[], int], *, interrupted: str = "", after_os_error: str = "") -> int:
-    """Runs a command's work and says on stderr why it failed.
+    """Run a command's work and print on stderr why it failed.
 
     Args:
         work: Returns the exit status.
-        interrupted: Said after Ctrl-C; nothing if empty.
-        after_os_error: Said behind an error of the operating system: what it cost, or what to do.
+        interrupted: Printed after Ctrl-C; nothing if empty.
+        after_os_error: Appended to an error of the operating system: what was lost, or what to do.
 
     Returns:
         The exit status: of the work, of the error, or EXIT_INTERRUPTED.
@@ -36,3 +38,19 @@ def run_command(work: Callable[[], int], *, interrupted: str = "", after_os_erro
         if interrupted:
             print(interrupted, file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def positive(text: str) -> int:
+    """Parse an argument that is at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
+
+
+def not_negative(text: str) -> int:
+    """Parse an argument that is at least 0; numpy accepts no other seeds."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is below 0")
+    return value

@@ -1,14 +1,14 @@
-"""The run directory: which files it holds, and how they are written (whole or not at all). stdlib only.
+"""The run directory: which files it holds, and how they are read back. stdlib only.
 
 RUN/
   config.toml        the config as given          config.json       every value, resolved
   run.json           id, seed, versions, commit, data, status
   manifest.csv       photos, groups, split        split.json        by data set: sizes, and what a random split leaks
-  contract.json      what devices will be told    model.keras       float weights, logits out
+  contract.json      for devices                  model.keras       float weights, logits out
   history.csv        a row per epoch              tensorboard/      the same for TensorBoard
   metrics.json       figures per split            predictions_*.csv
   checkpoints/       to resume from               pixels/           cached pixels, can be deleted
-  start.npz          of a run learnt elsewhere: its first weights, and learnt.npz those that came back
+  start.npz          of a run trained with PyTorch: initial weights; learnt.npz: trained weights
   teacher.csv.gz     the soft labels, if any: a resumed run keeps its teacher; teachers/ the networks, if any
 
 A run whose config holds no photos out for the end (split.test_fold = -1) has no predictions_test.csv and no
@@ -18,45 +18,25 @@ they train (train/training/workers.py).
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import RunInvalid
+from edge_runtime.contract import ModelContract
+from edge_runtime.errors import EdgeError, RunInvalid
+from train.artifacts.files import read_object
 
 PACKAGES = ("tensorflow", "tf_keras", "numpy", "pillow", "scikit-learn")
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` that replaces it when the block ends well, and vanishes otherwise."""
-    temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 text file whole or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Writes indented JSON whole or not at all."""
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+FINISHED = "done"
+DATA_VARIABLE = "DERMEDGE_DATA"
+SOURCE_SEPARATOR = "+"
 
 
 def finished_state(run: Path) -> dict[str, Any]:
-    """run.json of a finished run.
+    """Read run.json of a finished run.
 
     Raises:
         RunInvalid: Not a run directory, or training is not over.
@@ -64,32 +44,29 @@ def finished_state(run: Path) -> dict[str, Any]:
     path = run / "run.json"
     if not path.is_file():
         raise RunInvalid(
-            f"{run}: no finished run is there",
+            f"{run}: not a finished run",
             found="no run.json" if run.is_dir() else "no such folder",
             expected="a run directory",
-            fix="train first (python -m train CONFIG.toml --workdir RUN); of a cross-validation, finish all folds or "
+            fix="train first (dermedge train CONFIG.toml --workdir RUN); of a cross-validation, finish all folds or "
             "name one of them (DIR/fold0)",
         )
-    try:
-        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunInvalid(f"{path}: cannot be read", found=str(error), expected="a JSON object") from error
-    if state.get("status") != "done":
+    state = read_object(path)
+    if state.get("status") != FINISHED:
         raise RunInvalid(
             f"{run}: the run is not finished",
-            found=f"status {state.get('status')}",
-            expected="status done",
+            found=f"status {state.get('status')!r} in run.json",
+            expected=repr(FINISHED),
             fix="give its training command again: it resumes",
         )
     return state
 
 
 def network_file(run: Path) -> Path:
-    """model.keras of a finished run.
+    """Return model.keras of a finished run.
 
     Raises:
-        RunInvalid: Not a finished run, or one without a network: it was removed, or never came back from where it was
-            learnt (`train.experiments.torch.loop --measure`).
+        RunInvalid: Not a finished run, or its network was removed or never brought back from another machine
+            (`train.experiments.torch.loop --measure`).
     """
     state, path = finished_state(run), run / "model.keras"
     if not path.is_file():
@@ -102,21 +79,92 @@ def network_file(run: Path) -> Path:
     return path
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes a CSV whole or not at all; the first row's keys are the header."""
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else [])
-        writer.writeheader()
-        writer.writerows(rows)
+def read_contract(run: Path) -> ModelContract:
+    """Read contract.json of a run.
+
+    Raises:
+        RunInvalid: It is missing or breaks its schema.
+    """
+    path = run / "contract.json"
+    try:
+        return ModelContract.from_json(path.read_bytes(), where=str(path))
+    except OSError as error:
+        raise RunInvalid(f"{path}: cannot be read", found=error.strerror or str(error)) from error
+    except EdgeError as error:
+        raise RunInvalid(error.what, found=error.found, expected=error.expected, fix="train again") from error
+
+
+def source_names(state: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a run's data sets, the config's first one first; empty where run.json names none."""
+    section = state.get("data")
+    name = section.get("name") if isinstance(section, dict) else None
+    return tuple(name.split(SOURCE_SEPARATOR)) if isinstance(name, str) else ()
+
+
+def find_root(state: Mapping[str, Any], data: Path | None = None) -> Path | None:
+    """Return the folder to which a run's photo paths are relative; None if no candidate is a folder.
+
+    A run on several data sets has paths that start with a data set's folder; its root is their common parent.
+
+    Args:
+        state: run.json.
+        data: The first data set's folder; None takes the root in run.json, then $DERMEDGE_DATA/NAME.
+    """
+    return next((folder for folder in _root_candidates(state, data) if folder.is_dir()), None)
+
+
+def require_root(state: Mapping[str, Any], data: Path | None, run: Path) -> Path:
+    """Return `find_root`, resolved.
+
+    Raises:
+        RunInvalid: No candidate is a folder, or run.json names no data.
+    """
+    names = source_names(state)
+    if not names:
+        raise RunInvalid(
+            f"{run / 'run.json'}: does not name its training data",
+            found=f"data = {state.get('data')!r}",
+            expected='{"name": ..., "root": ...}',
+            fix="train again",
+        )
+    root = find_root(state, data)
+    if root is None:
+        candidates = [str(folder) for folder in _root_candidates(state, data)]
+        raise RunInvalid(
+            f"{run}: the photos of {SOURCE_SEPARATOR.join(names)} are not here",
+            found=f"no folder {' and no folder '.join(candidates) or 'named anywhere'}",
+            fix=f"give the data set's folder with --data DIR, or its parent in ${DATA_VARIABLE}",
+        )
+    return root.resolve()
+
+
+def _root_candidates(state: Mapping[str, Any], data: Path | None) -> list[Path]:
+    names = source_names(state)
+    several = len(names) > 1
+    if data is not None:
+        # Not resolved: a link may bear the name that its target lacks.
+        return [Path(os.path.abspath(data)).parent if several else data]  # noqa: PTH100
+    section = state.get("data")
+    root = section.get("root") if isinstance(section, dict) else None
+    candidates = [Path(root)] if isinstance(root, str) else []
+    if DATA_VARIABLE in os.environ and names:
+        parent = Path(os.environ[DATA_VARIABLE])
+        candidates.append(parent if several else parent / names[0])
+    return candidates
+
+
+def source_of(path: str, names: Sequence[str]) -> str:
+    """Return the data set of a photo: with several, the first folder of its path."""
+    return path.split("/")[0] if len(names) > 1 else "".join(names)
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that can change a run's figures."""
+    """Return the versions of the packages that can change a run's figures."""
     return {name: metadata.version(name) for name in PACKAGES}
 
 
 def git_commit() -> str:
-    """The checkout's commit, with `-dirty` when code that shapes a run differs; `unknown` outside a checkout."""
+    """Return the checkout's commit, with `-dirty` when code that shapes a run differs; `unknown` outside a checkout."""
     checkout = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from edge_runtime.errors import DataInvalid
 from train.artifacts.manifest import Photo, load_labels
+from train.artifacts.run import DATA_VARIABLE
 from train.data.readers import READERS, ProblemReport, read_fitzpatrick
-from train.data.sources import DATA_VARIABLE, DEVELOPER_DATA
-from train.dossier.checklists import load_evidence
+from train.data.sources import DEVELOPER_DATA
 
+# Folder of a published data set to its reader.
+READER_OF = {
+    "HAM10000": "ham10000",
+    "PAD-UFES-20": "pad_ufes_20",
+    "ISIC2018_Task3_Validation": "isic2018_task3",
+}
 # The only reader whose table has skin types.
 WITH_SKIN_TYPES = "pad_ufes_20"
 
@@ -26,16 +32,15 @@ def read_facts(root: Path, sources: Iterable[str], label_set: str) -> dict[str, 
 
     Args:
         root: The folder that holds the data sets.
-        sources: Their folders' names; those that train/dossier/evidence/data_sheet.toml does not know are left out.
+        sources: Their folders' names; those that READER_OF does not know are left out.
         label_set: Of the labels.
     """
-    reader_of = {entry["folder"]: entry["reader"] for entry in load_evidence("data_sheet")["source"]}
     facts: dict[str, Photo] = {}
     for source in sources:
-        if source not in reader_of:
+        if source not in READER_OF:
             continue
         try:
-            _, photos = READERS[reader_of[source]](root / source, load_labels(label_set), ProblemReport())
+            _, photos = READERS[READER_OF[source]](root / source, load_labels(label_set), ProblemReport())
         except DataInvalid:
             # Not on this machine, which the caller names.
             continue
@@ -43,13 +48,13 @@ def read_facts(root: Path, sources: Iterable[str], label_set: str) -> dict[str, 
     return facts
 
 
-def read_skin_types(root: Path, sources: Iterable[str]) -> dict[str, dict[str, str]]:
+def read_skin_types(root: Path, sources: Collection[str]) -> dict[str, dict[str, str]]:
     """Data set to photo_id to Fitzpatrick type; data sets that do not record it, or are not there, are left out."""
     found = {}
-    for entry in load_evidence("data_sheet")["source"]:
-        if entry["folder"] in set(sources) and entry["reader"] == WITH_SKIN_TYPES:
+    for source in READER_OF:
+        if source in sources and READER_OF[source] == WITH_SKIN_TYPES:
             try:
-                found[entry["folder"]] = read_fitzpatrick(root / entry["folder"])
+                found[source] = read_fitzpatrick(root / source)
             except DataInvalid:
                 continue
     return found

@@ -1,7 +1,7 @@
 """Photos decoded once, through the runtime's preprocessing, into one memory-mapped array per size. numpy, Pillow.
 
-Evaluation reads arrays of exactly the contract's size: those bytes are the runtime's pixels. Training reads arrays
-with a margin, from which augmentation resamples.
+Evaluation, calibration and the acceptance test read arrays of exactly the contract's size: those bytes are the
+runtime's pixels. Training reads arrays with a margin, from which augmentation resamples.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from edge_runtime.contract import InputSpec, ModelContract
+from edge_runtime.contract import InputSpec, ModelContract, Normalization
 from edge_runtime.images.preprocess import fit_pixels
+from train.artifacts.files import whole_file
 from train.artifacts.manifest import Manifest
-from train.artifacts.run import whole_file
 
 PixelArray = npt.NDArray[np.uint8]
 
@@ -29,7 +29,7 @@ PixelArray = npt.NDArray[np.uint8]
 def cached_pixels(
     manifest: Manifest, photo_ids: Sequence[str], contract: ModelContract, size_px: int, folder: Path
 ) -> PixelArray:
-    """Pixels of photos in the given order, read from the cache or written to it.
+    """Return pixels of a manifest's photos, read from the cache or written to it.
 
     Args:
         manifest: Where the photos are.
@@ -47,43 +47,91 @@ def cached_pixels(
     sized = dataclasses.replace(
         contract, input=InputSpec(size_px, size_px, contract.input.color_space, contract.input.alpha)
     )
-    key = hashlib.sha256("\n".join([manifest.sha256, repr(sized.geometry), *photo_ids]).encode()).hexdigest()[
-        :16
-    ]
-    path = folder / f"{size_px}px_{key}.npy"
-    cached = _read(path)
-    if cached is not None and len(cached) == len(photo_ids):
-        return cached
-    folder.mkdir(parents=True, exist_ok=True)
+    key = cache_key(manifest.sha256, repr(sized.geometry), *photo_ids)
     by_id = {photo.photo_id: manifest.root / photo.path for photo in manifest.photos}
-    _write(path, [by_id[photo_id] for photo_id in photo_ids], sized)
-    return np.load(path, mmap_mode="r")
+    return kept_pixels(
+        folder / f"{size_px}px_{key}.npy",
+        [by_id[photo_id] for photo_id in photo_ids],
+        sized,
+        progress=f"pixels {size_px} px",
+    )
 
 
-def _read(path: Path) -> PixelArray | None:
-    """What was cached; None where nothing is, or what no disk error should leave: it is made anew."""
+def cache_key(*parts: str) -> str:
+    """Return 16 hexadecimal digits that change with any of the parts."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def kept_pixels(path: Path, photos: Sequence[Path], contract: ModelContract, *, progress: str) -> PixelArray:
+    """Return pixels of photos from a .npy file, which is made if absent or damaged.
+
+    Args:
+        path: The file, whose name changes with the photos and with everything that makes pixels of them.
+        photos: In the order of the result.
+        contract: How photos become pixels.
+        progress: Title of the progress bar.
+
+    Returns:
+        [n, height_px, width_px, 3] uint8, memory-mapped, read only. 150 KB a photo at 224 px.
+
+    Raises:
+        ImageError: A photo cannot be read.
+    """
     try:
         cached: PixelArray = np.load(path, mmap_mode="r")
+        if len(cached) == len(photos):
+            return cached
     except (OSError, ValueError, EOFError):
-        return None
-    return cached
-
-
-def _write(path: Path, photos: Sequence[Path], contract: ModelContract) -> None:
-    shape = (len(photos), contract.input.height_px, contract.input.width_px, 3)
-    # Threads, not processes: pixels of the test split are made when TensorFlow runs, and forking beside its threads can
-    # hang. Pillow's decoders and resize release the interpreter lock.
-    with whole_file(path) as temporary, ThreadPoolExecutor(os.cpu_count()) as pool:
-        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        fitted = pool.map(partial(fit_photo, contract=contract), photos)
-        for i, pixels_u8 in enumerate(
-            tqdm(fitted, total=len(photos), desc=f"pixels {shape[1]} px", unit="photo")
-        ):
-            array[i] = np.frombuffer(pixels_u8, np.uint8).reshape(shape[1:])
+        pass  # Absent, or what no disk error should leave.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary:
+        array = np.lib.format.open_memmap(
+            temporary, mode="w+", dtype=np.uint8, shape=_shape(photos, contract)
+        )
+        _fill(array, photos, contract, progress)
         array.flush()
         del array
+    made: PixelArray = np.load(path, mmap_mode="r")
+    return made
+
+
+def read_pixels(photos: Sequence[Path], contract: ModelContract, *, progress: str = "") -> PixelArray:
+    """Return pixels of photos in memory, [n, height_px, width_px, 3] uint8.
+
+    Args:
+        photos: In the order of the result.
+        contract: How photos become pixels.
+        progress: Title of a progress bar; none if empty.
+
+    Raises:
+        ImageError: A photo cannot be read.
+    """
+    array = np.empty(_shape(photos, contract), np.uint8)
+    _fill(array, photos, contract, progress)
+    return array
+
+
+def _shape(photos: Sequence[Path], contract: ModelContract) -> tuple[int, int, int, int]:
+    return len(photos), contract.input.height_px, contract.input.width_px, 3
+
+
+def _fill(array: PixelArray, photos: Sequence[Path], contract: ModelContract, progress: str) -> None:
+    # Threads, not processes: pixels of the test split are made when TensorFlow runs, and forking beside its threads can
+    # hang. Pillow's decoders and resize release the interpreter lock.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        fitted = pool.map(partial(fit_photo, contract=contract), photos)
+        bar = tqdm(fitted, total=len(photos), desc=progress, unit="photo", disable=not progress)
+        for i, pixels_u8 in enumerate(bar):
+            array[i] = np.frombuffer(pixels_u8, np.uint8).reshape(array.shape[1:])
 
 
 def fit_photo(photo: Path, contract: ModelContract) -> bytes:
-    """A file's pixels by the runtime's preprocessing; errors as `fit_pixels`."""
+    """Return a file's pixels by the runtime's preprocessing; errors as `fit_pixels`."""
     return fit_pixels(photo.read_bytes(), contract, name=str(photo))
+
+
+def normalize(pixels_u8: PixelArray, normalization: Normalization) -> npt.NDArray[np.float32]:
+    """Return a network's input: (pixel - mean) / std, float32, same shape."""
+    mean, std = np.float32(normalization.mean), np.float32(normalization.std)
+    normalized: npt.NDArray[np.float32] = (pixels_u8.astype(np.float32) - mean) / std
+    return normalized

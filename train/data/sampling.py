@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from train.configs.schema import ImbalanceConfig
+
+class Imbalance(Protocol):
+    """How a config weighs rare classes; its table [imbalance]."""
+
+    @property
+    def sampling_exponent(self) -> float:
+        """Exponent of the class count; -0.5 is the square-root sampling of Mahajan et al. 2018."""
+
+    @property
+    def lesion_exponent(self) -> float:
+        """Exponent of the lesion's photo count."""
+
+    @property
+    def oversampling(self) -> float:
+        """Above 0: share of the commonest class to which each class is filled up, in place of the exponents."""
 
 
 def photo_weights(
     labels: npt.NDArray[np.int64],
     lesions: Sequence[str],
-    config: ImbalanceConfig,
+    config: Imbalance,
     source_draw: npt.NDArray | float = 1.0,
 ) -> npt.NDArray:
     """Relative chance of each photo to be drawn.
@@ -21,7 +36,7 @@ def photo_weights(
     Args:
         labels: [n] class indices.
         lesions: [n] lesion ids.
-        config: Exponents; -0.5 on the class count is the square-root sampling of Mahajan et al. 2018.
+        config: Exponents.
         source_draw: [n] factor of each photo's data set.
 
     Returns:
@@ -50,17 +65,17 @@ def repeats(labels: npt.NDArray[np.int64], share: float) -> npt.NDArray:
     return times[labels]
 
 
-def epoch_length(labels: npt.NDArray[np.int64], config: ImbalanceConfig) -> int:
+def epoch_length(labels: npt.NDArray[np.int64], config: Imbalance) -> int:
     """Photos shown in an epoch: as many as there are, more where rare ones are repeated."""
     if config.oversampling > 0:
         return round(float(repeats(labels, config.oversampling).sum()))
     return len(labels)
 
 
-def loss_weights(labels: npt.NDArray[np.int64], drawn: npt.NDArray, config: ImbalanceConfig) -> npt.NDArray:
-    """Loss weight of each class, [classes], with mean 1 over the photos as they are drawn."""
+def loss_weights(labels: npt.NDArray[np.int64], drawn: npt.NDArray, exponent: float) -> npt.NDArray:
+    """Return (photos of a class) ** exponent, [classes], scaled to mean 1 over the photos as they are drawn."""
     counts = np.maximum(np.bincount(labels), 1).astype(np.float64)
-    weights = counts**config.loss_exponent
+    weights = counts**exponent
     return weights / (weights[labels] * drawn).sum()
 
 

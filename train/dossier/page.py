@@ -25,6 +25,7 @@ from typing import Any
 
 from edge_runtime.errors import DataInvalid
 from train.artifacts.command import NOTHING_WRITTEN, run_command
+from train.artifacts.files import read_object
 from train.data.metadata import read_facts, read_skin_types
 from train.dossier import checklists as evidence_pack
 from train.dossier import figures as dossier_parts
@@ -42,7 +43,6 @@ from train.dossier.reader_tests import (
 )
 from train.dossier.robustness import robustness_part
 from train.evaluation.out_of_fold import FLOAT, Answers
-from train.evaluation.results import read_object
 from train.reports import html as page
 from train.reports.html import Markup, Section
 from train.reports.sections import estimate_of

@@ -15,7 +15,8 @@ import numpy as np
 
 from edge_runtime.errors import DataInvalid
 from train.artifacts.manifest import read_rows
-from train.data.sources import DATA_VARIABLE, DEVELOPER_DATA
+from train.artifacts.run import DATA_VARIABLE
+from train.data.sources import DEVELOPER_DATA
 from train.evaluation.metrics import FloatArray
 
 EVIDENCE_DIR = Path(__file__).parent / "evidence"

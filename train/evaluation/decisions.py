@@ -23,16 +23,69 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.contract import MEASURES, Rule
+from edge_runtime.contract import MEASURES, Calibration, Decision, Rule
 from edge_runtime.errors import DataInvalid
+from train.evaluation.metrics import FloatArray, IntArray, softmax
 
-FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 # Half of the 0.02 that may be refused in the end (issue 3): a new data set is always further away than one's own.
 LESION_LIMIT = 0.01
 DIGITS = 4
 TWO_SIDED_95 = 1.959964
+
+
+# Outside this range the validation photos do not determine the temperature.
+TEMPERATURES = (0.2, 5.0)
+LEAST_PROBABILITY = 1e-12
+ANSWER, REFER, NOT_A_LESION = "answer", "refer", "not_a_lesion"
+
+
+def fit_temperature(y_true: IntArray, logits: FloatArray) -> float:
+    """Return the temperature that minimizes the negative log likelihood (Guo et al. 2017).
+
+    Args:
+        y_true: [n] class indices.
+        logits: [n, classes].
+    """
+    from scipy.optimize import minimize_scalar
+
+    rows = np.arange(len(y_true))
+
+    def loss(log_temperature: float) -> float:
+        probs = softmax(logits, float(np.exp(log_temperature)))
+        return float(-np.log(np.maximum(probs[rows, y_true], LEAST_PROBABILITY)).mean())
+
+    fitted = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
+    return float(np.exp(fitted.x))
+
+
+def calibrate(y_true: IntArray, logits: FloatArray) -> Calibration:
+    """Return `fit_temperature`, rounded, as a contract's calibration."""
+    return Calibration(method="temperature", temperature=round(fit_temperature(y_true, logits), DIGITS))
+
+
+def refer_rule(probs: FloatArray, share: float) -> Rule | None:
+    """Return the rule that refers the least certain `share` of photos such as these; None for a share of 0."""
+    if share == 0:
+        return None
+    threshold = round(float(np.quantile(probs.max(axis=1), share)), DIGITS)
+    source = f"{share:.0%} quantile of the top score of the {len(probs)} validation photos"
+    return Rule(measure="top_score", threshold=threshold, source=source)
+
+
+def decide(probs: FloatArray, decision: Decision) -> tuple[str, ...]:
+    """Return what a device would do with each photo: not_a_lesion before refer before answer.
+
+    Args:
+        probs: [n, classes] calibrated.
+        decision: The contract's.
+    """
+    nowhere = np.zeros(len(probs), bool)
+    refer, not_a_lesion = (
+        nowhere if rule is None else fires(rule, probs) for rule in (decision.refer, decision.not_a_lesion)
+    )
+    return tuple(np.where(not_a_lesion, NOT_A_LESION, np.where(refer, REFER, ANSWER)).tolist())
 
 
 def measured(measure: str, probs: FloatArray) -> FloatArray:

@@ -20,16 +20,16 @@ import numpy as np
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
 from train.artifacts.command import NOTHING_WRITTEN, run_command
+from train.artifacts.files import write_json
 from train.artifacts.manifest import LabelSet, Manifest, read_parts
-from train.artifacts.run import network_file, write_json
+from train.artifacts.run import network_file, read_contract
 from train.configs.schema import READERS
 from train.data.pixels import cached_pixels
 from train.data.readers import read_photos
 from train.data.split import require_unseen
 from train.evaluation.decisions import fires
 from train.evaluation.metrics import FloatArray, balanced_accuracy, softmax, summarize
-from train.evaluation.results import read_contract
-from train.experiments.teach import VIEWS, views_of
+from train.evaluation.predict import VIEWS, views_of
 
 
 def measure_runs(

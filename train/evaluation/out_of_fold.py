@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.errors import RunInvalid
+from train.artifacts.files import read_object
 from train.data.metadata import data_root, read_facts
 from train.evaluation.metrics import FloatArray, IntArray, softmax
-from train.evaluation.results import read_object
 
 FLOAT = "float"
 LOGIT, SCORE = "logit_", "p_"

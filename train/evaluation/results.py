@@ -10,8 +10,6 @@ Scores come out as a device would give them: with the temperature and the rules 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,16 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.contract import Decision, ModelContract
-from edge_runtime.errors import DataInvalid, EdgeError, RunInvalid
+from edge_runtime.contract import ModelContract
+from edge_runtime.errors import DataInvalid, RunInvalid
+from train.artifacts.files import read_object
 from train.artifacts.manifest import MANIFEST_COLUMNS, PHOTO_COLUMNS, Photo, read_rows
-from train.artifacts.run import finished_state
-from train.data.sources import DATA_VARIABLE
-from train.evaluation.decisions import fires
+from train.artifacts.run import find_root, finished_state, read_contract, source_names, source_of
+from train.evaluation.decisions import decide
 from train.evaluation.metrics import FloatArray, IntArray, softmax
 
 OOF = "oof.csv"
-ANSWER, REFER, NOT_A_LESION = "answer", "refer", "not_a_lesion"
 # A score may be written as 0; as train/training/crossval.py has it.
 LEAST_SCORE = 1e-30
 # Rounded scores may miss 1 by so much a label; more means that they are no softmax.
@@ -182,7 +179,7 @@ def _read_run(folder: Path, split: str | None, data: Path | None) -> Finished:
         contract=contract,
         photos=photos,
         groups=groups,
-        sources=tuple(source_of(photo, config, contract) for photo in photos),
+        sources=tuple(source_of(photo.path, source_names(state)) for photo in photos),
         y_true=_truth(path, rows, codes),
         probs=probs,
         plain_probs=softmax(logits),
@@ -191,7 +188,7 @@ def _read_run(folder: Path, split: str | None, data: Path | None) -> Finished:
         histories={"": _read_history(folder)},
         config=config,
         state=state,
-        root=find_root(state, config, data),
+        root=find_root(state, data),
         remarks=remarks,
         outliers={"": found} if (found := _outliers(folder)) else {},
     )
@@ -207,20 +204,6 @@ def _remarks(config: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[str, 
     if reason := state.get("not_for_conversion"):
         remarks.append(f"This run is not to be converted: {reason}.")
     return tuple(remarks)
-
-
-def decide(probs: FloatArray, decision: Decision) -> tuple[str, ...]:
-    """What a device would do with each photo: not a lesion, else refer, else answer.
-
-    Args:
-        probs: [n, labels] calibrated.
-        decision: The contract's.
-    """
-    nowhere = np.zeros(len(probs), bool)
-    refer, not_a_lesion = (
-        nowhere if rule is None else fires(rule, probs) for rule in (decision.refer, decision.not_a_lesion)
-    )
-    return tuple(np.where(not_a_lesion, NOT_A_LESION, np.where(refer, REFER, ANSWER)).tolist())
 
 
 # ------------------------------------------------------------------ a cross-validation
@@ -259,7 +242,7 @@ def _read_crossval(folder: Path, data: Path | None) -> Finished:
         contract=first,
         photos=photos,
         groups=groups,
-        sources=tuple(source_of(photo, config, first) for photo in photos),
+        sources=tuple(source_of(photo.path, source_names(state)) for photo in photos),
         y_true=_truth(path, rows, codes),
         probs=probs,
         plain_probs=plain_probs,
@@ -268,7 +251,7 @@ def _read_crossval(folder: Path, data: Path | None) -> Finished:
         histories={f"fold {fold}": _read_history(run) for fold, run in runs.items()},
         config=config,
         state=state,
-        root=find_root(state, config, data),
+        root=find_root(state, data),
         remarks=_remarks(config, state),
         folds=tuple(f"fold {row['fold']}" for row in rows),
         outliers={f"fold {fold}": found for fold, run in runs.items() if (found := _outliers(run))},
@@ -294,64 +277,10 @@ def read_photos_of(run: Path) -> dict[str, tuple[Photo, str]]:
     }
 
 
-def find_root(state: Mapping[str, Any], config: Mapping[str, Any], data: Path | None) -> Path | None:
-    """Where the photos' paths start; None where no candidate is a folder.
-
-    Args:
-        state: run.json: its data.root is where they were.
-        config: config.json: with several data sets, paths start at their common parent.
-        data: The first data set's folder, where it is known.
-    """
-    several = bool(config.get("source"))
-    if data is not None:
-        return data.resolve().parent if several else data
-    told = state.get("data", {})
-    candidates = [Path(told["root"])] if isinstance(told.get("root"), str) else []
-    if DATA_VARIABLE in os.environ:
-        parent = Path(os.environ[DATA_VARIABLE])
-        candidates.append(parent if several else parent / str(config.get("data", {}).get("folder", "")))
-    return next((place for place in candidates if place.is_dir()), None)
-
-
-def source_of(photo: Photo, config: Mapping[str, Any], contract: ModelContract) -> str:
-    """The data set that a photo is from: with several, the first folder of its path."""
-    return photo.path.split("/")[0] if config.get("source") else contract.provenance.data_name
-
-
 def _outliers(run: Path) -> dict[str, Any]:
     path = run / "metrics.json"
     found = read_object(path).get("outliers", {}) if path.is_file() else {}
     return found if isinstance(found, dict) else {}
-
-
-def read_contract(run: Path) -> ModelContract:
-    """contract.json of a run.
-
-    Raises:
-        RunInvalid: It is missing or breaks its schema.
-    """
-    path = run / "contract.json"
-    try:
-        return ModelContract.from_json(path.read_bytes(), where=str(path))
-    except OSError as error:
-        raise RunInvalid(f"{path}: cannot be read", found=error.strerror or str(error)) from error
-    except EdgeError as error:
-        raise RunInvalid(error.what, found=error.found, expected=error.expected, fix="train again") from error
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        RunInvalid: No such file, or something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunInvalid(f"{path}: cannot be read", found=str(error), expected="a JSON object") from error
-    if not isinstance(content, dict):
-        raise RunInvalid(f"{path}: not a JSON object", found=type(content).__name__, fix="train again")
-    return content
 
 
 def _read_history(run: Path) -> History:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from edge_runtime.errors import DataInvalid
 from train.artifacts.command import NOTHING_WRITTEN, run_command
+from train.artifacts.files import write_rows
 from train.artifacts.manifest import load_labels, read_parts
-from train.artifacts.run import write_rows
 from train.data.readers import read_fitzpatrick, read_photos
 
 

@@ -27,7 +27,8 @@ from pathlib import Path
 
 from edge_runtime.errors import RunInvalid
 from train.artifacts.command import run_command
-from train.artifacts.run import finished_state, whole_file, write_json
+from train.artifacts.files import whole_file, write_json
+from train.artifacts.run import finished_state
 
 COPIED = ("config.toml", "history.csv", "metrics.json", "split.json", "contract.json")
 CROSSVAL = "crossval.json"

@@ -30,13 +30,13 @@ import numpy as np
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.artifacts.command import run_command
+from train.artifacts.files import read_object, write_json, write_rows
 from train.artifacts.manifest import read_parts
-from train.artifacts.run import finished_state, network_file, write_json, write_rows
+from train.artifacts.run import finished_state, network_file
 from train.configs.loading import load_config, parse_config
 from train.configs.schema import TrainConfig
 from train.data.sources import NO_TEST, merged_labels
 from train.data.split import require_unseen
-from train.evaluation.results import read_object
 from train.training.inputs import Inputs
 from train.training.run import Weights, run_experiment
 from train.training.training_data import training_data

@@ -20,7 +20,7 @@ import gzip
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +30,14 @@ import numpy.typing as npt
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.artifacts.command import run_command
-from train.artifacts.run import network_file, whole_file
+from train.artifacts.files import whole_file
+from train.artifacts.run import network_file
 from train.configs.loading import parse_config
-from train.data.pixels import PixelArray, cached_pixels
+from train.data.pixels import cached_pixels
 from train.data.sources import find_data, merged_labels, reread
 from train.evaluation.metrics import FloatArray, balanced_accuracy, softmax
 from train.evaluation.out_of_fold import read_answers
-
-# The four quarter turns, each also mirrored: a lesion has no upright side.
-VIEWS = (1, 2, 4, 8)
-
-
-def views_of(pixels_u8: PixelArray, count: int) -> Iterator[PixelArray]:
-    """`count` of the eight turned and mirrored views of squares [n, s, s, 3]; the first is the photo as it is."""
-    for i in range(count):
-        mirrored = pixels_u8[:, :, ::-1] if i % 2 else pixels_u8
-        yield np.rot90(mirrored, i // 2, axes=(1, 2))
+from train.evaluation.predict import VIEWS, predict_logits, views_of
 
 
 def fold_answers(
@@ -63,8 +55,6 @@ def fold_answers(
         The photo_ids, their class indices, and the mean scores of the first 1, 2, ... views, each [n, classes].
     """
     import tf_keras
-
-    from train.evaluation.predict import predict_logits
 
     config = parse_config(json.loads((run / "config.json").read_text(encoding="utf-8")), str(run))
     contract = ModelContract.from_json((run / "contract.json").read_text(encoding="utf-8"))

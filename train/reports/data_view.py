@@ -10,11 +10,13 @@ from typing import Any
 
 from edge_runtime.contract import Label, ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid
+from train.artifacts.files import read_object
 from train.artifacts.manifest import Photo
+from train.artifacts.run import find_root, read_contract, source_names, source_of
 from train.configs.contract import make_contract
 from train.configs.loading import load_config
 from train.data.sources import find_data, merged_labels, read_sources, split_sources
-from train.evaluation.results import find_root, read_contract, read_object, read_photos_of, source_of
+from train.evaluation.results import read_photos_of
 
 NOT_TRAINED = {"run_id": "not trained", "commit": "unknown"}
 LEAK_KEYS = (
@@ -103,7 +105,7 @@ def view_of_run(run: Path, data: Path | None) -> DataView:
         )
     if data is not None and not data.is_dir():
         raise DataInvalid(f"{data}: no such data folder", expected="the folder of the first data set")
-    state, config = read_object(folder / "run.json"), read_object(folder / "config.json")
+    state = read_object(folder / "run.json")
     contract = read_contract(folder)
     photos = read_photos_of(folder)
     name = contract.provenance.data_name
@@ -113,10 +115,12 @@ def view_of_run(run: Path, data: Path | None) -> DataView:
         photos=tuple(photo for photo, _ in photos.values()),
         labels=contract.labels,
         group_of={photo_id: group for photo_id, (_, group) in photos.items()},
-        source_of={photo_id: source_of(photo, config, contract) for photo_id, (photo, _) in photos.items()},
+        source_of={
+            photo_id: source_of(photo.path, source_names(state)) for photo_id, (photo, _) in photos.items()
+        },
         leaks=_read_leaks(folder, name),
         contract=contract,
-        root=find_root(state, config, data),
+        root=find_root(state, data),
         told_root=str(state.get("data", {}).get("root", "nowhere")),
         licence=contract.provenance.data_licence,
     )

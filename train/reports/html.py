@@ -18,7 +18,7 @@ from PIL import Image
 
 from edge_runtime.contract import InputSpec, ModelContract
 from edge_runtime.errors import ImageError, UsageError
-from train.artifacts.run import write_text
+from train.artifacts.files import write_text
 from train.data.pixels import fit_photo
 from train.evaluation.metrics import Estimate
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from train.evaluation.decisions import wilson_interval
+from train.evaluation.decisions import ANSWER, NOT_A_LESION, REFER, wilson_interval
 from train.evaluation.metrics import (
     Estimate,
     FloatArray,
@@ -19,7 +19,7 @@ from train.evaluation.metrics import (
     expected_calibration_error,
     percentile_interval,
 )
-from train.evaluation.results import ANSWER, NOT_A_LESION, REFER, Finished, History
+from train.evaluation.results import Finished, History
 from train.evaluation.subgroups import COLUMNS, LEAST_LESIONS, Subgroup, subgroup_columns, subgroup_tables
 from train.reports import charts
 from train.reports import html as page

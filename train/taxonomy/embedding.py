@@ -32,10 +32,10 @@ from sklearn.manifold import TSNE
 from edge_runtime.contract import InputSpec, ModelContract
 from edge_runtime.errors import ImageError
 from train.artifacts.command import run_command
-from train.artifacts.run import write_json
+from train.artifacts.files import write_json
+from train.artifacts.run import read_contract
 from train.data.pixels import fit_photo
 from train.evaluation.metrics import FloatArray
-from train.evaluation.results import read_contract
 from train.reports import html as page
 from train.reports.html import Markup
 from train.taxonomy.features import Features, run_features

@@ -31,15 +31,22 @@ import numpy.typing as npt
 from edge_runtime.contract import ModelContract, Normalization
 from edge_runtime.errors import DataInvalid
 from train.artifacts.command import NOTHING_WRITTEN, run_command
+from train.artifacts.files import read_object, whole_file
 from train.artifacts.manifest import Photo, read_parts
-from train.artifacts.run import finished_state, network_file, whole_file
+from train.artifacts.run import (
+    find_root,
+    finished_state,
+    network_file,
+    read_contract,
+    source_names,
+    source_of,
+)
 from train.configs.loading import load_config
 from train.data.pixels import fit_photo
 from train.data.sources import find_data, merged_labels, read_sources
 from train.data.split import make_split
-from train.evaluation.results import find_root, read_contract, read_object, read_photos_of, source_of
+from train.evaluation.results import read_photos_of
 
-# The layer before dropout and logits (train/networks/registry.py).
 PENULTIMATE = "pooled"
 BATCH = 32
 # Two hundred photos of 224 px are 30 MB; the whole set would be 1.5 GB.
@@ -196,14 +203,14 @@ def run_features(run: Path, data_folder: Path | None = None) -> tuple[Features, 
     import tf_keras
 
     state, contract, config = finished_state(run), read_contract(run), read_object(run / "config.json")
-    root = find_root(state, config, data_folder)
+    root = find_root(state, data_folder)
     part_of = {row["photo_id"]: row["split"] for row in read_parts(run)}
     first = config["data"]["folder"]
     held_out = [
         (photo, group)
         for photo, group in read_photos_of(run).values()
         if part_of[photo.photo_id] == "test"
-        and (not config.get("source") or source_of(photo, config, contract) == first)
+        and (not config.get("source") or source_of(photo.path, source_names(state)) == first)
     ]
     if root is None or not held_out:
         raise DataInvalid(

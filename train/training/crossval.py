@@ -29,8 +29,9 @@ import numpy as np
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.artifacts.command import RESUMES, run_command
+from train.artifacts.files import write_json, write_rows
 from train.artifacts.manifest import LabelSet, Manifest, read_rows
-from train.artifacts.run import git_commit, write_json, write_rows
+from train.artifacts.run import git_commit
 from train.configs.loading import load_config
 from train.configs.schema import TrainConfig
 from train.data.sources import find_data, merged_labels, read_sources

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
+from train.artifacts.files import whole_file
 from train.artifacts.manifest import Manifest
-from train.artifacts.run import whole_file
 from train.configs.paths import find_file
 from train.configs.schema import DistillConfig
 

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.contract import Calibration, Decision, Rule
-from train.artifacts import run as run_dir
+from train.artifacts import files
+from train.artifacts.files import read_object
 from train.artifacts.manifest import Manifest
 from train.data.pixels import PixelArray
 from train.evaluation.decisions import fires, not_a_lesion_rule
 from train.evaluation.metrics import FloatArray, expected_calibration_error, softmax, summarize
-from train.evaluation.results import read_object
 from train.training.inputs import TEST, THRESHOLD, TRAIN, Inputs
 from train.training.training_data import evenly
 
@@ -34,7 +34,7 @@ def finish(inputs: Inputs, weights: Sequence[npt.NDArray[np.float32]], run: Path
         The content of metrics.json.
     """
     metrics = measure(inputs, _finished_model(inputs, weights, run), run)
-    run_dir.write_json(run / "run.json", {**read_object(run / "run.json"), "status": "done"})
+    files.write_json(run / "run.json", {**read_object(run / "run.json"), "status": "done"})
     return metrics
 
 
@@ -55,14 +55,14 @@ def _finished_model(inputs: Inputs, weights: Sequence[npt.NDArray[np.float32]], 
         share = config.outliers.per_batch / config.stage[-1].batch
         settle(model, photos_u8, inputs.contract.normalization, outliers_u8, share)
     correct_prior(model, inputs.prior_correction(rows, drawn))
-    with run_dir.whole_file(run / "model.keras") as temporary:
+    with files.whole_file(run / "model.keras") as temporary:
         model.save(str(temporary))
     return model
 
 
 def measure(inputs: Inputs, model: Any, run: Path) -> dict[str, Any]:
     """Figures of both held-out parts; temperature and thresholds come from the validation photos."""
-    from train.evaluation.predict import fit_temperature, refer_rule
+    from train.evaluation.decisions import calibrate, refer_rule
 
     config, data = inputs.config, inputs.data
     metrics: dict[str, Any] = {}
@@ -74,7 +74,7 @@ def measure(inputs: Inputs, model: Any, run: Path) -> dict[str, Any]:
         y_true, logits = inputs.labels(ids), _logits(inputs, model, part, ids)
         _write_predictions(run / f"predictions_{part}.csv", ids, data.manifest, softmax(logits))
         if part == "val":
-            calibration = fit_temperature(y_true, logits)
+            calibration = calibrate(y_true, logits)
             probs = softmax(logits, calibration.temperature)
             decision = Decision(
                 refer=refer_rule(probs, config.decision.refer_share),
@@ -84,8 +84,8 @@ def measure(inputs: Inputs, model: Any, run: Path) -> dict[str, Any]:
     if config.outliers.folder:
         metrics["outliers"] = _outlier_figures(inputs, model, calibration, decision)
     contract = dataclasses.replace(inputs.contract, calibration=calibration, decision=decision)
-    run_dir.write_text(run / "contract.json", contract.to_json())
-    run_dir.write_json(run / "metrics.json", metrics)
+    files.write_text(run / "contract.json", contract.to_json())
+    files.write_json(run / "metrics.json", metrics)
     return metrics
 
 
@@ -178,4 +178,4 @@ def _write_predictions(path: Path, photo_ids: list[str], manifest: Manifest, pro
         }
         for i, row in zip(photo_ids, probs, strict=True)
     ]
-    run_dir.write_rows(path, rows)
+    files.write_rows(path, rows)

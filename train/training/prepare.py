@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import RunInvalid
-from train.artifacts import run as run_dir
+from train.artifacts import files
+from train.artifacts.files import read_object
 from train.artifacts.manifest import Manifest, write_manifest
+from train.artifacts.run import git_commit, package_versions
 from train.configs.contract import make_contract
 from train.configs.loading import parse_config
 from train.configs.schema import TrainConfig
 from train.data.sources import NO_TEST, DataSet, find_data, merged_labels, read_sources, reread, split_sources
-from train.evaluation.results import read_object
 from train.training.distillation import COPY_NAME, keep_teacher
 from train.training.inputs import Inputs
 
@@ -57,10 +58,10 @@ def _begin(config: TrainConfig, resolved: dict[str, Any], config_path: Path, run
         "status": "training",
         "started": started.isoformat(timespec="seconds"),
         "seed": config.seed,
-        "commit": run_dir.git_commit(),
-        "versions": run_dir.package_versions(),
+        "commit": git_commit(),
+        "versions": package_versions(),
     }
-    run_dir.write_json(run / "run.json", state)
+    files.write_json(run / "run.json", state)
     return state
 
 
@@ -83,7 +84,7 @@ def _reopen(resolved: dict[str, Any], config_path: Path, run: Path) -> dict[str,
         )
     if changed == ["decision"]:
         state["status"] = "training"
-        run_dir.write_json(run / "run.json", state)
+        files.write_json(run / "run.json", state)
         _write_config(resolved, config_path, run)
     elif changed and state["status"] != "done" and REPLACEABLE.issuperset(p.name for p in run.iterdir()):
         for name in PREPARED_FILES:
@@ -100,8 +101,8 @@ def _reopen(resolved: dict[str, Any], config_path: Path, run: Path) -> dict[str,
 
 
 def _write_config(resolved: dict[str, Any], config_path: Path, run: Path) -> None:
-    run_dir.write_text(run / "config.toml", config_path.read_text(encoding="utf-8"))
-    run_dir.write_json(run / "config.json", resolved)
+    files.write_text(run / "config.toml", config_path.read_text(encoding="utf-8"))
+    files.write_json(run / "config.json", resolved)
 
 
 def prepare(
@@ -136,9 +137,9 @@ def prepare(
     }
     if reason := _why_not_converted(config):
         state["not_for_conversion"] = reason
-    run_dir.write_json(run / "run.json", state)
+    files.write_json(run / "run.json", state)
     contract = make_contract(config, labels, data.manifest, state)
-    run_dir.write_text(run / "contract.json", contract.to_json())
+    files.write_text(run / "contract.json", contract.to_json())
     inputs = Inputs(config, contract, data, folder, pixels)
     keep_teacher(config.distill, run, data.manifest, inputs.training_rows())
     return inputs
@@ -154,7 +155,7 @@ def _prepare_data(
     data = split_sources(config, manifests or read_sources(config, folder))
     for name, leak in data.leaks.items():
         print(f"{name}: {leak.text()}")
-    run_dir.write_json(run / "split.json", {name: leak.to_dict() for name, leak in data.leaks.items()})
+    files.write_json(run / "split.json", {name: leak.to_dict() for name, leak in data.leaks.items()})
     write_manifest(path, data.manifest, data.assignment, data.group_of)
     return data
 

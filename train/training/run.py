@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from train.artifacts.files import read_object
 from train.artifacts.manifest import Manifest
 from train.configs.loading import load_config
 from train.configs.schema import TrainConfig
-from train.evaluation.results import read_object
 from train.training.inputs import Inputs
 from train.training.measure import finish
 from train.training.prepare import open_run, prepare

@@ -127,7 +127,7 @@ def training_data(inputs: Inputs, run: Path) -> TrainingData:
         drawn=drawn,
         epoch_photos=epoch_photos,
         prior=np.bincount(labels[rows], weights=drawn, minlength=len(codes)),
-        loss_weights=loss_weights(labels[rows], drawn, config.imbalance),
+        loss_weights=loss_weights(labels[rows], drawn, config.imbalance.loss_exponent),
         photos_by_stage=by_stage,
         val_labels=inputs.labels(val_ids),
         val_by_stage=val_by_stage,

@@ -128,8 +128,8 @@ def test_a_file_that_is_no_report_is_refused(content: str, tmp_path: Path, capsy
 
 
 def test_an_empty_config_is_refused(tmp_path: Path, capsys: Any) -> None:
-    from convert.files import sha256_of
     from edge_runtime.model.model_file import open_model
+    from train.artifacts.files import sha256_of
 
     model = tmp_path / "m.tflite"
     shutil.copy(FIXTURES / "tiny_int8.tflite", model)

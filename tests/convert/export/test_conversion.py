@@ -84,7 +84,7 @@ def test_zip_tail_is_stored_dated_and_ordered(name: str, conversions: dict[str, 
 def test_report_says_what_was_made_of_what(
     name: str, conversions: dict[str, Conversion], trained_run: Path
 ) -> None:
-    from convert.files import sha256_of
+    from train.artifacts.files import sha256_of
 
     report = conversions[name].report
     assert report["model"]["sha256"] == sha256_of(conversions[name].tflite)

@@ -20,6 +20,7 @@ from convert.inputs import read_run  # noqa: E402
 from convert.pixels import read_pixels  # noqa: E402
 from convert.quantization import temperature  # noqa: E402 - after the skip
 from convert.tflite.spec import read_object  # noqa: E402
+from train.evaluation.decisions import fit_temperature  # noqa: E402
 from train.evaluation.metrics import softmax  # noqa: E402
 
 QUANTIZED = ("int8_ptq", "int8_qat")
@@ -33,9 +34,9 @@ def test_the_fit_finds_the_temperature_by_which_logits_were_multiplied() -> None
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(4000, 5)) * 2
     drawn = np.array([rng.choice(5, p=p) for p in softmax(logits)])
-    once = temperature.fit_temperature(drawn, logits)
+    once = fit_temperature(drawn, logits)
     assert once == pytest.approx(1, abs=0.1)
-    assert temperature.fit_temperature(drawn, logits * 1.7) == pytest.approx(1.7 * once, rel=FIT_TOLERANCE)
+    assert fit_temperature(drawn, logits * 1.7) == pytest.approx(1.7 * once, rel=FIT_TOLERANCE)
 
 
 @pytest.mark.parametrize("name", QUANTIZED)
@@ -104,9 +105,7 @@ def test_the_file_is_calibrated_on_its_own_answers(
     assert len(val) == report["photos"] == 168
     labels = check.labels_of(val)
     unscaled = integers * scale * report["after_quantization"]
-    assert temperature.fit_temperature(labels, unscaled) == pytest.approx(
-        report["after_quantization"], rel=1e-3
-    )
+    assert fit_temperature(labels, unscaled) == pytest.approx(report["after_quantization"], rel=1e-3)
     assert model.contract.calibration.method == "temperature"
     total = run.contract.calibration.temperature * report["after_quantization"]
     assert model.contract.calibration.temperature == pytest.approx(total, abs=1e-4)

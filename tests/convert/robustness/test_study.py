@@ -414,7 +414,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, capsys: pytest.Captu
         (["--shift", "table.csv", "--by", "tone"], "no column tone"),
         (["--shift", "absent.csv"], "absent.csv"),
         (["--shift", "table.csv", "--shift-photos", "absent"], "absent"),
-        (["--out", "table.csv"], "--out is no folder"),
+        (["--out", "table.csv"], "--out is not a folder"),
         (["--out", "table.csv/deeper"], "table.csv is a file"),
     ],
 )

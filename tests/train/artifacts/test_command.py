@@ -8,7 +8,6 @@ from types import ModuleType
 
 import pytest
 
-import convert.command
 import train.__main__ as train_command
 from edge_runtime.errors import EdgeError, ImageNotFound, RunInvalid
 from train.artifacts.command import EXIT_INTERRUPTED, NOTHING_WRITTEN, RESUMES, run_command
@@ -72,17 +71,11 @@ def test_an_error_of_the_system_says_what_it_cost(capsys: pytest.CaptureFixture[
     assert capsys.readouterr() == ("", "error: [Errno 28] No space left on device\n")
     assert run_command(failing(error), after_os_error="; free some") == 2
     assert capsys.readouterr() == ("", "error: [Errno 28] No space left on device; free some\n")
-    # The files of `convert` appear at the end.
-    assert convert.command.run_command(failing(error)) == 2
-    assert capsys.readouterr().err.endswith("; nothing was written\n")
 
 
 @pytest.mark.parametrize(("said", "expected"), [("", ""), (RESUMES, f"{RESUMES}\n")])
-@pytest.mark.parametrize("run", [run_command, convert.command.run_command])
-def test_an_interruption(
-    run: Callable[..., int], said: str, expected: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(failing(KeyboardInterrupt()), interrupted=said) == EXIT_INTERRUPTED == 130
+def test_an_interruption(said: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(failing(KeyboardInterrupt()), interrupted=said) == EXIT_INTERRUPTED == 130
     assert capsys.readouterr() == ("", expected)
 
 
@@ -94,8 +87,8 @@ def test_other_errors_are_not_hidden() -> None:
 def test_the_list_of_commands_is_whole(repository: Path) -> None:
     sources = (repository / "train").rglob("*.py")
     found = {path.stem for path in sources if "\ndef main(" in path.read_text(encoding="utf-8")}
-    # It needs PyTorch: tests/train/experiments/torch/test_loop.py asks how it ends.
-    assert found - {"loop"} == {Path(str(module.__file__)).stem for module in COMMANDS}
+    # Experiments with PyTorch: tests/train/experiments/torch.
+    assert found - {"handover", "loop"} == {Path(str(module.__file__)).stem for module in COMMANDS}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda module: module.__name__)

@@ -45,7 +45,7 @@ def test_an_epoch_is_a_function_of_its_seed() -> None:
 def test_loss_weights_have_mean_one_over_what_is_drawn() -> None:
     config = ImbalanceConfig(sampling_exponent=-0.5, loss_exponent=-0.5)
     drawn = photo_weights(LABELS, LESIONS, config)
-    weights = loss_weights(LABELS, drawn, config)
+    weights = loss_weights(LABELS, drawn, config.loss_exponent)
     assert (weights[LABELS] * drawn).sum() == pytest.approx(1)
     assert weights[1] / weights[0] == pytest.approx(2)
 

@@ -54,4 +54,4 @@ def test_a_folder_without_a_run_is_refused(
     phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(tmp_path), "--reader", "csv", "--data", str(phantom.with_name("further"))]) == 2
-    assert "no finished run" in capsys.readouterr().err
+    assert "not a finished run" in capsys.readouterr().err

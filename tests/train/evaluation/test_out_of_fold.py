@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import RunInvalid
+from train.artifacts.files import write_rows
 from train.artifacts.manifest import load_labels
-from train.artifacts.run import write_rows
 from train.data.synthetic.dataset import draw_dataset
 from train.evaluation.out_of_fold import read_answers, require_same_photos
 

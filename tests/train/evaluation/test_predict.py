@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from train.evaluation.decisions import calibrate, refer_rule
 from train.evaluation.metrics import softmax
-from train.evaluation.predict import correct_prior, fit_temperature, refer_rule
+from train.evaluation.predict import correct_prior
 
 
 class OneLayer:
@@ -39,7 +40,7 @@ def test_the_temperature_of_overconfident_logits_is_found(true_temperature: floa
     rng = np.random.default_rng(1)
     logits = rng.normal(scale=2.0, size=(20_000, 4))
     chosen = (softmax(logits).cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
-    fitted = fit_temperature(chosen, logits * true_temperature)
+    fitted = calibrate(chosen, logits * true_temperature)
     assert fitted.temperature == pytest.approx(true_temperature, rel=0.04)
     assert fitted.method == "temperature"
 

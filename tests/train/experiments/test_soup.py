@@ -210,7 +210,7 @@ def test_what_cannot_be_averaged_is_refused(tmp_path: Path) -> None:
             cook(config, [done, run], tmp_path / "out", NO_TEST)
     with pytest.raises(RunInvalid, match="the run has no network"):
         cook(config, [done, done], tmp_path / "out", NO_TEST)
-    with pytest.raises(RunInvalid, match="no finished run"):
+    with pytest.raises(RunInvalid, match="not a finished run"):
         cook(config, [tmp_path / "absent"], tmp_path / "out", NO_TEST)
     with pytest.raises(ConfigInvalid, match=r"batch-norm statistics of their own"):
         cook(config, [done], tmp_path / "out", NO_TEST, batch_norm_photos=1)

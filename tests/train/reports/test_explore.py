@@ -22,7 +22,7 @@ from edge_runtime.contract import InputSpec, ModelContract
 from edge_runtime.images.preprocess import fit_pixels
 from tests.train.finished_runs import change_json, write_config, write_crossval, write_run
 from tests.train.html_reader import Page
-from train.artifacts import run as run_dir
+from train.artifacts import files
 from train.artifacts.manifest import read_rows
 from train.data.synthetic.dataset import draw_dataset
 from train.reports import explore
@@ -168,7 +168,7 @@ def test_known_pairs_come_first_then_the_most_alike(run: Path) -> None:
     content = json.loads((run / "split.json").read_text(encoding="utf-8"))
     content["phantom"]["near_duplicate_bits"] = close[0]
     content["phantom"]["near_duplicates_across_lesions"] = [pair[1:] for pair in (close, closer, known)]
-    run_dir.write_json(run / "split.json", content)
+    files.write_json(run / "split.json", content)
     text = whole(run, "--no-photos").text
     places = [text.index(", ".join(pair[1:])) for pair in (known, closer, close)]
     assert places == sorted(places)
@@ -190,12 +190,12 @@ def test_what_a_random_split_would_leak_is_told_by_class(run: Path) -> None:
         "group_sizes": {"train": 5000, "test": 25},
     }
     for content in ({"phantom": leak}, leak):
-        run_dir.write_json(run / "split.json", content)
+        files.write_json(run / "split.json", content)
         read = whole(run)
         assert "mel 68.3 % nv 29.5 %" in read.text
         assert "38.6 % of them" in read.text
         assert "train 7,818 5,000" in read.text
-    run_dir.write_json(run / "split.json", {"phantom": {**leak, "method": "random", "leaked": 12}})
+    files.write_json(run / "split.json", {"phantom": {**leak, "method": "random", "leaked": 12}})
     assert "leaks on purpose: 12 test photos" in whole(run).text
 
 
@@ -215,7 +215,7 @@ def test_data_that_says_nothing_but_labels(tmp_path: Path, data: Path, rows: lis
         (path,) = data.glob(f"*/{row['image_id']}.jpg")
         shutil.copyfile(path, folder / path.name)
         table.append({"photo_id": row["image_id"], "path": path.name, "label": row["dx"]})
-    run_dir.write_rows(folder / "manifest.csv", table)
+    files.write_rows(folder / "manifest.csv", table)
     config = write_config(tmp_path / "configs")
     config.write_text(config.read_text().replace('reader = "ham10000"', 'reader = "csv"'), encoding="utf-8")
     read = whole(config, "--data", folder, "--out", tmp_path / "page.html")
@@ -228,7 +228,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no run": (lambda run: (run / "run.json").unlink(), "no run directory"),
     "no manifest": (lambda run: (run / "manifest.csv").unlink(), "manifest.csv: no such file"),
     "no contract": (lambda run: (run / "contract.json").unlink(), "contract.json: cannot be read"),
-    "no leak report": (lambda run: run_dir.write_json(run / "split.json", {"a": {}}), "not a leak report"),
+    "no leak report": (lambda run: files.write_json(run / "split.json", {"a": {}}), "not a leak report"),
 }
 
 

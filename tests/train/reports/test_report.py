@@ -19,7 +19,7 @@ from PIL import Image
 from edge_runtime.contract import Decision
 from tests.train.finished_runs import SECOND_SOURCE, change_json, rule, write_crossval, write_run
 from tests.train.html_reader import Page
-from train.artifacts import run as run_dir
+from train.artifacts import files
 from train.artifacts.manifest import read_rows
 from train.data.synthetic.dataset import draw_dataset
 from train.evaluation import metrics
@@ -189,7 +189,7 @@ def test_validation_photos_and_random_splits_are_marked(data: Path, run: Path, t
 
 def test_pictures_without_a_lesion_are_told(run: Path) -> None:
     outliers = {"real": {"photos": 120, "not_a_lesion_share": 0.975}}
-    run_dir.write_json(run / "metrics.json", {"outliers": outliers})
+    files.write_json(run / "metrics.json", {"outliers": outliers})
     assert "real 120 0.975 0.929 to 0.991" in whole(run).text
 
 
@@ -302,7 +302,7 @@ def test_runs_are_compared_as_pairs(run: Path, data: Path, tmp_path: Path) -> No
 def test_pairs_are_found_by_photo_not_by_row(run: Path, data: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(run, tmp_path / "shuffled"))
     rows = read_rows(other / "predictions_test.csv", ("photo_id",))
-    run_dir.write_rows(other / "predictions_test.csv", rows[::-1][: len(rows) - 5])
+    files.write_rows(other / "predictions_test.csv", rows[::-1][: len(rows) - 5])
     row = report.paired_row(read_finished(run), read_finished(other))
     assert row[0] == len(rows) - 5
     assert row[2] == row[3]
@@ -315,7 +315,7 @@ def test_a_photo_with_two_labels_is_refused(
     other = Path(shutil.copytree(run, tmp_path / "other"))
     rows = read_rows(other / "predictions_test.csv", ("photo_id",))
     rows[3]["label"] = "nv" if rows[3]["label"] != "nv" else "mel"
-    run_dir.write_rows(other / "predictions_test.csv", rows)
+    files.write_rows(other / "predictions_test.csv", rows)
     assert report.main([str(run), str(other)]) == 2
     assert rows[3]["photo_id"] in capsys.readouterr().err
     assert not (run / "comparison.html").exists()
@@ -349,13 +349,13 @@ def _edit_row(column: str, value: str | None) -> Callable[[Path], None]:
                 del row[column]
             else:
                 row[column] = value
-        run_dir.write_rows(path, rows)
+        files.write_rows(path, rows)
 
     return edit
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no folder": (lambda run: shutil.rmtree(run), "no finished run is there"),
+    "no folder": (lambda run: shutil.rmtree(run), "not a finished run"),
     "no state": (lambda run: (run / "run.json").unlink(), "no run.json"),
     "unfinished": (lambda run: change_json(run / "run.json", status="training"), "the run is not finished"),
     "broken state": (lambda run: (run / "run.json").write_text("{"), "run.json: cannot be read"),

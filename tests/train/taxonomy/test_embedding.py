@@ -10,8 +10,8 @@ from PIL import Image
 
 from tests.train.finished_runs import write_run
 from tests.train.html_reader import Page
+from train.artifacts.run import read_contract
 from train.dossier.figures import embedding_part
-from train.evaluation.results import read_contract
 from train.reports import charts
 from train.taxonomy import embedding
 from train.taxonomy.features import Features
@@ -78,7 +78,7 @@ def test_thumbnails_stand_at_their_places(phantom: Path, tmp_path: Path) -> None
 
 def test_a_run_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert embedding.main([str(tmp_path), "--out", str(tmp_path / "e.json")]) == 2
-    assert "no finished run" in capsys.readouterr().err
+    assert "not a finished run" in capsys.readouterr().err
 
 
 def test_bands_marks_and_dots() -> None:

@@ -16,9 +16,8 @@ from tests.fixtures.make_models import base_contract
 from train.artifacts.manifest import Manifest, Photo, load_labels
 from train.configs.loading import parse_config
 from train.data.sources import DataSet
-from train.evaluation.decisions import fires, not_a_lesion_rule
+from train.evaluation.decisions import calibrate, fires, not_a_lesion_rule, refer_rule
 from train.evaluation.metrics import softmax, summarize
-from train.evaluation.predict import fit_temperature, refer_rule
 from train.training import measure
 from train.training.inputs import TEST, THRESHOLD, Inputs
 
@@ -131,7 +130,7 @@ def test_validation_photos_choose_temperature_and_thresholds(inputs: Numbered, t
     _, contract = measured(inputs, table, tmp_path / "run")
     ids, y_true, logits = part_of(inputs, table, "val")
     assert len(ids) == PHOTOS
-    assert contract.calibration == fit_temperature(y_true, logits)
+    assert contract.calibration == calibrate(y_true, logits)
     probs = softmax(logits, contract.calibration.temperature)
     assert contract.decision.refer == refer_rule(probs, REFER_SHARE)
     pictures = table[2 * PHOTOS : 2 * PHOTOS + 2 * PICTURES]
@@ -142,7 +141,7 @@ def test_validation_photos_choose_temperature_and_thresholds(inputs: Numbered, t
         outlier_sources=["real"] * PICTURES + ["generated"] * PICTURES,
     )
     _, y_test, test_logits = part_of(inputs, table, "test")
-    assert fit_temperature(y_test, test_logits).temperature > 1.5 * contract.calibration.temperature
+    assert calibrate(y_test, test_logits).temperature > 1.5 * contract.calibration.temperature
 
 
 def test_what_is_only_counted_chooses_nothing(inputs: Numbered, tmp_path: Path) -> None:

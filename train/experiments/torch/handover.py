@@ -23,8 +23,7 @@ import numpy.typing as npt
 
 from edge_runtime.errors import RunInvalid
 from train.artifacts.command import run_command
-from train.artifacts.run import whole_file, write_json
-from train.evaluation.results import read_object
+from train.artifacts.files import read_object, whole_file, write_json
 from train.training.crossval import run_crossval
 from train.training.inputs import Inputs
 from train.training.run import run_experiment

@@ -26,14 +26,13 @@ from torch.nn import functional
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConfigInvalid
 from train.artifacts.command import run_command
-from train.artifacts.run import write_json, write_rows
+from train.artifacts.files import read_object, write_json, write_rows
 from train.configs.loading import parse_config
 from train.configs.schema import LossConfig, StageConfig, TrainConfig
 from train.data.sampling import draw_epoch
 from train.data.sources import find_data, reread
 from train.evaluation.metrics import balanced_accuracy, softmax
 from train.evaluation.predict import predict_logits, predict_tiles
-from train.evaluation.results import read_object
 from train.experiments.torch.augment import augment, mixup
 from train.experiments.torch.handover import START, TRAINED, fingerprint, read_weights, write_weights
 from train.experiments.torch.network import FORMAT, KerasNetwork

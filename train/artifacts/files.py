@@ -1,0 +1,112 @@
+"""Write files whole or not at all, and read JSON objects back. stdlib only."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.errors import RunInvalid, UsageError
+
+
+@contextmanager
+def whole_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Yield temporary paths beside `paths`; they replace `paths`, in order, if the block succeeds, else are deleted.
+
+    Each file is whole at every moment. They are renamed one after the other: what ends the process between two renames
+    (a kill, a power cut, a failing disk) leaves the earlier ones new and the later ones as they were.
+
+    Raises:
+        OSError: A folder is missing or cannot be written.
+    """
+    temporaries = [path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}") for path in paths]
+    try:
+        yield temporaries
+        for temporary, path in zip(temporaries, paths, strict=True):
+            temporary.replace(path)
+    finally:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Like `whole_files`, for one."""
+    with whole_files([path]) as temporaries:
+        yield temporaries[0]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def json_text(data: Any) -> str:
+    """Return indented JSON with a final newline."""
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write indented JSON whole or not at all."""
+    write_text(path, json_text(data))
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a CSV whole or not at all; the first row's keys are the header."""
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a run directory.
+
+    Raises:
+        RunInvalid: No such file, or no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunInvalid(
+            f"{path}: cannot be read", found=error.strerror or str(error), expected="a JSON object"
+        ) from error
+    except ValueError as error:
+        raise RunInvalid(f"{path}: not JSON", found=str(error), fix="train again") from error
+    if not isinstance(content, dict):
+        raise RunInvalid(f"{path}: not a JSON object", found=type(content).__name__, fix="train again")
+    return content
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex SHA-256 of a file's bytes; of a folder, over names and contents of all files, sorted by name."""
+    if path.is_dir():
+        files = (file for file in sorted(path.rglob("*")) if file.is_file())
+        return hashlib.sha256(
+            "\n".join(f"{file.relative_to(path)} {sha256_of(file)}" for file in files).encode()
+        ).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def require_out_folder(out: Path, expected: str = "a folder") -> None:
+    """Refuse, before an hour is spent, a folder of results that cannot be made or written to.
+
+    Args:
+        out: The folder, which need not exist yet.
+        expected: What it is for, for the error.
+
+    Raises:
+        UsageError: It, or the nearest existing folder above it, is a file or not writable.
+    """
+    existing = next(path for path in (out, *out.resolve().parents) if path.exists())
+    if not existing.is_dir():
+        raise UsageError("--out is not a folder", found=f"{existing} is a file", expected=expected)
+    if not os.access(existing, os.W_OK):
+        raise UsageError("--out is not writable", found=str(existing), fix="name another folder")
