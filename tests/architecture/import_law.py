@@ -94,12 +94,6 @@ LAWS: Mapping[str, Law] = {
         frozenset({"ai_edge_litert", "numpy"}),
         lazily=frozenset({"ai_edge_litert"}),
     ),
-    # Looks at inner tensors, which only LiteRT's Interpreter shows; no device has to.
-    "convert/comparison/layer_probe.py": Law(
-        {"edge_runtime": _EDGE_FOR_CONVERT},
-        frozenset({"ai_edge_litert", "numpy"}),
-        lazily=frozenset({"ai_edge_litert"}),
-    ),
     "train": _train(*_MODELS, "reports", "taxonomy", "dossier", tensorflow=True),
     "train/artifacts": _train("artifacts"),
     # How a command ends is known before anything heavy is imported, in `convert` too.
