@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from convert.comparison import html as page
-from convert.comparison.html import Markup, element, estimate, number, paragraph, signed, table
 from convert.comparison.text import p_value
 from convert.inputs import Photo
 from edge_runtime.contract import ModelContract
+from train.reports import charts
+from train.reports import html as page
+from train.reports.html import Markup, Section, element, estimate, number, paragraph, signed, table
 
 FLIPS_WITH_PHOTOS = 48
 LAYERS_SHOWN = 15
@@ -34,33 +35,31 @@ def make_page(
     by_id = {photo.photo_id: photo for photo in photos} if thumbnails else {}
     counted = report["photos"]
     first = report["models"][0]["name"]
-    sections: list[tuple[str, str, object]] = [
-        ("verdict", "Verdict", _verdicts(report)),
-        ("models", "The models", _models(report)),
+    sections = [
+        Section("verdict", "Verdict", [_verdicts(report)]),
+        Section("models", "The models", [_models(report)]),
     ]
     for i, pair in enumerate(report["pairs"]):
-        content = page.join(
-            (_changes(report, i), _flips(pair, contract, by_id), _groups(pair), _layers(pair))
-        )
-        sections.append((f"pair-{i + 1}", f"{pair['name']} against {first}", content))
+        content = (_changes(report, i), _flips(pair, contract, by_id), _groups(pair), _layers(pair))
+        sections.append(Section(f"pair-{i + 1}", f"{pair['name']} against {first}", content))
     licences = list(dict.fromkeys(model["data_licence"] for model in report["models"]))
     names = ", ".join(model["name"] for model in report["models"])
     subtitle = (
         f"{names}: {counted['answered']:,} photos of {counted['lesions']:,} lesions, split {counted['split']}, "
         f"{report['timing']['machine']}"
     )
-    return page.document("What the conversion cost", subtitle, "; ".join(licences), sections)
+    return page.page("What the conversion cost", subtitle, "; ".join(licences), sections)
 
 
 def _verdicts(report: dict[str, Any]) -> Markup:
     blocks = []
     caught = {model["name"] for model in report["models"] if model["caught"]}
     for pair in report["pairs"]:
-        marked = "verdict caught" if {pair["name"], pair["against"]} & caught else "verdict"
+        marked = "verdict error" if {pair["name"], pair["against"]} & caught else "verdict"
         blocks.append(paragraph(pair["verdict"], class_=marked))
     for model in report["models"]:
         blocks += [
-            paragraph(element("strong", model["name"]), ": ", problem, class_="caught-note")
+            paragraph(element("strong", model["name"]), ": ", problem, class_="note error")
             for problem in model["caught"]
         ]
     blocks += [paragraph(remark, class_="note") for remark in report["remarks"]]
@@ -69,7 +68,7 @@ def _verdicts(report: dict[str, Any]) -> Markup:
         for pair in report["pairs"]
     ]
     told = "Balanced accuracy minus that of the first model, in points, with its 95 % interval."
-    chart = page.interval_chart(
+    chart = charts.interval_chart(
         "Difference in balanced accuracy", rows, zero=f"{report['models'][0]['name']} = 0"
     )
     sizes = [(m["name"], m["bytes"] / 1e6, f"{m['bytes'] / 1e6:.2f} MB") for m in report["models"]]
@@ -79,13 +78,18 @@ def _verdicts(report: dict[str, Any]) -> Markup:
         if m["ms_per_photo"] is not None
     ]
     figures = [
-        page.figure("Difference in balanced accuracy", chart, told),
-        page.figure("Size of the file", page.bar_chart("Size of the file", sizes)),
+        page.figure(chart, told, title="Difference in balanced accuracy"),
+        page.figure(_bars("File size", sizes), title="File size"),
     ]
     if times:
         told = f"Inference alone, one thread, median of one photo again and again; {report['timing']['machine']}."
-        figures.append(page.figure("Time a photo", page.bar_chart("Time a photo", times), told))
-    return page.join((*blocks, element("div", *figures, class_="grid"), paragraph(INTERVALS, class_="quiet")))
+        figures.append(page.figure(_bars("Inference time", times), told, title="Inference time"))
+    return page.join((*blocks, page.grid(*figures, size="wide"), paragraph(INTERVALS, class_="subtitle")))
+
+
+def _bars(title: str, rows: Sequence[tuple[str, float, str]]) -> Markup:
+    names, values, texts = zip(*rows, strict=True)
+    return charts.bar_chart(title, names, [[value] for value in values], texts)
 
 
 def _models(report: dict[str, Any]) -> Markup:
@@ -195,27 +199,27 @@ def _changes(report: dict[str, Any], i: int) -> Markup:
         (f"{row['from']:g} to {row['to']:g}", row["photos"], f"{row['photos']:,}")
         for row in pair["score_changes"]
     ]
-    charts = [
+    figures = [
         page.figure(
-            "Recall of each class",
-            page.join((marks, page.pair_chart("Recall of each class", classes))),
-            "Behind each row: change in points, and the class's photos.",
+            page.join((marks, charts.pair_chart("Recall by class", classes))),
+            "At the right: change in points, and the class's photos.",
+            title="Recall by class",
         ),
         page.figure(
-            "How far scores move",
-            page.bar_chart("Largest change of any score, by photo", scores),
+            _bars("Largest change of any score, by photo", scores),
             "Photos by the largest change of any of their scores.",
+            title="Score change",
         ),
         page.figure(
-            "Calibration",
             page.join((marks, _reliability(first, second))),
-            "Share of right answers over the top score; the diagonal is perfect.",
+            "Share of right answers over the top score; the dashed line is perfect calibration.",
+            title="Reliability diagram",
         ),
     ]
     return page.join(
         (
             table(("Change to the first model", "Value"), facts, caption="What changed"),
-            element("div", *charts, class_="grid"),
+            page.grid(*figures, size="wide"),
             _class_table(pair),
         )
     )
@@ -240,19 +244,18 @@ def _class_table(pair: dict[str, Any]) -> Markup:
 
 
 def _reliability(first: dict[str, Any], second: dict[str, Any]) -> Markup:
-    lines = [("rule", [(0.0, 0.0), (1.0, 1.0)])]
-    marks = []
+    plot = charts.Plot(
+        "Share of right answers over the top score",
+        charts.unit_axis("top score"),
+        charts.unit_axis("share right"),
+    )
+    plot.line([0, 1], [0, 1], "dashed")
     for class_, model in (("first", first), ("second", second)):
         bins = model["figures"]["reliability"]
-        lines.append((class_, [(row["top_score"], row["accuracy"]) for row in bins]))
-        marks += [(row["top_score"], row["accuracy"], class_, f"{row['photos']:,} photos") for row in bins]
-    return page.line_chart(
-        "Share of right answers over the top score",
-        lines,
-        x=(0, 1, "top score"),
-        y=(0, 1, "right"),
-        marks=marks,
-    )
+        places, heights = [row["top_score"] for row in bins], [row["accuracy"] for row in bins]
+        plot.line(places, heights, class_)
+        plot.points(places, heights, class_, titles=[f"{row['photos']:,} photos" for row in bins])
+    return plot.svg()
 
 
 def _flips(pair: dict[str, Any], contract: ModelContract, by_id: dict[str, Photo]) -> Markup:
@@ -303,7 +306,7 @@ def _card(flip: dict[str, Any], contract: ModelContract, photo: Photo | None) ->
     )
     picture = None if photo is None else page.thumbnail(photo.path, contract)
     described = f"{flip['photo_id']}: {flip['truth']}, {flip['first']} before, {flip['second']} after"
-    return page.photo_card(picture, lines, described)
+    return page.photo_card(picture, *lines, description=described)
 
 
 def _groups(pair: dict[str, Any]) -> Markup:
@@ -341,7 +344,7 @@ def _groups(pair: dict[str, Any]) -> Markup:
         "Balanced accuracy over the classes that occur in a part. Parts of fewer than 20 lesions get counts only. With "
         "so many rows, one interval in twenty leaves 0 out by chance."
     )
-    return page.join((*blocks, paragraph(told, class_="quiet")))
+    return page.join((*blocks, paragraph(told, class_="subtitle")))
 
 
 def _layers(pair: dict[str, Any]) -> Markup:
@@ -357,15 +360,6 @@ def _layers(pair: dict[str, Any]) -> Markup:
         f"Signal-to-noise ratio of every operator's output against the first file's, over {layers['photos']} photos, "
         "on built-in kernels. 20 dB are 1 % of the signal's power. "
     ]
-    marks = [
-        (
-            row["position"] + 1,
-            row["snr_db"],
-            "second",
-            f"{row['name']} ({row['kind']}): {row['snr_db']:.1f} dB",
-        )
-        for row in rows
-    ]
     if at is None:
         told.append("No single operator adds as much as 1 % of the signal's power as noise.")
     else:
@@ -375,16 +369,6 @@ def _layers(pair: dict[str, Any]) -> Markup:
             element("b", row["name"]),
             f" ({row['kind']}, operator {at + 1} of {len(rows)}): {row['snr_db']:.1f} dB are left of its output.",
         ]
-        marks[at] = (*marks[at][:2], "worse", marks[at][3])
-    highest = min(max(row["snr_db"] for row in rows), 80.0)
-    lowest = min(0.0, *(row["snr_db"] for row in rows))
-    chart = page.line_chart(
-        "Signal-to-noise ratio by operator",
-        [("second", [(row["position"] + 1, min(row["snr_db"], highest)) for row in rows])],
-        x=(0, len(rows), "operator, from input to output"),
-        y=(lowest, highest, "dB"),
-        marks=[(x, min(y, highest), class_, text) for x, y, class_, text in marks],
-    )
     worst = sorted(rows, key=lambda row: row["snr_db"])[:LAYERS_SHOWN]
     header = ("Operator", "Kind", "Number", "Output", "dB left", "Noise it adds", "Gain")
     shown = [
@@ -403,10 +387,27 @@ def _layers(pair: dict[str, Any]) -> Markup:
         (
             heading,
             paragraph(*told),
-            page.figure("", chart),
+            page.figure(_layer_chart(rows, at)),
             table(header, shown, caption="Worst first", texts=(1,)),
         )
     )
+
+
+def _layer_chart(rows: Sequence[dict[str, Any]], at: int | None) -> Markup:
+    highest = min(max(row["snr_db"] for row in rows), 80.0)
+    plot = charts.Plot(
+        "Signal-to-noise ratio by operator",
+        charts.nice_axis(0, len(rows), "operator, from input to output"),
+        charts.nice_axis(min(0.0, *(row["snr_db"] for row in rows)), highest, "dB"),
+    )
+    places = [row["position"] + 1 for row in rows]
+    heights = [min(row["snr_db"], highest) for row in rows]
+    texts = [f"{row['name']} ({row['kind']}): {row['snr_db']:.1f} dB" for row in rows]
+    plot.line(places, heights, "first")
+    plot.points(places, heights, "first", titles=texts)
+    if at is not None:
+        plot.points([places[at]], [heights[at]], "worse", radii=[4.5], titles=[texts[at]])
+    return plot.svg()
 
 
 def _points(value: Sequence[float] | None) -> list[float] | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convert.comparison import html as page
-from convert.comparison.html import Markup, element, estimate, number, paragraph, table
+from train.reports import charts
+from train.reports import html as page
+from train.reports.html import Markup, Section, estimate, number, paragraph, table
 
-CLASSES = ("first", "second", "mark", "better")
+CLASSES = ("first", "second broken", "third", "fourth")
 """Of lines, by model; a further model takes the last."""
 NAMES = {
     "zoom": "Zoom",
@@ -28,16 +29,17 @@ Report = Mapping[str, Any]
 def make_page(report: Report, licence: str) -> str:
     """The page, self-contained."""
     counted = report["photos"]
-    sections: list[tuple[str, str, object]] = [("models", "Models", _models(report))]
+    sections = [Section("models", "Models", [_models(report)])]
     for disturbance in report["disturbances"]:
-        sections.append((disturbance["name"], NAMES[disturbance["name"]], _disturbance(report, disturbance)))
+        name = disturbance["name"]
+        sections.append(Section(name, NAMES[name], [_disturbance(report, disturbance)]))
     if report["shift"] is not None:
-        sections.append(("shift", "Other photos", _shift(report)))
+        sections.append(Section("shift", "Other photos", [_shift(report)]))
     subtitle = (
         f"{counted['answered']:,} photos of {counted['lesions']:,} lesions, split {counted['split']}, chosen evenly "
         f"over the classes (seed {counted['seed']}); {report['machine']}"
     )
-    return page.document("What is left when photos get worse", subtitle, licence, sections)
+    return page.page("What is left when photos get worse", subtitle, licence, sections)
 
 
 def _models(report: Report) -> Markup:
@@ -59,10 +61,10 @@ def _models(report: Report) -> Markup:
 
 def _disturbance(report: Report, disturbance: Report) -> Markup:
     legend = page.legend((model["name"], _class(k)) for k, model in enumerate(report["models"]))
-    charts = [
+    figures = [
         page.figure(
-            title,
             _curves(report, disturbance, measure, f"{NAMES[disturbance['name']]}: {title.lower()}"),
+            title=title,
         )
         for title, measure in (
             ("Balanced accuracy", "balanced_accuracy"),
@@ -84,31 +86,17 @@ def _disturbance(report: Report, disturbance: Report) -> Markup:
         for point in disturbance["points"]
     ]
     caption = f"{NAMES[disturbance['name']]}, strength in {disturbance['unit']}"
-    return page.join((legend, element("div", *charts, class_="grid"), table(header, rows, caption=caption)))
+    return page.join((legend, page.grid(*figures, size="wide"), table(header, rows, caption=caption)))
 
 
 def _curves(report: Report, disturbance: Report, measure: str, title: str) -> Markup:
     strengths = [point["strength"] for point in disturbance["points"]]
-    lines, marks = [], []
-    for k, model in enumerate(report["models"]):
-        values = [point["models"][k][measure] for point in disturbance["points"]]
-        for i in (1, 2):
-            lines.append(
-                (f"{_class(k)} dashed", [(x, value[i]) for x, value in zip(strengths, values, strict=True)])
-            )
-        lines.append((_class(k), [(x, value[0]) for x, value in zip(strengths, values, strict=True)]))
-        marks += [
-            (
-                x,
-                value[0],
-                _class(k),
-                f"{model['name']} at {x:g}: {value[0]:.3f} ({value[1]:.3f} to {value[2]:.3f})",
-            )
-            for x, value in zip(strengths, values, strict=True)
-        ]
-    return page.line_chart(
-        title, lines, x=(strengths[0], strengths[-1], disturbance["unit"]), y=(0.0, 1.0, ""), marks=marks
-    )
+    axis = charts.Axis(strengths[0], strengths[-1], disturbance["unit"], strengths)
+    curves = [
+        (model["name"], _class(k), [point["models"][k][measure] for point in disturbance["points"]])
+        for k, model in enumerate(report["models"])
+    ]
+    return charts.curve_chart(title, axis, curves)
 
 
 def _shift(report: Report) -> Markup:

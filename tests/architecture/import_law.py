@@ -113,6 +113,10 @@ LAWS: Mapping[str, Law] = {
     "train/networks": _train("configs", "data", "networks", tensorflow=True),
     "train/training": _train(*_MODELS, tensorflow=True),
     "train/reports": _train(*_PAGES),
+    "train/reports/html.py": Law(
+        {"train": frozenset(_PAGES), "edge_runtime": _EDGE_FOR_TRAIN},
+        frozenset({"PIL", "jinja2", "markupsafe"}),
+    ),
     "train/taxonomy": _train(*_MODELS, "reports", "taxonomy", tensorflow=True),
     "train/dossier": _train(*_PAGES, "taxonomy", "dossier"),
     "train/experiments": Law({"train": EVERYTHING, "edge_runtime": _EDGE_FOR_TRAIN}, TENSORFLOW | _SCIENCE),

@@ -70,7 +70,7 @@ def _legend(results: Sequence[BinaryResult], with_tests: bool) -> Markup:
             ("dermatologist, whether to biopsy", "ring"),
             ("mean dermatologist, diagnosis", "cross"),
         ]
-    return charts.legend(entries)
+    return page.legend(entries)
 
 
 def _chart(results: Sequence[BinaryResult], code: str | None) -> Markup:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,6 @@ from train.reports import html as page
 from train.reports.html import Markup
 from train.reports.sections import INTERVALS, REPEATS, estimate_of
 
-QUALITY = 85
 UNIT = charts.Axis(0, 1)
 
 
@@ -64,7 +61,7 @@ def figures_part(models: Sequence[tuple[Answers, dict[str, Any]]]) -> Markup:
         ),
     ]
     blocks += [
-        charts.heat_table(
+        page.heat_table(
             "truth \\ answer",
             answers.codes,
             list(zip(answers.codes, summary["confusion"], strict=True)),
@@ -189,13 +186,8 @@ def explanation_part(picture: Path) -> Markup:
             pixels = image.convert("RGB")
     except OSError as error:
         raise DataInvalid(f"{picture}: not a picture", found=str(error), expected="a PNG or JPEG") from error
-    file = io.BytesIO()
-    pixels.save(file, "JPEG", quality=QUALITY, optimize=True)
-    shown = Markup(
-        f'<img src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}" '
-        'alt="A generated photo of one lesion with the heat map that the int8 file made of it" '
-        f'width="{min(pixels.width, 480)}" style="max-width:100%;height:auto">'
-    )
+    description = "A generated photo of one lesion with the heat map that the int8 file made of it"
+    shown = page.picture(pixels, description, most_px=480)
     caption = "A generated lesion, no patient's photo: where the int8 file itself found what it answered."
     return page.figure(shown, caption)
 

@@ -13,7 +13,6 @@ from train.dossier.dermatologists import shown_name
 from train.dossier.reader_tests import EVIDENCE_DIR
 from train.evaluation.metrics import Estimate
 from train.evaluation.out_of_fold import Answers
-from train.reports import charts
 from train.reports import html as page
 from train.reports.html import Markup
 from train.taxonomy.partition import partition
@@ -118,7 +117,7 @@ def _confusion(taxonomy: Taxonomy, result: LevelResult, entry: Mapping[str, Any]
         f"{entry['name'].capitalize()}, {shown_name(result.model)}: truth in rows, answer in columns. "
         f"Paper, {entry['nodes']} nodes: network {entry['network']}, dermatologists {entry['dermatologists']}."
     )
-    return charts.heat_table(
+    return page.heat_table(
         "truth \\ answer", names, list(zip(names, result.confusion, strict=True)), caption=caption
     )
 
@@ -195,7 +194,7 @@ def _study_confusions(taxonomy: Taxonomy, level: str, content: Mapping[str, Any]
     names = [taxonomy.by_code[code].name for code in content["nodes"]]
     head = list(content["heads"])[-1]
     tables = [
-        charts.heat_table(
+        page.heat_table(
             "truth \\ answer",
             names,
             list(zip(names, figures["confusion"], strict=True)),

@@ -68,7 +68,7 @@ def _part(report: Report) -> Markup:
 
 
 def _legend(names: Sequence[str]) -> Markup:
-    return charts.legend([(f"{name} (pale: 95 %)", line) for name, line in zip(names, LINES, strict=False)])
+    return page.legend([(f"{name} (pale: 95 %)", line) for name, line in zip(names, LINES, strict=False)])
 
 
 def _chart(report: Report, disturbance: Report, measure: str, title: str) -> Markup:
@@ -76,17 +76,12 @@ def _chart(report: Report, disturbance: Report, measure: str, title: str) -> Mar
     strengths = [point["strength"] for point in points]
     last = [point["models"][0][measure] for point in (points[0], points[-1])]
     said = f"{title}: {MEASURES[measure].lower()} over {disturbance['unit']}, from {last[0][0]:.3f} to {last[1][0]:.3f}"
-    plot = charts.Plot(
-        said,
-        charts.Axis(strengths[0], strengths[-1], disturbance["unit"], strengths),
-        charts.unit_axis(),
-        height=200,
-    )
-    for k, line in enumerate(LINES[: len(report["models"])]):
-        values = [point["models"][k][measure] for point in points]
-        plot.band(strengths, [v[1] for v in values], [v[2] for v in values], line.split(" ")[0])
-        plot.line(strengths, [v[0] for v in values], line)
-    return page.figure(plot.svg(), title=MEASURES[measure])
+    axis = charts.Axis(strengths[0], strengths[-1], disturbance["unit"], strengths)
+    curves = [
+        (model["name"], line, [point["models"][k][measure] for point in points])
+        for k, (model, line) in enumerate(zip(report["models"], LINES, strict=False))
+    ]
+    return page.figure(charts.curve_chart(said, axis, curves), title=MEASURES[measure])
 
 
 def _table(names: Sequence[str], disturbance: Report, title: str) -> Markup:

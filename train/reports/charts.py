@@ -1,7 +1,7 @@
 """Small charts as inline SVG, drawn by hand: they take the page's colours, light or dark, and its type. numpy.
 
 Each is some 320 units wide, which is about as many pixels on a phone; there it fills the screen, elsewhere a column.
-Colours are CSS classes of page.css: `first`, `second`, `third`, `fourth`, `pale`.
+Colours are CSS classes of style.css: `first`, `second`, `third`, `fourth`, `pale`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from train.reports.html import Markup, element, escape, join
+from train.reports.html import Markup, element, signed
 
 Numbers = Sequence[float] | npt.NDArray[Any]
 
@@ -224,65 +224,103 @@ def bar_chart(
     return _svg(title, width, len(names) * (BAR + GAP), shapes)
 
 
-def heat_table(
-    corner: str,
-    columns: Sequence[str],
-    rows: Sequence[tuple[str, Sequence[int]]],
-    *,
-    caption: str = "",
+def interval_chart(
+    title: str, rows: Sequence[tuple[str, Sequence[float] | None, str]], *, zero: str = "", digits: int = 1
 ) -> Markup:
-    """A cross table: counts, their share of the row below, and the share as colour; zeros stay empty.
+    """Draw horizontal intervals on one scale that holds zero, which is dashed.
 
     Args:
-        corner: What rows and columns are.
-        columns: Names.
-        rows: Name and counts of each row.
-        caption: Above the table.
+        title: Read out where the picture cannot be seen.
+        rows: Name, (value, low, high) or None, and the text at the right.
+        zero: Label of the scale.
+        digits: Of the ticks.
     """
+    known = [estimate for _, estimate, _ in rows if estimate is not None]
+    axis = nice_axis(min([0.0, *(e[1] for e in known)]), max([0.0, *(e[2] for e in known)]))
+    # Long names stand above their interval: on a phone there is no space beside it.
+    left, right, pitch = 18.0, WIDTH - 20.0, 38
+    floor = pitch * len(rows) + 6
 
-    def cell(number: int, total: int) -> Markup:
-        if not number:
-            return element("td")
-        part = number / total
-        shown = element(
-            "small",
-            f"{100 * part:.0f}\N{NO-BREAK SPACE}%"
-            if part >= 0.005
-            else "<\N{NO-BREAK SPACE}1\N{NO-BREAK SPACE}%",
-        )
-        return element("td", f"{number:,}", shown, style=f"--share:{part:.3f}")
+    def at(value: float) -> float:
+        return round(left + (value - axis.low) / (axis.high - axis.low) * (right - left), 1)
 
-    head = element(
-        "tr", element("th", corner, scope="col"), *(element("th", c, scope="col") for c in columns)
-    )
-    body = (
-        element(
-            "tr",
-            element("th", name, " ", element("small", f"({sum(counts):,})"), scope="row"),
-            *(cell(number, sum(counts)) for number in counts),
-        )
-        for name, counts in rows
-    )
-    inner = element(
-        "table",
-        element("caption", caption) if caption else "",
-        element("thead", head),
-        element("tbody", *body),
-        class_="heat",
-    )
-    return element("div", inner, class_="scroll", tabindex=0, role="region", aria_label=caption or corner)
+    shapes = [element("path", d=f"M{at(tick)} 2V{floor}", class_="rule") for tick in axis.ticks]
+    shapes += [
+        element("text", signed(tick, digits), x=at(tick), y=floor + 14, text_anchor="middle", class_="quiet")
+        for tick in axis.ticks
+    ]
+    shapes.append(element("path", d=f"M{at(0)} 2V{floor}", class_="dashed"))
+    for i, (name, value, text) in enumerate(rows):
+        y = pitch * i + 14
+        shapes.append(element("text", name, x=left, y=y))
+        shapes.append(element("text", text, x=right, y=y, text_anchor="end", class_="quiet"))
+        if value is not None:
+            class_ = "worse" if value[2] < 0 else "better" if value[1] > 0 else "first"
+            line = f"M{at(value[1])} {y + 11}H{at(value[2])}"
+            shapes.append(element("path", d=line, class_=f"line {class_}"))
+            shapes.append(element("circle", cx=at(value[0]), cy=y + 11, r=4.5, class_=f"fill {class_}"))
+    if zero:
+        shapes.append(element("text", zero, x=WIDTH / 2, y=floor + 30, text_anchor="middle", class_="quiet"))
+    return _svg(title, WIDTH, floor + (36 if zero else 20), shapes)
 
 
-def legend(entries: Iterable[tuple[str, str]]) -> Markup:
-    """Names of lines and the classes they are drawn with."""
-    return element("p", *(element("span", name, class_=class_) for name, class_ in entries), class_="legend")
+def pair_chart(title: str, rows: Sequence[tuple[str, float | None, float | None, str]]) -> Markup:
+    """Draw two dots a row on a scale from 0 to 1, joined by a line: before and after.
+
+    Args:
+        title: Read out where the picture cannot be seen.
+        rows: Name, the first model's value, the second's, and the text at the right.
+    """
+    left = 10 + CHARACTER * max((len(name) for name, *_ in rows), default=1)
+    right = WIDTH - 12 - CHARACTER * max((len(row[3]) for row in rows), default=1)
+    floor = 24 * len(rows) + 4
+    shapes = []
+    for tick in unit_axis().ticks:
+        x = round(left + tick * (right - left), 1)
+        shapes.append(element("path", d=f"M{x} 2V{floor}", class_="rule"))
+        shapes.append(element("text", f"{tick:g}", x=x, y=floor + 14, text_anchor="middle", class_="quiet"))
+    for i, (name, before, after, text) in enumerate(rows):
+        y = 24 * i + 14
+        shapes.append(element("text", name, x=round(left - 6, 1), y=y + 4, text_anchor="end"))
+        shapes.append(element("text", text, x=WIDTH - 4, y=y + 4, text_anchor="end", class_="quiet"))
+        if before is None or after is None:
+            continue
+        start, end = (round(left + value * (right - left), 1) for value in (before, after))
+        class_ = "worse" if after < before else "better" if after > before else "pale"
+        shapes.append(element("path", d=f"M{start} {y}H{end}", class_=f"line {class_}"))
+        shapes.append(element("circle", cx=start, cy=y, r=4, class_="fill first"))
+        shapes.append(element("circle", cx=end, cy=y, r=4, class_="fill second"))
+    return _svg(title, WIDTH, floor + 20, shapes)
+
+
+def curve_chart(
+    title: str, x: Axis, curves: Sequence[tuple[str, str, Sequence[Sequence[float]]]], *, height: int = 200
+) -> Markup:
+    """Draw figures in [0, 1] over the ticks of an axis, each with its interval as a pale band.
+
+    Args:
+        title: Read out where the picture cannot be seen.
+        x: Its ticks are the places of the points.
+        curves: Name, class and (value, low, high) at each tick.
+        height: Of the picture.
+    """
+    plot = Plot(title, x, unit_axis(), height=height)
+    for name, class_, points in curves:
+        plot.band(x.ticks, [p[1] for p in points], [p[2] for p in points], class_.split(" ")[0])
+        plot.line(x.ticks, [p[0] for p in points], class_)
+        texts = [
+            f"{name} at {x.text(i)}: {value:.3f} ({low:.3f} to {high:.3f})"
+            for i, (value, low, high) in enumerate(points)
+        ]
+        plot.points(x.ticks, [p[0] for p in points], class_.split(" ")[0], titles=texts)
+    return plot.svg()
 
 
 def _svg(title: str, width: float, height: float, shapes: Iterable[Markup]) -> Markup:
     return element(
         "svg",
         element("title", title),
-        join(escape(shape) for shape in shapes),
+        *shapes,
         viewBox=f"0 0 {width:g} {height:g}",
         style=f"max-width:{STRETCH * width:.0f}px",
         role="img",

@@ -116,7 +116,7 @@ def _data_sets(view: DataView) -> Markup:
         for source in view.sources
         if (counts := view.class_counts(p for p in view.photos if view.source_of[p.photo_id] == source))
     ]
-    return charts.heat_table("data set \\ class", view.codes, rows)
+    return page.heat_table("data set \\ class", view.codes, rows)
 
 
 # ------------------------------------------------------------------ what is known of each lesion
@@ -139,7 +139,7 @@ def _cross(view: DataView, field: str, name: str) -> Markup:
     for value, text in zip(values, shown, strict=True):
         of_class = view.class_counts(p for p in view.photos if (getattr(p, field) or UNKNOWN) == value)
         rows.append((text, [of_class[code] for code in view.codes]))
-    table = charts.heat_table(f"{name} \\ class", view.codes, rows)
+    table = page.heat_table(f"{name} \\ class", view.codes, rows)
     told = page.paragraph("Photos, and below them their share of the row.")
     return page.join([page.figure(bars), told, table])
 

@@ -1,19 +1,24 @@
-"""A self-contained HTML page: one style, light and dark, readable on a phone. Pillow.
+"""A self-contained HTML page: one style, light and dark, readable on a phone. Jinja2, Pillow.
 
 The page loads nothing: style and pictures are inside, there is no script, and a content security policy says so to the
-browser. Every text is escaped unless it is Markup, which only this module, `charts` and their callers make.
+browser. Every text is escaped unless it is Markup, which only the templates, `element` and their callers make.
 """
 
 from __future__ import annotations
 
 import base64
 import dataclasses
-import html
+import functools
 import io
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import cast
 
+import jinja2
+from markupsafe import Markup as Markup
+from markupsafe import escape
 from PIL import Image
 
 from edge_runtime.contract import InputSpec, ModelContract
@@ -22,38 +27,26 @@ from train.artifacts.files import write_text
 from train.data.pixels import fit_photo
 from train.evaluation.metrics import Estimate
 
-NOTICE = "Research tool, not a medical device."
-THUMBNAIL_PX = 96
-THUMBNAIL_QUALITY = 82
+NOTICE = "Research use only. Not a medical device; not a diagnosis."
+THUMBNAIL_PX = 112
+JPEG_QUALITY = 82
 LONG_VALUE = 40
 MISSING = "–"
 STYLE = Path(__file__).with_name("style.css")
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-
-
-class Markup(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
-
+TEMPLATES = Path(__file__).with_name("templates")
 
 Cell = str | int | Estimate | None
 
 
-def escape(text: object) -> Markup:
-    """Text as HTML; Markup stays as it is."""
-    return text if isinstance(text, Markup) else Markup(html.escape(str(text)))
-
-
 def join(parts: Iterable[object]) -> Markup:
-    """Parts one after another, each escaped unless Markup."""
-    return Markup("".join(map(escape, parts)))
+    """Join parts, each escaped unless Markup."""
+    return Markup("").join(map(escape, parts))
 
 
 def element(tag: str, *content: object, **attributes: object) -> Markup:
-    """One element. `class_` stands for class, `_` in other names for `-`; an attribute that is None is left out."""
+    """Make one element. `class_` stands for class, `_` in other names for `-`; attributes of None are left out."""
     given = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        f' {name.rstrip("_").replace("_", "-")}="{escape(str(value))}"'
         for name, value in attributes.items()
         if value is not None
     )
@@ -64,221 +57,184 @@ def element(tag: str, *content: object, **attributes: object) -> Markup:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """`0.725`; `–` for none. A minus sign is a minus sign."""
+    """Format `0.725`, `−0.012`; `–` for None."""
     return MISSING if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
-def signed(value: float, digits: int = 3) -> str:
-    """`+0.012`, `−0.012`, `0.000`."""
+def signed(value: float | None, digits: int = 3) -> str:
+    """Format `+0.012`, `−0.012`, `0.000`; `–` for None."""
+    if value is None:
+        return MISSING
     text = f"{value:+.{digits}f}"
     return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
 def share(part: float, whole: float = 1.0) -> str:
-    """`38.6 %` with a space that does not break; `–` of nothing."""
+    """Format `38.6 %` with a space that does not break; `–` of nothing."""
     return f"{100 * part / whole:.1f}\N{NO-BREAK SPACE}%" if whole else MISSING
 
 
 def count(value: int) -> str:
-    """`10,015`."""
+    """Format `10,015`."""
     return f"{value:,}"
 
 
 def counted(value: int, one: str, many: str = "") -> str:
-    """`1 photo`, `10,015 photos`."""
+    """Format `1 photo`, `10,015 photos`."""
     return f"{value:,} {one if value == 1 else many or one + 's'}"
 
 
-def estimate(value: Estimate | None, *, sign: bool = False) -> Markup:
-    """A figure with its interval: `0.725` and, smaller, `0.677 to 0.772`."""
+def estimate(value: Sequence[float] | None, *, sign: bool = False) -> Markup:
+    """Format a figure with its interval: `0.725` and, smaller, `0.677 to 0.772`.
+
+    Args:
+        value: The figure, its lower and its upper bound; None gives a dash.
+        sign: Whether positive numbers get a plus sign.
+    """
     if value is None:
         return Markup(MISSING)
-    form = signed if sign else number
-    return join(
-        (form(value.value), element("small", f"{form(value.low)} to {form(value.high)}", class_="interval"))
-    )
+    middle, low, high = map(signed if sign else number, value)
+    return join((middle, element("small", f"{low} to {high}", class_="interval")))
 
 
 # ------------------------------------------------------------------ blocks
 
 
 def paragraph(*content: object, class_: str | None = None) -> Markup:
-    """A paragraph."""
+    """Make a paragraph."""
     return element("p", *content, class_=class_)
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of the page with a heading, to which the list of contents leads."""
+    """A part of the page with a heading, linked from the list of contents."""
 
     anchor: str
     title: str
     content: Sequence[object]
 
-    def markup(self) -> Markup:
-        """The section as HTML."""
-        return element("section", element("h2", self.title), *self.content, id=self.anchor)
-
 
 def tiles(figures: Iterable[tuple[str, object, str]]) -> Markup:
-    """The page's main figures in large type.
+    """Show the page's main figures in large type.
 
     Args:
-        figures: Name, value (an `estimate` or a text), and what it was counted on.
+        figures: Name, value (an `estimate` or a text), and the sample that it was computed on.
     """
-    return element(
-        "div",
-        *(
-            element(
-                "div",
-                element("h3", name),
-                element("p", value, class_="value"),
-                element("p", note),
-                class_="tile",
-            )
-            for name, value, note in figures
-        ),
-        class_="tiles",
-    )
+    return _block("tiles", figures)
 
 
 def table(
     header: Sequence[object],
-    rows: Iterable[Sequence[Cell]],
+    rows: Iterable[Sequence[object]],
     *,
     caption: str = "",
     texts: Collection[int] = (),
 ) -> Markup:
-    """A table that scrolls inside its box where it is wider than the screen.
+    """Make a table that scrolls inside its box where it is wider than the screen.
 
     Args:
         header: A name for each column.
         rows: Cells; integers get thousands separators, Estimates their interval, None a dash.
         caption: Above it.
-        texts: Columns of text, set to the left like the first, which holds each row's heading.
+        texts: Columns of text, aligned left like the first, which holds each row's heading.
     """
+    return _block("table", header, rows, caption, texts)
 
-    def cell(i: int, value: Cell) -> Markup:
-        shown: object = value
-        if value is None:
-            shown = MISSING
-        elif isinstance(value, Estimate):
-            shown = estimate(value)
-        elif isinstance(value, int):
-            shown = count(value)
-        if i == 0:
-            return element("th", shown, scope="row")
-        return element("td", shown, class_="text" if i in texts else None)
 
-    head = element(
-        "thead",
-        element(
-            "tr",
-            *(
-                element("th", name, scope="col", class_="text" if i in texts else None)
-                for i, name in enumerate(header)
-            ),
-        ),
-    )
-    body = element("tbody", *(element("tr", *(cell(i, v) for i, v in enumerate(row))) for row in rows))
-    titled = element("caption", caption) if caption else Markup("")
-    # Focusable, so that it can be scrolled without a mouse.
-    return element(
-        "div",
-        element("table", titled, head, body),
-        class_="scroll",
-        tabindex=0,
-        role="region",
-        aria_label=caption or "table",
-    )
+def heat_table(
+    corner: str,
+    columns: Sequence[str],
+    rows: Iterable[tuple[str, Sequence[int]]],
+    *,
+    caption: str = "",
+) -> Markup:
+    """Make a cross table: counts, their share of the row below, and the share as colour; zeros stay empty.
+
+    Args:
+        corner: What rows and columns are.
+        columns: Names.
+        rows: Name and counts of each row.
+        caption: Above the table.
+    """
+    return _block("heat_table", corner, columns, rows, caption)
 
 
 def figure(drawing: object, caption: object = "", *, title: str = "") -> Markup:
-    """A chart with its title above and what it says below."""
-    return element(
-        "figure",
-        element("h3", title) if title else Markup(""),
-        drawing,
-        element("figcaption", caption) if caption else Markup(""),
-    )
+    """Place a chart between its title and its caption."""
+    heading = element("h3", title) if title else ""
+    return element("figure", heading, drawing, element("figcaption", caption) if caption else "")
 
 
 def grid(*content: object, size: str = "") -> Markup:
-    """Figures side by side, as many as fit; size is `small`, `wide` or nothing."""
+    """Place figures side by side, as many as fit; size is `small`, `wide` or nothing."""
     return element("div", *content, class_=f"grid {size}".strip())
 
 
+def legend(entries: Iterable[tuple[str, str]]) -> Markup:
+    """List the names of lines and the classes they are drawn with."""
+    return paragraph(*(element("span", name, class_=class_) for name, class_ in entries), class_="legend")
+
+
 def note(*content: object) -> Markup:
-    """A remark that must not be overlooked."""
+    """Make a highlighted remark."""
     return paragraph(*content, class_="note")
 
 
 def details(summary: object, *content: object, open_: bool = False) -> Markup:
-    """What is shown when the reader asks for it."""
+    """Make a block that the reader can unfold."""
     return element("details", element("summary", summary), *content, open="open" if open_ else None)
 
 
 def definitions(pairs: Mapping[str, object]) -> Markup:
-    """Names and what they stand for; empty values are left out."""
-    return element(
-        "dl",
-        *(
-            element(
-                "div",
-                element("dt", name),
-                element("dd", value),
-                class_="long" if len(str(value)) > LONG_VALUE else None,
-            )
-            for name, value in pairs.items()
-            if value not in ("", None)
-        ),
-    )
+    """List names and values; empty values are left out."""
+    return _block("definitions", pairs, LONG_VALUE)
 
 
 # ------------------------------------------------------------------ photos
 
 
-def thumbnail(path: Path, contract: ModelContract, *, size_px: int = THUMBNAIL_PX) -> str | None:
-    """What the network sees of a photo, small: the contract's crop and resize, as a JPEG in a data URI.
+def jpeg_uri(image: Image.Image) -> str:
+    """Encode a picture as `data:image/jpeg;base64,...`."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def picture(image: Image.Image, description: str, *, most_px: int | None = None) -> Markup:
+    """Embed a picture that shrinks with the screen.
 
     Args:
-        path: The photo.
-        contract: Its geometry and input say how; only the size is replaced.
-        size_px: Side of the square.
+        image: RGB.
+        description: The alternative text.
+        most_px: Its largest width; its own where None.
+    """
+    width = min(image.width, most_px or image.width)
+    source = Markup('<img src="{}" alt="{}" width="{}" style="max-width:100%;height:auto">')
+    return source.format(jpeg_uri(image), description, width)
+
+
+def thumbnail(path: Path, contract: ModelContract) -> str | None:
+    """Encode what the network sees of a photo, at THUMBNAIL_PX a side, by the contract's crop and resize.
 
     Returns:
         `data:image/jpeg;base64,...`; None when the photo is missing or unreadable.
     """
     given = contract.input
-    sized = dataclasses.replace(contract, input=InputSpec(size_px, size_px, given.color_space, given.alpha))
+    small = InputSpec(THUMBNAIL_PX, THUMBNAIL_PX, given.color_space, given.alpha)
     try:
-        pixels_u8 = fit_photo(path, sized)
+        pixels_u8 = fit_photo(path, dataclasses.replace(contract, input=small))
     except (OSError, ImageError):
         return None
-    file = io.BytesIO()
-    Image.frombytes("RGB", (size_px, size_px), pixels_u8).save(
-        file, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True
-    )
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return jpeg_uri(Image.frombytes("RGB", (THUMBNAIL_PX, THUMBNAIL_PX), pixels_u8))
 
 
-def photo_card(picture: str | None, *lines: object, description: str) -> Markup:
-    """A thumbnail, or the place of one that is missing, and lines of text below it."""
-    shown = (
-        element("div", "no photo", class_="missing")
-        if picture is None
-        else Markup(
-            f'<img src="{picture}" alt="{html.escape(description)}" width="{THUMBNAIL_PX}" '
-            f'height="{THUMBNAIL_PX}" loading="lazy">'
-        )
-    )
-    return element(
-        "figure", shown, element("figcaption", *(element("span", line) for line in lines)), class_="photo"
-    )
+def photo_card(uri: str | None, *lines: object, description: str) -> Markup:
+    """Place lines of text below a thumbnail, or below an empty frame where it is None."""
+    return _block("photo_card", uri, lines, description, THUMBNAIL_PX)
 
 
 def photo_row(cards: Iterable[object]) -> Markup:
-    """Cards side by side, wrapped."""
+    """Place cards side by side, wrapped."""
     return element("div", *cards, class_="photos")
 
 
@@ -286,7 +242,7 @@ def photo_row(cards: Iterable[object]) -> Markup:
 
 
 def require_place(out: Path) -> None:
-    """Fails early where a page cannot be written: its figures take longer than this look.
+    """Fail early where a page cannot be written: its figures take longer than this check.
 
     Raises:
         UsageError: Its folder does not exist or is read-only, or a folder stands in its place.
@@ -297,51 +253,70 @@ def require_place(out: Path) -> None:
     elif not folder.is_dir():
         found = f"no folder {folder}"
     elif not os.access(folder, os.W_OK):
-        found = f"no right to write in {folder}"
+        found = f"no write permission in {folder}"
     else:
         return
     raise UsageError(
-        f"{out}: the page cannot be written", found=found, expected="a file in a folder that can be written to",
-        fix="name another place with --out",
+        f"{out}: cannot write the page", found=found, expected="a file in a writable folder",
+        fix="choose another path with --out",
     )  # fmt: skip
 
 
 def write_page(out: Path, text: str) -> None:
-    """Writes a page whole or not at all.
+    """Write a page whole or not at all.
 
     Raises:
-        UsageError: It cannot be written, although `require_place` may have seen nothing wrong: the disk is full.
+        UsageError: It cannot be written, although `require_place` found nothing wrong: the disk is full.
     """
     try:
         write_text(out, text)
     except OSError as error:
-        raise UsageError(f"{out}: the page cannot be written", found=error.strerror or str(error)) from error
+        raise UsageError(f"{out}: cannot write the page", found=error.strerror or str(error)) from error
 
 
 def page(title: str, subtitle: object, licence: str, sections: Sequence[Section]) -> str:
-    """The whole document.
+    """Make the whole document.
 
     Args:
         title: Also the window's.
-        subtitle: One line below it.
-        licence: Of the data, and whatever else must be said wherever it is shown.
+        subtitle: One line below it, and the document's description.
+        licence: Of the data, and whatever else must be stated with it.
         sections: From top to bottom.
     """
-    contents = element("nav", *(element("a", part.title, href=f"#{part.anchor}") for part in sections))
-    header = element(
-        "header",
-        element("h1", title),
-        paragraph(subtitle, class_="subtitle"),
-        paragraph(element("strong", NOTICE), " Data: ", licence, class_="notice"),
-        contents,
+    style = Markup(STYLE.read_text(encoding="utf-8"))
+    template = _environment().get_template("page.html.j2")
+    return template.render(
+        title=title, subtitle=subtitle, notice=NOTICE, licence=licence, sections=sections, style=style
     )
-    return (
-        "<!doctype html>\n"
-        '<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{html.escape(title)}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n"
-        f"</head>\n<body>\n{header}\n{element('main', *(part.markup() for part in sections))}\n"
-        "</body>\n</html>\n"
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
     )
+    environment.filters |= {"cell": _cell, "percent": _percent}
+    return environment
+
+
+def _block(name: str, *arguments: object) -> Markup:
+    """Call a macro of blocks.html.j2."""
+    blocks = cast(ModuleType, _environment().get_template("blocks.html.j2").module)
+    return Markup(getattr(blocks, name)(*arguments))
+
+
+def _cell(value: object) -> object:
+    if value is None:
+        return MISSING
+    if isinstance(value, Estimate):
+        return estimate(value)
+    return count(value) if isinstance(value, int) else value
+
+
+def _percent(part: float) -> str:
+    space = "\N{NO-BREAK SPACE}"
+    return f"{100 * part:.0f}{space}%" if part >= 0.005 else f"<{space}1{space}%"

@@ -241,7 +241,7 @@ def _validation_curves(runs: Sequence[Finished], names: Sequence[str]) -> Markup
         plot.line(np.arange(1, len(curve) + 1, dtype=float), curve, class_)
     shown = page.figure(plot.svg(), title="Balanced accuracy on the validation photos")
     marks = [(name, class_) for (name, _), class_ in zip(drawn, PART_NAMES, strict=False)]
-    return page.join([charts.legend(marks), page.grid(shown, size="wide")])
+    return page.join([page.legend(marks), page.grid(shown, size="wide")])
 
 
 # ------------------------------------------------------------------ the command

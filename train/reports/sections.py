@@ -116,7 +116,7 @@ def confusion(run: Finished, summary: dict[str, Any]) -> Markup:
     """Truth in rows, answers in columns; counts, shares of the row as colour."""
     rows = [(code, counts) for code, counts in zip(run.codes, summary["confusion"], strict=True)]
     told = "Rows are the truth, columns the answer. Below each count its share of the row."
-    table = charts.heat_table("truth \\ answer", run.codes, rows)
+    table = page.heat_table("truth \\ answer", run.codes, rows)
     return page.join([page.paragraph(told), table])
 
 
@@ -422,7 +422,7 @@ def learning_curves(run: Finished) -> Markup:
     caption = f"Dashed: the next stage begins ({', '.join(names)})." if starts else ""
     if len(histories) > 1:
         caption += f" Faint: each of {len(histories)} folds; bold: their mean."
-    shown = charts.legend((("training", "second"), ("validation", "first")))
+    shown = page.legend((("training", "second"), ("validation", "first")))
     return page.join([shown, page.grid(*figures, size="wide"), page.paragraph(caption, class_="subtitle")])
 
 

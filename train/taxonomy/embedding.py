@@ -14,9 +14,7 @@ of the data set, under its licence, and may not. numpy, scikit-learn; TensorFlow
 from __future__ import annotations
 
 import argparse
-import base64
 import dataclasses
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -37,14 +35,13 @@ from train.artifacts.run import read_contract
 from train.data.pixels import fit_photo
 from train.evaluation.metrics import FloatArray
 from train.reports import html as page
-from train.reports.html import Markup
 from train.taxonomy.features import Features, run_features
 
 PERPLEXITY = 30.0
 # What t-SNE's authors advise: fewer, less noisy dimensions, and a tenth of the time.
 DIRECTIONS = 50
 DIGITS = 3
-PICTURE_PX, THUMBNAIL_PX, QUALITY = 1600, 28, 80
+PICTURE_PX, THUMBNAIL_PX = 1600, 28
 
 
 def lay_out(features: Features, *, seed: int = 0) -> FloatArray:
@@ -110,13 +107,8 @@ def thumbnails(photos: Sequence[Path], places: FloatArray, contract: ModelContra
 
 def photo_page(picture: npt.NDArray[np.uint8], licence: str, about: dict[str, Any]) -> str:
     """A page with the picture; not to be committed."""
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=QUALITY, optimize=True)
-    shown = Markup(
-        f'<img src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}" '
-        f'alt="Thumbnails of {page.escape(about["photos"])}, similar ones near each other" '
-        'style="max-width:100%;height:auto">'
-    )
+    description = f"Thumbnails of {about['photos']}, similar ones near each other"
+    shown = page.picture(Image.fromarray(picture), description)
     told = page.note(
         f"The photos are the data set's, under its licence: {licence}. This page is not to be published."
     )

@@ -51,8 +51,8 @@ def test_everything_that_is_not_markup_is_escaped() -> None:
                     page.photo_card(None, evil, description=evil),
                     page.photo_card("data:image/jpeg;base64,AA", evil, description='" onload="x'),
                     charts.bar_chart(evil, [evil], [[1]], [evil]),
-                    charts.heat_table(evil, [evil], [(evil, [1])]),
-                    charts.legend([(evil, "first")]),
+                    page.heat_table(evil, [evil], [(evil, [1])]),
+                    page.legend([(evil, "first")]),
                 ],
             )
         ],
@@ -125,7 +125,7 @@ def test_bars_are_as_long_as_what_they_stand_for() -> None:
 
 
 def test_a_cross_table_shows_counts_and_shares() -> None:
-    read = Page(f"<body>{charts.heat_table('x', ['a', 'b'], [('row', [3, 1]), ('none', [0, 0])])}</body>")
+    read = Page(f"<body>{page.heat_table('x', ['a', 'b'], [('row', [3, 1]), ('none', [0, 0])])}</body>")
     assert read.problems == []
     assert "75 %" in read.text
     assert "(4)" in read.text
