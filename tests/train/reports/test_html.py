@@ -67,7 +67,7 @@ def test_the_page_says_what_it_is_and_loads_nothing() -> None:
     made = page.page("T", "s", "CC BY 4.0", [page.Section("one", "One", ["text"])])
     read = Page(made)
     assert read.problems == []
-    assert "not a medical device" in read.text
+    assert page.NOTICE in read.text
     assert "CC BY 4.0" in read.text
     assert read.links == ["#one"]
     assert "default-src 'none'" in made
@@ -134,5 +134,34 @@ def test_a_cross_table_shows_counts_and_shares() -> None:
 def test_a_place_that_cannot_be_written_is_named_early(tmp_path: Path) -> None:
     page.require_place(tmp_path / "page.html")
     for out in (tmp_path / "absent" / "page.html", tmp_path):
-        with pytest.raises(UsageError, match="cannot be written"):
+        with pytest.raises(UsageError) as caught:
             page.require_place(out)
+        assert str(out) in caught.value.what
+
+
+def test_intervals_lie_where_their_numbers_say() -> None:
+    rows = [("worse", (-2.0, -3.0, -1.0), "−2.0"), ("none", None, ""), ("better", (2.0, 1.0, 3.0), "+2.0")]
+    drawn = charts.interval_chart("t", rows, zero="first = 0")
+    places = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', drawn)]
+    assert sum(places) / 2 == pytest.approx((18 + charts.WIDTH - 20) / 2, abs=0.2)
+    assert re.findall(r'class="line (\w+)"', drawn) == ["worse", "better"]
+    assert "first = 0" in drawn
+
+
+def test_a_pair_is_coloured_by_its_direction() -> None:
+    rows = [("a", 0.25, 0.75, ""), ("b", 0.75, 0.25, ""), ("c", 0.5, 0.5, ""), ("d", None, None, "–")]
+    drawn = charts.pair_chart("t", rows)
+    assert re.findall(r'class="line (\w+)"', drawn) == ["better", "worse", "pale"]
+    before, after = (float(x) for x in re.findall(r'<circle cx="([\d.]+)"', drawn)[:2])
+    middle = float(re.findall(r'<circle cx="([\d.]+)"', drawn)[4])
+    assert after - middle == pytest.approx(middle - before, abs=0.2)
+
+
+def test_a_curve_has_a_band_and_a_text_at_each_point() -> None:
+    axis = charts.Axis(0, 2, "blur", (0, 1, 2))
+    drawn = charts.curve_chart(
+        "t", axis, [("m", "second broken", [(0.9, 0.8, 1.0), (0.5, 0.4, 0.6), (0.1, 0, 0.2)])]
+    )
+    assert 'class="band second"' in drawn
+    assert 'class="line second broken"' in drawn
+    assert "m at 1: 0.500 (0.400 to 0.600)" in drawn
