@@ -136,7 +136,7 @@ def test_the_page_is_whole_and_loads_nothing(compared: Path) -> None:
         "tiny_int8 against tiny_uint8",
         "Layer by layer",
         "Recall of each class",
-        "not a medical device",
+        "Not a medical device",
         "an interval that holds 0",
     ):
         assert text in page.text

@@ -92,7 +92,7 @@ def test_the_page_counts_what_is_there(
     sizes = Counter(Counter(row["lesion_id"] for row in rows).values())
     assert f"1 photo {sizes[1]} (" in read.text
     assert f"2 photos {sizes[2]} (" in read.text
-    assert "not a medical device" in read.text
+    assert page.NOTICE in read.text
     assert "CC BY-NC 4.0" in read.text
     assert "This split leaks none" in read.text
 
@@ -130,10 +130,11 @@ def test_the_sample_sheet_shows_what_the_network_sees(run: Path, data: Path) -> 
     shown = re.findall(r"PHANTOM_\d+", sheet)
     assert len(shown) == len(set(shown)) >= 7 * 6
     contract = ModelContract.from_json((run / "contract.json").read_bytes())
-    contract = dataclasses.replace(contract, input=InputSpec(96, 96, "RGB", "over_white"))
+    size = page.THUMBNAIL_PX
+    contract = dataclasses.replace(contract, input=InputSpec(size, size, "RGB", "over_white"))
     for photo_id, picture in list(zip(shown, read.pictures[-len(shown) :], strict=True))[::9]:
         (path,) = data.glob(f"*/{photo_id}.jpg")
-        exact = np.frombuffer(fit_pixels(path.read_bytes(), contract), np.uint8).reshape(96, 96, 3)
+        exact = np.frombuffer(fit_pixels(path.read_bytes(), contract), np.uint8).reshape(size, size, 3)
         seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))), float)
         # JPEG of quality 82 against exact pixels; another photo differs by tens.
         assert np.abs(seen - exact).mean() < 6
@@ -256,7 +257,7 @@ def test_bad_commands_are_explained(
         ([str(run), "--out", out, "--data", str(tmp_path / "absent")], "no such data folder"),
         (
             [str(config), "--out", str(tmp_path / "absent" / "page.html"), "--data", str(data)],
-            "cannot be written",
+            "cannot write the page",
         ),
     ):
         assert explore.main(arguments) == 2
