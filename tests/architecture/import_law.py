@@ -122,7 +122,7 @@ LAWS: Mapping[str, Law] = {
     "train/experiments": Law({"train": EVERYTHING, "edge_runtime": _EDGE_FOR_TRAIN}, TENSORFLOW | _SCIENCE),
     "train/experiments/torch": _BY_TORCH,
     "tests": Law(
-        {"tests": EVERYTHING, "edge_runtime": EVERYTHING, "convert": EVERYTHING, "train": EVERYTHING},
+        dict.fromkeys(("tests", "edge_runtime", "convert", "train", "dermedge"), EVERYTHING),
         TENSORFLOW
         | _SCIENCE
         | {"_pytest", "ai_edge_litert", "flatbuffers", "pytest", "tflite_runtime"}
@@ -236,7 +236,7 @@ def _problem(one: Import, law: Law, module_path: PurePosixPath) -> str | None:
     top, _, rest = one.module.partition(".")
     if not one.module:
         return None if str(module_path) in DYNAMIC else "a dynamic import whose name cannot be read"
-    if top in PACKAGES or top == "android_sample":
+    if top in PACKAGES or top in ("android_sample", "dermedge"):
         allowed = law.first_party.get(top, frozenset())
         if allowed == EVERYTHING:
             return None
