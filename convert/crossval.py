@@ -29,13 +29,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
+from convert.command import run_command
 from convert.export import gate as check
-from convert.files import is_report, report_path
-from convert.inputs import Photo, Run, read_run
-from convert.options import add_qat_options, qat_settings
+from convert.files import is_report, json_text, report_path, sha256_of, whole_file
+from convert.inputs import FINISHED, Photo, Run, read_object, read_run
 from convert.pixels import read_pixels
-from convert.recipes import RECIPES, QatSettings, Recipe, find_recipe, options_of
-from edge_runtime.contract import Decision
+from convert.recipes import QatSettings, Recipe, Request, add_recipe_options, request_of
+from edge_runtime.contract import Decision, Rule
 from edge_runtime.errors import EXIT_OK, RunInvalid
 from edge_runtime.model.model_file import open_model
 from train.artifacts.command import RESUMES, not_negative, run_command
@@ -107,7 +107,7 @@ def run_crossval(
         print(f"fold {number}: agreement {_agreement(done[-1]):.4f}", file=sys.stderr)
     with whole_file(folder / f"oof_{recipe.name}.csv") as temporary:
         _write_answers(temporary, done)
-    options = options_of(recipe, settings, seed)
+    options = Request(recipe, settings, seed).options()
     metrics = {"recipe": recipe.name, "options": options, **pooled_report(done, first_source)}
     with whole_file(folder / f"metrics_{recipe.name}.json") as temporary:
         temporary.write_text(json_text(metrics), encoding="utf-8")
@@ -168,9 +168,9 @@ def _answer(
     out = run.work_folder / f"{recipe.name}.tflite"
     out.parent.mkdir(exist_ok=True)
     if not _is_current(run, out, recipe, settings, seed):
-        from convert.export.conversion import Request, convert_run
+        from convert.export.conversion import convert_run
 
-        convert_run(run, Request(recipe, out, settings, seed, test_report=False))
+        convert_run(run, Request(recipe, settings, seed, test_report=False), out)
     contract = open_model(out).contract
     logits = _logits(run, photos, columns, float_logits)
     scores = {"keras": softmax(logits), "converted": _ask(run, out, photos)}
@@ -201,7 +201,7 @@ def _is_current(run: Run, out: Path, recipe: Recipe, settings: QatSettings, seed
     files = {"model_keras": "model.keras", "contract_json": "contract.json", "manifest_csv": "manifest.csv"}
     return (
         bool(report)
-        and report["options"] == options_of(recipe, settings, seed)
+        and report["options"] == Request(recipe, settings, seed).options()
         and report["model"].get("sha256") == sha256_of(out)
         and all(
             report["run"].get(f"{name}_sha256") == sha256_of(run.folder / file)
@@ -321,11 +321,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _cross_validate(arguments: argparse.Namespace) -> int:
-    recipe = find_recipe(arguments.recipe)
+    request = request_of(arguments)
     metrics = run_crossval(
         arguments.folder,
-        recipe,
-        qat_settings(arguments, recipe),
+        request.recipe,
+        request.qat,
         folds=arguments.folds,
         data=arguments.data,
         seed=arguments.seed,
@@ -343,17 +343,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "folder", type=Path, metavar="DIR", help="folder made by python -m train.training.crossval"
     )
-    parser.add_argument("--recipe", required=True, metavar="NAME", help=", ".join(RECIPES))
     parser.add_argument(
         "--folds", type=int, nargs="+", metavar="K", help="which (default: every finished one)"
     )
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="the photos' folder, if not where the folds say"
     )
-    parser.add_argument(
-        "--seed", type=not_negative, default=0, help="of calibration photos and fine-tuning (default 0)"
-    )
-    add_qat_options(parser)
+    add_recipe_options(parser)
     return parser
 
 

@@ -1,6 +1,6 @@
-"""Recipes: names that are specifications, decoded here. stdlib only.
+"""Recipes: a name stands for the numbers inside a file and for the steps that make it. stdlib only.
 
-    name          weights   activations  input, output   needs                    taken by
+    name          weights   activations  input, output   needs                    supported by
     float32       float32   float32      float32         nothing                  XNNPACK, GPU
     float16       float16   float32      float32         nothing                  XNNPACK, GPU
     dynamic_int8  int8      float32      float32         nothing                  XNNPACK
@@ -8,49 +8,51 @@
     int8_qat      int8      int8         uint8           the same, fine-tuning    XNNPACK, Edge TPU, NPU
     int16x8       int8      int16        float32         500 train photos         built-in kernels, some NPUs
 
-float32       The network as trained; batch normalization folded into the kernels. The reference of every comparison.
+float32       The trained network; batch normalization is folded into the kernels. Reference of every comparison.
 float16       Half the size. Weights are widened to float32 when the file is loaded (a GPU delegate may compute in
-              float16), so answers move by rounding of the weights only. No faster on a CPU, no smaller in its memory.
+              float16): scores move by the rounding of the weights only. No faster on a CPU, no smaller in its memory.
 dynamic_int8  A quarter of the size, without calibration photos. Weights of layers with at least 1,024 of them are
-              int8, per channel; each activation's range is measured anew for every photo, so times vary by kernel and
-              a delegate that wants integers takes nothing. Layers below 1,024 weights stay float32.
-int8_ptq      A quarter of the size, and integers throughout. Post-training quantization: ranges from calibration
-              photos, weights rounded as they are (per channel; those of depthwise layers and the last layer too);
-              batch normalization absorbs beforehand what rounding will shift
-              (convert/quantization/rounding_shift.py). Loses most.
-int8_qat      As int8_ptq, but the weights are first fine-tuned while rounding is simulated (quantization-aware
-              training), so that they end where rounding hurts least. Minutes of fine-tuning.
+              int8, per channel; the range of each activation is measured at run time, so latency varies by kernel, and
+              an integer-only delegate supports no operator. Smaller layers stay float32.
+int8_ptq      A quarter of the size, integers throughout. Post-training quantization: activation ranges from
+              calibration photos, weights rounded per channel (those of depthwise layers and the last layer too); batch
+              normalization first absorbs what rounding will shift (quantization/rounding_shift.py). Loses most.
+int8_qat      As int8_ptq, after minutes of quantization-aware fine-tuning by distillation from the float model
+              (quantization/qat.py): simulated rounding, frozen batch statistics, a few hundred steps.
 int16x8       A quarter of the size; activations in 65,536 steps lose next to nothing. LiteRT has only plain kernels for
-              it: XNNPACK, GPU and Edge TPU take none of it, and on a CPU it is the slowest of all. For NPUs that ask
-              for it, and to tell what the activations cost from what the weights cost.
+              it: XNNPACK, GPU and Edge TPU support no operator, and on a CPU it is the slowest. For NPUs that need it,
+              and to tell the cost of the activations from that of the weights.
 
-First part of a name: type of weights and activations. Second part: how the ranges and weights came about. uint8
-recipes take pixels that map to themselves (scale 1/128, zero point 128) and give uint8 softmax (scale 1/256, zero
-point 0); float32 ones take pixels normalized as the contract says and give float32 softmax. Every file has a batch of
-exactly 1. Which operators a target takes says `python -m convert.tflite.inspect`; that a device does take them, only
-the
-device.
+uint8 recipes take pixels that map to themselves (scale 1/128, zero point 128) and give uint8 softmax (scale 1/256, zero
+point 0); float32 ones take pixels normalized by the contract and give float32 softmax. The batch size is always 1.
+`dermedge inspect` lists which operators a target supports.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, Protocol
 
+from convert.command import not_negative, positive
 from edge_runtime.errors import UsageError
 
-# From so many train photos the range of every activation is taken. A run that has fewer is refused: the ranges would be
-# those of a few odd photos, and nobody would see it.
+# The range of every activation comes from so many train photos. With fewer, the ranges would be those of a few odd
+# photos, and nobody would see it: such a run is refused.
 CALIBRATION_PHOTOS = 500
-# The gate compares at least so many photos: with 200, an agreement of 0.95 has a 95 % half-width of 0.03.
+# The acceptance test compares at least so many photos: with 200, an agreement of 0.95 has a 95 % half-width of 0.03.
 CHECK_PHOTOS = 200
+# Share of predictions that may change in a mixed-precision file.
+DEFAULT_MAX_LOSS = 0.02
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How far the converted file may be from the Keras model on the gate's photos; beyond, nothing is written."""
+    """Largest accepted differences between the converted file and the Keras model on the acceptance test's photos."""
 
     min_agreement: float
     """Share of photos with the same top label."""
@@ -59,49 +61,81 @@ class Limits:
     max_score_difference: float
     """Largest |difference| of any score of any photo."""
     max_balanced_accuracy_loss: float
-    """Keras minus converted, on the gate's photos."""
+    """Keras minus converted."""
 
 
 @dataclass(frozen=True)
 class QatSettings:
-    """Quantization-aware fine-tuning; convert/quantization/qat.py explains each choice."""
+    """Quantization-aware fine-tuning; quantization/qat.py explains each choice."""
 
     epochs: int = 4
-    """At most; of 512 views each, see convert/quantization/batches.py."""
+    """At most; of 512 views each, see quantization/batches.py."""
     patience: int = 2
-    """Epochs without a better file after which it ends."""
+    """Early stopping: epochs without better float/int8 agreement."""
     batch: int = 32
     learning_rate: float = 1e-5
-    """Peak; linear warm-up over a tenth of the steps, then a cosine down to zero. On HAM10000's MobileNetV2, whose
-    simulated answers agree with the float model's on 96.6 % of the validation photos before the first step, an epoch
-    at 1e-5 ended at 96.4 % with a smaller mean score difference; at 5e-5 two epochs ended at 95.0 %."""
+    """Peak. On HAM10000's MobileNetV2, whose simulated predictions agree with the float model's on 96.6 % of the
+    validation photos before the first step, an epoch at 1e-5 ended at 96.4 % with a smaller mean score difference; at
+    5e-5 two epochs ended at 95.0 %."""
     distillation_weight: float = 1.0
-    """Weight of the divergence from the float model's answer to the same view; 0 leaves the float model out."""
+    """Of the divergence from the float model's prediction on the same view; 0 turns distillation off."""
     distillation_temperature: float = 2.0
-    """Both models' logits are divided by this before they are compared."""
+    """Divides both models' logits."""
     hard_label_weight: float = 0.0
-    """Weight of the cross-entropy to the true labels."""
+    """Of the cross-entropy with the true labels."""
     soft_label_weight: float = 0.25
-    """Weight of the divergence from the soft labels of the run's own teacher, where it had one."""
+    """Of the divergence from the soft labels of the run's own teacher, where it had one."""
     checkpoint_every_steps: int = 50
     seed: int = 0
 
 
-# Settings that the command line can change.
-QAT_OPTIONS = (
-    "epochs",
-    "patience",
-    "batch",
-    "learning_rate",
-    "distillation_weight",
-    "hard_label_weight",
-    "soft_label_weight",
+QAT_OPTIONS: Mapping[str, tuple[type, str]] = MappingProxyType(
+    {
+        "epochs": (int, "Largest number of epochs"),
+        "patience": (int, "Early stopping: epochs without better float/int8 agreement"),
+        "batch": (int, "Photos per step"),
+        "learning_rate": (float, "Peak learning rate"),
+        "distillation_weight": (float, "Weight of the distillation loss (0 = off)"),
+        "hard_label_weight": (float, "Weight of the cross-entropy with the true labels"),
+        "soft_label_weight": (float, "Weight of the soft labels of a distilled run's teacher"),
+    }
 )
+"""Settings that the command line can change: type and help."""
+
+
+class Steps(Protocol):
+    """What a recipe can do with one network; export/steps.py does it with TensorFlow."""
+
+    max_loss: float | None
+    """Limit of a mixed-precision search; None where every layer is quantized."""
+
+    def calibration_pixels(self) -> Any:
+        """[CALIBRATION_PHOTOS, height_px, width_px, 3] uint8, of the train split."""
+
+    def absorbed(self, pixels_u8: Any) -> Any:
+        """The float network, its batch normalization set for kernels that will be rounded to 8 bits."""
+
+    def fine_tuned(self, pixels_u8: Any) -> Any:
+        """The network after quantization-aware fine-tuning, its activation ranges set on these pixels."""
+
+    def export(self, network: Any = None, pixels_u8: Any = None) -> bytes:
+        """The .tflite of a network (the float one if None), checked against the recipe.
+
+        Args:
+            network: Ends in logits.
+            pixels_u8: Set the activation ranges; None where the recipe or the network has them.
+        """
+
+    def mixed_precision(self, pixels_u8: Any) -> bytes:
+        """As `export`, with the fewest layers in float so that at most `max_loss` of the predictions change."""
+
+    def fold_temperature(self, tflite: bytes) -> bytes:
+        """The file with scores calibrated on its own validation logits."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a recipe name stands for."""
+    """A name with its numbers and steps. This class itself: float activations, nothing to calibrate."""
 
     name: str
     tensor_dtype: str
@@ -119,105 +153,181 @@ class Recipe:
         """Whether every tensor must be integer, from uint8 pixels to uint8 scores."""
         return self.tensor_dtype != "float32"
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether activations are quantized at run time, layer by layer; small layers stay float."""
+        return self.weights == "int8" and self.activations == "float32"
 
-# float32: only summation order and the folded batch normalization differ; 1e-3 is fifty times what is usual. The top
-# label may flip where two scores are that near, hence not 1.0.
-FLOAT32_LIMITS = Limits(0.995, 1e-4, 1e-3, 0.002)
-# Quantized: steps of 1/256 alone flip near-ties. A broken conversion (wrong normalization, label order, range)
-# agrees on 0.1 to 0.7 of the photos, far below. The loss limit is twice the 0.015 that the project promises on a
-# large test split, since the gate's few photos of rare classes make it noisy. One photo in hundreds may sit on an
-# edge and move far: the largest difference only guards against saturation.
+    def apply(self, steps: Steps) -> bytes:
+        """Makes the .tflite, without contract and metadata.
+
+        Raises:
+            ConversionRefused, DataInvalid: The network or the data do not allow it.
+        """
+        return steps.export()
+
+
+class PostTraining(Recipe):
+    """Activation ranges from calibration photos, weights rounded as they are."""
+
+    def apply(self, steps: Steps) -> bytes:
+        """As `Recipe.apply`."""
+        pixels_u8 = steps.calibration_pixels()
+        if steps.max_loss is not None:
+            tflite = steps.mixed_precision(pixels_u8)
+        else:
+            tflite = steps.export(steps.absorbed(pixels_u8), pixels_u8)
+        return steps.fold_temperature(tflite) if self.quantized else tflite
+
+
+class QuantizationAware(Recipe):
+    """Weights fine-tuned while rounding is simulated."""
+
+    def apply(self, steps: Steps) -> bytes:
+        """As `Recipe.apply`."""
+        return steps.fold_temperature(steps.export(steps.fine_tuned(steps.calibration_pixels())))
+
+
+# float32: only summation order and the folded batch normalization differ; 1e-3 is fifty times the usual. The top label
+# may flip where two scores are that near, hence not 1.0.
+# Quantized: steps of 1/256 alone flip near-ties. A broken conversion (wrong normalization, label order, range) agrees
+# on 0.1 to 0.7 of the photos, far below. The loss limit is twice the 0.015 that the project promises on a large test
+# split, since few photos of rare classes make it noisy. One photo in hundreds may move far: the largest difference only
+# guards against saturation.
 # float16: weights keep 11 bits; on HAM10000's MobileNetV2 fifty layers add up to scores that move by 0.0055 on average,
 # and broken conversions move them by more than 0.1. dynamic_int8 rounds the weights of int8_ptq, and nothing absorbs
-# what that shifts: it cannot be held closer. int16x8: int8 weights, and integer kernels whose softmax has 65,536 steps.
+# what that shifts: no tighter limit holds. int16x8: int8 weights, and integer kernels whose softmax has 65,536 steps.
 INT8_PTQ_LIMITS = Limits(0.88, 0.06, 0.85, 0.05)
-INT8_QAT_LIMITS = Limits(0.90, 0.05, 0.85, 0.03)
-FLOAT16_LIMITS = Limits(0.98, 0.02, 0.2, 0.01)
-DYNAMIC_INT8_LIMITS = INT8_PTQ_LIMITS
-INT16X8_LIMITS = Limits(0.93, 0.04, 0.6, 0.02)
-
-RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {
-        recipe.name: recipe
-        for recipe in (
-            Recipe("float32", "float32", needs_calibration=False, needs_qat=False, limits=FLOAT32_LIMITS),
-            Recipe(
-                "float16",
-                "float32",
-                needs_calibration=False,
-                needs_qat=False,
-                limits=FLOAT16_LIMITS,
-                weights="float16",
-            ),
-            Recipe(
-                "dynamic_int8",
-                "float32",
-                needs_calibration=False,
-                needs_qat=False,
-                limits=DYNAMIC_INT8_LIMITS,
-                weights="int8",
-            ),
-            Recipe(
-                "int8_ptq",
-                "uint8",
-                needs_calibration=True,
-                needs_qat=False,
-                limits=INT8_PTQ_LIMITS,
-                weights="int8",
-                activations="int8",
-            ),
-            Recipe(
-                "int8_qat",
-                "uint8",
-                needs_calibration=True,
-                needs_qat=True,
-                limits=INT8_QAT_LIMITS,
-                weights="int8",
-                activations="int8",
-            ),
-            Recipe(
-                "int16x8",
-                "float32",
-                needs_calibration=True,
-                needs_qat=False,
-                limits=INT16X8_LIMITS,
-                weights="int8",
-                activations="int16",
-            ),
-        )
-    }
+_ALL = (
+    Recipe("float32", "float32", False, False, Limits(0.995, 1e-4, 1e-3, 0.002)),
+    Recipe("float16", "float32", False, False, Limits(0.98, 0.02, 0.2, 0.01), "float16"),
+    Recipe("dynamic_int8", "float32", False, False, INT8_PTQ_LIMITS, "int8"),
+    PostTraining("int8_ptq", "uint8", True, False, INT8_PTQ_LIMITS, "int8", "int8"),
+    QuantizationAware("int8_qat", "uint8", True, True, Limits(0.90, 0.05, 0.85, 0.03), "int8", "int8"),
+    PostTraining("int16x8", "float32", True, False, Limits(0.93, 0.04, 0.6, 0.02), "int8", "int16"),
 )
+RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ALL})
 
 
-def find_recipe(name: str) -> Recipe:
-    """The recipe of that name.
+@dataclass(frozen=True)
+class Request:
+    """A recipe with its options."""
+
+    recipe: Recipe
+    qat: QatSettings = QatSettings()
+    seed: int = 0
+    """Of the choice of calibration photos."""
+    max_loss: float | None = None
+    """Mixed precision: the share of predictions that may change; None quantizes every layer."""
+    test_report: bool = True
+    """Whether float and converted are also compared on the test split."""
+
+    def options(self) -> list[str]:
+        """The command's options that differ from their defaults, without paths, which belong to one machine."""
+        options = ["--recipe", self.recipe.name]
+        if self.seed:
+            options += ["--seed", str(self.seed)]
+        if self.max_loss is not None:
+            options += ["--keep-float", "auto", "--max-loss", str(self.max_loss)]
+        if self.recipe.needs_qat:
+            for name in QAT_OPTIONS:
+                value = getattr(self.qat, name)
+                if value != getattr(QatSettings(), name):
+                    options += [_option(name), str(value)]
+        return options
+
+
+def make_request(
+    recipe: str,
+    *,
+    seed: int = 0,
+    keep_float: str | None = None,
+    max_loss: float | None = None,
+    test_report: bool = True,
+    **fine_tuning: float | None,
+) -> Request:
+    """Checks a recipe's options.
+
+    Args:
+        recipe: A name in RECIPES.
+        seed: Of calibration photos and fine-tuning.
+        keep_float: `auto` for mixed precision (int8_ptq only).
+        max_loss: With `keep_float`: share of predictions that may change, DEFAULT_MAX_LOSS if None.
+        test_report: Whether to evaluate on the test split.
+        fine_tuning: Of QAT_OPTIONS, for int8_qat; None keeps the default.
 
     Raises:
-        UsageError: Unknown; the message lists the known ones.
+        UsageError: An unknown recipe, or options that do not fit it.
     """
-    if name not in RECIPES:
-        raise UsageError("unknown recipe", found=name, expected=" or ".join(RECIPES))
-    return RECIPES[name]
+    if recipe not in RECIPES:
+        raise UsageError("--recipe: unknown recipe", found=recipe, expected=", ".join(RECIPES))
+    chosen = RECIPES[recipe]
+    settings = _qat_settings(chosen, seed, {k: v for k, v in fine_tuning.items() if v is not None})
+    return Request(chosen, settings, seed, _max_loss(chosen, keep_float, max_loss), test_report)
 
 
-def options_of(
-    recipe: Recipe, settings: QatSettings, seed: int, *, keep_float: float | None = None
-) -> list[str]:
-    """The command's options that differ from their defaults; paths are left out, they belong to one machine."""
-    options = ["--recipe", recipe.name]
-    if seed:
-        options += ["--seed", str(seed)]
-    if keep_float is not None:
-        options += ["--keep-float", "auto", "--max-loss", str(keep_float)]
-    if recipe.needs_qat:
-        defaults = QatSettings()
-        for name in QAT_OPTIONS:
-            value = getattr(settings, name)
-            if value != getattr(defaults, name):
-                options += [f"--{name.replace('_', '-')}", str(value)]
-    return options
+def _max_loss(recipe: Recipe, keep_float: str | None, max_loss: float | None) -> float | None:
+    if keep_float is None:
+        if max_loss is not None:
+            raise UsageError(
+                "--max-loss needs --keep-float auto", found="no --keep-float", fix="add --keep-float auto"
+            )
+        return None
+    if recipe.name != "int8_ptq":
+        raise UsageError("--keep-float needs recipe int8_ptq", found=recipe.name, expected="int8_ptq")
+    limit = DEFAULT_MAX_LOSS if max_loss is None else float(max_loss)
+    if not 0 <= limit < 1:
+        raise UsageError("--max-loss: not a share", found=str(limit), expected="at least 0 and below 1")
+    return limit
 
 
-def as_dict(recipe: Recipe) -> dict[str, object]:
-    """Plain values for model.json."""
-    return dataclasses.asdict(recipe)
+def _qat_settings(recipe: Recipe, seed: int, changed: Mapping[str, Any]) -> QatSettings:
+    if changed and not recipe.needs_qat:
+        raise UsageError(
+            f"recipe {recipe.name} does no fine-tuning",
+            found=", ".join(map(_option, changed)),
+            fix="remove these options",
+        )
+    settings = dataclasses.replace(QatSettings(seed=seed), **changed)
+    # Checked after the merge, so that NaN, which compares as nothing, is refused as well.
+    if not (math.isfinite(settings.learning_rate) and settings.learning_rate > 0):
+        raise UsageError(
+            "--learning-rate: not a learning rate",
+            found=f"{settings.learning_rate:g}",
+            expected="a number above 0",
+        )
+    weights = {name: getattr(settings, name) for name in QAT_OPTIONS if name.endswith("_weight")}
+    # Soft labels alone will not do: only a distilled run has them.
+    usable = all(math.isfinite(value) and value >= 0 for value in weights.values())
+    if not usable or weights["distillation_weight"] + weights["hard_label_weight"] == 0:
+        raise UsageError(
+            "the fine-tuning loss has no usable weights",
+            found=", ".join(f"{_option(name)} {value:g}" for name, value in weights.items()),
+            expected="finite weights, none below 0, and --distillation-weight or --hard-label-weight above 0",
+        )
+    return settings
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that every command which converts has: recipe, seed, fine-tuning."""
+    parser.add_argument(
+        "--recipe", required=True, metavar="NAME", help=f"Recipe: {', '.join(RECIPES)} (required)"
+    )
+    parser.add_argument(
+        "--seed", type=not_negative, default=0, help="Seed of calibration photos and fine-tuning (default: 0)"
+    )
+    group = parser.add_argument_group("quantization-aware fine-tuning (int8_qat)")
+    for name, (kind, text) in QAT_OPTIONS.items():
+        default = getattr(QatSettings(), name)
+        number: Any = positive if kind is int else float
+        group.add_argument(_option(name), type=number, help=f"{text} (default: {default})")
+
+
+def request_of(arguments: argparse.Namespace, **more: Any) -> Request:
+    """The request of a command line with `add_recipe_options`; `more` as `make_request`."""
+    fine_tuning = {name: getattr(arguments, name) for name in QAT_OPTIONS}
+    return make_request(arguments.recipe, seed=arguments.seed, **fine_tuning, **more)

@@ -1,18 +1,19 @@
-"""Models that this project did not train: a SavedModel, or a .keras or .h5 file of tf_keras, with contract and photos.
+"""What a conversion reads: a run directory, or a foreign model (SavedModel, .keras or .h5 of tf_keras). stdlib only.
 
-What a run directory says, the caller says instead: the contract (what `contract.json` of a run holds), and a table of
-photos with a `split` column, whose train photos calibrate and whose val photos guard the gate. stdlib only; TensorFlow
-comes with convert/export/saved_model.py and convert/export/keras_export.py.
+A foreign model brings a contract (as `contract.json` of a run) and a table of photos with a `split` column: train
+photos calibrate, val photos serve the acceptance test. TensorFlow comes with saved_model.py and keras_export.py.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 import zlib
 from pathlib import Path
 
-from convert.inputs import LooseModel, Run
+from convert.files import require_out
+from convert.inputs import RUN_FILES, LooseModel, Run, read_run
 from convert.photo_list import ALL, read_photo_list
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid, UsageError
@@ -21,59 +22,74 @@ KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 SAVED_MODEL = "saved_model.pb"
 # What reading a damaged archive raises beside OSError, ValueError and KeyError.
 DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError)
-KINDS = "a run directory, a SavedModel folder, or a .keras or .h5 file"
 
 
-def is_any_model(path: Path) -> bool:
-    """Whether a path names a model itself and no run directory."""
-    return path.suffix in KERAS_SUFFIXES or (path / SAVED_MODEL).is_file()
-
-
-def read_any_model(
-    model: Path, contract: Path | None, manifest: Path | None, data: Path | None, work_folder: Path
+def read_source(
+    path: Path, contract: Path | None, manifest: Path | None, data: Path | None, *, out: Path
 ) -> Run:
-    """A model with its contract and photos, in the form of a run.
+    """A run directory, or a foreign model in the form of a run.
 
     Args:
-        model: SavedModel folder, .keras or .h5.
-        contract: JSON, as contract.json of a run.
-        manifest: CSV with columns path, label and split; see convert/photo_list.py.
-        data: To which its paths are relative, if not to its own folder.
-        work_folder: For pixels and checkpoints.
+        path: Run directory, SavedModel folder, .keras or .h5.
+        contract: JSON; for foreign models only.
+        manifest: CSV with columns path, label and split (convert/photo_list.py); for foreign models only.
+        data: Folder of the photos, if not where the run or the manifest says.
+        out: The .tflite that will be written; a foreign model's pixels and checkpoints go beside it.
 
     Raises:
-        UsageError: contract or manifest is missing.
-        RunInvalid: No such model, or one of Keras 3.
-        DataInvalid: No train or val photos.
-        ContractInvalid, ContractTooNew: The contract.
+        UsageError: `out` cannot be written or is an input; contract or manifest is missing.
+        RunInvalid, DataInvalid, ContractInvalid, ContractTooNew: The run or model, its photos or contract.
     """
-    for option, given in (("--contract", contract), ("--manifest", manifest)):
-        if given is None:
-            raise UsageError(
-                f"{model}: a model of its own needs {option}",
-                found="nothing",
-                expected="--contract CONTRACT.json: labels, pixels and licence; --manifest TABLE.csv: photos with "
-                "labels and splits, to calibrate and to check",
-            )
-    assert contract is not None and manifest is not None
+    given = [named for named in (contract, manifest) if named is not None]
+    require_out(out, [path, *given, *(path / name for name in RUN_FILES)])
+    if not given and path.suffix not in KERAS_SUFFIXES and not (path / SAVED_MODEL).is_file():
+        return read_run(path, data)
+    run = _read_foreign(path, contract, manifest, data, out.with_suffix(".convert"))
+    # It is removed at the end, so that nothing of the user's may stand in it.
+    if any(named.resolve().is_relative_to(run.work_folder.resolve()) for named in run.inputs):
+        raise UsageError(
+            "--out: its work folder holds an input of the conversion",
+            found=str(run.work_folder),
+            fix="choose another name or folder for --out",
+        )
+    return run
+
+
+def remove_work_folder(run: Run) -> None:
+    """Removes pixels and checkpoints of a foreign model; those of a run stay in RUN/convert."""
+    if run.foreign:
+        shutil.rmtree(run.work_folder, ignore_errors=True)
+
+
+def _read_foreign(
+    model: Path, contract: Path | None, manifest: Path | None, data: Path | None, work_folder: Path
+) -> Run:
+    if contract is None or manifest is None:
+        raise UsageError(
+            f"{model}: a foreign model needs a contract and photos",
+            found=f"no {'--contract' if contract is None else '--manifest'}",
+            expected="--contract CONTRACT.json and --manifest TABLE.csv",
+        )
     if not model.exists():
-        raise RunInvalid(f"{model}: no such model", found="nothing", expected=KINDS)
+        raise RunInvalid(
+            f"{model}: no such model",
+            expected="a run directory, a SavedModel folder, or a .keras or .h5 file",
+            fix="correct the path",
+        )
     refuse_keras_3(model)
     try:
-        told = ModelContract.from_json(contract.read_bytes(), where=str(contract))
+        known = ModelContract.from_json(contract.read_bytes(), where=str(contract))
     except OSError as error:
-        raise UsageError(
-            f"{contract}: the contract cannot be read", found=error.strerror or str(error)
-        ) from error
-    codes = [label.code for label in told.labels]
+        raise UsageError(f"{contract}: cannot read", found=error.strerror or str(error)) from error
+    codes = [label.code for label in known.labels]
     listed = read_photo_list(manifest, codes, root=data, split=ALL)
-    for split, use in (("train", "calibrates"), ("val", "guards the gate")):
+    for split, use in (("train", "calibration"), ("val", "the acceptance test")):
         if not any(photo.split == split for photo in listed.photos):
             raise DataInvalid(
-                f"{manifest}: no photo that {use}",
+                f"{manifest}: no photos for {use}",
                 found=f"no row of split {split}",
                 expected="a column split with train and val",
-                fix="mark which photos the model has learnt from (train) and which not (val)",
+                fix="mark training photos with train and unseen photos with val",
             )
     absent = [str(photo.path) for photo in listed.photos if not photo.path.is_file()]
     if absent:
@@ -82,23 +98,16 @@ def read_any_model(
             found="; ".join(absent[:3]),
             fix="name their folder with --data DIR",
         )
-    section = {"name": told.provenance.data_name, "root": str(listed.root)}
-    return Run(
-        model.parent,
-        {"data": section},
-        {},
-        told,
-        listed.photos,
-        loose=LooseModel(model, contract, manifest, work_folder),
-    )
+    section = {"name": known.provenance.data_name, "root": str(listed.root)}
+    loose = LooseModel(model, contract, manifest, work_folder)
+    return Run(model.parent, {"data": section}, {}, known, listed.photos, loose=loose)
 
 
 def refuse_keras_3(path: Path) -> None:
-    """Refuses a file that Keras 3 saved, by what it says of itself: loading it fails with a riddle.
+    """Refuses a file that Keras 3 saved, by its own metadata: tf_keras cannot load it and does not say why.
 
     Raises:
-        RunInvalid: Its metadata names Keras 3, or is damaged: tf_keras does not look at it, and what has lost a part of
-            itself is not to be trusted with the rest.
+        RunInvalid: Its metadata names Keras 3, or is damaged.
     """
     if not zipfile.is_zipfile(path):
         return
@@ -110,13 +119,13 @@ def refuse_keras_3(path: Path) -> None:
             f"{path}: damaged",
             found=f"{type(error).__name__}: {error}",
             expected="a file as tf_keras saved it",
-            fix="take the file as it was saved, or save it again",
+            fix="copy the file again, or save it again",
         ) from error
     except (KeyError, ValueError, AttributeError, OSError):
         return
     if version.startswith("3"):
         raise RunInvalid(
-            f"{path}: a file of Keras 3",
+            f"{path}: Keras 3 files are not supported",
             found=f"Keras {version}",
             expected="a .keras or .h5 file of tf_keras (Keras 2), or a SavedModel",
             fix="export it with model.export(FOLDER), which writes a SavedModel, and convert that",

@@ -19,7 +19,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,16 +34,6 @@ from edge_runtime.errors import ConversionRefused
 BENCH_RUNS = 15
 
 
-@dataclass(frozen=True)
-class Searched:
-    """What the search ended with."""
-
-    tflite: bytes
-    kept: tuple[str, ...]
-    """Output tensors of the operators that stayed float, worst first."""
-    report: dict[str, Any]
-
-
 def search(
     network_for: Callable[[Sequence[str]], Any],
     float_model: Any,
@@ -54,8 +43,8 @@ def search(
     rank: Callable[[bytes, bytes], Sequence[str]],
     loss_of: Callable[[bytes], float],
     max_loss: float,
-) -> Searched:
-    """Finds the set.
+) -> tuple[bytes, dict[str, Any]]:
+    """Finds the smallest set of layers to keep in float.
 
     Args:
         network_for: From the output tensors of the operators that stay float to the Keras model that is quantized with
@@ -105,7 +94,7 @@ def search(
         "bytes": {"whole": len(tried[()][0]), "mixed": len(tflite), "float": len(floating)},
         "ms_per_photo": dict(zip(("whole", "mixed", "float"), times, strict=True)),
     }
-    return Searched(tflite, tuple(kept), report)
+    return tflite, report
 
 
 def _layer_count(floating: bytes) -> int:

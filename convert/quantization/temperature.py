@@ -1,14 +1,12 @@
-"""Temperature scaling of a finished int8 file: fitted to its own logits, folded into its own scales. TensorFlow, scipy.
+"""Temperature scaling of a finished int8 file: fitted to its own logits, folded into its scales. TensorFlow, scipy.
 
-Why after quantization: rounding changes the logits a little and fine-tuning more, so a temperature that was fitted to
-the float model's answers calibrates another model's. The validation photos are put through the file itself, up to its
-integer logits, and the temperature is fitted to those (Guo et al. 2017).
+After quantization, because rounding changes the logits a little and fine-tuning more: the temperature is fitted to the
+file's own integer logits on the validation photos (Guo et al. 2017).
 
-Why into scales: logits stand in the file as integers with a scale, and the softmax is told only that scale. Dividing
-the scale of the logits, and with it those of the last layer's weights and bias, divides the logits that the softmax
-sees and leaves every weight, and the ratio by which the kernel rescales its sums, as they were. So the integers before
-the softmax stay, and with them the answer; only how sure it is changes. A factor on the softmax itself (`beta`) would
-do the same on the CPU, but delegates for GPUs refuse any but 1.
+Into scales, because the softmax reads nothing but the scale of its integer logits. Dividing that scale, and with it
+those of the last layer's weights and bias, leaves every integer before the softmax as it was, and so the top label;
+only the confidence changes. A factor on the softmax itself (`beta`) would do the same on the CPU, but GPU delegates
+refuse any but 1.
 """
 
 from __future__ import annotations
@@ -20,13 +18,21 @@ import numpy.typing as npt
 from tensorflow.lite.python import schema_py_generated as schema
 from tqdm import tqdm
 
+from convert.pixels import PixelArray
+from convert.tflite.embed import read_object, write_object
 from convert.tflite.golden import closing_engine, fill
-from convert.tflite.spec import operator_name, read_object, write_object
+from convert.tflite.reader import OPERATORS
 from edge_runtime.contract import ModelContract
 from edge_runtime.engines import raw_values
 from edge_runtime.errors import ConversionRefused
 from train.data.pixels import PixelArray
 
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+# As in training: a fit outside this range means that the validation photos cannot decide.
+TEMPERATURES = (0.2, 5.0)
+LEAST_PROBABILITY = 1e-12
 # Inputs and the output of a FULLY_CONNECTED: features, weights, bias, logits.
 FEATURES, WEIGHTS, BIAS = range(3)
 
@@ -34,7 +40,7 @@ FEATURES, WEIGHTS, BIAS = range(3)
 def read_logits(
     tflite: bytes, pixels_u8: PixelArray, contract: ModelContract, *, progress: str = ""
 ) -> tuple[npt.NDArray[np.int16], float]:
-    """The integers that a quantized file gives to its softmax.
+    """The integers that a quantized file passes to its softmax.
 
     Args:
         tflite: A flatbuffer; its zip tail, if any, is not needed.
@@ -88,7 +94,7 @@ def _without_softmax(tflite: bytes) -> bytes:
     layer, _ = _last_layer(model)
     graph.operators = graph.operators[: graph.operators.index(layer) + 1]
     graph.outputs = [layer.outputs[0]]
-    model.signatureDefs = None  # They name the outputs that are no more.
+    model.signatureDefs = None  # They name outputs that are gone.
     return write_object(model)
 
 
@@ -97,7 +103,9 @@ def _last_layer(model: Any) -> tuple[Any, Any]:
     graph = model.subgraphs[0]
 
     def kind(operator: Any) -> str:
-        return operator_name(model, operator)
+        code = model.operatorCodes[operator.opcodeIndex]
+        number: int = max(code.builtinCode, code.deprecatedBuiltinCode)
+        return OPERATORS[number]
 
     found = [x for x in graph.operators if kind(x) == "SOFTMAX"]
     if len(found) == 1:
@@ -111,8 +119,8 @@ def _last_layer(model: Any) -> tuple[Any, Any]:
 
 def _unexpected(found: str) -> ConversionRefused:
     return ConversionRefused(
-        "the temperature cannot be folded into this file",
+        "cannot fold the temperature into this file",
         found=found,
-        expected="at the end an int8 FULLY_CONNECTED with a bias, then one SOFTMAX",
+        expected="an int8 FULLY_CONNECTED with a bias at the end, then one SOFTMAX",
         fix="train with one of train/configs, or convert with recipe float32",
     )

@@ -1,7 +1,6 @@
-"""Puts metadata into the flatbuffer, and contract, labels and golden pictures into stored zip entries at its tail.
+"""Metadata in the flatbuffer; contract, labels and self-test pictures in stored zip entries at its tail.
 
-Stored and not deflated, since Android's reader takes only such entries; with a fixed date, since equal input must give
-equal bytes.
+Stored and not deflated: Android's reader takes only such entries. With a fixed date: equal input gives equal bytes.
 """
 
 from __future__ import annotations
@@ -9,15 +8,27 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
+from typing import Any
+
+from tensorflow.lite.tools import flatbuffer_utils
 
 from convert.tflite.metadata import build_metadata, put_metadata
-from convert.tflite.spec import read_object, write_object
 from edge_runtime.contract import CONTRACT_ENTRY, LABELS_ENTRY, ModelContract
 
 # The earliest that a zip archive can say.
 ENTRY_DATE = (1980, 1, 1, 0, 0, 0)
 # Regular file, readable by all, owner may write; Python's default would depend on nothing, but says 0600.
 ENTRY_MODE = 0o100644 << 16
+
+
+def read_object(tflite: bytes) -> Any:
+    """The model as TensorFlow's generated, mutable object."""
+    return flatbuffer_utils.convert_bytearray_to_object(bytearray(tflite))
+
+
+def write_object(model: Any) -> bytes:
+    """The inverse of `read_object`."""
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def embed_metadata(tflite: bytes, contract: ModelContract, *, quantized: bool) -> bytes:
@@ -27,16 +38,16 @@ def embed_metadata(tflite: bytes, contract: ModelContract, *, quantized: bool) -
     return write_object(model)
 
 
-def embed_entries(tflite: bytes, contract: ModelContract, golden_pictures: Mapping[str, bytes]) -> bytes:
-    """The model with its zip tail: edge_contract.json, labels.txt, golden pictures.
+def embed_entries(tflite: bytes, contract: ModelContract, pictures: Mapping[str, bytes]) -> bytes:
+    """The model with its zip tail: edge_contract.json, labels.txt, self-test pictures.
 
     Args:
         tflite: A flatbuffer without a tail.
-        contract: Its golden vectors name the pictures.
-        golden_pictures: Entry name to PNG bytes.
+        contract: Its self-test vectors name the pictures.
+        pictures: Entry name to PNG bytes.
     """
     labels = "".join(f"{label.code}\n" for label in contract.labels)
-    entries = {CONTRACT_ENTRY: contract.to_json().encode(), LABELS_ENTRY: labels.encode(), **golden_pictures}
+    entries = {CONTRACT_ENTRY: contract.to_json().encode(), LABELS_ENTRY: labels.encode(), **pictures}
     buffer = io.BytesIO(tflite)
     with zipfile.ZipFile(buffer, "a") as archive:
         for name, content in entries.items():

@@ -1,9 +1,7 @@
-"""What stands inside a .tflite: tensors, operators, quantization, metadata. stdlib only, no TensorFlow.
+"""The one reader of .tflite files: tensors, operators, quantization, metadata. stdlib only, no TensorFlow.
 
-The bytes are walked first by `edge_runtime.model.model_file`, which follows every offset and refuses the first that
-leads
-outside the file; what is read here is what lies behind those offsets. Field numbers are those of `schema.fbs`,
-version 3.
+`edge_runtime.model.model_file` walks the bytes first and refuses the first offset that leads outside the file; what is
+read here lies behind those offsets. Field numbers are those of `schema.fbs`, version 3.
 """
 
 from __future__ import annotations
@@ -14,14 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.contract import ModelContract
-from edge_runtime.errors import ContractInvalid, ContractMissing, ModelMismatch, ModelNotFound, NotATfliteFile
+from edge_runtime.errors import (
+    ContractInvalid,
+    ContractMissing,
+    ModelMismatch,
+    ModelNotFound,
+    NotATfliteFile,
+)
+from edge_runtime.model.flatbuffer import TENSOR_TYPES, Malformed, Table, operator_number
 from edge_runtime.model.model_file import MAX_MODEL_BYTES, parse_model
 
-DTYPES = {
-    0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "string", 6: "bool", 7: "int16",
-    8: "complex64", 9: "int8", 10: "float64", 11: "complex128", 12: "uint64", 13: "resource", 14: "variant",
-    15: "uint32", 16: "uint16", 17: "int4", 18: "bfloat16",
-}  # fmt: skip
 FLOAT_DTYPES = ("float16", "float32", "float64", "bfloat16")
 METADATA_NAME = "TFLITE_METADATA"
 CUSTOM = 32
@@ -55,17 +55,17 @@ class Tensor:
     dtype: str
     shape: tuple[int, ...]
     signature: tuple[int, ...]
-    """The shape with -1 where a side is free; `shape` where none is."""
+    """The shape with -1 for a free side; `shape` if there is none."""
     stored_bytes: int
-    """Of its constant data; 0 for what is computed."""
+    """Size of its constant data; 0 if it is computed."""
     scales: tuple[float, ...]
-    """None: not quantized; one; or one for each entry of `axis`."""
+    """Empty: not quantized; one; or one for each entry of `axis`."""
     zero_points: tuple[int, ...]
     axis: int
 
     @property
     def constant(self) -> bool:
-        """Whether its values stand in the file."""
+        """Whether its values are stored in the file."""
         return self.stored_bytes > 0
 
     @property
@@ -93,23 +93,23 @@ class Operator:
 
     index: int
     kind: str
-    """`CONV_2D`; `CUSTOM name` for a custom one; `OPERATOR_n` for one that this table does not know."""
+    """`CONV_2D`; `CUSTOM name`, or `OPERATOR_n` if the name is unknown."""
     version: int
     inputs: tuple[int, ...]
-    """Tensor indices; -1 for an optional one that is left out."""
+    """Tensor indices; -1 for an optional input that is absent."""
     outputs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class TfliteFile:
-    """A .tflite, opened and looked into."""
+    """A .tflite and what it holds."""
 
     path: Path
     data: bytes
     contract: ModelContract | None
-    """None where the file has none."""
+    """None if the file has none."""
     contract_problem: str
-    """Why there is no contract; empty where there is one."""
+    """Why there is no contract; empty if there is one."""
     description: str
     tensors: tuple[Tensor, ...]
     operators: tuple[Operator, ...]
@@ -132,7 +132,7 @@ class TfliteFile:
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     def dtype_counts(self, *, constant: bool) -> dict[str, int]:
-        """Number of tensors by dtype, of those that stand in the file or of those that are computed."""
+        """Number of tensors by dtype, of the stored or of the computed ones."""
         used = {i for operator in self.operators for i in (*operator.inputs, *operator.outputs) if i >= 0}
         counts: dict[str, int] = {}
         for tensor in self.tensors:
@@ -153,9 +153,8 @@ def read_tflite(path: Path) -> TfliteFile:
             data = stream.read(MAX_MODEL_BYTES + 1)
     except OSError as error:
         raise ModelNotFound(
-            f"{path}: the model cannot be read", found=error.strerror or str(error), expected="a .tflite file",
-            fix="check the path",
-        ) from error  # fmt: skip
+            f"{path}: cannot read the model", found=error.strerror or str(error), fix="check the path"
+        ) from error
     return parse_tflite(path, data)
 
 
@@ -169,115 +168,81 @@ def parse_tflite(path: Path, data: bytes) -> TfliteFile:
         problem = "no contract inside"
     except (ContractInvalid, ModelMismatch) as error:
         problem = error.message
+    return read_structure(data, path, contract, problem)
+
+
+def read_structure(
+    data: bytes, path: Path = Path("model"), contract: ModelContract | None = None, problem: str = ""
+) -> TfliteFile:
+    """What a .tflite holds, without looking for its contract: of bytes that were just made, or walked already.
+
+    Args:
+        data: The whole file.
+        path: Named in errors.
+        contract: That of the file, if it is known.
+        problem: Why there is none.
+
+    Raises:
+        NotATfliteFile: Its structure is damaged.
+    """
     try:
-        return _read(path, data, contract, problem)
-    except (struct.error, IndexError) as error:
+        root = Table(data, len(data), int(struct.unpack_from("<I", data, 0)[0]), "Model")
+        buffers = root.children(4, "Buffer")
+        graphs = root.children(2, "SubGraph")
+        codes = [_kind(code) for code in root.children(1, "OperatorCode")]
+        return TfliteFile(
+            path,
+            data,
+            contract,
+            problem,
+            _content(root, 3).decode("utf-8", "replace"),
+            tuple(_tensor(i, table, buffers) for i, table in enumerate(graphs[0].children(0, "Tensor"))),
+            tuple(_operator(i, table, codes) for i, table in enumerate(graphs[0].children(3, "Operator"))),
+            graphs[0].numbers(1, "i"),
+            graphs[0].numbers(2, "i"),
+            len(graphs),
+            {_text(x, 0): _content(buffers[x.scalar(1, "I")], 0) for x in root.children(6, "Metadata")},
+        )
+    except (struct.error, IndexError, Malformed) as error:
         raise NotATfliteFile(
             f"{path}: the .tflite file is damaged", found=str(error), fix="convert the model again"
         ) from error
 
 
-class _Table:
-    """A flatbuffer table that the runtime's walk has accepted."""
-
-    def __init__(self, data: bytes, position: int) -> None:
-        self.data, self.position = data, position
-        self.vtable = position - int(struct.unpack_from("<i", data, position)[0])
-        self.vtable_bytes = int(struct.unpack_from("<H", data, self.vtable)[0])
-
-    def _field(self, number: int) -> int | None:
-        entry = 4 + 2 * number
-        if entry + 2 > self.vtable_bytes:
-            return None
-        offset = int(struct.unpack_from("<H", self.data, self.vtable + entry)[0])
-        return self.position + offset if offset else None
-
-    def scalar(self, number: int, code: str, default: int = 0) -> int:
-        position = self._field(number)
-        return default if position is None else int(struct.unpack_from("<" + code, self.data, position)[0])
-
-    def _target(self, number: int) -> int | None:
-        position = self._field(number)
-        return None if position is None else position + int(struct.unpack_from("<I", self.data, position)[0])
-
-    def child(self, number: int) -> _Table | None:
-        target = self._target(number)
-        return None if target is None else _Table(self.data, target)
-
-    def _vector(self, number: int) -> tuple[int, int]:
-        target = self._target(number)
-        if target is None:
-            return 0, 0
-        return target + 4, int(struct.unpack_from("<I", self.data, target)[0])
-
-    def numbers(self, number: int, code: str) -> tuple[int, ...]:
-        start, count = self._vector(number)
-        return struct.unpack_from(f"<{count}{code}", self.data, start)
-
-    def floats(self, number: int) -> tuple[float, ...]:
-        start, count = self._vector(number)
-        return struct.unpack_from(f"<{count}f", self.data, start)
-
-    def children(self, number: int) -> list[_Table]:
-        start, count = self._vector(number)
-        offsets = struct.unpack_from(f"<{count}I", self.data, start)
-        return [_Table(self.data, start + 4 * i + offset) for i, offset in enumerate(offsets)]
-
-    def content(self, number: int) -> bytes:
-        start, count = self._vector(number)
-        return self.data[start : start + count]
-
-    def text(self, number: int) -> str:
-        return self.content(number).decode("utf-8", "replace")
+def _content(table: Table, number: int) -> bytes:
+    start, count = table.vector(number, 1)
+    return table.data[start : start + count]
 
 
-def _read(path: Path, data: bytes, contract: ModelContract | None, problem: str) -> TfliteFile:
-    root = _Table(data, int(struct.unpack_from("<I", data, 0)[0]))
-    buffers = root.children(4)
-    graphs = root.children(2)
-    graph = graphs[0]
-    codes = [_kind(code) for code in root.children(1)]
-    return TfliteFile(
-        path,
-        data,
-        contract,
-        problem,
-        root.text(3),
-        tuple(_tensor(i, table, buffers) for i, table in enumerate(graph.children(0))),
-        tuple(_operator(i, table, codes) for i, table in enumerate(graph.children(3))),
-        graph.numbers(1, "i"),
-        graph.numbers(2, "i"),
-        len(graphs),
-        {entry.text(0): buffers[entry.scalar(1, "I")].content(0) for entry in root.children(6)},
-    )
+def _text(table: Table, number: int) -> str:
+    return table.text(number).decode("utf-8", "replace")
 
 
-def _kind(code: _Table) -> tuple[str, int]:
-    # The old field is a byte; numbers beyond 126 stand in the new one.
-    number = max(code.scalar(0, "b"), code.scalar(3, "i"))
+def _kind(code: Table) -> tuple[str, int]:
+    number = operator_number(code)
     if number == CUSTOM:
-        kind = f"CUSTOM {code.text(1)}"
+        kind = f"CUSTOM {_text(code, 1)}"
     else:
-        kind = OPERATORS[number] if 0 <= number < len(OPERATORS) else f"OPERATOR_{number}"
+        kind = OPERATORS[number] if number < len(OPERATORS) else f"OPERATOR_{number}"
     return kind, code.scalar(2, "i", 1)
 
 
-def _tensor(index: int, table: _Table, buffers: list[_Table]) -> Tensor:
+def _tensor(index: int, table: Table, buffers: list[Table]) -> Tensor:
     shape, signature = table.numbers(0, "i"), table.numbers(7, "i")
-    quantization = table.child(4)
+    quantization = table.child(4, "quantization")
     return Tensor(
         index,
-        table.text(3),
-        DTYPES.get(table.scalar(1, "b"), "unknown"),
+        _text(table, 3),
+        TENSOR_TYPES.get(table.scalar(1, "b"), ("unknown", 0))[0],
         shape,
         signature or shape,
-        len(buffers[table.scalar(2, "I")].content(0)),
-        quantization.floats(2) if quantization else (),
+        buffers[table.scalar(2, "I")].vector(0, 1)[1],
+        tuple(map(float, quantization.numbers(2, "f"))) if quantization else (),
         quantization.numbers(3, "q") if quantization else (),
         quantization.scalar(6, "i") if quantization else 0,
     )
 
 
-def _operator(index: int, table: _Table, codes: list[tuple[str, int]]) -> Operator:
+def _operator(index: int, table: Table, codes: list[tuple[str, int]]) -> Operator:
     kind, version = codes[table.scalar(0, "I")]
     return Operator(index, kind, version, table.numbers(1, "i"), table.numbers(2, "i"))

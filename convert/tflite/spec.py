@@ -1,19 +1,13 @@
-"""Looks into a .tflite: input, output, which tensors are not integers; refuses what the recipe does not allow.
-
-Uses TensorFlow's generated flatbuffer classes.
-"""
+"""Whether a .tflite holds the numbers that its recipe stands for; refuses it if not. No TensorFlow."""
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from tensorflow.lite.python import schema_py_generated as schema
-from tensorflow.lite.tools import flatbuffer_utils
 
 from convert.recipes import Recipe
+from convert.tflite.reader import FLOAT_DTYPES, Tensor, TfliteFile, read_structure
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConversionRefused
 
@@ -21,13 +15,7 @@ from edge_runtime.errors import ConversionRefused
 SOFTMAX_SCALE, SOFTMAX_ZERO_POINT = 1 / 256, 0
 # TensorFlow's converter: `kWeightsMinNumElementsDefaultValue`.
 DYNAMIC_LEAST_WEIGHTS = 1024
-TYPE_NAMES = {
-    value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")
-}
-OPERATOR_NAMES = {
-    value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")
-}
-FLOAT_TYPES = ("float16", "float32", "float64")
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 @dataclass(frozen=True)
@@ -43,7 +31,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class FileInfo:
-    """What model.json says of the file's inside."""
+    """What model.json records of the file's content."""
 
     input: TensorInfo
     output: TensorInfo
@@ -53,60 +41,6 @@ class FileInfo:
     """Type name to count."""
     float_operators: tuple[str, ...]
     """Operators that read or write a float tensor, as `NAME tensor`."""
-
-
-def read_object(tflite: bytes) -> Any:
-    """The model as TensorFlow's generated, mutable object."""
-    return flatbuffer_utils.convert_bytearray_to_object(bytearray(tflite))
-
-
-def write_object(model: Any) -> bytes:
-    """The inverse of `read_object`."""
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-
-
-def operator_name(model: Any, operator: Any) -> str:
-    """`CONV_2D` and the like, of an operator of an object of `read_object`."""
-    code = model.operatorCodes[operator.opcodeIndex]
-    name: str = OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
-    return name
-
-
-def inspect(tflite: bytes) -> FileInfo:
-    """Reads the first subgraph's inputs, outputs, operators and types."""
-    model = read_object(tflite)
-    graph = model.subgraphs[0]
-    types = [TYPE_NAMES[tensor.type] for tensor in graph.tensors]
-    names: list[str] = []
-    float_operators: list[str] = []
-    for operator in graph.operators:
-        name = operator_name(model, operator)
-        names.append(name)
-        touched = [index for index in (*operator.inputs, *operator.outputs) if index >= 0]
-        if any(types[index] in FLOAT_TYPES for index in touched):
-            float_operators.append(f"{name} {_text(graph.tensors[operator.outputs[0]].name)}")
-    return FileInfo(
-        _info(graph.tensors[graph.inputs[0]]),
-        _info(graph.tensors[graph.outputs[0]]),
-        dict(sorted(Counter(names).items())),
-        dict(sorted(Counter(types).items())),
-        tuple(float_operators),
-    )
-
-
-def _text(name: bytes | None) -> str:
-    return name.decode(errors="replace") if name else ""
-
-
-def _info(tensor: Any) -> TensorInfo:
-    quantization = tensor.quantization
-    quantized = quantization is not None and quantization.scale is not None and len(quantization.scale) > 0
-    return TensorInfo(
-        TYPE_NAMES[tensor.type],
-        tuple(int(side) for side in tensor.shape),
-        float(quantization.scale[0]) if quantized else 0.0,
-        int(quantization.zeroPoint[0]) if quantized else 0,
-    )
 
 
 def require_as_specified(
@@ -120,74 +54,75 @@ def require_as_specified(
         contract: Of the model.
         mixed: Whether some layers were left float on purpose.
 
-    Returns:
-        What was found.
-
     Raises:
         ConversionRefused: Wrong type, shape, scale or zero point; or float tensors in an integer model.
     """
-    found = inspect(tflite)
+    file = read_structure(tflite)
+    found = _describe(file)
     shape = (1, contract.input.height_px, contract.input.width_px, 3)
+    ends = [(0.0, 0), (0.0, 0)]
     problems: list[str] = []
-    if recipe.quantized:
-        scale, zero_point = pixel_quantization(contract)
-        expected_input = TensorInfo(recipe.tensor_dtype, shape, scale, zero_point)
-        expected_output = TensorInfo(
-            recipe.tensor_dtype, (1, len(contract.labels)), SOFTMAX_SCALE, SOFTMAX_ZERO_POINT
-        )
-        if mixed:
-            pass
-        elif found.float_operators:
-            problems.append(
-                f"{len(found.float_operators)} float operators: {'; '.join(found.float_operators[:8])}"
-            )
-        elif any(name in FLOAT_TYPES for name in found.tensor_types):
-            problems.append(f"float tensors: {found.tensor_types}")
+    if not recipe.quantized:
+        problems += _weight_problems(file, recipe)
     else:
-        expected_input = TensorInfo(recipe.tensor_dtype, shape, 0.0, 0)
-        expected_output = TensorInfo(recipe.tensor_dtype, (1, len(contract.labels)), 0.0, 0)
-        problems += _weight_problems(tflite, recipe)
+        ends = [pixel_quantization(contract), (SOFTMAX_SCALE, SOFTMAX_ZERO_POINT)]
+        if found.float_operators and not mixed:
+            problems.append(f"float operators remain ({'; '.join(found.float_operators[:8])})")
+        elif any(name in FLOAT_DTYPES for name in found.tensor_types) and not mixed:
+            problems.append(f"float tensors remain ({found.tensor_types})")
+    expected_input = TensorInfo(recipe.tensor_dtype, shape, *ends[0])
+    expected_output = TensorInfo(recipe.tensor_dtype, (1, len(contract.labels)), *ends[1])
     if found.input != expected_input:
         problems.append(f"input {found.input}, not {expected_input}")
     if found.output != expected_output:
         problems.append(f"output {found.output}, not {expected_output}")
     if problems:
         raise ConversionRefused(
-            f"the converted model is not what recipe {recipe.name} stands for; nothing was written",
+            f"recipe {recipe.name}: the converted file does not meet its specification; nothing was written",
             found="; ".join(problems),
             fix="convert with recipe float32, or change the layers named above",
         )
     return found
 
 
-def _weight_problems(tflite: bytes, recipe: Recipe) -> list[str]:
-    """Convolutions of a recipe with float input whose weights or activations have another type than its name says."""
-    model = read_object(tflite)
-    graph = model.subgraphs[0]
-    made_by = {index: operator for operator in graph.operators for index in operator.outputs}
+def _describe(file: TfliteFile) -> FileInfo:
+    tensors = file.tensors
+    floating = [
+        f"{operator.kind} {tensors[operator.outputs[0]].name}"
+        for operator in file.operators
+        if any(tensors[i].dtype in FLOAT_DTYPES for i in (*operator.inputs, *operator.outputs) if i >= 0)
+    ]
+    return FileInfo(
+        _info(tensors[file.inputs[0]]),
+        _info(tensors[file.outputs[0]]),
+        dict(sorted(Counter(operator.kind for operator in file.operators).items())),
+        dict(sorted(Counter(tensor.dtype for tensor in tensors).items())),
+        tuple(floating),
+    )
+
+
+def _info(tensor: Tensor) -> TensorInfo:
+    scale, zero_point = (*tensor.scales[:1], 0.0)[0], (*tensor.zero_points[:1], 0)[0]
+    return TensorInfo(tensor.dtype, tensor.shape, scale, zero_point if tensor.quantized else 0)
+
+
+def _weight_problems(file: TfliteFile, recipe: Recipe) -> list[str]:
+    """Layers of a recipe with float input whose weights or activations have another type than its name says."""
+    made_by = {index: operator for operator in file.operators for index in operator.outputs}
     wrong: list[str] = []
-    for operator in graph.operators:
-        if operator_name(model, operator) not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+    for operator in file.operators:
+        if operator.kind not in WEIGHTED:
             continue
-        inputs = [graph.tensors[index] for index in operator.inputs]
-        weights = inputs[1]
-        source = made_by.get(operator.inputs[1])
-        if source is not None and operator_name(model, source) == "DEQUANTIZE":
-            weights = graph.tensors[source.inputs[0]]
-        found = TYPE_NAMES[weights.type], TYPE_NAMES[inputs[0].type]
+        weights, source = file.tensors[operator.inputs[1]], made_by.get(operator.inputs[1])
+        if source is not None and source.kind == "DEQUANTIZE":
+            weights = file.tensors[source.inputs[0]]
+        found = weights.dtype, file.tensors[operator.inputs[0]].dtype
         # The converter leaves small tensors of a dynamic recipe float: there is nothing to save.
-        small = (
-            recipe.name == "dynamic_int8" and found[0] == "float32" and _size(weights) < DYNAMIC_LEAST_WEIGHTS
-        )
-        if found != (recipe.weights, recipe.activations) and not small:
-            wrong.append(
-                f"{_text(graph.tensors[operator.outputs[0]].name)}: weights {found[0]}, input {found[1]}"
-            )
-    return [f"{len(wrong)} layers of other types: {'; '.join(wrong[:3])}"] if wrong else []
-
-
-def _size(tensor: Any) -> int:
-    return int(np.prod(tensor.shape))
+        small = found == ("float32", "float32") and weights.size < DYNAMIC_LEAST_WEIGHTS
+        if found != (recipe.weights, recipe.activations) and not (recipe.dynamic and small):
+            name = file.tensors[operator.outputs[0]].name
+            wrong.append(f"{name}: weights {found[0]}, input {found[1]}")
+    return [f"{len(wrong)} layers of other types ({'; '.join(wrong[:3])})"] if wrong else []
 
 
 def pixel_quantization(contract: ModelContract) -> tuple[float, int]:
@@ -196,12 +131,12 @@ def pixel_quantization(contract: ModelContract) -> tuple[float, int]:
     Raises:
         ConversionRefused: The mean is not a whole number, so no zero point does that.
     """
-    normalization = contract.normalization
-    if normalization.mean != round(normalization.mean) or not 0 <= normalization.mean <= 255:
+    mean, std = contract.normalization.mean, contract.normalization.std
+    if mean != round(mean) or not 0 <= mean <= 255:
         raise ConversionRefused(
-            "no uint8 tensor can hold these pixels unchanged",
-            found=f"mean {normalization.mean}",
+            "a uint8 tensor cannot hold these pixels unchanged",
+            found=f"mean {mean}",
             expected="a whole mean from 0 to 255",
             fix="train with input.mean = 128 and input.std = 128",
         )
-    return float(np.float32(1 / normalization.std)), round(normalization.mean)
+    return float(struct.unpack("<f", struct.pack("<f", 1 / std))[0]), round(mean)

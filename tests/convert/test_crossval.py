@@ -17,7 +17,7 @@ from convert import crossval
 from convert.crossval import OOF, Fold, _fired, _is_current, main, pooled_report
 from convert.files import REPORT_KEYS
 from convert.inputs import Photo, read_run
-from convert.recipes import QatSettings, find_recipe, options_of
+from convert.recipes import RECIPES, QatSettings, Request
 from edge_runtime.contract import Decision, Rule
 from tests.convert.synthetic_run import LABELS, write_manifest
 from tests.fixtures import FIXTURES
@@ -136,7 +136,7 @@ def test_each_side_decides_by_its_own_contract_about_the_test_photos(
         replace(run.contract, decision=Decision(Rule("top_score", threshold, "test"), None))
         for threshold in (0.9, 0.3)
     )
-    recipe = find_recipe("int8_ptq")
+    recipe = RECIPES["int8_ptq"]
     run.work_folder.mkdir()
     (run.work_folder / f"{recipe.name}.tflite").write_bytes(b"bytes")
     monkeypatch.setattr(crossval, "_is_current", lambda *_: True)
@@ -293,13 +293,13 @@ def test_float_answers_that_are_none(
 def test_a_fold_is_current_while_its_run_its_options_and_its_file_are_those_of_the_report(
     run_without_model: Path,
 ) -> None:
-    run, recipe, settings = read_run(run_without_model), find_recipe("int8_qat"), QatSettings()
+    run, recipe, settings = read_run(run_without_model), RECIPES["int8_qat"], QatSettings()
     out = run.work_folder / "int8_qat.tflite"
     out.parent.mkdir()
     out.write_bytes(b"converted")
     names = {"model_keras": "model.keras", "contract_json": "contract.json", "manifest_csv": "manifest.csv"}
     report: dict[str, Any] = {key: {} for key in REPORT_KEYS} | {
-        "options": options_of(recipe, settings, 5),
+        "options": Request(recipe, settings, 5).options(),
         "model": {"sha256": sha256_of(out)},
         "run": {f"{name}_sha256": sha256_of(run.folder / file) for name, file in names.items()},
     }
@@ -332,7 +332,7 @@ def test_a_damaged_report_of_a_fold_is_made_again(
     out.parent.mkdir()
     out.write_bytes(b"x")
     out.with_suffix(".json").write_text(content)
-    recipe = find_recipe("float32")
+    recipe = RECIPES["float32"]
     assert not _is_current(read_run(run_without_model), out, recipe, QatSettings(), 0)
     assert "this fold is converted again" in capsys.readouterr().err
     # Nothing is left that the conversion would refuse to write over.

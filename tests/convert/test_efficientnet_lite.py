@@ -20,7 +20,7 @@ import tf_keras  # noqa: E402 - after the skip
 from convert.export.float_model import Predictor  # noqa: E402
 from convert.quantization.equalize import equalized_copy  # noqa: E402
 from convert.quantization.fake_quant import quantize  # noqa: E402
-from convert.tflite.spec import read_object  # noqa: E402
+from convert.tflite.embed import read_object  # noqa: E402
 from train.configs.schema import ModelConfig  # noqa: E402
 from train.networks import efficientnet_lite  # noqa: E402
 from train.networks import registry as backbones  # noqa: E402

@@ -157,7 +157,7 @@ def test_golden_vectors_hold_and_notice_another_normalization(
 
 
 def test_metadata_is_found_where_the_format_puts_it(conversions: dict[str, Conversion]) -> None:
-    from convert.tflite.spec import read_object
+    from convert.tflite.embed import read_object
 
     for name in RECIPE_NAMES:
         model = read_object(conversions[name].tflite.read_bytes())
@@ -325,8 +325,9 @@ def test_a_recipe_that_did_not_do_its_work_is_refused(conversions: dict[str, Con
 
     contract = open_model(conversions["float32"].tflite).contract
     for name in ("float16", "dynamic_int8", "int16x8"):
-        with pytest.raises(ConversionRefused, match="layers of other types"):
+        with pytest.raises(ConversionRefused) as caught:
             require_as_specified(conversions["float32"].tflite.read_bytes(), RECIPES[name], contract)
+        assert "weights float32, input float32" in caught.value.found and name in caught.value.what
 
 
 def test_a_refusal_leaves_the_older_model_alone(
@@ -353,9 +354,9 @@ def test_float_operators_are_refused(conversions: dict[str, Conversion]) -> None
     from edge_runtime.errors import ConversionRefused
 
     contract = open_model(conversions["float32"].tflite).contract
-    with pytest.raises(ConversionRefused, match="float operators: .*CONV_2D") as caught:
+    with pytest.raises(ConversionRefused) as caught:
         require_as_specified(conversions["float32"].tflite.read_bytes(), RECIPES["int8_qat"], contract)
-    assert "input TensorInfo(dtype='float32'" in caught.value.message
+    assert "CONV_2D" in caught.value.found and "input TensorInfo(dtype='float32'" in caught.value.found
 
 
 def test_a_normalization_that_no_uint8_tensor_holds_is_refused() -> None:
@@ -365,8 +366,9 @@ def test_a_normalization_that_no_uint8_tensor_holds_is_refused() -> None:
     from tests.convert.synthetic_run import make_contract
 
     assert pixel_quantization(make_contract()) == (1 / 128, 128)
-    with pytest.raises(ConversionRefused, match="127.5"):
+    with pytest.raises(ConversionRefused) as caught:
         pixel_quantization(make_contract(normalization=Normalization(127.5, 127.5)))
+    assert "127.5" in caught.value.found
 
 
 def _dense_only(keras: Any) -> Any:

@@ -1,0 +1,196 @@
+"""The steps of every recipe, done with TensorFlow; which ones and in which order, says convert/recipes.py."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.export import gate, keras_export
+from convert.export.float_model import FloatArray, Predictor
+from convert.inputs import Run
+from convert.pixels import PixelArray, cached_pixels, normalize, read_pixels
+from convert.quantization import calibration
+from convert.quantization.rounding_shift import PHOTOS, prepare_for_rounding
+from convert.recipes import CALIBRATION_PHOTOS, RECIPES, Request
+from convert.tflite.embed import embed_entries
+from convert.tflite.spec import require_as_specified
+from edge_runtime.errors import ConversionRefused, UsageError
+from train.evaluation.metrics import expected_calibration_error, softmax
+
+PHOTOS_TO_RANK = 12
+
+
+class TensorFlowSteps:
+    """See `convert.recipes.Steps`. What a step has to say in model.json stands in `report`.
+
+    Args:
+        run: The run or foreign model.
+        request: Recipe and options.
+
+    Raises:
+        RunInvalid, UsageError, ConversionRefused: The float model cannot be loaded, or not be used for this recipe.
+    """
+
+    def __init__(self, run: Run, request: Request) -> None:
+        self.run, self.request, self.max_loss = run, request, request.max_loss
+        self.layers = not run.model_path.is_dir()
+        """False of a SavedModel, whose graph stays as it is."""
+        self.float_model = self._load()
+        self.predict = Predictor(self.float_model, run.contract)
+        self.report: dict[str, dict[str, Any] | None] = dict.fromkeys(
+            ("calibration", "qat", "temperature", "kept_float")
+        )
+
+    def _load(self) -> Any:
+        run, recipe = self.run, self.request.recipe
+        if self.layers:
+            model = keras_export.load_float_model(run.model_path, run.contract, any_head=run.foreign)
+            if recipe.needs_qat:
+                from convert.quantization.fake_quant import require_wrappable
+
+                require_wrappable(model)
+            return model
+        if recipe.needs_qat:
+            raise UsageError(
+                f"{run.model_path}: a SavedModel cannot be fine-tuned",
+                found=f"recipe {recipe.name}",
+                expected=", ".join(name for name, other in RECIPES.items() if not other.needs_qat),
+                fix="give the model as a .keras or .h5 file of tf_keras, or choose another recipe",
+            )
+        from convert.export.saved_model import SavedNetwork
+
+        return SavedNetwork(run.model_path, run.contract)
+
+    def calibration_pixels(self) -> PixelArray:
+        """As `Steps.calibration_pixels`."""
+        codes, seed = [label.code for label in self.run.contract.labels], self.request.seed
+        chosen = calibration.choose_calibration_photos(self.run.photos, len(codes), CALIBRATION_PHOTOS, seed)
+        self.report["calibration"] = calibration.describe(chosen, codes, seed)
+        return read_pixels(chosen, self.run.contract, progress="calibration photos")
+
+    def absorbed(self, pixels_u8: PixelArray, kept_float: Sequence[str] = ()) -> Any:
+        """As `Steps.absorbed`; kernels of the operators that make the tensors `kept_float` will not be rounded."""
+        if not self.layers:
+            return self.float_model
+        some = pixels_u8[:: max(1, len(pixels_u8) // PHOTOS)]
+        return prepare_for_rounding(self.float_model, normalize(some, self.run.contract), kept_float)
+
+    def export(self, network: Any = None, pixels_u8: PixelArray | None = None) -> bytes:
+        """As `Steps.export`."""
+        tflite = self._to_tflite(self.float_model if network is None else network, pixels_u8)
+        require_as_specified(tflite, self.request.recipe, self.run.contract)
+        return tflite
+
+    def _to_tflite(self, network: Any, pixels_u8: PixelArray | None = None) -> bytes:
+        contract = self.run.contract
+        dataset = None if pixels_u8 is None else keras_export.representative_dataset(pixels_u8, contract)
+        return keras_export.to_tflite(
+            keras_export.with_softmax(network), self.request.recipe, contract, dataset
+        )
+
+    def fine_tuned(self, pixels_u8: PixelArray) -> Any:
+        """As `Steps.fine_tuned`."""
+        from convert.quantization import qat
+        from convert.quantization.batches import TrainingStream, sampling_weights
+        from convert.quantization.soft_labels import read_soft_labels
+
+        run, settings, contract = self.run, self.request.qat, self.run.contract
+        train, val = run.split("train"), run.split("val")
+        drawn = sampling_weights(train, run.sampling)
+        stream = TrainingStream(
+            cached_pixels(run, train, "train"),
+            gate.labels_of(train),
+            contract.normalization.mean,
+            contract.normalization.std,
+            settings.batch,
+            drawn,
+            settings.seed,
+            read_soft_labels(run, train, drawn),
+        )
+        val_u8 = cached_pixels(run, val, "val")
+
+        def file_probs(model: Any) -> FloatArray:
+            return gate.run_tensors(self._to_tflite(model), val_u8, contract)
+
+        validation = qat.Validation(gate.labels_of(val), self.predict(val_u8), file_probs)
+        folder = run.work_folder / self.request.recipe.name
+        model, self.report["qat"] = qat.fine_tune(
+            self.float_model, contract, settings, stream, pixels_u8, validation, folder
+        )
+        return model
+
+    def mixed_precision(self, pixels_u8: PixelArray) -> bytes:
+        """As `Steps.mixed_precision`."""
+        from convert.export import mixed_precision
+
+        assert self.max_loss is not None
+        run, contract = self.run, self.run.contract
+        photos = gate.choose_check_photos(run.photos)
+        check_u8 = self.check_pixels()
+        expected = self.predict(check_u8).argmax(axis=1)
+
+        def loss_of(tflite: bytes) -> float:
+            predicted = gate.run_tensors(tflite, check_u8, contract).argmax(axis=1)
+            return float((predicted != expected).mean())
+
+        def rank(floating: bytes, whole: bytes) -> list[str]:
+            with tempfile.TemporaryDirectory() as folder:
+                paths = [Path(folder) / name for name in ("float.tflite", "int8.tflite")]
+                for path, tflite in zip(paths, (floating, whole), strict=True):
+                    # The probe opens files as a device does: with a contract.
+                    path.write_bytes(embed_entries(tflite, contract, {}))
+                some = [photo.path for photo in photos[:PHOTOS_TO_RANK]]
+                return mixed_precision.noisiest_first(paths[0], paths[1], some)
+
+        tflite, self.report["kept_float"] = mixed_precision.search(
+            lambda kept: keras_export.with_softmax(self.absorbed(pixels_u8, kept)),
+            keras_export.with_softmax(self.float_model),
+            contract,
+            keras_export.representative_dataset(pixels_u8, contract),
+            rank=rank,
+            loss_of=loss_of,
+            max_loss=self.max_loss,
+        )
+        require_as_specified(tflite, self.request.recipe, contract, mixed=True)
+        return tflite
+
+    def fold_temperature(self, tflite: bytes) -> bytes:
+        """As `Steps.fold_temperature`; a foreign network that does not end in a dense layer keeps its own scores."""
+        from convert.quantization import temperature
+
+        val, trained = self.run.split("val"), self.run.contract.calibration.temperature
+        labels = gate.labels_of(val)
+        try:
+            integers, scale = temperature.read_logits(
+                tflite, cached_pixels(self.run, val, "val"), self.run.contract, progress="temperature"
+            )
+            logits = integers * scale
+            factor = temperature.fit_temperature(labels, logits)
+            folded = temperature.fold_into_scales(tflite, factor)
+        except ConversionRefused:
+            # Only this toolkit's networks promise to end in one dense layer and a softmax.
+            if not self.run.foreign and self.max_loss is None:
+                raise
+            return tflite
+        errors = [expected_calibration_error(labels, softmax(logits, t)) for t in (1.0, factor)]
+        self.report["temperature"] = {
+            "photos": len(val),
+            "float": trained,
+            "after_quantization": factor,
+            "total": round(trained * factor, 4),
+            "expected_calibration_error_before": errors[0],
+            "expected_calibration_error": errors[1],
+        }
+        return folded
+
+    def check_pixels(self) -> PixelArray:
+        """The acceptance test's photos, in the order of `gate.choose_check_photos`."""
+        photos = gate.choose_check_photos(self.run.photos)
+        val = tuple(photo for photo in photos if photo.split == "val")
+        rest = tuple(photo for photo in photos if photo.split != "val")
+        parts = [np.asarray(cached_pixels(self.run, val, "val"))]
+        return np.concatenate([*parts, read_pixels(rest, self.run.contract)] if rest else parts)
