@@ -1,7 +1,7 @@
-"""The gate: the finished file, opened as a device opens it, against the Keras model, on the same pixels. numpy.
+"""The acceptance test: the finished file, opened as a device opens it, against the Keras model on the same pixels.
 
-The gate's photos are the validation split, filled up from the train split; the test split never decides. What the test
-split says is reported, float and converted as a pair on the same photos.
+Its photos are the validation split, filled up from the train split; the test split never decides. Figures of the test
+split are reported, float and converted as a pair on the same photos. numpy.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ from convert.comparison.integrity import MAX_TEMPERATURE_RATIO, is_other_tempera
 from convert.comparison.statistics import implied_temperature
 from convert.inputs import SUBGROUP_COLUMNS, Photo
 from convert.recipes import CHECK_PHOTOS, Limits, Recipe
-from convert.tflite.golden import closing_engine, fill, repeat_difference
 from edge_runtime.contract import ModelContract
-from edge_runtime.engines import dequantize
+from edge_runtime.diagnostics.self_check import check_vector
 from edge_runtime.errors import ConversionRefused
-from edge_runtime.images.preprocess import fit_pixels
-from edge_runtime.model.model_file import open_model
-from train.data.pixels import PixelArray
+from edge_runtime.model.model_file import ModelFile, open_model
+from edge_runtime.runner import Runner
 from train.evaluation.metrics import (
     UNKNOWN,
     age_band,
@@ -39,13 +37,10 @@ from train.evaluation.metrics import (
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-# Golden answers come from the same engine, file and machine: nothing may differ.
-GOLDEN_REPEAT_TOLERANCE = 0.0
-
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models' answers to the same photos."""
+    """Two models' predictions on the same photos."""
 
     photos: int
     agreement: float
@@ -62,7 +57,7 @@ class Comparison:
 
 
 def choose_check_photos(photos: Sequence[Photo], count: int = CHECK_PHOTOS) -> tuple[Photo, ...]:
-    """All validation photos; below `count` of them, as many train photos as are missing, evenly spread."""
+    """All validation photos; if they are fewer than `count`, train photos fill up, evenly spread."""
     val = [photo for photo in photos if photo.split == "val"]
     train = [photo for photo in photos if photo.split == "train"]
     missing = min(max(0, count - len(val)), len(train))
@@ -71,7 +66,7 @@ def choose_check_photos(photos: Sequence[Photo], count: int = CHECK_PHOTOS) -> t
 
 
 def run_file(path: Path, pixels_u8: PixelArray, *, progress: str = "") -> FloatArray:
-    """Scores of a model file as `edge_runtime` gives them.
+    """Scores of a model file as `edge_runtime` computes them.
 
     Args:
         path: A .tflite with its contract; it is opened with all checks.
@@ -81,20 +76,21 @@ def run_file(path: Path, pixels_u8: PixelArray, *, progress: str = "") -> FloatA
     Returns:
         [n, labels] dequantized.
     """
-    model = open_model(path)
-    return run_tensors(model.data, pixels_u8, model.contract, progress=progress)
+    return _run_model(open_model(path), pixels_u8, progress)
 
 
 def run_tensors(
     tflite: bytes, pixels_u8: PixelArray, contract: ModelContract, *, progress: str = ""
 ) -> FloatArray:
-    """As `run_file`, of a file that carries no contract yet."""
-    scores = np.empty((len(pixels_u8), len(contract.labels)))
-    with closing_engine(tflite, threads=2) as engine:
-        bar = tqdm(pixels_u8, desc=progress, unit="photo", disable=not progress)
-        for i, photo in enumerate(bar):
-            tensor = fill(engine, photo.tobytes(), contract)
-            scores[i] = dequantize(engine.run(tensor), engine.output)
+    """As `run_file`, of a file without a contract inside."""
+    return _run_model(ModelFile("the converted model", tflite, contract), pixels_u8, progress)
+
+
+def _run_model(model: ModelFile, pixels_u8: PixelArray, progress: str) -> FloatArray:
+    scores = np.empty((len(pixels_u8), len(model.contract.labels)))
+    with Runner.open(model, threads=2) as runner:
+        for i, photo in enumerate(tqdm(pixels_u8, desc=progress, unit="photo", disable=not progress)):
+            scores[i] = runner.values(runner.run(runner.input_tensor(photo.tobytes())))
     return scores
 
 
@@ -122,17 +118,17 @@ def require_within(comparison: Comparison, recipe: Recipe) -> None:
     problems = problems_beyond(comparison, recipe.limits)
     if problems:
         raise ConversionRefused(
-            f"the {recipe.name} model differs too much from the Keras model on {comparison.photos} photos; "
-            "nothing was written",
+            f"acceptance test failed: the {recipe.name} model differs too much from the Keras model on "
+            f"{comparison.photos} photos; nothing was written",
             found="; ".join(problems),
-            fix="recipe int8_qat instead of int8_ptq, more --epochs, or recipe float32",
+            fix="convert with int8_qat instead of int8_ptq, more --epochs, or recipe float32",
         )
 
 
 def require_same_sharpness(keras: FloatArray, converted: FloatArray) -> float:
     """Refuses a file whose scores are sharper or flatter than they should be: its temperature was not folded in.
 
-    The limits of `require_within` hold answers and single scores; a small temperature error moves all scores a little.
+    The limits of `require_within` hold labels and single scores; a small temperature error moves all scores a little.
 
     Args:
         keras: [n, labels], at the file's temperature.
@@ -142,21 +138,22 @@ def require_same_sharpness(keras: FloatArray, converted: FloatArray) -> float:
         The temperature between both; 1 if all is well.
 
     Raises:
-        ConversionRefused: It is another than rounding explains.
+        ConversionRefused: It differs by more than rounding explains.
     """
     ratio = implied_temperature(keras, converted)
     if is_other_temperature(ratio):
         raise ConversionRefused(
-            "the converted model's scores have another temperature than the Keras model's; nothing was written",
+            "acceptance test failed: the converted model has another temperature than the Keras model; nothing was "
+            "written",
             found=f"{ratio:.2f} times the temperature",
             expected=f"at most {MAX_TEMPERATURE_RATIO} times more or less",
-            fix="convert again; if it happens again, the temperature is folded in wrongly",
+            fix="convert again; if it fails again, report it with the run's model.json",
         )
     return ratio
 
 
 def problems_beyond(comparison: Comparison, limits: Limits) -> list[str]:
-    """Which limits a comparison breaks, in words."""
+    """The limits that a comparison breaks, as text."""
     rows = (
         ("top-1 agreement", comparison.agreement, "at least", limits.min_agreement),
         (
@@ -269,21 +266,20 @@ def labels_of(photos: Sequence[Photo]) -> IntArray:
 
 
 def check_golden(path: Path) -> None:
-    """Opens the file and repeats its golden vectors.
+    """Opens the file and repeats its self-test vectors.
 
     Raises:
-        ConversionRefused: An answer differs.
+        ConversionRefused: An output differs at all: engine, file and machine are the same.
     """
-    model = open_model(path)
-    contract = model.contract
-    with closing_engine(model.data) as engine:
-        for vector in contract.golden:
-            pixels_u8 = fit_pixels(model.read_entry(vector.image), contract, name=vector.image)
-            difference = repeat_difference(engine, pixels_u8, contract, vector)
-            if not difference <= GOLDEN_REPEAT_TOLERANCE:
+    with Runner.open(path) as runner:
+        for vector in runner.contract.golden:
+            check = check_vector(runner, vector)
+            # Written so that a NaN fails.
+            if check.failed or not check.difference <= 0:
                 raise ConversionRefused(
-                    f"the written file does not repeat its own answer to {vector.image}; nothing was kept",
-                    found=f"a difference of {difference}",
-                    expected="the same output from the same engine",
-                    fix="convert again; if it happens again, the machine computes wrongly",
+                    f"self-test not deterministic: output for {vector.image} differs between two runs; nothing was "
+                    "written",
+                    found=check.problem or f"a difference of {check.difference:g}",
+                    expected="equal outputs from one engine",
+                    fix="convert again; if it fails again, check the machine's memory",
                 )

@@ -1,24 +1,22 @@
-"""`--keep-float auto`: the smallest set of layers whose return to float brings the loss under a limit. TensorFlow.
+"""Mixed precision (`--keep-float auto`): the smallest set of layers in float that brings the loss under a limit.
 
-TensorFlow's quantizer takes a list of operators to leave alone. Each list gets a network of its own, because what
-`rounding_shift` takes back is right for kernels that are rounded and wrong for those that are not; it is calibrated
-with it, a minute each for a phone-sized network. The operators are ranked by the noise that each adds by itself
+TensorFlow's quantizer takes a list of operators to leave alone. Each list gets a network of its own, calibrated with
+it (a minute each for a phone-sized network), because what `rounding_shift` absorbs is right for kernels that are
+rounded and wrong for those that are not. The operators are ranked by the noise that each adds by itself
 (convert/comparison/layers.py, float file against the whole integer one). The first k are kept float, k doubled until
-the limit
-holds and then halved towards the least; last, each of them is given back once if the limit holds without it. So the set
-is smallest in the sense that none of its layers can be missed, not of all sets that there are. Layers go back to float,
-not to int16 activations: TensorFlow's quantizer knows one activation type for a whole conversion (recipe `int16x8`),
-and has no operator that would take int8 to int16 between two layers.
+the limit holds and then halved towards the least; last, each of them is quantized again if the limit holds without it.
+So no layer of the set can be left out; it need not be the smallest of all sets. Layers stay float and not int16, since
+TensorFlow's quantizer knows one activation type for a whole conversion, and no operator from int8 to int16 layers.
 
-Loss is the share of the gate's photos whose answer is not the float model's: it needs no labels, and a few hundred
-photos tell it far more exactly than a difference of balanced accuracies. The test split is never asked.
+Loss is the share of the acceptance test's photos whose label is not the float model's: it needs no labels, and a few
+hundred photos measure it far more exactly than a difference of balanced accuracies. The test split is never used.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,9 +24,9 @@ from typing import Any
 from convert.comparison import layers
 from convert.export import keras_export as export
 from convert.recipes import RECIPES
-from convert.tflite.golden import closing_engine
-from convert.tflite.reader import parse_tflite, read_tflite
+from convert.tflite.reader import read_structure, read_tflite
 from edge_runtime.contract import ModelContract
+from edge_runtime.engines import open_engine
 from edge_runtime.errors import ConversionRefused
 
 BENCH_RUNS = 15
@@ -75,8 +73,8 @@ def search(
     kept = smallest_prefix(ranked, attempt, max_loss) if whole_loss > max_loss else []
     if kept is None:
         raise ConversionRefused(
-            "no set of layers that stay float brings the loss under the limit; nothing was written",
-            found=f"{100 * attempt(ranked):.1f} % of the answers change with all {len(ranked)} layers float",
+            "mixed precision: no set of float layers brings the loss under the limit; nothing was written",
+            found=f"{100 * attempt(ranked):.1f} % of predictions change with all {len(ranked)} layers float",
             expected=f"at most {100 * max_loss:g} %",
             fix="raise --max-loss, or convert with recipe float32",
         )
@@ -98,17 +96,16 @@ def search(
 
 
 def _layer_count(floating: bytes) -> int:
-    """How many layers could have been kept: where the whole integer file holds the limit, nobody has ranked them."""
-    file = parse_tflite(Path("float.tflite"), floating)
-    return sum(operator.kind not in layers.IGNORED for operator in file.operators)
+    """How many layers could have been kept, where the whole integer file holds the limit and none was ranked."""
+    return sum(operator.kind not in layers.IGNORED for operator in read_structure(floating).operators)
 
 
 def smallest_prefix(
     ranked: Sequence[str], loss_of: Callable[[Sequence[str]], float], max_loss: float
 ) -> list[str] | None:
-    """The shortest beginning of the ranking that holds the limit; None if the whole does not.
+    """The shortest prefix of the ranking that holds the limit; None if the whole does not.
 
-    Losses need not fall evenly: what is returned holds the limit, and its half or the last tried shorter one does not.
+    Losses need not fall evenly: the result holds the limit, and the last shorter one that was tried does not.
     """
     low, high = 0, 1
     while high < len(ranked) and loss_of(ranked[:high]) > max_loss:
@@ -128,7 +125,7 @@ def smallest_prefix(
 def without_the_needless(
     kept: Sequence[str], loss_of: Callable[[Sequence[str]], float], max_loss: float
 ) -> list[str]:
-    """Gives each layer back once, the least harmful first, where the limit holds without it."""
+    """Drops each layer, the least harmful first, where the limit holds without it."""
     left = list(kept)
     for name in reversed(kept):
         fewer = [other for other in left if other != name]
@@ -153,7 +150,7 @@ def _times(files: Sequence[bytes]) -> list[float]:
     """Median milliseconds of each file on an empty picture, one thread, the files taking turns."""
     laps: list[list[float]] = [[] for _ in files]
     with ExitStack() as stack:
-        engines = [stack.enter_context(closing_engine(data)) for data in files]
+        engines = [stack.enter_context(closing(open_engine(data))) for data in files]
         for _ in range(BENCH_RUNS + 1):
             for i, engine in enumerate(engines):
                 start = time.perf_counter()

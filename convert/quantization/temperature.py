@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from convert.pixels import PixelArray
 from convert.tflite.embed import read_object, write_object
-from convert.tflite.golden import closing_engine, fill
 from convert.tflite.reader import OPERATORS
 from edge_runtime.contract import ModelContract
-from edge_runtime.engines import raw_values
 from edge_runtime.errors import ConversionRefused
-from train.data.pixels import PixelArray
+from edge_runtime.model.model_file import ModelFile
+from edge_runtime.runner import Runner
+from train.evaluation.metrics import softmax
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -55,12 +55,13 @@ def read_logits(
         ConversionRefused: The file does not end in a fully connected layer and a softmax.
     """
     integers = np.empty((len(pixels_u8), len(contract.labels)), np.int16)
-    with closing_engine(_without_softmax(tflite), threads=2) as engine:
-        zero_point = engine.output.zero_point
+    cut = ModelFile("the logits of the converted model", _without_softmax(tflite), contract)
+    with Runner.open(cut, threads=2) as runner:
+        output = runner.engine.output
         for i, photo in enumerate(tqdm(pixels_u8, desc=progress, unit="photo", disable=not progress)):
-            raw = engine.run(fill(engine, photo.tobytes(), contract))
-            integers[i] = np.subtract(raw_values(raw, engine.output), zero_point)
-        return integers, engine.output.scale
+            raw_output = runner.run(runner.input_tensor(photo.tobytes()))
+            integers[i] = np.subtract(runner.raw_values(raw_output), output.zero_point)
+        return integers, output.scale
 
 
 def fold_into_scales(tflite: bytes, temperature: float) -> bytes:

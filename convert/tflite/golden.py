@@ -1,10 +1,10 @@
-"""Golden vectors: drawn pictures inside the file and the answers that it must give to them. numpy, Pillow, engines.
+"""Self-test vectors: drawn pictures inside the file and the outputs that it must give for them. numpy, Pillow.
 
-The answers come from the engine that `edge_runtime` prefers. Kernel sets differ in rounding, and a picture between two
-classes turns one step in an early layer into many at the end, so:
+The outputs are those of the engine that `edge_runtime` prefers. Kernel sets differ in rounding, and a picture between
+two classes turns one step in an early layer into many at the end, so:
 
-- of several drawn pictures of each size the one is taken whose answer differs least between the kernel sets that are
-  installed here, unsaturated answers first (a saturated one would hide errors);
+- of several drawn pictures of each size the one is taken whose output differs least between the installed kernel sets,
+  unsaturated outputs first (a saturated one would hide errors);
 - its tolerance is max(least, SAFETY_FACTOR * largest difference measured on it), with `least` for kernel sets that are
   not installed here (other machines, delegates).
 """
@@ -14,8 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import platform
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +23,13 @@ from PIL import Image
 
 from convert.tflite.kernel_probe import KERNEL_SETS, probe
 from edge_runtime.contract import GoldenVector, ModelContract
-from edge_runtime.engines import Engine, open_engine, raw_values
-from edge_runtime.images.preprocess import fit_pixels, input_tensor
+from edge_runtime.model.model_file import ModelFile
+from edge_runtime.runner import Runner
 
 # Not square, so that a wrong crop is noticed; wide, high, and odd-sized.
 PICTURE_SIZES_PX = ((120, 90), (90, 120), (101, 77))
 CANDIDATES_PER_SIZE = 4
-# A top score above this says little: many wrong models give it too.
+# A top score above this proves little: many wrong models give it too.
 SATURATED_SCORE = 0.97
 SAFETY_FACTOR = 2.0
 # Steps of 1/256. XNNPACK, built-in and reference kernels were seen 5 steps apart on one photo, on x86 and arm64.
@@ -41,7 +40,7 @@ LEAST_TOLERANCE_FLOAT = 1e-3
 
 @dataclass(frozen=True)
 class GoldenResult:
-    """Golden vectors and how far the kernel sets were apart."""
+    """Self-test vectors, and how far the kernel sets were apart."""
 
     vectors: tuple[GoldenVector, ...]
     pictures: dict[str, bytes]
@@ -49,7 +48,7 @@ class GoldenResult:
     kernel_sets: dict[str, float]
     """Largest difference from the vectors, in their unit, by kernel set."""
     unavailable: dict[str, str]
-    """Kernel set to why it was not run."""
+    """Kernel set to the reason why it was not run."""
 
 
 def draw_picture(index: int) -> bytes:
@@ -88,12 +87,12 @@ def make_golden(tflite: bytes, contract: ModelContract) -> GoldenResult:
         InterpreterError: The preferred engine cannot run the model.
     """
     drawn = [draw_picture(i) for i in range(len(PICTURE_SIZES_PX) * CANDIDATES_PER_SIZE)]
-    pixels = [fit_pixels(photo, contract, name="golden picture") for photo in drawn]
-    with closing_engine(tflite) as engine:
-        tensors = [fill(engine, pixels_u8, contract) for pixels_u8 in pixels]
-        outputs = [run_raw(engine, tensor) for tensor in tensors]
-        runtime = f"{engine.name}, default kernels, {platform.machine()}"
-        quantized = engine.output.quantized
+    with Runner.open(ModelFile("the converted model", tflite, contract)) as runner:
+        pixels = [runner.pixels_u8(photo, name="self-test picture") for photo in drawn]
+        tensors = [runner.input_tensor(pixels_u8) for pixels_u8 in pixels]
+        outputs = [tuple(map(float, runner.raw_values(runner.run(tensor)))) for tensor in tensors]
+        runtime = f"{runner.engine.name}, default kernels, {platform.machine()}"
+        quantized = runner.engine.output.quantized
     least, unit = (LEAST_TOLERANCE_STEPS, 256.0) if quantized else (LEAST_TOLERANCE_FLOAT, 1.0)
     by_kernel_set, unavailable = _differences(tflite, tensors, outputs)
     spread = np.max(list(by_kernel_set.values()), axis=0)
@@ -120,38 +119,10 @@ def make_golden(tflite: bytes, contract: ModelContract) -> GoldenResult:
     )
 
 
-@contextmanager
-def closing_engine(tflite: bytes, name: str = "auto", threads: int = 1) -> Iterator[Engine]:
-    """An engine that is closed at the end of the block."""
-    engine = open_engine(tflite, engine=name, threads=threads)
-    try:
-        yield engine
-    finally:
-        engine.close()
-
-
-def fill(engine: Engine, pixels_u8: bytes, contract: ModelContract) -> bytes:
-    """The engine's input tensor for the contract's pixels."""
-    return input_tensor(pixels_u8, contract, engine.input)
-
-
-def repeat_difference(
-    engine: Engine, pixels_u8: bytes, contract: ModelContract, vector: GoldenVector
-) -> float:
-    """Largest difference of a raw output value from the answer that a golden picture had when the file was made."""
-    output = run_raw(engine, fill(engine, pixels_u8, contract))
-    return float(np.abs(np.subtract(output, vector.output)).max())
-
-
-def run_raw(engine: Engine, input_tensor: bytes) -> tuple[float, ...]:
-    """Raw output values: integers for a quantized model."""
-    return tuple(float(value) for value in raw_values(engine.run(input_tensor), engine.output))
-
-
 def _differences(
     tflite: bytes, input_tensors: Sequence[bytes], expected: Sequence[tuple[float, ...]]
 ) -> tuple[dict[str, npt.NDArray[np.float64]], dict[str, str]]:
-    """Largest difference from `expected` of each picture by kernel set, and the sets that could not be run."""
+    """Largest difference of each picture from `expected` by kernel set, and the sets that could not be run."""
     found: dict[str, npt.NDArray[np.float64]] = {}
     unavailable: dict[str, str] = {}
     for kernel_set in KERNEL_SETS:

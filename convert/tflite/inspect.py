@@ -1,12 +1,11 @@
-"""`python -m convert.tflite.inspect FILE.tflite`: what a model file is, from its bytes alone. stdlib only, no
-TensorFlow.
+"""`dermedge inspect MODEL.tflite`: contract, metadata, tensors, operators and who supports them, from the bytes alone.
 
-Any .tflite, with or without a contract: contract, metadata, tensors, operators, quantization of each tensor, sizes, and
-which operators the Edge TPU and XNNPACK would take. "Would": by the published lists and the types in the file; whether
-a device does, only the device says (`edge-classify --accelerator xnnpack` counts its nodes).
+Any .tflite, with or without a contract. Whether the Edge TPU or XNNPACK supports an operator follows from the published
+lists and the types in the file; what a device really delegates, `dermedge classify --accelerator xnnpack` counts.
+stdlib only.
 
 Exit status: 0 shown; 2 usage; 3 not a .tflite.
-"""  # noqa: D205
+"""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ SHOWN_NAME = 60
 
 
 def describe(file: TfliteFile) -> dict[str, Any]:
-    """Everything that the command shows, as plain values."""
+    """What a file holds, as plain values for JSON."""
     used = {i for operator in file.operators for i in (*operator.inputs, *operator.outputs) if i >= 0}
     edge_tpu = edge_tpu_report(file)
     return {
@@ -75,7 +74,7 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
 
 
 def to_text(file: TfliteFile, report: dict[str, Any], *, every_tensor: bool = False) -> str:
-    """The report for people."""
+    """The report as text."""
     lines = [f"{file.path}: {report['bytes']:,} bytes, of which {report['weight_bytes']:,} are constants", ""]
     lines += _contract(file)
     metadata = ", ".join(f"{name} ({size:,} bytes)" for name, size in report["metadata"].items()) or "none"
@@ -112,7 +111,7 @@ def _contract(file: TfliteFile) -> list[str]:
         f"labels      {', '.join(label.code for label in contract.labels)}",
         f"pixels      {given.height_px} x {given.width_px} {given.color_space}, {geometry.crop} "
         f"{geometry.crop_fraction:g}, {geometry.filter}; (pixel - {norm.mean:g}) / {norm.std:g}",
-        f"calibration {contract.calibration.method} {contract.calibration.temperature:g}; golden pictures: "
+        f"calibration {contract.calibration.method} {contract.calibration.temperature:g}; self-test vectors: "
         f"{len(contract.golden)}",
         f"licence     {contract.provenance.model_licence}",
     ]
@@ -121,13 +120,13 @@ def _contract(file: TfliteFile) -> list[str]:
 def _target(report: dict[str, Any], name: str, title: str) -> list[str]:
     refused = [row for row in report["operators"] if row[name] != "taken"]
     total = len(report["operators"])
-    lines = [f"{title} would take {total - len(refused)} of {total} operators"]
+    lines = [f"{title} supports {total - len(refused)} of {total} operators"]
     reasons: dict[str, list[str]] = {}
     for row in refused:
         reasons.setdefault(row[name], []).append(f"{row['index']} {row['kind']}")
     for reason, operators in reasons.items():
         more = f" and {len(operators) - 4} more" if len(operators) > 4 else ""
-        lines.append(f"  not {', '.join(operators[:4])}{more}: {reason}")
+        lines.append(f"  unsupported: {', '.join(operators[:4])}{more}: {reason}")
     return lines
 
 
@@ -137,7 +136,7 @@ def _operators(file: TfliteFile, report: dict[str, Any]) -> list[str]:
         marks = ["+" if row[name] == "taken" else "-" for name in ("xnnpack", "edge_tpu")]
         output = _tensor_text(file.tensors[row["outputs"][0]]) if row["outputs"] else ""
         lines.append(f"{row['index']:>4} {row['kind']:<24} {' '.join(marks)} {output}")
-    return [*lines, "x: XNNPACK, t: Edge TPU; + taken, - left to the CPU's plain kernels"]
+    return [*lines, "x: XNNPACK, t: Edge TPU; + supported, - runs on the CPU's plain kernels"]
 
 
 def _tensor_text(tensor: Tensor) -> str:
@@ -153,19 +152,11 @@ def _tensor_text(tensor: Tensor) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; see the module's head for its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m convert.tflite.inspect",
-        description="Shows what stands inside a .tflite file.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("file", type=Path, metavar="FILE.tflite")
-    parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
-    parser.add_argument("--tensors", action="store_true", help="every tensor with its quantization")
-    arguments = parser.parse_args(argv)
+    """Run the command; exit status as in the module's docstring."""
+    arguments = parser().parse_args(argv)
 
     def show() -> int:
-        file = read_tflite(arguments.file)
+        file = read_tflite(arguments.model)
         report = describe(file)
         _say(json_text(report) if arguments.json else to_text(file, report, every_tensor=arguments.tensors))
         return EXIT_OK
@@ -173,8 +164,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(show)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    found = argparse.ArgumentParser(
+        prog="dermedge inspect",
+        description="List a model file's contract, metadata, operators and tensors.",
+        epilog="example:\n  dermedge inspect model.tflite --tensors",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    found.add_argument("model", type=Path, metavar="MODEL.tflite", help="Model file (required)")
+    found.add_argument(
+        "--json", action="store_true", help="Print everything as one JSON object (default: off)"
+    )
+    found.add_argument(
+        "--tensors", action="store_true", help="List every tensor with its quantization (default: off)"
+    )
+    return found
+
+
 def _say(text: str) -> None:
-    """Prints; a reader that has seen enough (`| head`) ends it well, a full disk does not.
+    """Prints; a closed pipe (`| head`) is no error, a full disk is.
 
     Raises:
         OSError: It cannot be written.
@@ -186,7 +196,3 @@ def _say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             raise
-
-
-if __name__ == "__main__":
-    sys.exit(main())

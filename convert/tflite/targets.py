@@ -1,8 +1,8 @@
-"""Which operators of a file accelerators would take, and which clients can open it: rules, each with its source.
+"""Which operators of a file an accelerator supports, and which clients can open it: rules, each with its source.
 
 Edge TPU: coral.ai, "TensorFlow models on the Edge TPU": quantized to 8 bits, constant sizes, constant parameters, at
 most three sides above 1, and a list of operators. Its compiler maps one connected part only: everything after the first
-operator that it cannot take runs on the CPU. XNNPACK: the README of TensorFlow Lite's delegate, checked against what
+unsupported operator runs on the CPU. XNNPACK: the README of TensorFlow Lite's delegate, checked against what
 LiteRT 2.3.0 delegates (tests). Clients: the guides of MediaPipe's ImageClassifier, ML Kit's custom models and Task
 Library. stdlib only.
 """
@@ -41,19 +41,19 @@ MOST_EDGE_TPU_SOFTMAX = 16_000
 
 
 def _data(operator: Operator, file: TfliteFile) -> list[Tensor]:
-    """Tensors that carry the picture: computed inputs and all outputs."""
+    """Tensors with activations: computed inputs and all outputs."""
     inputs = [file.tensors[i] for i in operator.inputs if i >= 0 and not file.tensors[i].constant]
     return inputs + [file.tensors[i] for i in operator.outputs]
 
 
 def xnnpack_problem(operator: Operator, file: TfliteFile) -> str:
-    """Why XNNPACK would leave an operator; empty if it would take it."""
+    """Why XNNPACK does not support an operator; empty if it does."""
     tensors = _data(operator, file)
     dtypes = {tensor.dtype for tensor in tensors}
     if operator.kind.startswith("CUSTOM"):
         return "a custom operator"
     if any(tensor.free for tensor in tensors):
-        return "a size that is not fixed"
+        return "a dynamic size"
     if operator.kind == "DEQUANTIZE" and all(file.tensors[i].constant for i in operator.inputs):
         return ""
     if not dtypes <= {"float32", *EIGHT_BITS}:
@@ -67,14 +67,14 @@ def xnnpack_problem(operator: Operator, file: TfliteFile) -> str:
 
 
 def edge_tpu_report(file: TfliteFile) -> list[str]:
-    """For each operator why the Edge TPU would leave it; empty where it would take it."""
+    """For each operator why the Edge TPU does not run it; empty if it does."""
     reasons: list[str] = []
     broken = ""
     for operator in file.operators:
         own = _edge_tpu_problem(operator, file)
         reasons.append(own or broken)
         if own and not broken:
-            broken = f"after operator {operator.index}, which it cannot take"
+            broken = f"after operator {operator.index}, which is unsupported"
     return reasons
 
 
@@ -87,7 +87,7 @@ def _edge_tpu_problem(operator: Operator, file: TfliteFile) -> str:
         if not tensor.quantized:
             return "a tensor without scale"
         if tensor.free:
-            return "a size that is not fixed"
+            return "a dynamic size"
         if (
             sum(side > 1 for side in tensor.shape) > MOST_EDGE_TPU_SIDES
             or max(tensor.shape[:-3], default=1) > 1
@@ -101,17 +101,17 @@ def _edge_tpu_problem(operator: Operator, file: TfliteFile) -> str:
 
 
 def interchange_problems(file: TfliteFile) -> list[str]:
-    """What keeps MediaPipe's ImageClassifier, ML Kit or Task Library from opening the file; empty if nothing does."""
+    """Why MediaPipe's ImageClassifier, ML Kit or Task Library cannot open the file; empty if they can."""
     problems = []
     if len(file.inputs) != 1 or len(file.outputs) != 1:
-        return [f"{len(file.inputs)} inputs and {len(file.outputs)} outputs, they want one of each"]
+        return [f"{len(file.inputs)} inputs and {len(file.outputs)} outputs, expected one of each"]
     source, sink = file.tensors[file.inputs[0]], file.tensors[file.outputs[0]]
     if source.dtype not in ("uint8", "float32"):
-        problems.append(f"input {source.dtype}, they take uint8 or float32")
+        problems.append(f"input {source.dtype}, expected uint8 or float32")
     if sink.dtype not in ("uint8", "float32"):
-        problems.append(f"output {sink.dtype}, they take uint8 or float32")
+        problems.append(f"output {sink.dtype}, expected uint8 or float32")
     if len(source.shape) != 4 or source.shape[0] != 1 or source.shape[3] != 3 or source.free:
-        problems.append(f"input shape {list(source.signature)}, they want [1, height, width, 3]")
+        problems.append(f"input shape {list(source.signature)}, expected [1, height, width, 3]")
     if METADATA_NAME not in file.metadata:
         problems.append(
             "no TFLITE_METADATA: " + ("float input needs it" if source.dtype in FLOAT_DTYPES else "no labels")

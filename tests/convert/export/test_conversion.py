@@ -17,6 +17,7 @@ import pytest
 from edge_runtime.contract import ModelContract
 from edge_runtime.images.preprocess import fit_pixels, input_bytes
 from edge_runtime.model.model_file import open_model
+from edge_runtime.runner import Runner
 from tests.convert.conftest import RECIPE_NAMES, Conversion
 from tests.convert.synthetic_run import LABELS, SIZE_PX, TEMPERATURE
 
@@ -140,18 +141,13 @@ def test_temperature_is_folded_in(conversions: dict[str, Conversion], trained_ru
 def test_golden_vectors_hold_and_notice_another_normalization(
     name: str, conversions: dict[str, Conversion]
 ) -> None:
-    from convert.tflite.golden import closing_engine, fill, run_raw
-
-    model = open_model(conversions[name].tflite)
     caught = 0
-    with closing_engine(model.data) as engine:
-        for vector in model.contract.golden:
-            pixels_u8 = fit_pixels(model.read_entry(vector.image), model.contract)
-            assert run_raw(engine, fill(engine, pixels_u8, model.contract)) == vector.output
-            wrong = bytes(value // 2 for value in pixels_u8)
-            difference = np.abs(
-                np.subtract(run_raw(engine, fill(engine, wrong, model.contract)), vector.output)
-            ).max()
+    with Runner.open(conversions[name].tflite) as runner:
+        for vector in runner.contract.golden:
+            pixels_u8 = runner.pixels_u8(runner.model.read_entry(vector.image))
+            assert runner.raw_values(runner.run(runner.input_tensor(pixels_u8))) == vector.output
+            wrong = runner.input_tensor(bytes(value // 2 for value in pixels_u8))
+            difference = np.abs(np.subtract(runner.raw_values(runner.run(wrong)), vector.output)).max()
             caught += int(difference > vector.tolerance)
     assert caught > 0
 

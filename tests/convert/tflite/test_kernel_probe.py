@@ -1,4 +1,4 @@
-"""Kernel sets in processes of their own: what is not here is told, what is here but silent ends the conversion."""
+"""Kernel sets in processes of their own: an absent one is reported, a silent one ends the conversion."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ def test_a_kernel_set_that_does_not_answer_in_time_ends_the_conversion(
         raise subprocess.TimeoutExpired("probe", options["timeout"])
 
     monkeypatch.setattr(kernel_probe.subprocess, "run", slow)
-    with pytest.raises(ConversionRefused, match=r"BUILTIN_REF.*1200 s.*less busy"):
+    with pytest.raises(ConversionRefused) as caught:
         kernel_probe.probe(MODEL, [], "BUILTIN_REF")
+    assert "BUILTIN_REF" in caught.value.what and "1200 s" in caught.value.found
 
 
-def test_a_kernel_set_that_dies_is_told() -> None:
+def test_a_kernel_set_that_dies_is_reported() -> None:
     said, outputs = kernel_probe.probe(MODEL[:100], [b""], "BUILTIN_REF")
     assert outputs is None and said
