@@ -28,15 +28,15 @@ from train.data.pixels import PixelArray, normalize
 LOGITS_LAYER = "logits"
 INPUT_NAME = "image"
 SAVED_MODEL_INSTEAD = (
-    "export it with model.export(FOLDER), without its preprocessing layers, and convert that SavedModel: its graph may "
-    "be of any form"
+    "export it with model.export(FOLDER), without its preprocessing layers, and convert that SavedModel, whose graph "
+    "may have any form"
 )
 # Layers that tfmot cannot quantize or that would do the contract's work a second time.
 REFUSED_LAYERS = ("Rescaling", "Normalization", "Resizing", "CenterCrop", "Lambda")
 
 
 def load_float_model(path: Path, contract: ModelContract, *, any_head: bool = False) -> Any:
-    """Loads the run's Keras model with the input size fixed and the contract's temperature folded in.
+    """Loads a Keras model with the input size fixed and the contract's temperature folded in.
 
     Args:
         path: RUN/model.keras, or another .keras or .h5 file.
@@ -57,10 +57,10 @@ def load_float_model(path: Path, contract: ModelContract, *, any_head: bool = Fa
             model = _with_logits(model)
     except (OSError, ValueError, TypeError, LookupError, ImportError, AttributeError, *DAMAGED_ZIP) as error:
         raise RunInvalid(
-            f"{path}: not a tf_keras model",
+            f"{path}: cannot load the tf_keras model",
             found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             expected="a flat functional model saved by tf_keras (Keras 3 files differ)",
-            fix="take the file as it was saved, or save it again" if any_head else "train again",
+            fix="copy the file again, or save it again" if any_head else "train again",
         ) from error
     _require_flat(model, path, contract, foreign=any_head)
     model = _fix_input_size(model, contract)
@@ -69,7 +69,7 @@ def load_float_model(path: Path, contract: ModelContract, *, any_head: bool = Fa
 
 
 def _with_logits(model: Any) -> Any:
-    """The same network up to the dense layer before its softmax, that layer named as ours; else the model as it is."""
+    """The network up to the dense layer before its softmax, that layer named LOGITS_LAYER; else the model itself."""
     if not getattr(model, "_is_graph_network", False) or len(model.outputs) != 1:
         return model
     last, layers = _maker(model.outputs[0]), tf_keras.layers
@@ -87,14 +87,14 @@ def _with_logits(model: Any) -> Any:
 
 
 def _dense(node: Any) -> tuple[Any, npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
-    """Input, kernel [features, units] and bias of a dense layer; None of any other.
+    """Input, kernel [features, units] and bias of a dense layer; None for any other.
 
     The heads of MobileNetV3 are 1 x 1 convolutions of a single pixel, flattened: dense layers under another name.
     """
     layers, activations = tf_keras.layers, tf_keras.activations
     layer, inputs = node.layer, node.input_tensors
     if isinstance(layer, layers.Flatten):
-        # Its name is free again: the layer itself is left behind with the convolution.
+        # Its name is free again: the layer is dropped with the convolution.
         name, node = layer.name, _maker(inputs)
         layer, inputs = node.layer, node.input_tensors
         if type(layer) is not layers.Conv2D or layer.groups != 1 or tuple(inputs.shape[1:3]) != (1, 1):
@@ -114,7 +114,7 @@ def _dense(node: Any) -> tuple[Any, npt.NDArray[np.float32], npt.NDArray[np.floa
 
 
 def _maker(tensor: Any) -> Any:
-    """The node that made a tensor: its layer, and what the layer read there. A layer that is shared has several."""
+    """The node that made a tensor: its layer and that call's inputs. A shared layer has several nodes."""
     history = tensor._keras_history
     return history.layer.inbound_nodes[history.node_index]
 
@@ -139,7 +139,7 @@ def _require_flat(model: Any, path: Path, contract: ModelContract, *, foreign: b
             problems.append(f"output {model.output_shape}")
     if problems:
         raise RunInvalid(
-            f"{path}: the model cannot be converted",
+            f"{path}: unsupported model",
             found="; ".join(problems),
             expected=f"a flat functional model from {contract.input.height_px} x {contract.input.width_px} normalized "
             f"RGB to {len(contract.labels)} linear outputs of a Dense named {LOGITS_LAYER!r}",
@@ -148,7 +148,7 @@ def _require_flat(model: Any, path: Path, contract: ModelContract, *, foreign: b
 
 
 def _fix_input_size(model: Any, contract: ModelContract) -> Any:
-    """The same model with the contract's input size; a model of free size would leave reshapes in the file."""
+    """The same model with the contract's input size; a dynamic size would leave reshapes in the file."""
     shape = (contract.input.height_px, contract.input.width_px, 3)
     if tuple(model.input_shape) == (None, *shape):
         return model
@@ -192,7 +192,7 @@ def representative_dataset(
         contract: Its normalization.
 
     Returns:
-        What TFLiteConverter.representative_dataset wants: calls give [[1, height_px, width_px, 3] float32].
+        For TFLiteConverter.representative_dataset: calls yield [[1, height_px, width_px, 3] float32].
     """
 
     def batches() -> Iterator[list[Any]]:
@@ -230,7 +230,7 @@ def to_tflite(model: Any, recipe: Recipe, contract: ModelContract, dataset: Any 
 
 
 def to_calibrated(model: Any, contract: ModelContract, dataset: Any) -> bytes:
-    """As `to_tflite`, but float still, with the ranges that calibration found: for `quantize_calibrated`."""
+    """As `to_tflite`, but still float, with calibrated ranges: for `quantize_calibrated`."""
     converter = _converter(model, contract)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = dataset
@@ -267,23 +267,23 @@ def _converted(converter: Any, how: str) -> bytes:
         converted: bytes = converter.convert()
     except (ConverterError, ValueError, RuntimeError, tf.errors.OpError) as error:
         raise ConversionRefused(
-            f"TensorFlow could not convert the model {how}",
+            f"TensorFlow cannot convert the model {how}",
             found=_reason(str(error)) or type(error).__name__,
-            fix="use layers that TFLite can hold, or recipe float32",
+            fix="use layers that TFLite supports, or recipe float32",
         ) from error
     return converted
 
 
 def _reason(text: str) -> str:
-    """The operators that TFLite lacks, which TensorFlow names amid its source lines; else its first line."""
+    """The operators that TFLite lacks, from TensorFlow's message; else its first line."""
     lacking = sorted(set(re.findall(r"'(tf\.\w+)' op", text)))
     if lacking:
-        return f"{', '.join(lacking)}: no TFLite operator does this"
+        return f"no TFLite operator for {', '.join(lacking)}"
     return text.splitlines()[0] if text else ""
 
 
 def _configure(converter: Any, recipe: Recipe, dataset: Any) -> None:
-    """What the recipe asks of TensorFlow's converter."""
+    """Sets the recipe's types on TensorFlow's converter."""
     if recipe.weights != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if recipe.weights == "float16":

@@ -1,9 +1,9 @@
-"""Does the float model, through the contract, still give the answers that training wrote down? numpy.
+"""Reproducibility check: does the float model, through the contract, still predict what training wrote down? numpy.
 
-The gate holds a converted file against the Keras model, and both take their pixels by the same contract: were the
-contract tampered with after training (another mean, crop or order of labels), both would be wrong alike and the gate
-would sleep. Training's own answers to the validation photos, RUN/predictions_val.csv, know better. They also tell the
-temperature, which training fitted to them.
+The acceptance test compares a converted file with the Keras model, and both take their pixels by the same contract. If
+the contract was changed after training (mean, crop, label order), both are wrong alike and that test passes. Training's
+own predictions for the validation photos, RUN/predictions_val.csv, show it; they also show the temperature, which
+training fitted to them.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ MAX_TEMPERATURE_DIFFERENCE = 0.01
 
 
 def require_training_repeated(run: Run, keras: Callable[[PixelArray], FloatArray]) -> dict[str, Any]:
-    """Asks the float model some validation photos again.
+    """Compares the float model's predictions for some validation photos with those of training.
 
     Args:
         run: Its contract says how photos become pixels.
         keras: The float model with the contract's temperature.
 
     Returns:
-        What model.json says of it; a note where training left no answers, or where the model is no run.
+        The entry of model.json; a note where training left no predictions, or for a foreign model.
 
     Raises:
-        RunInvalid: The answers are others than training's.
+        RunInvalid: The predictions or the temperature differ from training's.
     """
     if run.foreign:
-        # A file of that name beside somebody else's model is none of ours.
+        # A file of that name beside a foreign model is not from this toolkit.
         return {
             "photos": 0,
-            "note": "a model of its own: nothing proves that the contract is the one of training",
+            "note": "foreign model: the contract cannot be compared with training",
         }
     path = run.folder / PREDICTIONS
     if not path.is_file():
         return {
             "photos": 0,
-            "note": f"no {PREDICTIONS}: nothing proves that the contract is the one of training",
+            "note": f"no {PREDICTIONS}: the contract cannot be compared with training",
         }
     codes = [label.code for label in run.contract.labels]
     written = _read(path, codes)
@@ -65,38 +65,38 @@ def require_training_repeated(run: Run, keras: Callable[[PixelArray], FloatArray
     chosen = [val[i * len(val) // min(PHOTOS, len(val))] for i in range(min(PHOTOS, len(val)))]
     if not chosen:
         raise RunInvalid(
-            f"{path}: answers no validation photo", found=f"{len(written)} others", fix="train again"
+            f"{path}: no predictions for validation photos", found=f"{len(written)} others", fix="train again"
         )
     _require_temperature(run, val, written)
     plain = np.array([written[photo.photo_id] for photo in chosen])
     expected = softmax(np.log(np.maximum(plain, LEAST_PROBABILITY)), run.contract.calibration.temperature)
-    found = keras(read_pixels(chosen, run.contract, progress="training's answers"))
+    found = keras(read_pixels(chosen, run.contract, progress="reproducibility check"))
     difference = float(np.abs(found - expected).max(axis=1).mean())
     agreement = float((found.argmax(axis=1) == expected.argmax(axis=1)).mean())
     # Written so that a NaN fails.
     if not difference <= MAX_MEAN_SCORE_DIFFERENCE:
         right = [float((scores.argmax(axis=1) == labels_of(chosen)).mean()) for scores in (expected, found)]
         raise RunInvalid(
-            f"{run.folder}: the model does not give the answers that training wrote down; nothing was written",
-            found=f"scores that differ by {difference:.3f} on average on {len(chosen)} validation photos, "
-            f"{100 * agreement:.0f} % the same answer, {100 * right[0]:.0f} % right then, {100 * right[1]:.0f} % now",
-            expected=f"a difference of at most {MAX_MEAN_SCORE_DIFFERENCE}: the normalization, crop, order of labels "
-            "and weights of training",
-            fix="take contract.json and model.keras as training left them, or train again",
+            f"{run.folder}: reproducibility check failed: predictions differ from {PREDICTIONS}; nothing was written",
+            found=f"mean score difference {difference:.3f} on {len(chosen)} validation photos, top-1 agreement "
+            f"{100 * agreement:.0f} %, accuracy {100 * right[0]:.0f} % then and {100 * right[1]:.0f} % now",
+            expected=f"at most {MAX_MEAN_SCORE_DIFFERENCE}: normalization, crop, label order and weights of training",
+            fix="restore contract.json and model.keras as training wrote them, or train again",
         )
     return {"photos": len(chosen), "agreement": agreement, "mean_score_difference": difference}
 
 
 def _require_temperature(run: Run, val: list[Photo], written: dict[str, list[float]]) -> None:
-    """Refuses a contract whose temperature is not the one that training's answers ask for."""
+    """Refuses a contract whose temperature does not fit training's predictions."""
     logits = np.log(np.maximum([written[photo.photo_id] for photo in val], LEAST_PROBABILITY))
-    fitted, told = fit_temperature(labels_of(val), logits), run.contract.calibration.temperature
-    if not abs(told / fitted - 1) <= MAX_TEMPERATURE_DIFFERENCE:
+    fitted, given = fit_temperature(labels_of(val), logits), run.contract.calibration.temperature
+    if not abs(given / fitted - 1) <= MAX_TEMPERATURE_DIFFERENCE:
         raise RunInvalid(
-            f"{run.folder}: the contract's temperature is not that of training; nothing was written",
-            found=f"{told:g}",
-            expected=f"{fitted:.4f}, fitted to the answers in {PREDICTIONS}",
-            fix="take contract.json as training left it, or train again",
+            f"{run.folder}: reproducibility check failed: the contract's temperature is not training's; nothing was "
+            "written",
+            found=f"{given:g}",
+            expected=f"{fitted:.4f}, fitted to {PREDICTIONS}",
+            fix="restore contract.json as training wrote it, or train again",
         )
 
 
@@ -108,8 +108,8 @@ def _read(path: Path, codes: list[str]) -> dict[str, list[float]]:
             }
     except (KeyError, ValueError, TypeError) as error:
         raise RunInvalid(
-            f"{path}: training's answers cannot be read",
+            f"{path}: cannot read the predictions",
             found=str(error),
             expected=f"columns photo_id, {', '.join(f'p_{code}' for code in codes)}",
-            fix="take the file as training left it, or train again",
+            fix="restore the file as training wrote it, or train again",
         ) from error

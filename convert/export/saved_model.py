@@ -1,7 +1,6 @@
-"""A SavedModel as the converter wants it: from normalized pixels to logits or probabilities. TensorFlow.
+"""A SavedModel as a float model: from normalized pixels to logits or probabilities. TensorFlow.
 
-Its graph stays as it is, so what needs layers (quantization-aware fine-tuning, absorbing what rounding shifts) is not
-to be had; every other recipe is.
+Its graph stays as it is, so fine-tuning and the correction of rounding shifts, which need layers, are not available.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class SavedNetwork:
         contract: Its input, labels and temperature.
 
     Raises:
-        RunInvalid: Not loadable, or from other pixels to other labels than the contract's.
+        RunInvalid: Not loadable, or its signature does not fit the contract.
     """
 
     def __init__(self, path: Path, contract: ModelContract) -> None:
@@ -40,7 +39,7 @@ class SavedNetwork:
         # A file of variables that was cut off is an IndexError.
         except (OSError, ValueError, LookupError, AttributeError, tf.errors.OpError) as error:
             raise RunInvalid(
-                f"{path}: not a SavedModel that can be called",
+                f"{path}: cannot call the SavedModel",
                 found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
                 expected=f"a SavedModel with the signature {SIGNATURE!r}",
             ) from error
@@ -59,7 +58,7 @@ class SavedNetwork:
         ):
             described = [[(x.dtype.name, x.shape) for x in part] for part in (specs, results)]
             raise RunInvalid(
-                f"{path}: the SavedModel cannot be converted",
+                f"{path}: unsupported SavedModel signature",
                 found=f"inputs {described[0]}, outputs {described[1]}",
                 expected=f"one float32 [batch, {', '.join(map(str, wanted))}] of normalized pixels, batch free or 1, "
                 f"and one float32 [batch, {len(contract.labels)}]",
@@ -70,13 +69,13 @@ class SavedNetwork:
         self.gives_probabilities = self._looks_like_probabilities(wanted)
         if self.gives_probabilities and self._temperature != 1:
             raise RunInvalid(
-                f"{path}: the SavedModel ends in a softmax, so no temperature can be folded in",
+                f"{path}: cannot fold a temperature into a SavedModel that ends in a softmax",
                 found=f"temperature {self._temperature:g} in the contract",
-                expected="temperature 1, or a SavedModel that gives logits",
+                expected="temperature 1, or a SavedModel that returns logits",
             )
 
     def __call__(self, images: Any, *, training: bool = False) -> Any:
-        """Logits, divided by the temperature; of a model that gives probabilities their logarithms."""
+        """Logits, divided by the temperature; logarithms of a model's probabilities."""
         found = self._raw(images)
         if self.gives_probabilities:
             return tf.math.log(tf.maximum(found, LEAST_PROBABILITY))

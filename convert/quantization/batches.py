@@ -1,7 +1,7 @@
 """Batches for quantization-aware fine-tuning: a pure function of seed and step, so that any step can be resumed. numpy.
 
-Photos are drawn with replacement, as likely as training drew them. Views are mild: the
-float model, which is the teacher, sees the same view, so augmentation only spreads the inputs on which both must agree.
+Photos are drawn with replacement, with training's probabilities. Augmentation is mild: the distillation target is
+computed on the same view, so it only spreads the inputs on which both models must agree.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from train.data.pixels import PixelArray
 from train.data.sampling import photo_weights
 
 BRIGHTNESS, CONTRAST, CHANNEL_GAIN = 0.10, 0.10, 0.04
-# Draws of an epoch. Fine-tuning starts where most answers agree already and moves little: so many views cost a few
-# minutes and are worth a look at what the file answers, which costs a quarter of one.
+# Draws of an epoch. Fine-tuning starts where most predictions agree already and moves little: so many views cost a few
+# minutes, an evaluation of the file a quarter of one.
 EPOCH_VIEWS = 512
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]

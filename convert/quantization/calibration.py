@@ -1,4 +1,4 @@
-"""Which photos the quantizer takes its ranges from: train split only, classes balanced, seeded. numpy."""
+"""Which photos set the quantizer's ranges: train split only, classes balanced, seeded. numpy."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def choose_calibration_photos(
         )
         if not members:
             raise DataInvalid(
-                "calibration needs photos of every class",
+                "calibration needs train photos of every class",
                 found=f"no photo of class {label} in the train split",
-                fix="train on data that hold every class",
+                fix="add train photos of this class",
             )
         queues.append([members[i] for i in rng.permutation(len(members))])
     chosen: list[Photo] = []
@@ -50,16 +50,16 @@ def choose_calibration_photos(
                 chosen.append(queue.pop(0))
     if len(chosen) < count:
         raise DataInvalid(
-            "too few photos to take ranges from",
+            "too few calibration photos",
             found=f"{len(chosen)} in the train split",
             expected=f"at least {count}",
-            fix="add train photos, or convert with recipe float32, float16 or dynamic_int8, which need none",
+            fix="add train photos, or convert with float32, float16 or dynamic_int8, which need none",
         )
     return tuple(chosen)
 
 
 def describe(photos: Sequence[Photo], codes: Sequence[str], seed: int) -> dict[str, Any]:
-    """What model.json says of calibration photos."""
+    """The calibration photos' entry in model.json."""
     ids = [photo.photo_id for photo in photos]
     return {
         "split": "train",

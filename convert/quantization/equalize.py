@@ -1,7 +1,7 @@
 """Makes depthwise kernels quantizable without changing what the network computes. TensorFlow.
 
 tfmot gives a depthwise kernel one scale for all its channels. ImageNet's MobileNetV2 has kernels whose largest channel
-is 35 times the median one, so most channels would be left with a few steps of their 255. Batch normalization follows
+is 35 times the median one, so most channels would have a few steps of their 255. Batch normalization follows
 each of them: a channel's kernel may be multiplied by s if the moving mean is too and gamma is divided by s. With s
 chosen so that every channel's largest weight is 1, one scale fits all.
 

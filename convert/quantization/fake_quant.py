@@ -1,12 +1,9 @@
-"""A float model with its rounding simulated: wrapped, ranges set, shifts absorbed, nothing trained. TensorFlow, tfmot.
+"""A float model with simulated rounding: wrapped, ranges set, shifts absorbed, nothing trained. TensorFlow, tfmot.
 
 tfmot's 8-bit scheme wraps every layer; weights per channel, but those of depthwise layers and activations per tensor.
-Depthwise kernels are therefore equalized first (convert/quantization/equalize.py), and what rounding still shifts is
-absorbed by
-batch normalization (convert/quantization/rounding_shift.py). Ranges of activations are set on the calibration
-photos: tfmot starts
-them at -6..6 and moves them by 0.1 % a step, so after the few hundred steps of a fine-tuning two thirds of that guess
-would be left.
+Depthwise kernels are therefore equalized first (equalize.py), and batch normalization absorbs what rounding still
+shifts (rounding_shift.py). Activation ranges are set on the calibration photos: tfmot starts them at -6..6 and moves
+them by 0.1 % a step, so after the few hundred steps of a fine-tuning two thirds of that guess would be left.
 """
 
 from __future__ import annotations
@@ -25,12 +22,12 @@ from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConversionRefused
 from train.data.pixels import PixelArray, normalize
 
-# Passes until every layer has seen inputs that its predecessors' final ranges give. The very last one decides and takes
-# all calibration photos; those before it only bring the ranges near, for which every fourth photo is enough.
+# Passes until every layer has inputs from its predecessors' final ranges. The last pass decides and takes all
+# calibration photos; those before it only bring the ranges near, for which every fourth photo is enough.
 FIRST_PASSES = 3
 FEWER_STEP = 4
 RANGE_BATCHES = 8
-LEARNED_WEIGHTS = ("kernel:0", "bias:0", "gamma:0", "beta:0")
+TRAINED_WEIGHTS = ("kernel:0", "bias:0", "gamma:0", "beta:0")
 
 
 def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArray) -> Any:
@@ -49,7 +46,7 @@ def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArr
     equalized = equalized_copy(float_model)
     try:
         model = tfmot.quantization.keras.quantize_model(equalized)
-    # tfmot rebuilds the network, and calls what it does not know in ways of its own: any of these may come of it.
+    # tfmot rebuilds the network and calls unknown layers in its own ways: any of these may be raised.
     except (ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise ConversionRefused(
             "quantization-aware training does not support this model",
@@ -61,7 +58,7 @@ def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArr
         if isinstance(inner, tf_keras.layers.BatchNormalization):
             inner.trainable = False  # Keras: it then uses its moving statistics and leaves them alone
         elif isinstance(inner, tf_keras.layers.Dropout):
-            inner.rate = 0.0  # What is learnt is the float model's answer, and that drops nothing
+            inner.rate = 0.0  # The distillation target drops nothing
     _set_input_range(model, contract)
     fewer = calibration_u8[::FEWER_STEP]
     _set_activation_ranges(model, [fewer] * FIRST_PASSES, contract)
@@ -71,7 +68,7 @@ def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArr
 
 
 def require_wrappable(model: Any) -> None:
-    """Refuses, before a photo is read, a network of operators, which tfmot cannot wrap: it knows layers only.
+    """Refuses a network with operators that are no layers, which tfmot cannot wrap.
 
     Args:
         model: Flat and functional.
@@ -90,7 +87,7 @@ def require_wrappable(model: Any) -> None:
 
 
 def _spread_out(pixels_u8: PixelArray) -> PixelArray:
-    """PHOTOS of the photos, evenly from the whole list. The bundled model was made from these."""
+    """PHOTOS of the photos, evenly spread. The bundled model was made with this choice."""
     chosen = np.unique(np.linspace(0, len(pixels_u8) - 1, PHOTOS).round().astype(int))
     return np.asarray(pixels_u8[chosen])
 
@@ -98,11 +95,11 @@ def _spread_out(pixels_u8: PixelArray) -> PixelArray:
 def trained_variables(model: Any) -> list[Any]:
     """Kernels, biases, and batch normalization's scale and offset, each once, in the model's order."""
     unique = {id(w): w for layer in model.layers for w in layer.weights}
-    return [w for w in unique.values() if w.name.split("/")[-1].endswith(LEARNED_WEIGHTS)]
+    return [w for w in unique.values() if w.name.split("/")[-1].endswith(TRAINED_WEIGHTS)]
 
 
 def _set_input_range(model: Any, contract: ModelContract) -> None:
-    """Pixels 0 to 255: their 256 values are the tensor's 256 steps. Training only widens it, and cannot."""
+    """Pixels 0 to 255: their 256 values are the tensor's 256 steps."""
     normalization = contract.normalization
     names = ("min", "max")
     for variable in model.layers[1].weights:
@@ -112,7 +109,7 @@ def _set_input_range(model: Any, contract: ModelContract) -> None:
 
 
 def _range_variables(model: Any) -> list[Any]:
-    """Ends of the activations' moving-average ranges; weights' ranges follow the weights at every step."""
+    """Bounds of the activations' moving-average ranges; weights' ranges follow the weights at every step."""
     endings = ("output_min:0", "output_max:0", "activation_min:0", "activation_max:0")
     return [v for v in model.non_trainable_variables if v.name.endswith(endings)]
 

@@ -1,30 +1,26 @@
-"""Quantization-aware fine-tuning: the network learns to answer the same while its rounding is simulated. TensorFlow.
+"""Quantization-aware fine-tuning: distillation from the float model while rounding is simulated. TensorFlow.
 
-What is done, and why:
+- Start: `fake_quant.quantize` sets the activation ranges on the calibration photos and lets batch normalization absorb
+  what rounding shifts. That alone is often best: epoch 0 (nothing trained) competes with the trained epochs, and the
+  bundled model is such an epoch 0.
+- Loss: Kullback-Leibler divergence from the float model's prediction on the same view, softened by a temperature
+  (Hinton et al. 2015; Beyer et al. 2022 for same-view distillation). The float model was chosen and calibrated on
+  validation photos, and the file must predict as it does, so it is the better target than the labels, which it mostly
+  fits already.
+  `hard_label_weight` adds the labels' cross-entropy; with a `distillation_weight` of 0 only the labels are used.
+  convert/STUDY.md compares both.
+- Learning rate: linear up over a tenth of the steps, then a cosine down to zero at the last possible epoch.
+- Batch normalization keeps its statistics; its scale and offset are trained, since they are free in the file (folded
+  into per-channel scales and biases). On the synthetic data set (MobileNetV2 0.35, 96 px, 120 steps at a rate of 3e-4,
+  69 validation photos) the mean score difference was 0.017 before the first step, and at the end 0.016 with only
+  scales, offsets and biases trained, 0.031 with only kernels and biases, 0.064 with everything and batch statistics.
+- Choice: after each epoch a file is made, as it would be at the end; the best epoch is the one whose *file* agrees most
+  with the float model on validation photos. Keras's simulation does not choose: on EfficientNet-Lite0 it agreed on
+  98.9 % where the file agreed on 98.4 %, and the integer file is the faster of the two. `patience` epochs without a
+  better file end it. The test split is never read.
 
-- tfmot's 8-bit scheme wraps every layer; weights per channel, but those of depthwise layers and activations per
-  tensor. Depthwise kernels are therefore equalized first (convert/quantization/equalize.py), and what rounding still
-  shifts is
-  absorbed by batch normalization before training begins (convert/quantization/rounding_shift.py).
-- Ranges of activations are set on the calibration photos before the first step. tfmot starts them at -6..6 and moves
-  them by 0.1 % a step: after the few hundred steps that fine-tuning needs, two thirds of that guess would be left.
-- Loss: Kullback-Leibler divergence from the float model's answer to the same view, softened by a temperature. The
-  float model was chosen and calibrated on validation photos; the file must answer as it does, so the float model is
-  the better teacher than the labels, which it has mostly learnt by heart (Hinton et al. 2015; Beyer et al. 2022 for
-  same-view distillation). `hard_label_weight` adds the labels' cross-entropy; with a `distillation_weight` of 0 the
-  labels alone are learnt. convert/STUDY.md compares both.
-- Learning rate: linear up over a tenth of the steps, then a cosine down to zero at the last epoch there may be.
-- Batch normalization keeps its statistics; its scale and offset learn, since they are free in the file (folded into
-  per-channel scales and biases). On the phantom set (MobileNetV2 0.35, 96 px, 120 steps at a rate of 3e-4, 69
-  validation photos) the mean score difference was 0.017 before the first step, and at the end 0.016 when only scales,
-  offsets and biases learnt, 0.031 when only kernels and biases did, 0.064 when everything did with batch statistics.
-- After each epoch a file is made, as it would be at the end, and asks for itself: the best epoch is the one whose
-  *file* agrees most with the float model on validation photos; epoch 0 (ranges set, nothing trained) counts too. What
-  Keras simulates is not asked: on EfficientNet-Lite0 it agreed on 98.9 % where the file agreed on 98.4 %, and the
-  integer file is the faster of the two. `patience` epochs without a better file end it. The test split is never read.
-
-Every step is a pure function of settings and step number, and a checkpoint holds all state, so a killed fine-tuning
-goes on from its last checkpoint and ends with the same weights. A finished one is kept and not done again.
+Every step is a pure function of settings and step number, and a checkpoint holds all state: a killed fine-tuning
+resumes from its last checkpoint and ends with the same weights. A finished one is kept and not repeated.
 """
 
 from __future__ import annotations
@@ -59,7 +55,7 @@ ADAM_BETA_2 = 0.99
 
 @dataclass(frozen=True)
 class Validation:
-    """What chooses the epoch."""
+    """Data and function that choose the epoch."""
 
     labels: IntArray
     """[n], of validation photos."""
@@ -78,10 +74,10 @@ def fine_tune(
     validation: Validation,
     folder: Path,
 ) -> tuple[Any, dict[str, Any]]:
-    """Fine-tunes, or resumes, or returns what a finished fine-tuning with the same settings left.
+    """Fine-tunes, resumes, or loads a finished fine-tuning with the same settings.
 
     Args:
-        float_model: Teacher and start, ends in logits, temperature folded in.
+        float_model: Start and distillation target, ends in logits, temperature folded in.
         contract: The run's.
         settings: Length, rate and loss.
         stream: Training views.
@@ -90,18 +86,18 @@ def fine_tune(
         folder: For state.npz and history.csv; made if missing.
 
     Returns:
-        The quantization-aware model with the best epoch's weights, and what model.json says of it.
+        The quantization-aware model with the best epoch's weights, and its entry in model.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
     key = state_key(float_model, settings, stream, calibration_u8)
     model = quantize(float_model, contract, calibration_u8)
     steps = settings.epochs * stream.steps_per_epoch
     optimizer = tf_keras.optimizers.Adam(_schedule(settings, steps), beta_2=ADAM_BETA_2)
-    learned = trained_variables(model)
-    optimizer.build(learned)
+    variables = trained_variables(model)
+    optimizer.build(variables)
     saver = Saver(folder / "state.npz", key, model, optimizer)
     progress = saver.restore()
-    step = train_step(model, float_model, optimizer, learned, settings, stream.soft_labels)
+    step = train_step(model, float_model, optimizer, variables, settings, stream.soft_labels)
     if not progress.history:
         _end_epoch(model, validation, 0, None, progress, saver)
     epoch_losses: list[float] = []
@@ -109,7 +105,7 @@ def fine_tune(
     for batch in stream.batches(progress.step, steps):
         if _is_over(progress, settings):
             break
-        # A traced function wants a tensor also where no teacher is; it then does not look at it.
+        # A traced function needs a tensor even without a teacher; it then ignores it.
         soft = batch.labels if batch.soft_labels is None else batch.soft_labels
         arrays = (tf.constant(array) for array in (batch.views, batch.labels, soft))
         epoch_losses.append(float(step(*arrays)))
@@ -128,7 +124,7 @@ def fine_tune(
     return model, {
         "settings": asdict(settings),
         "optimizer": f"Adam, beta_2 {ADAM_BETA_2}",
-        "batch_normalization": "statistics frozen, scale and offset learnt",
+        "batch_normalization": "statistics frozen, scale and offset trained",
         "schedule": f"up to the peak over {WARMUP_SHARE:.0%} of {steps} steps, then a cosine to zero",
         "steps": progress.step,
         "photos": len(stream.labels),
@@ -148,17 +144,17 @@ def train_step(
     model: Any,
     float_model: Any,
     optimizer: Any,
-    learned: Sequence[Any],
+    variables: Sequence[Any],
     settings: QatSettings,
     teacher: npt.NDArray[np.float32] | None,
 ) -> Callable[[Any, Any, Any], Any]:
-    """A compiled function of views, labels and soft labels that takes one step and gives its loss.
+    """A compiled function of views, labels and soft labels that takes one step and returns its loss.
 
     Args:
-        model: Learns.
-        float_model: Its answer to the same views is learnt.
-        optimizer: Built for `learned`.
-        learned: Variables of `model`.
+        model: Is trained.
+        float_model: Distillation target, on the same views.
+        optimizer: Built for `variables`.
+        variables: Variables of `model`.
         settings: Weights and temperature of the loss.
         teacher: None leaves soft labels out of the loss.
     """
@@ -166,9 +162,9 @@ def train_step(
     soft_weight = 0.0 if teacher is None else settings.soft_label_weight
 
     def divergence(target: Any, logits: Any) -> Any:
-        log_answer = tf.nn.log_softmax(logits / temperature)
-        of_photo = tf.reduce_sum(target * (tf.math.log(target + 1e-12) - log_answer), axis=-1)
-        # Gradients of softened answers shrink by the temperature's square (Hinton et al. 2015).
+        log_probs = tf.nn.log_softmax(logits / temperature)
+        of_photo = tf.reduce_sum(target * (tf.math.log(target + 1e-12) - log_probs), axis=-1)
+        # Gradients of softened targets shrink by the temperature's square (Hinton et al. 2015).
         return tf.reduce_mean(of_photo) * temperature**2
 
     def step(views: Any, labels: Any, soft_labels: Any) -> Any:
@@ -184,8 +180,8 @@ def train_step(
             if settings.hard_label_weight > 0:
                 hard = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
                 loss += settings.hard_label_weight * tf.reduce_mean(hard)
-        gradients = tape.gradient(loss, learned)
-        optimizer.apply_gradients(zip(gradients, learned, strict=True))
+        gradients = tape.gradient(loss, variables)
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return loss
 
     compiled: Callable[[Any, Any, Any], Any] = tf.function(step)
@@ -200,17 +196,17 @@ def _end_epoch(
     progress: Progress,
     saver: Saver,
 ) -> None:
-    """Makes a file and measures it on validation photos, keeps the weights if it is the best, checkpoints."""
+    """Evaluates the epoch's file on validation photos, keeps the weights if it is the best, checkpoints."""
     probs = validation.file_probs(model)
-    answers, float_answers = probs.argmax(axis=1), validation.float_probs.argmax(axis=1)
+    predicted, float_predicted = probs.argmax(axis=1), validation.float_probs.argmax(axis=1)
     progress.history.append(
         {
             "epoch": epoch,
             "loss": loss,
-            "agreement": float((answers == float_answers).mean()),
+            "agreement": float((predicted == float_predicted).mean()),
             "mean_score_difference": float(np.abs(probs - validation.float_probs).max(axis=1).mean()),
-            "balanced_accuracy": balanced_accuracy(validation.labels, answers, probs.shape[1]),
-            "float_balanced_accuracy": balanced_accuracy(validation.labels, float_answers, probs.shape[1]),
+            "balanced_accuracy": balanced_accuracy(validation.labels, predicted, probs.shape[1]),
+            "float_balanced_accuracy": balanced_accuracy(validation.labels, float_predicted, probs.shape[1]),
         }
     )
     best = min(progress.history, key=lambda row: (-row["agreement"], row["mean_score_difference"]))
@@ -221,7 +217,7 @@ def _end_epoch(
 
 
 def _is_over(progress: Progress, settings: QatSettings) -> bool:
-    """Whether the last epochs brought no better file; a resumed fine-tuning that was over stays so."""
+    """Whether early stopping has ended it; a resumed fine-tuning that was over stays so."""
     return int(progress.history[-1]["epoch"]) - progress.best_epoch >= settings.patience
 
 

@@ -1,4 +1,4 @@
-"""What a fine-tuning keeps to be resumed: variables, progress, a key of all that shapes the result. TensorFlow."""
+"""The checkpoint of a fine-tuning: variables, progress, a key of all that shapes the result. TensorFlow."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SHAPING_MODULES = (
 
 @dataclass
 class Progress:
-    """What a checkpoint holds beside variables."""
+    """A checkpoint's content beside variables."""
 
     step: int = 0
     best_epoch: int = -1
@@ -62,7 +62,7 @@ def code_digest(folder: Path = Path(__file__).parents[1]) -> str:
 def state_key(
     float_model: Any, settings: QatSettings, stream: TrainingStream, calibration_u8: PixelArray
 ) -> str:
-    """Names everything on which the result depends, the code too; a checkpoint of another key is not resumed."""
+    """Hash of everything on which the result depends, the code too; a checkpoint of another key is not resumed."""
     digest = hashlib.sha256(code_digest().encode())
     for weights in float_model.get_weights():
         digest.update(np.ascontiguousarray(weights).tobytes())
@@ -87,11 +87,11 @@ class Saver:
         self._best: list[npt.NDArray[Any]] = []
 
     def keep_best(self) -> None:
-        """Remembers the model's weights."""
+        """Stores the model's weights as the best."""
         self._best = [np.asarray(weights) for weights in self._model.get_weights()]
 
     def load_best(self) -> None:
-        """Gives the model the weights that were remembered last."""
+        """Sets the model's weights to the best."""
         self._model.set_weights(self._best)
 
     def save(self, progress: Progress) -> None:

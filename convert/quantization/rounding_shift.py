@@ -1,14 +1,14 @@
-"""Takes back what rounding the weights does to the mean and spread of every channel. TensorFlow.
+"""Correct the shift of every channel's mean and spread that rounding the weights causes. TensorFlow.
 
 Rounding a kernel shifts and stretches the outputs of its channel, and the shifts add up over fifty layers. Batch
 normalization follows each convolution, so its statistics can absorb both: layer by layer, from the input on, they are
 set so that the quantized network's normalized outputs have the mean and the spread that the float network's have.
 
-Measured on HAM10000's MobileNetV2 (224 px, 200 validation photos, weights rounded to 8 bits and nothing else): 87 % of
-the answers agree with the float network's before, 97.5 % after; the mean score difference falls from 0.144 to 0.020.
-With activations quantized too, 400 photos agree for 86 % before and 97.0 % after; two epochs of fine-tuning without
-this step reached 94 %. All layers at once, instead of one after the other, diverges. The idea is bias correction
-(Nagel et al. 2019, arXiv 1906.04721), here of mean and spread, with photos.
+Measured on HAM10000's MobileNetV2 (224 px, 200 validation photos, weights rounded to 8 bits and nothing else): 87 %
+of the predictions agree with the float network's before, 97.5 % after; the mean score difference falls from 0.144 to
+0.020. With activations quantized too, 400 photos agree for 86 % before and 97.0 % after; two epochs of fine-tuning
+without this step reached 94 %. All layers at once, instead of one after the other, diverges. The idea is bias
+correction (Nagel et al. 2019, arXiv 1906.04721), here of mean and spread, with photos.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import tensorflow as tf
 import tf_keras
 
 FloatArray = npt.NDArray[np.float64]
-# A channel whose spread is estimated to change by more was nearly constant on the photos: its spread says nothing.
+# A channel whose estimated spread changes by more was nearly constant on the photos: its spread is no estimate.
 SPREAD_LIMITS = (0.8, 1.25)
 # Activations of all photos are held at once: 96 photos of 224 px need 0.5 GB for the widest layer.
 PHOTOS = 96
@@ -58,7 +58,7 @@ def absorb_rounding_shift(model: Any, float_model: Any, images: npt.NDArray[np.f
 def prepare_for_rounding(
     float_model: Any, images: npt.NDArray[np.float32], kept_float: Sequence[str] = ()
 ) -> Any:
-    """A float copy whose batch normalization already absorbs what rounding its kernels to 8 bits will shift.
+    """A float copy whose batch normalization absorbs beforehand what rounding its kernels to 8 bits will shift.
 
     For post-training quantization: the converter then rounds these kernels, on the same grid, since folding batch
     normalization scales a channel's kernel and its step alike.
