@@ -1,8 +1,7 @@
-"""Fine-tuning: what it starts from, what it leaves alone, and that kill -9 changes nothing."""
+"""Fine-tuning: its start, what it leaves alone, and that an interruption changes nothing."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import signal
@@ -27,13 +26,38 @@ DEADLINE_S = 240
 
 
 @pytest.fixture(scope="module")
-def quantized() -> tuple[Any, Any, np.ndarray]:
-    """A float model, its quantization-aware twin, and the pixels that set the ranges."""
+def made_once() -> tuple[Any, Any, np.ndarray, list[np.ndarray]]:
+    """A float model, its quantization-aware twin, the pixels that set the ranges, and the twin's first weights."""
     from convert.quantization.fake_quant import quantize
 
     float_model = make_model()
     pixels_u8 = np.random.default_rng(0).integers(60, 200, (32, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
-    return float_model, quantize(float_model, make_contract(), pixels_u8), pixels_u8
+    model = quantize(float_model, make_contract(), pixels_u8)
+    return float_model, model, pixels_u8, model.get_weights()
+
+
+@pytest.fixture
+def quantized(made_once: tuple[Any, Any, np.ndarray, list[np.ndarray]]) -> tuple[Any, Any, np.ndarray]:
+    """The first three of `made_once`, nothing trained."""
+    float_model, model, pixels_u8, start = made_once
+    model.set_weights(start)
+    return float_model, model, pixels_u8
+
+
+@pytest.fixture
+def start_again(
+    quantized: tuple[Any, Any, np.ndarray],
+    made_once: tuple[Any, Any, np.ndarray, list[np.ndarray]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lets fine-tuning start from the shared model with its first weights: quantizing takes seconds."""
+    from convert.quantization import qat
+
+    def quantize(*_: object) -> Any:
+        quantized[1].set_weights(made_once[3])
+        return quantized[1]
+
+    monkeypatch.setattr(qat, "quantize", quantize)
 
 
 def test_input_range_is_the_pixels(quantized: tuple[Any, Any, np.ndarray]) -> None:
@@ -94,8 +118,9 @@ def test_layers_that_tfmot_cannot_quantize_are_refused() -> None:
     inputs = tf_keras.Input((SIZE_PX, SIZE_PX, 3))
     pooled = tf_keras.layers.GlobalAveragePooling2D()(Unheard(name="unheard")(inputs))
     model = tf_keras.Model(inputs, tf_keras.layers.Dense(3, name="logits")(pooled))
-    with pytest.raises(ConversionRefused, match="Unheard"):
+    with pytest.raises(ConversionRefused) as caught:
         quantize(model, make_contract(), np.zeros((4, SIZE_PX, SIZE_PX, 3), np.uint8))
+    assert "Unheard" in caught.value.found
 
 
 def _arguments(run: Path, out: Path) -> list[str]:
@@ -110,7 +135,7 @@ def _saved_step(state: Path) -> int:
         return int(json.loads(saved["header"].tobytes())["step"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_fine_tuning_resumes_to_the_same_model(
     run_copy: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -176,78 +201,74 @@ def test_the_key_knows_every_module_that_fine_tuning_imports() -> None:
     assert found == set(SHAPING_MODULES)
 
 
-def test_the_teacher_is_listened_to() -> None:
+def _stream(pixels_u8: np.ndarray, soft_labels: np.ndarray | None = None) -> Any:
+    from convert.quantization.batches import TrainingStream
+
+    count = len(pixels_u8)
+    weights = np.full(count, 1 / count)
+    return TrainingStream(pixels_u8, np.arange(count) % 3, 128.0, 128.0, 8, weights, 0, soft_labels)
+
+
+def test_soft_labels_reach_the_loss(quantized: tuple[Any, Any, np.ndarray]) -> None:
     """Fails if soft labels do not reach the loss, or their weight does not count."""
     import tensorflow as tf
     import tf_keras
 
-    from convert.quantization.batches import TrainingStream
-    from convert.quantization.fake_quant import quantize, trained_variables
+    from convert.quantization.fake_quant import trained_variables
     from convert.quantization.qat import train_step
     from convert.recipes import QatSettings
 
-    rng = np.random.default_rng(0)
-    pixels_u8 = rng.integers(60, 200, (16, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
-    soft_labels = rng.dirichlet([1.0, 1.0, 1.0], 16).astype(np.float32)
-    silent = TrainingStream(
-        pixels_u8, np.arange(16) % 3, 128.0, 128.0, 8, np.full(16, 1 / 16), seed=0, soft_labels=None
-    )
-    taught = dataclasses.replace(silent, soft_labels=soft_labels)
-    otherwise = dataclasses.replace(silent, soft_labels=np.roll(soft_labels, 1, axis=1))
-    float_model = make_model()
-    model = quantize(float_model, make_contract(), pixels_u8)
-    start, learned = model.get_weights(), trained_variables(model)
+    float_model, model, pixels_u8 = quantized
+    soft_labels = np.random.default_rng(0).dirichlet([1.0, 1.0, 1.0], len(pixels_u8)).astype(np.float32)
+    streams = [_stream(pixels_u8, soft) for soft in (None, soft_labels, np.roll(soft_labels, 1, axis=1))]
+    start, variables = model.get_weights(), trained_variables(model)
 
-    def after_one_step(stream: TrainingStream, **settings: float) -> list[np.ndarray]:
+    def after_one_step(stream: Any, **settings: float) -> list[np.ndarray]:
         model.set_weights(start)
-        teacher = stream.soft_labels
         optimizer = tf_keras.optimizers.SGD(0.1)
-        step = train_step(model, float_model, optimizer, learned, QatSettings(**settings), teacher)  # type: ignore[arg-type]
+        chosen = QatSettings(**settings)  # type: ignore[arg-type]
+        step = train_step(model, float_model, optimizer, variables, chosen, stream.soft_labels)
         batch = stream.batch_at(0)
         soft = batch.labels if batch.soft_labels is None else batch.soft_labels
         step(tf.constant(batch.views), tf.constant(batch.labels), tf.constant(soft))
-        return [variable.numpy() for variable in learned]
+        return [variable.numpy() for variable in variables]
 
-    without = after_one_step(silent)
+    without = after_one_step(streams[0])
     assert len(without) == 17
-    deaf = after_one_step(taught, soft_label_weight=0.0)
-    assert all(np.array_equal(a, b) for a, b in zip(without, deaf, strict=True))
-    answers = [after_one_step(taught), after_one_step(otherwise)]
-    for listening in answers:
-        moved = [not np.array_equal(a, b) for a, b in zip(without, listening, strict=True)]
+    weightless = after_one_step(streams[1], soft_label_weight=0.0)
+    assert all(np.array_equal(a, b) for a, b in zip(without, weightless, strict=True))
+    trained = [after_one_step(stream) for stream in streams[1:]]
+    for weights in trained:
+        moved = [not np.array_equal(a, b) for a, b in zip(without, weights, strict=True)]
         assert sum(moved) == 17
-    assert not np.allclose(answers[0][-1], answers[1][-1], atol=1e-5)
+    assert not np.allclose(trained[0][-1], trained[1][-1], atol=1e-5)
 
 
 # ------------------------------------------------------------------- when it ends
 
 
-def _stream(pixels_u8: np.ndarray) -> Any:
-    from convert.quantization.batches import TrainingStream
-
-    count = len(pixels_u8)
-    return TrainingStream(
-        pixels_u8, np.arange(count) % 3, 128.0, 128.0, 8, np.full(count, 1 / count), seed=0, soft_labels=None
-    )
-
-
 @pytest.mark.parametrize(
     ("agreements", "epochs", "best"),
     [
-        # Two epochs in a row without a better file: the fourth is not asked.
+        # Two epochs in a row without a better file: the fourth is not made.
         ((0.6, 0.8, 0.7, 0.7, 1.0), 3, 1),
         ((0.9, 0.8, 0.8, 1.0), 2, 0),
         ((0.5, 0.6, 0.7, 0.8, 0.9), 4, 4),
     ],
 )
-def test_what_the_file_answers_ends_it(
-    agreements: tuple[float, ...], epochs: int, best: int, tmp_path: Path
+@pytest.mark.usefixtures("start_again")
+def test_the_files_agreement_ends_it(
+    agreements: tuple[float, ...],
+    epochs: int,
+    best: int,
+    quantized: tuple[Any, Any, np.ndarray],
+    tmp_path: Path,
 ) -> None:
-    """The file's agreement is made up here: if Keras were asked instead, the best epoch would be another."""
+    """The file's agreement is made up here: if Keras's simulation decided, the best epoch would be another."""
     from convert.quantization import qat
     from convert.recipes import QatSettings
 
-    pixels_u8 = np.random.default_rng(0).integers(60, 200, (16, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
+    float_model, _, pixels_u8 = quantized
     float_probs = np.tile([0.6, 0.3, 0.1], (10, 1))
     seen: list[list[np.ndarray]] = []
 
@@ -260,8 +281,10 @@ def test_what_the_file_answers_ends_it(
 
     def tune() -> tuple[Any, dict[str, Any]]:
         validation = qat.Validation(np.zeros(10, np.int64), float_probs, file_probs)
-        settings = QatSettings(epochs=4, patience=2, batch=8, learning_rate=1e-3)
-        float_model, stream = make_model(), _stream(pixels_u8)
+        settings, stream = (
+            QatSettings(epochs=4, patience=2, batch=8, learning_rate=1e-3),
+            _stream(pixels_u8[:16]),
+        )
         return qat.fine_tune(
             float_model, make_contract(), settings, stream, pixels_u8, validation, tmp_path / "state"
         )
@@ -272,33 +295,78 @@ def test_what_the_file_answers_ends_it(
     kept = model.get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(kept, seen[best], strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(kept, seen[best - 1], strict=True))
-    # A finished one is neither done nor asked again.
+    # A finished one is not repeated.
     assert tune()[1] == report and len(seen) == epochs + 1
 
 
-def test_the_labels_alone_can_be_learnt() -> None:
-    """Without distillation the float model must not reach the loss."""
+@pytest.mark.usefixtures("start_again")
+def test_an_interrupted_fine_tuning_resumes_to_the_same_model(
+    quantized: tuple[Any, Any, np.ndarray], tmp_path: Path
+) -> None:
+    """In one process; `test_killed_fine_tuning_resumes_to_the_same_model` kills one."""
     import tensorflow as tf
 
-    from convert.quantization.fake_quant import quantize, trained_variables
+    from convert.quantization import qat
+    from convert.recipes import QatSettings
+
+    float_model, _, pixels_u8 = quantized
+    settings = QatSettings(epochs=2, patience=2, batch=8, learning_rate=1e-3, checkpoint_every_steps=1)
+    views = (pixels_u8.astype(np.float32) - 128) / 128
+    float_probs = tf.nn.softmax(float_model(views)).numpy()
+
+    def tune(folder: str, interrupted_at: int = -1) -> tuple[list[np.ndarray], dict[str, Any]]:
+        files = 0
+
+        def file_probs(model: Any) -> np.ndarray:
+            nonlocal files
+            files += 1
+            if files == interrupted_at:
+                raise KeyboardInterrupt
+            probs: np.ndarray = tf.nn.softmax(model(views, training=False)).numpy()
+            return probs
+
+        validation = qat.Validation(np.arange(32) % 3, float_probs, file_probs)
+        model, report = qat.fine_tune(
+            float_model,
+            make_contract(),
+            settings,
+            _stream(pixels_u8[:24]),
+            pixels_u8,
+            validation,
+            tmp_path / folder,
+        )
+        return model.get_weights(), report
+
+    weights, report = tune("whole")
+    with pytest.raises(KeyboardInterrupt):
+        tune("cut", interrupted_at=2)
+    assert _saved_step(tmp_path / "cut" / "state.npz") == 2
+    resumed, resumed_report = tune("cut")
+    assert resumed_report == report and report["steps"] == 6
+    assert all(np.array_equal(a, b) for a, b in zip(weights, resumed, strict=True))
+
+
+def test_the_labels_alone_can_be_the_target(quantized: tuple[Any, Any, np.ndarray]) -> None:
+    """Without distillation the float model must not reach the loss."""
+    import tensorflow as tf
+    import tf_keras
+
+    from convert.quantization.fake_quant import trained_variables
     from convert.quantization.qat import train_step
     from convert.recipes import QatSettings
 
-    pixels_u8 = np.random.default_rng(0).integers(60, 200, (16, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
-    model = quantize(make_model(), make_contract(), pixels_u8)
+    float_model, model, pixels_u8 = quantized
     batch, start = _stream(pixels_u8).batch_at(0), model.get_weights()
 
-    def loss(teacher: Any, **weights: float) -> float:
-        import tf_keras
-
+    def loss(target: Any, **weights: float) -> float:
         # A step moves the activations' ranges.
         model.set_weights(start)
         optimizer = tf_keras.optimizers.SGD(0.0)
-        step = train_step(model, teacher, optimizer, trained_variables(model), QatSettings(**weights), None)  # type: ignore[arg-type]
+        step = train_step(model, target, optimizer, trained_variables(model), QatSettings(**weights), None)  # type: ignore[arg-type]
         labels = tf.constant(batch.labels)
         return float(step(tf.constant(batch.views), labels, labels))
 
-    teachers = make_model(), make_model(seed=8)
-    alone = [loss(teacher, distillation_weight=0.0, hard_label_weight=1.0) for teacher in teachers]
+    targets = float_model, make_model(seed=8)
+    alone = [loss(target, distillation_weight=0.0, hard_label_weight=1.0) for target in targets]
     assert alone[0] == alone[1] > 0.1
-    assert loss(teachers[0]) != pytest.approx(loss(teachers[1]), rel=0.01)
+    assert loss(targets[0]) != pytest.approx(loss(targets[1]), rel=0.01)
