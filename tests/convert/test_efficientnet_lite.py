@@ -1,16 +1,21 @@
-"""EfficientNet-Lite on its way to a file: flat, with slashes in its layers' names, kernels of 3 and 5, dropout."""
+"""Conversion of EfficientNet-Lite: flat, with slashes in its layers' names, kernels of 3 and 5, dropout."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from convert import convert
+from convert.tflite.reader import read_tflite
+from tests.convert.conftest import RUN_SOURCES
 from tests.convert.synthetic_run import LABELS, SIZE_PX, make_contract, make_run
+from tests.shared_artifact import shared_artifact
 
 pytestmark = pytest.mark.tf
 
@@ -20,13 +25,18 @@ import tf_keras  # noqa: E402 - after the skip
 from convert.export.float_model import Predictor  # noqa: E402
 from convert.quantization.equalize import equalized_copy  # noqa: E402
 from convert.quantization.fake_quant import quantize  # noqa: E402
-from convert.tflite.embed import read_object  # noqa: E402
 from train.configs.schema import ModelConfig  # noqa: E402
 from train.networks import efficientnet_lite  # noqa: E402
 from train.networks import registry as backbones  # noqa: E402
 
 # One block of each kind: without expansion, with a stride, with the addition.
 TINY_STAGES = ((1, 3, 1, 1, 8), (1, 5, 2, 6, 16), (2, 3, 1, 6, 16))
+LITE_SOURCES = (
+    *RUN_SOURCES,
+    "tests/convert/test_efficientnet_lite.py",
+    "train/networks",
+    "train/configs/schema.py",
+)
 # Float32 products in another order; logits are of size 1.
 SAME_FUNCTION = 1e-4
 # Simulated 8-bit rounding of an untrained network's scores.
@@ -50,17 +60,29 @@ def _build() -> Any:
 
 
 @pytest.fixture(scope="module")
-def converted(tiny_lite: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A trained run's files by recipe; read-only."""
-    from convert.__main__ import main
+def lite_run(tiny_lite: Any) -> Path:
+    """A trained run; read only, RUN/convert aside."""
+    return shared_artifact("lite-run", LITE_SOURCES, lambda folder: make_run(folder, build=tiny_lite)) / "run"
 
-    folder = tmp_path_factory.mktemp("lite")
-    run = make_run(folder, build=tiny_lite)
-    files = {}
-    for recipe in ("float32", "int8_ptq", "int8_qat"):
-        files[recipe] = folder / f"{recipe}.tflite"
-        assert main([str(run), "--recipe", recipe, "--out", str(files[recipe])]) == 0
-    return files
+
+@pytest.fixture(scope="module")
+def converted(lite_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The run's file of a recipe, made once."""
+
+    @cache
+    def convert_once(recipe: str) -> Path:
+        out = tmp_path_factory.mktemp("lite") / f"{recipe}.tflite"
+        convert(lite_run, recipe, out)
+        return out
+
+    return convert_once
+
+
+@pytest.fixture(scope="module")
+def quantized(tiny_lite: Any) -> tuple[Any, Any]:
+    """A network and its quantization-aware twin."""
+    model = tiny_lite()
+    return model, quantize(model, make_contract(), _photos())
 
 
 def _photos(count: int = 24) -> np.ndarray:
@@ -68,9 +90,12 @@ def _photos(count: int = 24) -> np.ndarray:
     return rng.integers(40, 220, (count, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("recipe", ["float32", "int8_ptq", "int8_qat"])
-def test_the_file_answers_as_the_network(recipe: str, converted: dict[str, Path]) -> None:
-    report = json.loads(converted[recipe].with_suffix(".json").read_text())
+LONG_RECIPES = [pytest.param(name, marks=pytest.mark.long) for name in ("float32", "int8_qat")]
+
+
+@pytest.mark.parametrize("recipe", ["int8_ptq", *LONG_RECIPES])
+def test_the_file_predicts_as_the_network(recipe: str, converted: Callable[[str], Path]) -> None:
+    report = json.loads(converted(recipe).with_suffix(".json").read_text())
     assert report["check"]["agreement"] > 0.97
     assert report["test"]["converted"]["balanced_accuracy"] > 0.6
     # Four blocks. Stem, three expansions (the first block has none), four projections, head; all but one block add.
@@ -80,11 +105,10 @@ def test_the_file_answers_as_the_network(recipe: str, converted: dict[str, Path]
     assert "BATCH" not in " ".join(report["tensors"]["operators"])
 
 
-@pytest.mark.parametrize("recipe", ["int8_ptq", "int8_qat"])
-def test_layer_names_survive(recipe: str, converted: dict[str, Path]) -> None:
-    model = read_object(converted[recipe].read_bytes())
-    names = b" ".join(tensor.name for tensor in model.subgraphs[0].tensors)
-    for layer in (b"efficientnet_lite0/stem/", b"efficientnet_lite0/blocks_1/depthwise_conv2d", b"logits"):
+@pytest.mark.parametrize("recipe", ["int8_ptq", LONG_RECIPES[1]])
+def test_layer_names_survive(recipe: str, converted: Callable[[str], Path]) -> None:
+    names = " ".join(tensor.name for tensor in read_tflite(converted(recipe)).tensors)
+    for layer in ("efficientnet_lite0/stem/", "efficientnet_lite0/blocks_1/depthwise_conv2d", "logits"):
         assert layer in names
 
 
@@ -107,26 +131,24 @@ def test_every_depthwise_kernel_is_equalized_and_the_function_stays(tiny_lite: A
         np.testing.assert_allclose(np.abs(layer.get_weights()[0]).max(axis=(0, 1, 3)), 1, rtol=1e-5)
 
 
-def test_rounding_is_absorbed_in_every_normalization(tiny_lite: Any) -> None:
+def test_rounding_is_absorbed_in_every_normalization(quantized: tuple[Any, Any]) -> None:
     """A normalization that the walk over layers missed would keep the statistics that it had."""
-    model, photos = tiny_lite(), _photos()
-    quantized = quantize(model, make_contract(), photos)
+    model, twin = quantized
     equalized = {x.name: x for x in equalized_copy(model).layers}
-    inner = [getattr(layer, "layer", layer) for layer in quantized.layers]
+    inner = [getattr(layer, "layer", layer) for layer in twin.layers]
     normalizations = [x for x in inner if isinstance(x, tf_keras.layers.BatchNormalization)]
     assert len(normalizations) == 13
     for layer in normalizations:
         before = equalized[layer.name].get_weights()
         assert not np.array_equal(layer.get_weights()[2], before[2]), layer.name
-    answers = [Predictor(x, make_contract())(photos) for x in (model, quantized)]
-    assert 0 < np.abs(answers[0] - answers[1]).max() < EIGHT_BITS
+    scores = [Predictor(x, make_contract())(_photos()) for x in quantized]
+    assert 0 < np.abs(scores[0] - scores[1]).max() < EIGHT_BITS
 
 
-def test_dropout_is_off_while_the_network_learns_to_round(tiny_lite: Any) -> None:
-    """The float model's answer is what is learnt; a student that forgets features at random learns something else."""
-    model, photos = tiny_lite(), _photos(4)
+def test_dropout_is_off_during_fine_tuning(quantized: tuple[Any, Any]) -> None:
+    """The distillation target is the float model without dropout; a student with dropout would fit something else."""
+    model, twin = quantized
     assert any(isinstance(x, tf_keras.layers.Dropout) and x.rate > 0 for x in model.layers)
-    quantized = quantize(model, make_contract(), photos)
-    images = photos.astype(np.float32) / 128 - 1
-    runs = [quantized(images, training=True).numpy() for _ in range(2)]
+    images = _photos(4).astype(np.float32) / 128 - 1
+    runs = [twin(images, training=True).numpy() for _ in range(2)]
     np.testing.assert_allclose(runs[0], runs[1], atol=0.05)

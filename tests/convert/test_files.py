@@ -26,8 +26,7 @@ def _convert(model: Path, out: Path, *options: str) -> int:
 def test_the_files_of_a_run_are_not_replaced(name: str, run_without_model: Path, capsys: Any) -> None:
     before = (run_without_model / f"{name}.json").read_bytes()
     assert _convert(run_without_model, run_without_model / f"{name}.tflite") == 2
-    said = capsys.readouterr().err
-    assert f"{name}.json" in said and "a file that the conversion reads" in said
+    assert f"{name}.json" in capsys.readouterr().err
     assert (run_without_model / f"{name}.json").read_bytes() == before
     assert not (run_without_model / f"{name}.tflite").exists()
 
@@ -44,7 +43,7 @@ def test_the_contract_of_a_foreign_model_is_not_replaced(
     given = ("--contract", "m.json", "--manifest", "photos.csv")
     for out in (tmp_path / "m.tflite", Path("m.tflite"), tmp_path / "link" / "m.tflite"):
         assert _convert(tmp_path / "net.keras", out, *given) == 2
-        assert "a file that the conversion reads" in capsys.readouterr().err
+        assert str(out.with_suffix(".json")) in capsys.readouterr().err
         assert contract.read_bytes() == before
 
 
@@ -53,12 +52,14 @@ def test_only_the_report_of_a_conversion_is_replaced(tmp_path: Path) -> None:
     require_out(out)
     for content in ("{}", "[]", "no JSON", make_contract().to_json(), json.dumps({**REPORT, "run": "x"})):
         beside.write_text(content)
-        with pytest.raises(UsageError, match="none of a conversion"):
+        with pytest.raises(UsageError) as caught:
             require_out(out)
+        assert caught.value.found == str(beside)
     beside.write_text(json.dumps(REPORT))
     require_out(out)
-    with pytest.raises(UsageError, match="would replace a file that the conversion reads"):
+    with pytest.raises(UsageError) as caught:
         require_out(out, [tmp_path / "elsewhere" / ".." / "m.json"])
+    assert caught.value.found == str(beside)
 
 
 def test_a_folder_that_is_closed_is_said_before_anything_is_read(
@@ -67,7 +68,7 @@ def test_a_folder_that_is_closed_is_said_before_anything_is_read(
     # Asked by name: a superuser, as in many containers, may write everywhere.
     monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path) == tmp_path and mode == os.W_OK))
     assert _convert(run_without_model, tmp_path / "m.tflite") == 2
-    assert "--out's folder cannot be written to" in capsys.readouterr().err
+    assert str(tmp_path) in capsys.readouterr().err
 
 
 def test_a_work_folder_that_holds_the_model_is_not_removed(tmp_path: Path, capsys: Any) -> None:
@@ -80,7 +81,7 @@ def test_a_work_folder_that_holds_the_model_is_not_removed(tmp_path: Path, capsy
     model.write_bytes(b"a model")
     given = ("--contract", str(tmp_path / "contract.json"), "--manifest", str(tmp_path / "manifest.csv"))
     assert _convert(model, tmp_path / "m.tflite", *given) == 2
-    assert "work folder" in capsys.readouterr().err
+    assert str(model.parent) in capsys.readouterr().err
     assert model.read_bytes() == b"a model"
 
 
@@ -101,7 +102,7 @@ def test_files_are_whole_also_when_a_rename_fails(tmp_path: Path, monkeypatch: p
         return original(self, target)
 
     monkeypatch.setattr(Path, "replace", failing)
-    with pytest.raises(OSError, match="the disk failed"), whole_files(paths) as temporaries:
+    with pytest.raises(OSError), whole_files(paths) as temporaries:
         for temporary in temporaries:
             temporary.write_text("new")
     assert [path.read_text() for path in paths] == ["new", "old"]

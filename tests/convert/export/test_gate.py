@@ -35,13 +35,13 @@ def _photos(**counts: int) -> list[Photo]:
     ]
 
 
-def test_gate_never_sees_the_test_split() -> None:
+def test_the_test_split_is_never_used() -> None:
     chosen = check.choose_check_photos(_photos(train=100, test=500, val=30), 200)
     assert len(chosen) == 130
     assert {photo.split for photo in chosen} == {"train", "val"}
 
 
-def test_gate_takes_all_of_val_and_fills_up_from_train() -> None:
+def test_all_of_val_is_used_and_train_fills_up() -> None:
     chosen = check.choose_check_photos(_photos(train=1000, val=150), 200)
     assert [photo.split for photo in chosen] == ["val"] * 150 + ["train"] * 50
     assert len(set(chosen)) == 200
@@ -89,16 +89,16 @@ def test_each_limit_refuses(changed: dict[str, float], words: str) -> None:
     broken = check.Comparison(**{**vars(GOOD), **changed})
     problems = check.problems_beyond(broken, LIMITS)
     assert len(problems) == 1 and words in problems[0]
-    with pytest.raises(ConversionRefused, match=words):
+    with pytest.raises(ConversionRefused) as caught:
         check.require_within(broken, replace(RECIPES["int8_ptq"], limits=LIMITS))
+    assert words in caught.value.found
 
 
 def test_refusal_names_every_problem() -> None:
     bad = check.Comparison(200, 0.5, 0.9, 1.0, 0.9, 0.3)
     with pytest.raises(ConversionRefused) as caught:
         check.require_within(bad, RECIPES["int8_ptq"])
-    assert caught.value.message.count(";") >= 4
-    assert "nothing was written" in caught.value.message
+    assert caught.value.found.count(";") == 3
 
 
 def test_limits_are_tighter_the_less_is_rounded() -> None:

@@ -32,7 +32,7 @@ def test_rare_classes_give_all_and_others_fill_up() -> None:
     assert describe(chosen, ("a", "b", "c"), 0)["per_class"] == {"a": 20, "b": 3, "c": 20}
 
 
-def test_fewer_than_asked_for_are_refused() -> None:
+def test_fewer_than_needed_are_refused() -> None:
     photos = _photos({0: 300, 1: 199}) + _photos({0: 50, 1: 50}, "val")
     with pytest.raises(DataInvalid) as caught:
         choose_calibration_photos(photos, 2, CALIBRATION_PHOTOS, seed=0)
@@ -49,8 +49,9 @@ def test_seed_decides_and_row_order_does_not() -> None:
 
 
 def test_class_without_train_photos_is_refused() -> None:
-    with pytest.raises(DataInvalid, match="class 1"):
+    with pytest.raises(DataInvalid) as caught:
         choose_calibration_photos(_photos({0: 5}) + _photos({1: 5}, "val"), 2, 10, seed=0)
+    assert "class 1" in caught.value.found
 
 
 def test_ids_are_recorded(run_without_model: Path) -> None:
