@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convert import convert
-from convert.command import run_command
 from convert.recipes import DEFAULT_MAX_LOSS, QAT_OPTIONS, add_recipe_options
 from edge_runtime.errors import EXIT_OK
+from train.artifacts.command import run_command
 
 EPILOG = """examples:
   dermedge convert runs/x --recipe int8_qat --out model.tflite

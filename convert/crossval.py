@@ -29,16 +29,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from convert.command import run_command
 from convert.export import gate as check
-from convert.files import is_report, json_text, report_path, sha256_of, whole_file
-from convert.inputs import FINISHED, Photo, Run, read_object, read_run
+from convert.files import is_report, report_path
+from convert.inputs import Photo, Run, read_run
 from convert.pixels import read_pixels
 from convert.recipes import QatSettings, Recipe, Request, add_recipe_options, request_of
-from edge_runtime.contract import Decision, Rule
+from edge_runtime.contract import Decision
 from edge_runtime.errors import EXIT_OK, RunInvalid
 from edge_runtime.model.model_file import open_model
-from train.artifacts.command import RESUMES, not_negative, run_command
+from train.artifacts.command import RESUMES, run_command
 from train.artifacts.files import json_text, read_object, sha256_of, whole_file
 from train.artifacts.run import FINISHED
 from train.evaluation.decisions import NOT_A_LESION, REFER, decide

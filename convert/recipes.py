@@ -38,8 +38,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from convert.command import not_negative, positive
 from edge_runtime.errors import UsageError
+from train.artifacts.command import not_negative, positive
 
 # The range of every activation comes from so many train photos. With fewer, the ranges would be those of a few odd
 # photos, and nobody would see it: such a run is refused.

@@ -16,7 +16,7 @@ from convert.comparison.statistics import at_temperature
 from convert.export import gate
 from convert.export.repeat_training import require_training_repeated
 from convert.export.steps import TensorFlowSteps
-from convert.files import json_text, report_path, require_out, sha256_of, sha256_of_model, whole_files
+from convert.files import report_path, require_out
 from convert.inputs import SPLITS, Run, require_whole_chain
 from convert.pixels import cached_pixels
 from convert.recipes import CHECK_PHOTOS, Request
@@ -24,6 +24,7 @@ from convert.tflite.embed import embed_entries, embed_metadata
 from convert.tflite.golden import GoldenResult, make_golden
 from convert.tflite.spec import FileInfo, require_as_specified
 from edge_runtime.contract import Calibration, ModelContract
+from train.artifacts.files import json_text, sha256_of, whole_files
 
 REPORT_SCHEMA = 1
 PACKAGES = (

@@ -25,6 +25,7 @@ from edge_runtime.diagnostics.self_check import check_vector
 from edge_runtime.errors import ConversionRefused
 from edge_runtime.model.model_file import ModelFile, open_model
 from edge_runtime.runner import Runner
+from train.data.pixels import PixelArray
 from train.evaluation.metrics import (
     UNKNOWN,
     age_band,

@@ -12,13 +12,15 @@ import numpy as np
 from convert.export import gate, keras_export
 from convert.export.float_model import FloatArray, Predictor
 from convert.inputs import Run
-from convert.pixels import PixelArray, cached_pixels, normalize, read_pixels
+from convert.pixels import cached_pixels, read_pixels
 from convert.quantization import calibration
 from convert.quantization.rounding_shift import PHOTOS, prepare_for_rounding
 from convert.recipes import CALIBRATION_PHOTOS, RECIPES, Request
 from convert.tflite.embed import embed_entries
 from convert.tflite.spec import require_as_specified
 from edge_runtime.errors import ConversionRefused, UsageError
+from train.data.pixels import PixelArray, normalize
+from train.evaluation.decisions import fit_temperature
 from train.evaluation.metrics import expected_calibration_error, softmax
 
 PHOTOS_TO_RANK = 12
@@ -77,7 +79,9 @@ class TensorFlowSteps:
         if not self.layers:
             return self.float_model
         some = pixels_u8[:: max(1, len(pixels_u8) // PHOTOS)]
-        return prepare_for_rounding(self.float_model, normalize(some, self.run.contract), kept_float)
+        return prepare_for_rounding(
+            self.float_model, normalize(some, self.run.contract.normalization), kept_float
+        )
 
     def export(self, network: Any = None, pixels_u8: PixelArray | None = None) -> bytes:
         """As `Steps.export`."""
@@ -169,7 +173,7 @@ class TensorFlowSteps:
                 tflite, cached_pixels(self.run, val, "val"), self.run.contract, progress="temperature"
             )
             logits = integers * scale
-            factor = temperature.fit_temperature(labels, logits)
+            factor = fit_temperature(labels, logits)
             folded = temperature.fold_into_scales(tflite, factor)
         except ConversionRefused:
             # Only this toolkit's networks promise to end in one dense layer and a softmax.

@@ -18,14 +18,13 @@ import numpy.typing as npt
 from tensorflow.lite.python import schema_py_generated as schema
 from tqdm import tqdm
 
-from convert.pixels import PixelArray
 from convert.tflite.embed import read_object, write_object
 from convert.tflite.reader import OPERATORS
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConversionRefused
 from edge_runtime.model.model_file import ModelFile
 from edge_runtime.runner import Runner
-from train.evaluation.metrics import softmax
+from train.data.pixels import PixelArray
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -20,6 +20,7 @@ from convert.inputs import read_run  # noqa: E402
 from convert.pixels import read_pixels  # noqa: E402
 from convert.quantization import temperature  # noqa: E402 - after the skip
 from convert.tflite.embed import read_object  # noqa: E402
+from train.evaluation.decisions import fit_temperature  # noqa: E402
 from train.evaluation.metrics import softmax  # noqa: E402
 
 QUANTIZED = ("int8_ptq", "int8_qat")
