@@ -1,28 +1,30 @@
-"""Reads and checks a run directory: what training left and where its photos are. stdlib only.
+"""What a conversion reads of a run directory: run.json, contract.json, manifest.csv, model.keras, config.json.
 
-From RUN/ these are read: run.json, contract.json, manifest.csv, model.keras, and config.json where there is one.
-The photos' folder is, in this order: `--data DIR`; the root that run.json names; `$DERMEDGE_DATA/<data name>`. A run on
-several data sets (name A+B) has paths that start with a data set's folder; its root is the parent of the first one's.
+Where the photos are, says `train.artifacts.run.require_root`. Importing this needs the standard library only.
 """
 
 from __future__ import annotations
 
 import csv
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
 from train.artifacts.files import read_object
-from train.artifacts.run import finished_state, require_root, source_names, source_of
+from train.artifacts.run import finished_state, read_contract, require_root, source_names, source_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("photo_id", "path", "label", "group_id", "split")
-# Columns by which the model card breaks figures down; absent or empty values count as unknown.
+# Columns of subgroups; absent or empty values count as unknown.
 SUBGROUP_COLUMNS = ("sex", "age", "site")
-# What training leaves and this room reads. Conversions may lie beside it, but not in its place.
+# Files of training that are read. Conversions may be written beside them, but never over them.
 RUN_FILES = (
     "run.json",
     "config.json",
@@ -33,21 +35,21 @@ RUN_FILES = (
     "model.keras",
 )
 NAMED_PROBLEMS = 5
-"""So many missing photos or bad rows are named; the rest are counted."""
+"""So many missing photos or invalid rows are named; the rest are counted."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which photos training saw more often than others."""
+    """How often training drew each photo."""
 
     sampling_exponent: float = 0.0
-    """A photo was drawn with weight (photos of its class) ** this ..."""
+    """Its weight was (photos of its class) ** this ..."""
     lesion_exponent: float = 0.0
     """... times (photos of its lesion) ** this ..."""
     oversampling: float = 0.0
-    """... or, above 0, so often that its class fills this share of the commonest ..."""
+    """... or, above 0, filled its class up to this share of the commonest class ..."""
     source_draw: Mapping[str, float] = field(default_factory=dict)
-    """... and in both cases times its data set's factor; 1 where none stands."""
+    """... times the factor of its data set; 1 where none is given."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Photo:
     label: int
     """Index in the contract's labels."""
     group_id: str
-    """Lesion, or lesions joined by near-duplicates: the unit of every interval."""
+    """Lesion, or lesions joined by near-duplicates: the unit of resampling."""
     split: str
     sex: str
     age: str
@@ -71,7 +73,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class LooseModel:
-    """Paths of a model that is no run directory; see convert/export/any_model.py."""
+    """Paths of a foreign model; see export/any_model.py."""
 
     model: Path
     """A Keras file, or the folder of a SavedModel."""
@@ -92,11 +94,11 @@ class Run:
     contract: ModelContract
     photos: tuple[Photo, ...]
     loose: LooseModel | None = None
-    """Where things are of a model that is no run directory."""
+    """Paths of a foreign model; None for a run directory."""
 
     @property
     def foreign(self) -> bool:
-        """Whether this is no run directory but a model of its own."""
+        """Whether this is a foreign model and no run directory."""
         return self.loose is not None
 
     @property
@@ -116,13 +118,13 @@ class Run:
 
     @property
     def inputs(self) -> tuple[Path, ...]:
-        """The files that a conversion reads, and that it must not write to; photos aside."""
+        """The files that a conversion reads and must not overwrite, without photos."""
         named = (self.model_path, self.contract_path, self.manifest_path)
         return named if self.loose else (*named, *(self.folder / name for name in RUN_FILES))
 
     @property
     def work_folder(self) -> Path:
-        """Where conversion keeps pixels and QAT checkpoints; can be deleted at any time."""
+        """Folder of pixels and QAT checkpoints; can be deleted at any time."""
         return self.loose.work_folder if self.loose else self.folder / "convert"
 
     @property
@@ -138,7 +140,7 @@ class Run:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Its data sets, the first one first."""
+        """Names of its data sets, the config's first one first."""
         return source_names(self.run)
 
     def split(self, name: str) -> tuple[Photo, ...]:
@@ -154,15 +156,15 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
         data: The (first) data set's folder, if it is not where run.json says.
 
     Raises:
-        RunInvalid: Something is missing, unfinished or contradictory; or photos are missing; or training says that
-            the run is not for conversion.
+        RunInvalid: Something is missing, unfinished or contradictory; or photos are missing; or training marked the run
+            as not for conversion.
         ContractInvalid, ContractTooNew: RUN/contract.json.
     """
     if not folder.is_dir():
         raise RunInvalid(
             f"{folder}: not a run directory",
             found="a file" if folder.exists() else "nothing",
-            expected="a folder made by `python -m train`",
+            fix="name a folder that dermedge train wrote",
         )
     missing = [
         name
@@ -171,24 +173,24 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
     ]
     if missing:
         raise RunInvalid(
-            f"{folder}: the run directory is incomplete",
+            f"{folder}: incomplete run directory",
             found=f"no {', no '.join(missing)}",
-            fix="let training finish: `python -m train CONFIG --workdir` with the same folder resumes it",
+            fix="rerun its dermedge train command, which resumes",
         )
     run = finished_state(folder)
     config = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
-    contract_path = folder / "contract.json"
-    contract = ModelContract.from_json(contract_path.read_bytes(), where=str(contract_path))
+    contract = read_contract(folder)
     if reason := run.get("not_for_conversion"):
-        raise RunInvalid(
-            f"{folder}: this run is not for conversion",
-            found=str(reason),
-            expected="a run whose figures hold for one view of its model",
-            fix="train with another config",
-        )
+        raise RunInvalid(f"{folder}: not for conversion", found=str(reason), fix="train with another config")
     root = require_root(run, data, folder)
     photos = _read_manifest(folder / "manifest.csv", root, contract, source_names(run))
-    _require_files(photos, root)
+    absent = [str(photo.path.relative_to(root)) for photo in photos if not photo.path.is_file()]
+    if absent:
+        raise RunInvalid(
+            f"{root}: {len(absent)} of the run's {len(photos)} photos are missing",
+            found=_some(absent),
+            fix="name the data set's folder with --data DIR",
+        )
     return Run(folder, run, config, contract, photos)
 
 
@@ -196,24 +198,22 @@ def _read_manifest(
     path: Path, root: Path, contract: ModelContract, sources: Sequence[str]
 ) -> tuple[Photo, ...]:
     codes = [label.code for label in contract.labels]
-    index_of = {code: i for i, code in enumerate(codes)}
     photos: list[Photo] = []
     problems: list[str] = []
     for line, row in _manifest_rows(path):
-        if row["label"] not in index_of:
+        if row["label"] not in codes:
             problems.append(f"line {line}: label {row['label']!r} is not in the contract")
         elif row["split"] not in SPLITS:
-            problems.append(f"line {line}: split {row['split']!r}")
+            problems.append(f"line {line}: unknown split {row['split']!r}")
         else:
-            known = {column: row.get(column) or "" for column in SUBGROUP_COLUMNS}
             photos.append(
                 Photo(
                     row["photo_id"],
                     root / row["path"],
-                    index_of[row["label"]],
+                    codes.index(row["label"]),
                     row["group_id"] or row["photo_id"],
                     row["split"],
-                    **known,
+                    **{column: row.get(column) or "" for column in SUBGROUP_COLUMNS},
                     source=source_of(row["path"], sources),
                 )
             )
@@ -248,34 +248,54 @@ def _manifest_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     return rows
 
 
-def _require_files(photos: tuple[Photo, ...], root: Path) -> None:
-    absent = [str(photo.path.relative_to(root)) for photo in photos if not photo.path.is_file()]
-    if absent:
-        raise RunInvalid(
-            f"{root}: {len(absent)} of the run's {len(photos)} photos are missing",
-            found=_some(absent),
-            expected="the data set that the run was trained on",
-            fix="give its folder with --data DIR",
-        )
-
-
 def _some(problems: list[str]) -> str:
     shown = "; ".join(problems[:NAMED_PROBLEMS])
     rest = len(problems) - NAMED_PROBLEMS
     return shown if rest <= 0 else f"{shown}; and {rest} more"
 
 
-def require_whole_chain(run: Run) -> None:
-    """Refuses a contract that another step has already converted or filled.
+def require_float_contract(run: Run) -> None:
+    """Refuses a contract that a conversion has already filled.
 
     Raises:
-        RunInvalid: Its recipe is not `none`, or it holds golden vectors.
+        RunInvalid: Its recipe is not `none`, or it holds self-test vectors.
     """
     found = run.contract.provenance.recipe
     if found != "none" or run.contract.golden:
         raise RunInvalid(
-            f"{run.contract_path}: belongs to a converted model",
-            found=f"recipe {found!r}, {len(run.contract.golden)} golden vectors",
-            expected="recipe 'none' and no golden vectors, as training writes it",
+            f"{run.contract_path}: contract of a converted model",
+            found=f"recipe {found!r}, {len(run.contract.golden)} self-test vectors",
+            expected="recipe 'none', no self-test vectors",
             fix="name the contract of the float model" if run.foreign else "train again",
         )
+
+
+def read_scores(path: Path, codes: Sequence[str]) -> pd.DataFrame:
+    """Scores of photos by photo_id: a CSV, gzipped if its name ends in .gz, with the columns photo_id and p_CODE.
+
+    Args:
+        path: The file; of several rows of a photo the last one counts.
+        codes: Of the labels.
+
+    Returns:
+        [photos, codes] float64, exactly as written.
+
+    Raises:
+        RunInvalid: It is missing, damaged, or lacks a column.
+    """
+    import pandas as pd
+
+    columns = [f"p_{code}" for code in codes]
+    kinds: dict[str, Any] = {"photo_id": str, **dict.fromkeys(columns, float)}
+    try:
+        table = pd.read_csv(
+            path, usecols=list(kinds), dtype=kinds, index_col="photo_id", float_precision="round_trip"
+        )
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        raise RunInvalid(
+            f"{path}: cannot read scores",
+            found=getattr(error, "strerror", None) or str(error),
+            expected=f"columns photo_id, {', '.join(columns)}",
+            fix="restore the file as training wrote it, or train again",
+        ) from error
+    return table.loc[~table.index.duplicated(keep="last"), columns]

@@ -17,7 +17,7 @@ from convert.export import gate
 from convert.export.repeat_training import require_training_repeated
 from convert.export.steps import TensorFlowSteps
 from convert.files import report_path, require_out
-from convert.inputs import SPLITS, Run, require_whole_chain
+from convert.inputs import SPLITS, Run, require_float_contract
 from convert.pixels import cached_pixels
 from convert.recipes import CHECK_PHOTOS, Request
 from convert.tflite.embed import embed_entries, embed_metadata
@@ -49,7 +49,7 @@ def convert_run(run: Run, request: Request, out: Path) -> dict[str, Any]:
         RunInvalid, DataInvalid, ImageError, UsageError: As they say. Nothing is written.
     """
     require_out(out, run.inputs)
-    require_whole_chain(run)
+    require_float_contract(run)
     started = time.monotonic()
     steps = TensorFlowSteps(run, request)
     repeated = require_training_repeated(run, steps.predict)

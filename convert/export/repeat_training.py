@@ -8,15 +8,14 @@ training fitted to them.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from convert.export.gate import FloatArray, labels_of
-from convert.inputs import Photo, Run
+from convert.inputs import Photo, Run, read_scores
 from convert.pixels import read_pixels
 from edge_runtime.errors import RunInvalid
 from train.data.pixels import PixelArray
@@ -59,16 +58,15 @@ def require_training_repeated(run: Run, keras: Callable[[PixelArray], FloatArray
             "photos": 0,
             "note": f"no {PREDICTIONS}: the contract cannot be compared with training",
         }
-    codes = [label.code for label in run.contract.labels]
-    written = _read(path, codes)
-    val = [photo for photo in run.split("val") if photo.photo_id in written]
+    written = read_scores(path, [label.code for label in run.contract.labels])
+    val = [photo for photo in run.split("val") if photo.photo_id in written.index]
     chosen = [val[i * len(val) // min(PHOTOS, len(val))] for i in range(min(PHOTOS, len(val)))]
     if not chosen:
         raise RunInvalid(
             f"{path}: no predictions for validation photos", found=f"{len(written)} others", fix="train again"
         )
     _require_temperature(run, val, written)
-    plain = np.array([written[photo.photo_id] for photo in chosen])
+    plain = written.loc[[photo.photo_id for photo in chosen]].to_numpy()
     expected = softmax(np.log(np.maximum(plain, LEAST_PROBABILITY)), run.contract.calibration.temperature)
     found = keras(read_pixels(chosen, run.contract, progress="reproducibility check"))
     difference = float(np.abs(found - expected).max(axis=1).mean())
@@ -86,9 +84,10 @@ def require_training_repeated(run: Run, keras: Callable[[PixelArray], FloatArray
     return {"photos": len(chosen), "agreement": agreement, "mean_score_difference": difference}
 
 
-def _require_temperature(run: Run, val: list[Photo], written: dict[str, list[float]]) -> None:
+def _require_temperature(run: Run, val: list[Photo], written: pd.DataFrame) -> None:
     """Refuses a contract whose temperature does not fit training's predictions."""
-    logits = np.log(np.maximum([written[photo.photo_id] for photo in val], LEAST_PROBABILITY))
+    scores = written.loc[[photo.photo_id for photo in val]].to_numpy()
+    logits = np.log(np.maximum(scores, LEAST_PROBABILITY))
     fitted, given = fit_temperature(labels_of(val), logits), run.contract.calibration.temperature
     if not abs(given / fitted - 1) <= MAX_TEMPERATURE_DIFFERENCE:
         raise RunInvalid(
@@ -98,18 +97,3 @@ def _require_temperature(run: Run, val: list[Photo], written: dict[str, list[flo
             expected=f"{fitted:.4f}, fitted to {PREDICTIONS}",
             fix="restore contract.json as training wrote it, or train again",
         )
-
-
-def _read(path: Path, codes: list[str]) -> dict[str, list[float]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return {
-                row["photo_id"]: [float(row[f"p_{code}"]) for code in codes] for row in csv.DictReader(stream)
-            }
-    except (KeyError, ValueError, TypeError) as error:
-        raise RunInvalid(
-            f"{path}: cannot read the predictions",
-            found=str(error),
-            expected=f"columns photo_id, {', '.join(f'p_{code}' for code in codes)}",
-            fix="restore the file as training wrote it, or train again",
-        ) from error

@@ -21,16 +21,19 @@ from edge_runtime.errors import ConversionRefused
 from train.artifacts.files import whole_file
 from train.data.pixels import PixelArray
 
-# Modules whose code shapes a fine-tuned model; tests/convert/quantization/test_qat.py holds that none is forgotten.
-SHAPING_MODULES = (
-    "pixels",
-    "quantization/batches",
-    "quantization/equalize",
-    "quantization/fake_quant",
-    "quantization/qat",
-    "quantization/qat_state",
-    "quantization/rounding_shift",
-    "quantization/soft_labels",
+ROOT = Path(__file__).parents[2]
+# Files whose code shapes a fine-tuned model; tests/convert/quantization/test_qat.py checks that the list is complete.
+SHAPING_FILES = (
+    "convert/pixels.py",
+    "convert/quantization/batches.py",
+    "convert/quantization/equalize.py",
+    "convert/quantization/fake_quant.py",
+    "convert/quantization/qat.py",
+    "convert/quantization/qat_state.py",
+    "convert/quantization/rounding_shift.py",
+    "convert/quantization/soft_labels.py",
+    "train/data/pixels.py",
+    "train/data/sampling.py",
 )
 
 
@@ -43,11 +46,11 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def code_digest(folder: Path = Path(__file__).parents[1]) -> str:
-    """Hex SHA-256 of the code of SHAPING_MODULES in a folder; comments, docstrings and layout do not count."""
+def code_digest(root: Path = ROOT) -> str:
+    """Hex SHA-256 of the code of SHAPING_FILES below a folder; comments, docstrings and layout do not count."""
     digest = hashlib.sha256()
-    for name in SHAPING_MODULES:
-        tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
+    for name in SHAPING_FILES:
+        tree = ast.parse((root / name).read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
             if isinstance(body, list):

@@ -168,11 +168,12 @@ def test_killed_fine_tuning_resumes_to_the_same_model(
 def test_the_key_changes_with_the_code_and_not_with_its_comments(tmp_path: Path) -> None:
     from convert.quantization import qat_state
 
-    for name in qat_state.SHAPING_MODULES:
-        shutil.copy(REPOSITORY / "convert" / f"{name}.py", tmp_path)
+    for name in qat_state.SHAPING_FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, tmp_path / name)
     assert qat_state.code_digest(tmp_path) == qat_state.code_digest()
-    for name in qat_state.SHAPING_MODULES:
-        path = tmp_path / f"{name}.py"
+    for name in qat_state.SHAPING_FILES:
+        path = tmp_path / name
         text = path.read_text()
         path.write_text(f'"""Another docstring."""\n# A comment.\n{text}\n\n')
         assert qat_state.code_digest(tmp_path) == qat_state.code_digest()
@@ -181,24 +182,31 @@ def test_the_key_changes_with_the_code_and_not_with_its_comments(tmp_path: Path)
         path.write_text(text)
 
 
-def test_the_key_knows_every_module_that_fine_tuning_imports() -> None:
-    """Reads the imports from convert/quantization/qat.py on; what only writes files, asks models or holds settings is left out."""  # noqa: E501
+def test_the_key_knows_every_file_that_fine_tuning_imports() -> None:
+    """Follows the imports from fine-tuning on."""
     import ast
 
-    from convert.quantization.qat_state import SHAPING_MODULES
+    from convert.quantization.qat_state import SHAPING_FILES
 
-    # Their outcome is in the key itself: settings, photos, the float model; or they compute nothing.
-    apart = {"files", "keras_answers", "recipes", "run_directory"}
-    found, waiting = set(), ["qat", "soft_labels"]
+    # Their results are in the key itself: settings, photos, the float model; or they compute nothing of it.
+    apart = {"convert/export/float_model.py", "convert/inputs.py", "convert/recipes.py"}
+    found, waiting = (
+        set(),
+        ["convert/quantization/qat.py", "convert/quantization/soft_labels.py", "convert/pixels.py"],
+    )
     while waiting:
         name = waiting.pop()
-        if name in found | apart:
+        if name in found | apart or name.startswith(
+            ("edge_runtime/", "train/artifacts/", "train/evaluation/")
+        ):
             continue
         found.add(name)
-        tree = ast.parse((REPOSITORY / "convert" / f"{name}.py").read_text())
-        modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-        waiting += [module.split(".")[1] for module in modules if module.startswith("convert.")]
-    assert found == set(SHAPING_MODULES)
+        for node in ast.walk(ast.parse((REPOSITORY / name).read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                files = (f"{module.replace('.', '/')}.py" for module in modules)
+                waiting += [file for file in files if (REPOSITORY / file).is_file()]
+    assert found == set(SHAPING_FILES)
 
 
 def _stream(pixels_u8: np.ndarray, soft_labels: np.ndarray | None = None) -> Any:
