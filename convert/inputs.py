@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
 from train.artifacts.files import read_object
-from train.artifacts.run import finished_state, read_contract, require_root, source_names, source_of
+from train.artifacts.run import finished_state, require_root, source_names, source_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,7 +179,8 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
         )
     run = finished_state(folder)
     config = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
-    contract = read_contract(folder)
+    path = folder / "contract.json"
+    contract = ModelContract.from_json(path.read_bytes(), where=str(path))
     if reason := run.get("not_for_conversion"):
         raise RunInvalid(f"{folder}: not for conversion", found=str(reason), fix="train with another config")
     root = require_root(run, data, folder)

@@ -26,7 +26,7 @@ def _distilled(folder: Path, rows: dict[str, tuple[float, ...]], *, prior_correc
     return read_run(folder)
 
 
-def _answers(folder: Path) -> dict[str, tuple[float, ...]]:
+def _scores(folder: Path) -> dict[str, tuple[float, ...]]:
     photos = read_run(folder).split("train")
     return {p.photo_id: (0.5, 0.3, 0.2) if p.label else (0.7, 0.2, 0.1) for p in photos}
 
@@ -36,8 +36,8 @@ def test_a_run_without_a_teacher(run_without_model: Path) -> None:
     assert read_soft_labels(run, run.split("train"), np.ones(36) / 36) is None
 
 
-def test_each_photo_gets_its_teachers_answer_at_the_models_temperature(run_without_model: Path) -> None:
-    run = _distilled(run_without_model, dict(reversed(_answers(run_without_model).items())))
+def test_each_photo_gets_its_teachers_scores_at_the_models_temperature(run_without_model: Path) -> None:
+    run = _distilled(run_without_model, dict(reversed(_scores(run_without_model).items())))
     train = run.split("train")
     soft = read_soft_labels(run, train, np.ones(36) / 36)
     assert soft is not None and soft.shape == (36, 3) and soft.dtype == np.float32
@@ -46,8 +46,8 @@ def test_each_photo_gets_its_teachers_answer_at_the_models_temperature(run_witho
         assert row == pytest.approx(powers / powers.sum(), abs=1e-6)
 
 
-def test_the_prior_that_the_model_does_without_is_taken_out(run_without_model: Path) -> None:
-    run = _distilled(run_without_model, _answers(run_without_model), prior_correction=1.0)
+def test_the_prior_that_training_subtracted_is_subtracted(run_without_model: Path) -> None:
+    run = _distilled(run_without_model, _scores(run_without_model), prior_correction=1.0)
     train = run.split("train")
     drawn = np.array([3.0 if photo.label == 0 else 1.0 for photo in train])
     soft = read_soft_labels(run, train, drawn / drawn.sum())
@@ -56,11 +56,11 @@ def test_the_prior_that_the_model_does_without_is_taken_out(run_without_model: P
     assert train[0].label == 0 and soft[0] == pytest.approx(powers / powers.sum(), abs=1e-6)
 
 
-def test_the_prior_of_the_first_data_set_is_taken_out_where_training_did_that(
+def test_the_prior_of_the_first_data_set_is_subtracted_where_training_did_that(
     run_without_model: Path,
 ) -> None:
-    """decision.prior_of = first: what phones added to the prior was given back to adjusted logits."""
-    run = _distilled(run_without_model, _answers(run_without_model))
+    """decision.prior_of = first: the share of phone photos in the prior was added back to adjusted logits."""
+    run = _distilled(run_without_model, _scores(run_without_model))
     train = run.split("train")
     from_phones = [photo.label == 1 and i % 2 == 0 for i, photo in enumerate(train)]
     assert sum(from_phones) == 6
@@ -89,31 +89,37 @@ def test_the_prior_of_the_first_data_set_is_taken_out_where_training_did_that(
 
 
 @pytest.mark.parametrize(
-    ("rows", "words"),
+    ("damage", "found"),
     [
-        ({"ash_000": (0.5, 0.3, 0.2)}, "ash_001"),
-        (None, "No such file"),
+        ("one photo", "ash_001"),
+        ("no file", "No such file"),
         ("other labels", "p_ash"),
-        ("no probabilities", "sum to 4"),
-        ("no numbers", "could not convert"),
+        ("no probabilities", "sum 4"),
+        ("below zero", "ash_000"),
+        ("no numbers", "much"),
         ("not gzip", "gzip"),
     ],
 )
-def test_what_cannot_be_used_is_refused(run_without_model: Path, rows: object, words: str) -> None:
-    answers = _answers(run_without_model)
-    run = _distilled(run_without_model, rows if isinstance(rows, dict) else answers)
+def test_what_cannot_be_used_is_refused(run_without_model: Path, damage: str, found: str) -> None:
+    scores = _scores(run_without_model)
+    if damage == "one photo":
+        scores = {"ash_000": (0.5, 0.3, 0.2)}
+    elif damage == "below zero":
+        scores["ash_000"] = (-0.5, 1.3, 0.2)
+    run = _distilled(run_without_model, scores)
     path = run_without_model / FILE_NAME
     text = gzip.decompress(path.read_bytes())
-    if rows is None:
+    changed = {
+        "other labels": text.replace(b"p_", b"q_"),
+        "no probabilities": text.replace(b"0.", b"1."),
+        "no numbers": text.replace(b"0.3", b"much"),
+    }
+    if damage == "no file":
         path.unlink()
-    elif rows == "other labels":
-        path.write_bytes(gzip.compress(text.replace(b"p_", b"q_")))
-    elif rows == "no probabilities":
-        path.write_bytes(gzip.compress(text.replace(b"0.", b"1.")))
-    elif rows == "no numbers":
-        path.write_bytes(gzip.compress(text.replace(b"0.3", b"much")))
-    elif rows == "not gzip":
+    elif damage == "not gzip":
         path.write_bytes(text)
-    with pytest.raises(RunInvalid, match=words) as caught:
+    elif damage in changed:
+        path.write_bytes(gzip.compress(changed[damage]))
+    with pytest.raises(RunInvalid) as caught:
         read_soft_labels(run, run.split("train"), np.ones(36) / 36)
-    assert str(path) in caught.value.message
+    assert str(path) in caught.value.what and found in caught.value.found
