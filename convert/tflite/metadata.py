@@ -117,7 +117,7 @@ def _write(builder: Any, table: _Table) -> int:
     return offset
 
 
-def _vector(builder: Any, items: Sequence[float]) -> int:
+def _vector(builder: Any, items: Sequence[int | float]) -> int:
     """Offsets of tables, or floats."""
     builder.StartVector(4, len(items), 4)
     for item in reversed(items):
