@@ -34,10 +34,10 @@ from convert.robustness.disturbances import (
 )
 from convert.robustness.figures import choose_evenly, disturbance_figures, shift_rows
 from convert.robustness.study import main
-from convert.tflite.reader import _Table
 from edge_runtime import Classifier
 from edge_runtime.errors import InterpreterBroken
 from edge_runtime.images.preprocess import crop, decode_rgb, resize
+from edge_runtime.model.flatbuffer import Table
 from edge_runtime.model.model_file import open_model
 from edge_runtime.runner import Runner
 from tests.fixtures import FIXTURES
@@ -449,9 +449,10 @@ def test_a_folder_that_is_closed_is_said_at_once(
 def with_other_operator(model: bytes, builtin: int) -> bytes:
     """A model whose first operator is of another kind, for which it has neither the inputs nor the options."""
     data = bytearray(model)
-    code = _Table(bytes(model), struct.unpack_from("<I", model, 0)[0]).children(1)[0]
+    root = Table(bytes(model), len(model), struct.unpack_from("<I", model, 0)[0], "Model")
+    code = root.children(1, "OperatorCode")[0]
     for field, form in ((0, "<b"), (3, "<i")):
-        if position := code._field(field):
+        if position := code.field(field, struct.calcsize(form)):
             struct.pack_into(form, data, position, builtin)
     return bytes(data)
 
