@@ -78,10 +78,10 @@ def test_every_kind_of_picture_is_read(name: str, contract: ModelContract) -> No
 def test_what_is_no_picture_is_refused(name: str, contract: ModelContract) -> None:
     make, code = p.REFUSED[name]
     photo = make()
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ImageError) as caught:
         decode_rgb(photo, contract, name="x.jpg")
-    assert time.perf_counter() - started < REFUSAL_S
+    assert time.process_time() - started < REFUSAL_S
     assert caught.value.code == code
     assert caught.value.exit_status == 1
     assert "x.jpg" in caught.value.message
@@ -284,10 +284,10 @@ def test_mutations_give_a_picture_or_our_error(name: str, contract: ModelContrac
 def test_pixels_are_capped_before_they_are_decoded(contract: ModelContract) -> None:
     assert 12_000 * 10_000 <= MAX_PIXELS < 12_001 * 10_000
     for make in (lambda: p.huge_png(30_000), lambda: p.png(MAX_PIXELS, 2, 8, 0, b"\0\0")):
-        started = time.perf_counter()
+        started = time.process_time()
         with pytest.raises(ImageTooLarge, match="pixels"):
             decode_rgb(make(), contract)
-        assert time.perf_counter() - started < REFUSAL_S
+        assert time.process_time() - started < REFUSAL_S
 
 
 def geometry(**changes: object) -> Geometry:
