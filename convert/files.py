@@ -10,8 +10,8 @@ from typing import Any
 
 from edge_runtime.errors import UsageError
 
-OTHER_OUT = "give --out another name or folder"
-# Of the .json beside a converted model: no contract and no file of a run has all of them.
+OTHER_OUT = "choose another name or folder for --out"
+# Of the .json beside a converted model; no contract and no file of a run has all of them.
 REPORT_KEYS = frozenset({"schema_version", "model", "options", "recipe", "run"})
 
 
@@ -21,41 +21,41 @@ def report_path(out: Path) -> Path:
 
 
 def require_out(out: Path, inputs: Iterable[Path] = ()) -> None:
-    """Refuses, before minutes are spent, an output that cannot be written or would destroy what is not its own.
+    """Refuses an output that cannot be written or would overwrite another file.
 
     Args:
         out: The .tflite; its report is written beside it.
-        inputs: What the conversion reads; neither file may replace one of them.
+        inputs: Files that the conversion reads.
 
     Raises:
-        UsageError: Not a .tflite name; its folder is missing or closed to this user; it or its report is a folder or
-            an input; or what stands in the report's place is no report of a conversion.
+        UsageError: Not a .tflite name; its folder is missing or not writable; it or its report is a folder or an input;
+            or the report would overwrite a file that is no conversion report.
     """
     if out.suffix != ".tflite":
-        raise UsageError("--out names no model file", found=str(out), expected="a name that ends in .tflite")
+        raise UsageError("--out: not a model file", found=str(out), expected="a name that ends in .tflite")
     if not out.parent.is_dir():
-        raise UsageError("--out's folder does not exist", found=str(out.parent), fix="make the folder first")
+        raise UsageError("--out: no such folder", found=str(out.parent), fix="make the folder first")
     if not os.access(out.parent, os.W_OK):
-        raise UsageError("--out's folder cannot be written to", found=str(out.parent), fix=OTHER_OUT)
+        raise UsageError("--out: cannot write to the folder", found=str(out.parent), fix=OTHER_OUT)
     taken = {path.resolve() for path in inputs}
-    for path, role in ((out, "--out"), (report_path(out), "--out's report")):
+    for path, role in ((out, "--out"), (report_path(out), "--out: its report")):
         if path.is_dir():
-            raise UsageError(f"{role} is a folder", found=str(path), expected="a file to write")
+            raise UsageError(f"{role} is a folder", found=str(path), fix=OTHER_OUT)
         if path.resolve() in taken:
             raise UsageError(
-                f"{role} would replace a file that the conversion reads", found=str(path), fix=OTHER_OUT
+                f"{role} would overwrite an input of the conversion", found=str(path), fix=OTHER_OUT
             )
     if report_path(out).exists() and not _holds_report(report_path(out)):
         raise UsageError(
-            "--out's report would replace a file that is none of a conversion",
+            "--out: its report would overwrite another file",
             found=str(report_path(out)),
-            expected="nothing, or the report of an earlier conversion",
+            expected="no file, or the report of an earlier conversion",
             fix=f"{OTHER_OUT}, or move that file",
         )
 
 
 def _holds_report(path: Path) -> bool:
-    """Whether a file is what a conversion writes beside its model."""
+    """Whether a file is a conversion report."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -64,7 +64,7 @@ def _holds_report(path: Path) -> bool:
 
 
 def is_report(content: Any) -> bool:
-    """Whether parsed JSON has the parts by which a conversion's report is known."""
+    """Whether parsed JSON is a conversion report."""
     parts = ("model", "run")
     return (
         isinstance(content, dict)

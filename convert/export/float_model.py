@@ -1,4 +1,4 @@
-"""A Keras model's answers to the contract's pixels. TensorFlow."""
+"""A float model's scores for the contract's pixels. TensorFlow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class Predictor:
-    """Calls a logits model in batches of one size, traced once however often it is asked.
+    """Runs a logits model in batches of one size, so that it is traced once.
 
     Args:
         model: From normalized pixels to logits.

@@ -38,6 +38,14 @@ from train.evaluation.metrics import (
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+# Name, figure of a `Comparison`, limit of a recipe.
+LIMITED = (
+    ("top-1 agreement", "agreement", "min_agreement"),
+    ("mean score difference", "mean_score_difference", "max_mean_score_difference"),
+    ("largest score difference", "max_score_difference", "max_score_difference"),
+    ("balanced accuracy loss", "balanced_accuracy_loss", "max_balanced_accuracy_loss"),
+)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -98,15 +106,15 @@ def _run_model(model: ModelFile, pixels_u8: PixelArray, progress: str) -> FloatA
 def compare(labels: IntArray, keras: FloatArray, converted: FloatArray) -> Comparison:
     """Compares scores [n, labels] of the same n photos."""
     classes = keras.shape[1]
-    keras_answers, answers = keras.argmax(axis=1), converted.argmax(axis=1)
+    keras_labels, found = keras.argmax(axis=1), converted.argmax(axis=1)
     largest = np.abs(keras - converted).max(axis=1)
     return Comparison(
         photos=len(labels),
-        agreement=float((keras_answers == answers).mean()),
+        agreement=float((keras_labels == found).mean()),
         mean_score_difference=float(largest.mean()),
         max_score_difference=float(largest.max()),
-        keras_balanced_accuracy=balanced_accuracy(labels, keras_answers, classes),
-        converted_balanced_accuracy=balanced_accuracy(labels, answers, classes),
+        keras_balanced_accuracy=balanced_accuracy(labels, keras_labels, classes),
+        converted_balanced_accuracy=balanced_accuracy(labels, found, classes),
     )
 
 
@@ -155,28 +163,14 @@ def require_same_sharpness(keras: FloatArray, converted: FloatArray) -> float:
 
 def problems_beyond(comparison: Comparison, limits: Limits) -> list[str]:
     """The limits that a comparison breaks, as text."""
-    rows = (
-        ("top-1 agreement", comparison.agreement, "at least", limits.min_agreement),
-        (
-            "mean score difference",
-            comparison.mean_score_difference,
-            "at most",
-            limits.max_mean_score_difference,
-        ),
-        ("largest score difference", comparison.max_score_difference, "at most", limits.max_score_difference),
-        (
-            "balanced accuracy loss",
-            comparison.balanced_accuracy_loss,
-            "at most",
-            limits.max_balanced_accuracy_loss,
-        ),
-    )
-    # Negated, so that a NaN breaks its limit.
-    return [
-        f"{name} {value:.4f}, {bound} {limit}"
-        for name, value, bound, limit in rows
-        if not (value >= limit if bound == "at least" else value <= limit)
-    ]
+    problems = []
+    for name, figure, limit in LIMITED:
+        value, bound = getattr(comparison, figure), getattr(limits, limit)
+        least = limit.startswith("min")
+        # Negated, so that a NaN breaks its limit.
+        if not (value >= bound if least else value <= bound):
+            problems.append(f"{name} {value:.4f}, {'at least' if least else 'at most'} {bound}")
+    return problems
 
 
 def paired_report(
@@ -195,16 +189,16 @@ def paired_report(
         Plain values for model.json; intervals are 95 %.
     """
     classes = len(codes)
-    answers = {"keras": keras.argmax(axis=1), "converted": converted.argmax(axis=1)}
-    right = {name: answer == labels for name, answer in answers.items()}
+    predicted = {"keras": keras.argmax(axis=1), "converted": converted.argmax(axis=1)}
+    right = {name: found == labels for name, found in predicted.items()}
     scores = {"keras": keras, "converted": converted}
 
     def figures(name: str) -> dict[str, Any]:
-        recall = recall_per_class(labels, answers[name], classes)
+        recall = recall_per_class(labels, predicted[name], classes)
         return {
-            "balanced_accuracy": balanced_accuracy(labels, answers[name], classes),
+            "balanced_accuracy": balanced_accuracy(labels, predicted[name], classes),
             "balanced_accuracy_interval": bootstrap_interval(
-                partial(balanced_accuracy, classes=classes), groups, labels, answers[name]
+                partial(balanced_accuracy, classes=classes), groups, labels, predicted[name]
             ),
             "accuracy": float(right[name].mean()),
             "expected_calibration_error": expected_calibration_error(labels, scores[name]),
@@ -220,11 +214,11 @@ def paired_report(
         "photos_per_class": {code: int((labels == i).sum()) for i, code in enumerate(codes)},
         "keras": figures("keras"),
         "converted": figures("converted"),
-        "balanced_accuracy_loss": loss(labels, answers["keras"], answers["converted"]),
+        "balanced_accuracy_loss": loss(labels, predicted["keras"], predicted["converted"]),
         "balanced_accuracy_loss_interval": bootstrap_interval(
-            loss, groups, labels, answers["keras"], answers["converted"]
+            loss, groups, labels, predicted["keras"], predicted["converted"]
         ),
-        "answers_changed": int((answers["keras"] != answers["converted"]).sum()),
+        "answers_changed": int((predicted["keras"] != predicted["converted"]).sum()),
         "right_to_wrong": int((right["keras"] & ~right["converted"]).sum()),
         "wrong_to_right": int((~right["keras"] & right["converted"]).sum()),
     }

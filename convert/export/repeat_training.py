@@ -29,7 +29,7 @@ LEAST_PROBABILITY = 1e-9
 # digits. On 150 photos the bundled model's scores move by 0.045 with a mean of 100 for 128, and by 0.096 with a
 # crop of 0.8 for 1.
 MAX_MEAN_SCORE_DIFFERENCE = 0.005
-# The same fit to the same answers; they were written with six digits, the temperature with four decimals.
+# The same fit to the same predictions, written with six digits; the temperature has four decimals.
 MAX_TEMPERATURE_DIFFERENCE = 0.01
 
 
