@@ -1,4 +1,4 @@
-"""The file opens, unchanged, in MediaPipe Tasks' ImageClassifier and answers there as it does here.
+"""The file opens, unchanged, in MediaPipe Tasks' ImageClassifier and gives the same labels and scores there.
 
 MediaPipe pins packages that TensorFlow Model Optimization cannot live with, so it has an environment of its own, which
 `make mediapipe` installs from locks/mediapipe.txt before it runs this file. With another model:
@@ -21,33 +21,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convert.comparison.compare import measure
-from convert.comparison.workers import Workers
-from convert.inputs import Photo
 from convert.tflite.golden import draw_picture
 from edge_runtime.model.model_file import bundled_model_path, open_model
+from edge_runtime.runner import Runner
 
 VARIABLE, MODEL_VARIABLE = "DERMEDGE_MEDIAPIPE_PYTHON", "DERMEDGE_MEDIAPIPE_MODEL"
 PHOTOS = 100
 LEAST_SAME_LABEL = 99
 # Two steps of the uint8 softmax: XNNPACK of another version rounds otherwise.
 SCORE_TOLERANCE = 2 / 256
-ASK = """
+RUN = """
 import json, sys
 import mediapipe as mp
 from mediapipe.tasks import python
 from mediapipe.tasks.python import vision
 
-question = json.load(sys.stdin)
+request = json.load(sys.stdin)
 options = vision.ImageClassifierOptions(
-    base_options=python.BaseOptions(model_asset_buffer=open(question["model"], "rb").read()), max_results=-1
+    base_options=python.BaseOptions(model_asset_buffer=open(request["model"], "rb").read()), max_results=-1
 )
-answers = []
+results = []
 with vision.ImageClassifier.create_from_options(options) as classifier:
-    for photo in question["photos"]:
+    for photo in request["photos"]:
         found = classifier.classify(mp.Image.create_from_file(photo)).classifications[0].categories
-        answers.append({category.category_name: category.score for category in found})
-print(json.dumps(answers))
+        results.append({category.category_name: category.score for category in found})
+print(json.dumps(results))
 """
 
 
@@ -66,7 +64,7 @@ def square_photos(folder: Path, size_px: int, count: int = PHOTOS) -> list[Path]
 
 
 @pytest.mark.slow
-def test_mediapipe_answers_as_the_runtime_does(tmp_path: Path) -> None:
+def test_mediapipe_predicts_as_the_runtime_does(tmp_path: Path) -> None:
     python = os.environ.get(VARIABLE)
     if not python:
         pytest.skip(
@@ -77,7 +75,7 @@ def test_mediapipe_answers_as_the_runtime_does(tmp_path: Path) -> None:
     codes = [label.code for label in contract.labels]
     paths = square_photos(tmp_path / "photos", contract.input.height_px)
     done = subprocess.run(
-        [python, "-c", ASK],
+        [python, "-c", RUN],
         input=json.dumps({"model": str(model), "photos": [str(path) for path in paths]}),
         capture_output=True,
         text=True,
@@ -85,11 +83,9 @@ def test_mediapipe_answers_as_the_runtime_does(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     theirs = np.array([[row[code] for code in codes] for row in json.loads(done.stdout)])
-    photos = [Photo(path.name, path, 0, path.name, "", "", "", "") for path in paths]
-    with Workers([model], 1) as pool:
-        measured = measure([open_model(model)], photos, pool)
-    ours = np.array([measured.results[i].scores[0][0] for i in range(len(paths))])
+    with Runner.open(model) as runner:
+        ours = np.array([runner.scores_of_pixels(runner.pixels_u8(path.read_bytes())) for path in paths])
     same = int((theirs.argmax(axis=1) == ours.argmax(axis=1)).sum())
     assert same >= LEAST_SAME_LABEL, f"{same} of {len(paths)} the same label"
     assert np.abs(theirs - ours).max() <= SCORE_TOLERANCE
-    assert len(set(ours.argmax(axis=1).tolist())) > 1, "pictures of one answer prove nothing"
+    assert len(set(ours.argmax(axis=1).tolist())) > 1, "pictures of one label prove nothing"
