@@ -21,7 +21,7 @@ def report_path(out: Path) -> Path:
 
 
 def require_out(out: Path, inputs: Iterable[Path] = ()) -> None:
-    """Refuses an output that cannot be written or would overwrite another file.
+    """Refuse an output that cannot be written or would overwrite another file.
 
     Args:
         out: The .tflite; its report is written beside it.

@@ -149,7 +149,7 @@ class Run:
 
 
 def read_run(folder: Path, data: Path | None = None) -> Run:
-    """Reads a finished run directory.
+    """Read a finished run directory.
 
     Args:
         folder: RUN.
@@ -256,7 +256,7 @@ def _some(problems: list[str]) -> str:
 
 
 def require_float_contract(run: Run) -> None:
-    """Refuses a contract that a conversion has already filled.
+    """Refuse a contract that a conversion has already filled.
 
     Raises:
         RunInvalid: Its recipe is not `none`, or it holds self-test vectors.

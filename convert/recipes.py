@@ -159,7 +159,7 @@ class Recipe:
         return self.weights == "int8" and self.activations == "float32"
 
     def apply(self, steps: Steps) -> bytes:
-        """Makes the .tflite, without contract and metadata.
+        """Make the .tflite, without contract and metadata.
 
         Raises:
             ConversionRefused, DataInvalid: The network or the data do not allow it.
@@ -246,7 +246,7 @@ def make_request(
     test_report: bool = True,
     **fine_tuning: float | None,
 ) -> Request:
-    """Checks a recipe's options.
+    """Check a recipe's options.
 
     Args:
         recipe: A name in RECIPES.
@@ -313,7 +313,7 @@ def _option(name: str) -> str:
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that every command which converts has: recipe, seed, fine-tuning."""
+    """Add the options that every command which converts has: recipe, seed, fine-tuning."""
     parser.add_argument(
         "--recipe", required=True, metavar="NAME", help=f"Recipe: {', '.join(RECIPES)} (required)"
     )

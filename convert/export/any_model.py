@@ -56,7 +56,7 @@ def read_source(
 
 
 def remove_work_folder(run: Run) -> None:
-    """Removes pixels and checkpoints of a foreign model; those of a run stay in RUN/convert."""
+    """Remove pixels and checkpoints of a foreign model; those of a run stay in RUN/convert."""
     if run.foreign:
         shutil.rmtree(run.work_folder, ignore_errors=True)
 
@@ -104,7 +104,7 @@ def _read_foreign(
 
 
 def refuse_keras_3(path: Path) -> None:
-    """Refuses a file that Keras 3 saved, by its own metadata: tf_keras cannot load it and does not say why.
+    """Refuse a file that Keras 3 saved, by its own metadata: tf_keras cannot load it and does not say why.
 
     Raises:
         RunInvalid: Its metadata names Keras 3, or is damaged.

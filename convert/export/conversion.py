@@ -39,7 +39,7 @@ PACKAGES = (
 
 
 def convert_run(run: Run, request: Request, out: Path) -> dict[str, Any]:
-    """Converts a run; writes the .tflite and its .json, both or, but for a kill between two renames, neither.
+    """Convert a run and write the .tflite and its .json, both or, but for a kill between two renames, neither.
 
     Returns:
         The report that stands in the .json.

@@ -104,7 +104,7 @@ def _run_model(model: ModelFile, pixels_u8: PixelArray, progress: str) -> FloatA
 
 
 def compare(labels: IntArray, keras: FloatArray, converted: FloatArray) -> Comparison:
-    """Compares scores [n, labels] of the same n photos."""
+    """Compare scores [n, labels] of the same n photos."""
     classes = keras.shape[1]
     keras_labels, found = keras.argmax(axis=1), converted.argmax(axis=1)
     largest = np.abs(keras - converted).max(axis=1)
@@ -119,7 +119,7 @@ def compare(labels: IntArray, keras: FloatArray, converted: FloatArray) -> Compa
 
 
 def require_within(comparison: Comparison, recipe: Recipe) -> None:
-    """Refuses a comparison beyond the recipe's limits; all that are broken are named.
+    """Refuse a comparison beyond the recipe's limits, naming all that are broken.
 
     Raises:
         ConversionRefused: Also when a figure is not a number.
@@ -135,7 +135,7 @@ def require_within(comparison: Comparison, recipe: Recipe) -> None:
 
 
 def require_same_sharpness(keras: FloatArray, converted: FloatArray) -> float:
-    """Refuses a file whose scores are sharper or flatter than they should be: its temperature was not folded in.
+    """Refuse a file whose scores are sharper or flatter than they should be: its temperature was not folded in.
 
     The limits of `require_within` hold labels and single scores; a small temperature error moves all scores a little.
 
@@ -261,7 +261,7 @@ def labels_of(photos: Sequence[Photo]) -> IntArray:
 
 
 def check_golden(path: Path) -> None:
-    """Opens the file and repeats its self-test vectors.
+    """Open the file and repeat its self-test vectors.
 
     Raises:
         ConversionRefused: An output differs at all: engine, file and machine are the same.

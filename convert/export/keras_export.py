@@ -36,7 +36,7 @@ REFUSED_LAYERS = ("Rescaling", "Normalization", "Resizing", "CenterCrop", "Lambd
 
 
 def load_float_model(path: Path, contract: ModelContract, *, any_head: bool = False) -> Any:
-    """Loads a Keras model with the input size fixed and the contract's temperature folded in.
+    """Load a Keras model with the input size fixed and the contract's temperature folded in.
 
     Args:
         path: RUN/model.keras, or another .keras or .h5 file.
@@ -160,7 +160,7 @@ def _fix_input_size(model: Any, contract: ModelContract) -> Any:
 
 
 def fold_temperature(model: Any, temperature: float) -> None:
-    """Divides the logits by the temperature, in place, by scaling the last layer's weights.
+    """Divide the logits by the temperature, in place, by scaling the last layer's weights.
 
     Softmax of the result is then the calibrated probability (Guo et al. 2017) for every client, at no cost.
     """
@@ -210,7 +210,7 @@ def full_range_picture(contract: ModelContract) -> npt.NDArray[np.uint8]:
 
 
 def to_tflite(model: Any, recipe: Recipe, contract: ModelContract, dataset: Any = None) -> bytes:
-    """Converts a Keras model that ends in softmax.
+    """Convert a Keras model that ends in softmax.
 
     Args:
         model: Float, or quantization-aware for a QAT recipe.
@@ -283,7 +283,7 @@ def _reason(text: str) -> str:
 
 
 def _configure(converter: Any, recipe: Recipe, dataset: Any) -> None:
-    """Sets the recipe's types on TensorFlow's converter."""
+    """Set the recipe's types on TensorFlow's converter."""
     if recipe.weights != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if recipe.weights == "float16":

@@ -42,7 +42,7 @@ def search(
     loss_of: Callable[[bytes], float],
     max_loss: float,
 ) -> tuple[bytes, dict[str, Any]]:
-    """Finds the smallest set of layers to keep in float.
+    """Find the smallest set of layers to keep in float.
 
     Args:
         network_for: From the output tensors of the operators that stay float to the Keras model that is quantized with
@@ -125,7 +125,7 @@ def smallest_prefix(
 def without_the_needless(
     kept: Sequence[str], loss_of: Callable[[Sequence[str]], float], max_loss: float
 ) -> list[str]:
-    """Drops each layer, the least harmful first, where the limit holds without it."""
+    """Drop each layer, the least harmful first, where the limit holds without it."""
     left = list(kept)
     for name in reversed(kept):
         fewer = [other for other in left if other != name]

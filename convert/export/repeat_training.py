@@ -34,7 +34,7 @@ MAX_TEMPERATURE_DIFFERENCE = 0.01
 
 
 def require_training_repeated(run: Run, keras: Callable[[PixelArray], FloatArray]) -> dict[str, Any]:
-    """Compares the float model's predictions for some validation photos with those of training.
+    """Compare the float model's predictions for some validation photos with those of training.
 
     Args:
         run: Its contract says how photos become pixels.
@@ -85,7 +85,7 @@ def require_training_repeated(run: Run, keras: Callable[[PixelArray], FloatArray
 
 
 def _require_temperature(run: Run, val: list[Photo], written: pd.DataFrame) -> None:
-    """Refuses a contract whose temperature does not fit training's predictions."""
+    """Refuse a contract whose temperature does not fit training's predictions."""
     scores = written.loc[[photo.photo_id for photo in val]].to_numpy()
     logits = np.log(np.maximum(scores, LEAST_PROBABILITY))
     fitted, given = fit_temperature(labels_of(val), logits), run.contract.calibration.temperature

@@ -15,7 +15,7 @@ from edge_runtime.errors import DataInvalid
 def choose_calibration_photos(
     photos: Sequence[Photo], classes: int, count: int, seed: int
 ) -> tuple[Photo, ...]:
-    """Draws calibration photos.
+    """Draw calibration photos.
 
     Args:
         photos: Of the run; only those of split `train` are drawn.

@@ -31,7 +31,7 @@ TRAINED_WEIGHTS = ("kernel:0", "bias:0", "gamma:0", "beta:0")
 
 
 def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArray) -> Any:
-    """Wraps a float model for quantization-aware training and sets every range.
+    """Wrap a float model for quantization-aware training and set every range.
 
     Args:
         float_model: Flat and functional, ends in logits; is copied.
@@ -68,7 +68,7 @@ def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArr
 
 
 def require_wrappable(model: Any) -> None:
-    """Refuses a network with operators that are no layers, which tfmot cannot wrap.
+    """Refuse a network with operators that are no layers, which tfmot cannot wrap.
 
     Args:
         model: Flat and functional.
@@ -115,7 +115,7 @@ def _range_variables(model: Any) -> list[Any]:
 
 
 def _set_activation_ranges(model: Any, passes: Sequence[PixelArray], contract: ModelContract) -> None:
-    """Runs the photos of each pass and replaces each range by the mean of its batches' ends.
+    """Run the photos of each pass and replace each range by the mean of its batches' ends.
 
     tfmot's averages start at a constant s and after n batches hold d**n * s + (1 - d**n) * mean, d = 0.999; the mean is
     solved from that.

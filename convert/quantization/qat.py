@@ -196,7 +196,7 @@ def _end_epoch(
     progress: Progress,
     saver: Saver,
 ) -> None:
-    """Evaluates the epoch's file on validation photos, keeps the weights if it is the best, checkpoints."""
+    """Evaluate the epoch's file on validation photos, keep the weights if it is the best, checkpoint."""
     probs = validation.file_probs(model)
     predicted, float_predicted = probs.argmax(axis=1), validation.float_probs.argmax(axis=1)
     progress.history.append(

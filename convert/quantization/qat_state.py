@@ -90,15 +90,15 @@ class Saver:
         self._best: list[npt.NDArray[Any]] = []
 
     def keep_best(self) -> None:
-        """Stores the model's weights as the best."""
+        """Store the model's weights as the best."""
         self._best = [np.asarray(weights) for weights in self._model.get_weights()]
 
     def load_best(self) -> None:
-        """Sets the model's weights to the best."""
+        """Set the model's weights to the best."""
         self._model.set_weights(self._best)
 
     def save(self, progress: Progress) -> None:
-        """Writes a checkpoint, whole or not at all."""
+        """Write a checkpoint, whole or not at all."""
         arrays = {f"v{i}": variable.numpy() for i, variable in enumerate(self._variables)}
         arrays |= {f"b{i}": weights for i, weights in enumerate(self._best)}
         header = json.dumps({"key": self._key, "best": len(self._best), **asdict(progress)})

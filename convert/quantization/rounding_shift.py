@@ -30,7 +30,7 @@ PHOTOS = 96
 
 
 def absorb_rounding_shift(model: Any, float_model: Any, images: npt.NDArray[np.float32]) -> None:
-    """Sets the batch-normalization statistics and gammas of a quantization-aware model, in place.
+    """Set the batch-normalization statistics and gammas of a quantization-aware model, in place.
 
     Args:
         model: Made by tfmot from `float_model`, its ranges set.
@@ -103,7 +103,7 @@ def _mean_and_spread(outputs: Any) -> tuple[FloatArray, FloatArray]:
 
 
 def _walk(model: Any, images: npt.NDArray[np.float32], visit: Callable[[Any, Any], None]) -> None:
-    """Runs a functional model node by node; `visit` sees every scaled batch normalization before it runs.
+    """Run a functional model node by node; `visit` sees every scaled batch normalization before it runs.
 
     A node is one use of a layer, with all arguments of that call: operators (`x * 2.0`) have constants among them, and
     a layer that is shared has several nodes. A shared batch normalization is not visited: one set of statistics cannot

@@ -77,7 +77,7 @@ def draw_picture(index: int) -> bytes:
 
 
 def make_golden(tflite: bytes, contract: ModelContract) -> GoldenResult:
-    """Runs drawn pictures through the model on every kernel set and keeps one of each size.
+    """Run drawn pictures through the model on every kernel set and keep one of each size.
 
     Args:
         tflite: The model, with or without its zip tail.

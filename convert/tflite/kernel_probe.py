@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 def probe(
     tflite: bytes, input_tensors: Sequence[bytes], kernel_set: str
 ) -> tuple[str, list[tuple[float, ...]] | None]:
-    """Runs a model in a fresh process.
+    """Run a model in a fresh process.
 
     Args:
         tflite: The model.
@@ -68,7 +68,7 @@ def probe(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Reads input tensors from stdin, prints {"name", "outputs"}."""
+    """Read input tensors from stdin, print {"name", "outputs"}."""
     arguments = sys.argv[1:] if argv is None else argv
     if len(arguments) != 2 or arguments[1] not in KERNEL_SETS:
         print(f"usage: kernel_probe MODEL {'|'.join(KERNEL_SETS)} < tensors", file=sys.stderr)

@@ -94,7 +94,7 @@ def _output_tensor(quantized: bool) -> _Table:
 
 
 def _write(builder: Any, table: _Table) -> int:
-    """Writes a table and all below it, tables first, then vectors, then strings; returns its offset."""
+    """Write a table and all below it, tables first, then vectors, then strings; return its offset."""
     ready: Fields = {}
     for slot, value in table.fields.items():
         if isinstance(value, _Table):
@@ -130,7 +130,7 @@ def _vector(builder: Any, items: Sequence[int | float]) -> int:
 
 
 def put_metadata(model: Any, metadata: bytes) -> None:
-    """Sets the metadata of a model object (`embed.read_object`)."""
+    """Set the metadata of a model object (`embed.read_object`)."""
     model.metadata = [entry for entry in model.metadata or [] if entry.name != BUFFER_NAME]
     buffer = schema.BufferT()
     # A list and not an array: an array is written without the 16-byte alignment that the schema asks for.

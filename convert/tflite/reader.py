@@ -142,7 +142,7 @@ class TfliteFile:
 
 
 def read_tflite(path: Path) -> TfliteFile:
-    """Opens any .tflite, with or without a contract.
+    """Open any .tflite, with or without a contract.
 
     Raises:
         ModelNotFound: It cannot be read, or is larger than the runtime's cap.

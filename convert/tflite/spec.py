@@ -46,7 +46,7 @@ class FileInfo:
 def require_as_specified(
     tflite: bytes, recipe: Recipe, contract: ModelContract, *, mixed: bool = False
 ) -> FileInfo:
-    """Refuses a file whose tensors are not what the recipe and the contract say.
+    """Refuse a file whose tensors are not what the recipe and the contract say.
 
     Args:
         tflite: The file.
