@@ -8,7 +8,7 @@
   validation photos, and the file must predict as it does, so it is the better target than the labels, which it mostly
   fits already.
   `hard_label_weight` adds the labels' cross-entropy; with a `distillation_weight` of 0 only the labels are used.
-  convert/STUDY.md compares both.
+  train/STUDY.md compares both.
 - Learning rate: linear up over a tenth of the steps, then a cosine down to zero at the last possible epoch.
 - Batch normalization keeps its statistics; its scale and offset are trained, since they are free in the file (folded
   into per-channel scales and biases). On the synthetic data set (MobileNetV2 0.35, 96 px, 120 steps at a rate of 3e-4,

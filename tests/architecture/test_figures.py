@@ -79,6 +79,40 @@ def test_both_languages_give_the_same_figures(repository: Path) -> None:
     assert english == korean
 
 
+# Photos, balanced accuracy with its interval, accuracy, malignant AUC, calibration error, record.
+FIGURE = r"(0\.\d{3})"
+ROW = re.compile(
+    rf"\| ([\d,]+) \| {FIGURE} \({FIGURE} to {FIGURE}\)" + rf" \| {FIGURE}" * 3 + r" \| `(\w+)` \|"
+)
+
+
+def test_the_study_gives_the_figures_of_the_records(repository: Path) -> None:
+    rows = ROW.findall((repository / "train/STUDY.md").read_text(encoding="utf-8"))
+    assert len(rows) == 8
+    for photos, *figures, record in rows:
+        text = (repository / "train/records" / record / "metrics.json").read_text(encoding="utf-8")
+        found = json.loads(text)
+        values = [
+            found["balanced_accuracy"],
+            *found["balanced_accuracy_interval"],
+            found["accuracy"],
+            found["malignant_auc"],
+            found["expected_calibration_error"],
+        ]
+        assert photos == f"{found['photos']:,}", record
+        assert figures == [f"{value:.3f}" for value in values], record
+
+
+def test_the_study_names_records_that_exist(repository: Path) -> None:
+    study = (repository / "train/STUDY.md").read_text(encoding="utf-8")
+    kept = {path.name for path in (repository / "train/records").iterdir() if path.is_dir()}
+    introduction, tables = study.split("## Reference")
+    named = dict(re.findall(r"`((?:ham10000|founding)_\w+)(?:/[\w.]+)?`( †)?", tables))
+    assert {name for name, gone in named.items() if not gone} <= kept
+    assert not {name for name, gone in named.items() if gone} & kept
+    assert "54ddce0" in introduction
+
+
 @pytest.mark.real_data
 def test_the_histology_figures_follow_from_the_record(
     repository: Path, data_root: Path, published: dict[str, Any]
