@@ -17,7 +17,7 @@ import jinja2
 from convert.cards.sources import Sources, read_sources
 from edge_runtime.errors import EXIT_OK
 from train.artifacts.command import AND_NOTHING_WRITTEN, run_command
-from train.artifacts.files import whole_file
+from train.artifacts.files import write_text
 from train.artifacts.run import SOURCE_SEPARATOR
 
 NOTES = Path(__file__).parent / "data_notes"
@@ -241,8 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def write() -> int:
         card = write_card(read_sources(arguments.run, arguments.model, arguments.crossval))
-        with whole_file(arguments.out) as temporary:
-            temporary.write_text(card, encoding="utf-8")
+        write_text(arguments.out, card)
         return EXIT_OK
 
     return run_command(write, after_os_error=AND_NOTHING_WRITTEN)

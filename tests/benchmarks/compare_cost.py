@@ -1,13 +1,12 @@
-"""What `convert.comparison.compare` costs beside the bare inference of its two models, on the same photos.
+"""Time `dermedge compare` beside the bare inference of its two models on the same photos.
 
     python -m tests.benchmarks.compare_cost FIRST.tflite SECOND.tflite --data RUN [--photos N] [--runs N]
 
-Each run is a pair that takes turns: the whole command (start, decoding, layers, figures, page), and the bare inference:
-as many processes as there are cores, one interpreter thread each, that share the same photos. Each of them opens both
-models and decodes its photos first; then all start together and do nothing but invoke, both models on every photo.
-The time of the slowest one is the bare inference time. Beside it stands the time of decoding and invoking together,
-below which nothing can be that starts from photos. Processor time is told too: on a busy machine, where processes wait
-for each other, it is the one to compare. Prints medians over the runs; no test asks for a time.
+Each run is a pair that takes turns: the whole command (start, decoding, layers, metrics, page), and the bare inference:
+as many processes as there are cores, one interpreter thread each, on shares of the same photos. Each opens both models
+and decodes its photos first; then all start together and only invoke, both models on every photo. The time of the
+slowest is the bare inference time; beside it stands the time of decoding and inference together. On a busy machine
+compare processor times. Prints medians over the runs; no test checks a time.
 """
 
 from __future__ import annotations
@@ -28,17 +27,10 @@ from tests.benchmarks.cold_start import ROOT, environment, run_once
 # Says READY when its photos are decoded, begins at a line on stdin, prints the seconds of both parts.
 BARE = """\
 import json, sys, time
-from edge_runtime.engines import open_engine
-from edge_runtime.model.model_file import open_model
-from edge_runtime.images.preprocess import fit_pixels, input_tensor
-models = [open_model(path) for path in sys.argv[1:]]
-engines = [open_engine(model.data, threads=1) for model in models]
+from pathlib import Path
+from edge_runtime.runner import Runner
+models = [Runner.open(path) for path in sys.argv[1:]]
 photos = json.loads(sys.stdin.readline())
-def decode(path):
-    data = open(path, "rb").read()
-    return fit_pixels(data, models[0].contract)
-def fill(pixels_u8, k):
-    return input_tensor(pixels_u8, models[k].contract, engines[k].input)
 def laps():
     return time.perf_counter(), time.process_time()
 def since(start):
@@ -46,18 +38,18 @@ def since(start):
 print("READY", flush=True)
 sys.stdin.readline()
 start = laps()
-pixels = [decode(path) for path in photos]
+pixels = [models[0].pixels_u8(Path(path).read_bytes()) for path in photos]
 decoding = since(start)
-for k, engine in enumerate(engines):
-    engine.run(fill(pixels[0], k))
+for model in models:
+    model.run(model.input_tensor(pixels[0]))
 print("DECODED", flush=True)
 sys.stdin.readline()
 invoking = [0.0, 0.0]
 for one in pixels:
-    tensors = [fill(one, k) for k in range(2)]
+    tensors = [model.input_tensor(one) for model in models]
     start = laps()
-    for engine, tensor in zip(engines, tensors):
-        engine.run(tensor)
+    for model, tensor in zip(models, tensors):
+        model.run(tensor)
     invoking = [total + lap for total, lap in zip(invoking, since(start))]
 print(json.dumps([decoding, invoking]), flush=True)
 """
@@ -107,8 +99,10 @@ def _hear(process: subprocess.Popen[str]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the comparison of the comparison."""
-    parser = argparse.ArgumentParser(description="Cost of convert.comparison.compare.", allow_abbrev=False)
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(
+        description="Time dermedge compare beside bare inference.", allow_abbrev=False
+    )
     parser.add_argument("models", nargs=2, metavar="MODEL")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--photos", type=int, default=2000)
@@ -124,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cores = len(os.sched_getaffinity(0))
     rows: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "convert.comparison.compare", *models, "--data", str(arguments.data)]
+        command = [sys.executable, "-m", "dermedge", "compare", *models, "--data", str(arguments.data)]
         command += ["--limit", str(len(photos)), "--out", f"{folder}/out"]
         for _ in range(arguments.runs):
             wall_s, _, cpu_s = run_once(command)
@@ -132,10 +126,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"  {len(photos)} photos, {cores} processes, load {os.getloadavg()[0]:.1f}")
     for kind, title in (("wall", "wall time"), ("cpu", "processor time")):
         median = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
-        print(f"  {title}: convert.comparison.compare {median[kind]:.1f} s")
-        for bare, said in (("bare", "bare inference"), ("decoded", "decoding and inference")):
+        print(f"  {title}: dermedge compare {median[kind]:.1f} s")
+        for bare, name in (("bare", "bare inference"), ("decoded", "decoding and inference")):
             ratio = statistics.median(row[kind] / row[f"{bare}_{kind}"] for row in rows)
-            print(f"    {said:<24} {median[f'{bare}_{kind}']:8.1f} s, ratio {ratio:.2f}")
+            print(f"    {name:<24} {median[f'{bare}_{kind}']:8.1f} s, ratio {ratio:.2f}")
     return 0
 
 
