@@ -13,8 +13,7 @@ import io
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import cast
+from typing import Any
 
 import jinja2
 from markupsafe import Markup as Markup
@@ -300,13 +299,20 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"cell": _cell, "percent": _percent}
+    functions = (estimate, number, signed, figure, grid, photo_card)
+    environment.globals |= {function.__name__: function for function in functions}
     return environment
+
+
+@functools.cache
+def macros(template: Path) -> Any:
+    """Return a template's macros as functions; it may import blocks.html.j2 and call this module's formatters."""
+    return _environment().from_string(template.read_text(encoding="utf-8")).module
 
 
 def _block(name: str, *arguments: object) -> Markup:
     """Call a macro of blocks.html.j2."""
-    blocks = cast(ModuleType, _environment().get_template("blocks.html.j2").module)
-    return Markup(getattr(blocks, name)(*arguments))
+    return Markup(getattr(macros(TEMPLATES / "blocks.html.j2"), name)(*arguments))
 
 
 def _cell(value: object) -> object:
