@@ -1,9 +1,12 @@
 """DermEdge's runtime: a photo and a .tflite with its contract inside give a prediction.
 
     from edge_runtime import Classifier
-    print(Classifier.open("model.tflite").classify("photo.jpg").to_text())
+    with Classifier("model.tflite") as classifier:
+        prediction = classifier.classify("photo.jpg")
+        print(prediction.label, prediction.score, prediction.decision)
+        print(prediction.to_json())
 
-Names are loaded when they are first used: importing the package imports neither Pillow nor an inference library.
+Names are loaded on first use: importing the package imports neither Pillow nor an inference library.
 """
 
 from __future__ import annotations
@@ -13,9 +16,10 @@ from edge_runtime._startup.records import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
+    from edge_runtime.batch import classify_each
     from edge_runtime.classifier import Classifier
-    from edge_runtime.contract import ModelContract
-    from edge_runtime.errors import EdgeError, ImageError, InterpreterError, ModelFileError
+    from edge_runtime.contract import Label, ModelContract
+    from edge_runtime.errors import EdgeError, ImageError, InterpreterError, ModelFileError, UsageError
     from edge_runtime.explain.explainer import Explainer, Explanation
     from edge_runtime.model.model_file import bundled_model_path
     from edge_runtime.result import Prediction, ScoredLabel
@@ -29,12 +33,15 @@ __all__ = [
     "Explanation",
     "ImageError",
     "InterpreterError",
+    "Label",
     "ModelContract",
     "ModelFileError",
     "Prediction",
     "ScoredLabel",
+    "UsageError",
     "__version__",
     "bundled_model_path",
+    "classify_each",
 ]
 
 _HOMES = {
@@ -44,11 +51,14 @@ _HOMES = {
     "Explanation": "explain.explainer",
     "ImageError": "errors",
     "InterpreterError": "errors",
+    "Label": "contract",
     "ModelContract": "contract",
     "ModelFileError": "errors",
     "Prediction": "result",
     "ScoredLabel": "result",
+    "UsageError": "errors",
     "bundled_model_path": "model.model_file",
+    "classify_each": "batch",
 }
 
 

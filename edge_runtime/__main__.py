@@ -1,7 +1,7 @@
-"""`edge-classify`, and `python -m edge_runtime`: the command line as a process of its own.
+"""`edge-classify` and `python -m edge_runtime`: the command line as a process of its own.
 
-What a process may do and a function may not: imports without the garbage collector, and an end without taking Python
-apart first. Both together are 5 ms of a run on one photo that takes 60.
+A process may import without the garbage collector and end without Python's finalization: 5 ms of a run on one photo
+that takes 60.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def run() -> NoReturn:
-    """Runs `cli.main` on the command line and ends the process with its exit status."""
-    # Imports make ten thousand objects and no garbage.
+    """Run `cli.command.main` on the command line and end the process with its exit status."""
+    # Imports create ten thousand objects and no garbage.
     gc.disable()
     from edge_runtime.cli.command import main
 
@@ -30,7 +30,7 @@ def run() -> NoReturn:
         if sys.stderr is not None:
             sys.stderr.flush()
     finally:
-        # Also where stderr cannot be written: the answers are out.
+        # Also where stderr cannot be written: the results are out.
         os._exit(status)
 
 

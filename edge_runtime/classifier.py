@@ -204,7 +204,7 @@ class Classifier:
             workers: How many photos were classified at a time, at most.
         """
         labels = self.labels_from(raw_output)
-        decision, reason = decide(self.contract.decision, [label.score for label in labels])
+        decision, reason, rule = decide(self.contract.decision, [label.score for label in labels])
         return Prediction(
             image=prepared.name,
             model=self.contract.model_id,
@@ -215,6 +215,7 @@ class Classifier:
             elapsed_ms=prepared.watch.result(),
             ran_on=self._runtime(LateDigest(self.model), workers),
             notes=tuple(prepared.notes),
+            rule=rule,
         )
 
     def labels_from(self, raw_output: bytes) -> tuple[ScoredLabel, ...]:

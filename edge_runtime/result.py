@@ -1,12 +1,12 @@
-"""What a classification says: scores, groups, decision; as text and as JSON. stdlib only."""
+"""The result of a classification: scores, groups, decision; as text and as JSON. stdlib only."""
 
 from __future__ import annotations
 
 import math
 
 from edge_runtime._startup.records import TYPE_CHECKING, dataclass
-from edge_runtime.contract import Decision, ModelContract, Rule
-from edge_runtime.errors import UsageError
+from edge_runtime.contract import Decision, ModelContract
+from edge_runtime.errors import EdgeError, UsageError, escaped
 from edge_runtime.model.tensors import TensorSpec, softmax_values
 
 if TYPE_CHECKING:
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from edge_runtime.model.model_file import ModelFile
 
 ANSWER, REFER, NOT_A_LESION = "answer", "refer", "not_a_lesion"
-NOTICE = "Not a diagnosis: a research model's scores, no medical device. A doctor decides. Intended use: {intended_use}"
+NOTICE = "Research use only. Not a medical device; not a diagnosis."
+# The notice belongs to models whose intended use speaks of these; what a model is for is data, not code.
+MEDICAL = ("medical", "diagnos")
+# Number of the JSON lines' schema, `cli/lines.schema.json`. It rises with every change that breaks a reader.
+JSON_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class ScoredLabel:
 
 
 class LateDigest:
-    """A model's sha256, computed when somebody asks: it costs more than an inference.
+    """A model's sha256, computed on first use because it costs more than an inference.
 
     Until then it keeps the model's bytes. A copy or a pickle of it is the text.
     """
@@ -50,8 +54,28 @@ class LateDigest:
 
 
 @dataclass(frozen=True)
+class AppliedRule:
+    """The decision rule that fired."""
+
+    name: str
+    """`refer` or `not_a_lesion`."""
+    measure: str
+    """`top_score` or `normalized_entropy`."""
+    value: float
+    """Value of the measure, in [0, 1]."""
+    threshold: float
+    """Threshold of the rule, in [0, 1]."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object `rule` of a JSON line."""
+        return {
+            "name": self.name, "measure": self.measure, "value": self.value, "threshold": self.threshold,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Prediction:
-    """The answer to one photo; the fields of a line of `edge-classify --json`."""
+    """The prediction for one photo; the fields of a line of `edge-classify --json`."""
 
     image: str
     """The photo's path, or `-`."""
@@ -64,21 +88,22 @@ class Prediction:
     decision: str
     """`answer`, `refer` or `not_a_lesion`."""
     reason: str
-    """Why: which measure stood on which side of which threshold."""
+    """Which measure is on which side of which threshold."""
     elapsed_ms: dict[str, float]
     """Milliseconds by stage, and `total`."""
     ran_on: dict[str, object]
-    """Behind `runtime`: its `model_sha256` may be a `LateDigest`, which costs more than an inference to ask."""
+    """`runtime` before its `model_sha256` is computed."""
     notes: tuple[str, ...] = ()
-    """What was left out or not applied while reading the file: further frames, a damaged colour profile."""
+    """What was ignored while reading the file: further frames, a damaged colour profile."""
+    rule: AppliedRule | None = None
+    """The rule that fired; None for the decision `answer`."""
 
-    # Two predictions are equal when they say the same, however long it took and wherever. Groups are sums of labels,
-    # and would leave them without a hash.
+    # Times and machine do not count. Groups are sums of labels, and would leave a prediction without a hash.
     COMPARED = ("image", "model", "labels", "decision", "reason", "notes")
 
     @property
     def runtime(self) -> dict[str, Any]:
-        """Versions, engine, accelerator, threads, sha256 of the model, what was passed over."""
+        """Versions, engine, accelerator, threads, sha256 of the model, skipped engines."""
         return {
             name: str(value) if isinstance(value, LateDigest) else value
             for name, value in self.ran_on.items()
@@ -114,9 +139,10 @@ class Prediction:
         return sorted(self.labels, key=lambda label: -label.score)[:count]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields of ARCHITECTURE's JSON line, in its order."""
+        """Return the fields of a line of `edge-classify --json`, in its order."""
         best = self.best
         return {
+            "schema": JSON_SCHEMA,
             "image": self.image,
             "model": self.model,
             "label": best.code,
@@ -126,31 +152,34 @@ class Prediction:
             "groups": self.groups,
             "decision": self.decision,
             "reason": self.reason,
+            "rule": None if self.rule is None else self.rule.to_dict(),
             "notes": list(self.notes),
             "elapsed_ms": self.elapsed_ms,
             "runtime": self.runtime,
         }
 
     def to_json(self) -> str:
-        """One line, ASCII."""
+        """Return the JSON line, ASCII, without a final newline."""
         import json
 
         return json.dumps(self.to_dict(), allow_nan=False)
 
     def to_text(self, top_k: int = 3) -> str:
-        """A few lines for people, without a final newline.
+        """Return a few lines for a terminal, escaped, without a final newline.
 
         Args:
-            top_k: How many labels are shown, 1 or more.
+            top_k: Number of labels to show, 1 or more.
 
         Raises:
-            UsageError: `top_k` is less.
+            UsageError: `top_k` is less than 1.
         """
         if top_k < 1:
-            raise UsageError("the number of labels to show", found=str(top_k), expected="1 or more")
+            raise UsageError(
+                "invalid number of labels", where="top_k", found=str(top_k), expected="1 or more"
+            )
         shown = self.top(top_k)
         width = max(len(label.code) for label in shown)
-        # Who reads only the first line must not take a refused answer for one.
+        # Readers of the first line alone must see that the model does not answer.
         caution = (
             "" if self.decision == ANSWER else f"{self.decision.replace('_', ' ').upper()}: not sure of "
         )
@@ -159,17 +188,22 @@ class Prediction:
         lines.append("  groups: " + ", ".join(f"{group} {score:.1%}" for group, score in self.groups.items()))
         lines.append(f"  decision: {self.decision} ({self.reason})")
         lines += [f"  note: {note}" for note in self.notes]
-        return "\n".join(lines)
+        return "\n".join(map(escaped, lines))
+
+
+def error_fields(image: str, error: EdgeError) -> dict[str, Any]:
+    """Return the fields of the JSON line of a photo that cannot be classified."""
+    return {"schema": JSON_SCHEMA, "image": image, "error": error.to_dict()}
 
 
 def scores_from(raw: bytes, spec: TensorSpec) -> list[float]:
-    """Turns the output tensor into scores that sum to 1.
+    """Return the scores in an output tensor; they sum to 1.
 
     A quantized softmax has steps of 1/256 and need not sum to 1 exactly; it is divided by its sum.
 
     Args:
-        raw: The output tensor's bytes.
-        spec: The output tensor's.
+        raw: Bytes of the output tensor.
+        spec: Specification of the output tensor.
 
     Raises:
         InterpreterBroken: Not a softmax: a value outside [0, 1], not finite, or a sum too far from 1.
@@ -181,7 +215,7 @@ def scores_from(raw: bytes, spec: TensorSpec) -> list[float]:
 
 
 def group_scores(labels: Sequence[ScoredLabel]) -> dict[str, float]:
-    """The sum of each group's labels, groups in order of first appearance."""
+    """Return the sum of each group's scores, groups in order of first appearance."""
     groups: dict[str, list[float]] = {}
     for label in labels:
         groups.setdefault(label.group, []).append(label.score)
@@ -189,38 +223,39 @@ def group_scores(labels: Sequence[ScoredLabel]) -> dict[str, float]:
 
 
 def measure(name: str, scores: Sequence[float]) -> float:
-    """The number that a rule looks at, in [0, 1].
+    """Return the value of a rule's measure, in [0, 1].
 
     Args:
-        name: `top_score`, or `normalized_entropy`: 0 for a certain answer, 1 for a uniform one.
-        scores: They sum to 1.
+        name: `top_score`, or `normalized_entropy`: 0 for one certain label, 1 for a uniform distribution.
+        scores: Scores of all labels; they sum to 1.
     """
     if name == "top_score":
         return max(scores)
-    # The sum is never positive; a minus before it would print a certain answer's entropy as -0.
+    # The sum is never positive; a minus before it would print -0.
     return abs(math.fsum(score * math.log(score) for score in scores if score > 0)) / math.log(len(scores))
 
 
-def decide(decision: Decision, scores: Sequence[float]) -> tuple[str, str]:
-    """The decision and its reason: not a lesion, else refer, else answer."""
+def decide(decision: Decision, scores: Sequence[float]) -> tuple[str, str, AppliedRule | None]:
+    """Apply the decision rules: not a lesion, else refer, else answer.
+
+    Returns:
+        The decision, its reason as text, and the rule that fired.
+    """
     passed = []
     for outcome, rule in ((NOT_A_LESION, decision.not_a_lesion), (REFER, decision.refer)):
         if rule is None:
             continue
-        fires, text = _apply(rule, measure(rule.measure, scores))
-        if fires:
-            return outcome, text
+        value = measure(rule.measure, scores)
+        relation = "below" if value < rule.threshold else "above" if value > rule.threshold else "at"
+        text = f"{rule.measure} {value:.3f} is {relation} {rule.threshold:g}"
+        if relation == ("below" if rule.measure == "top_score" else "above"):
+            return outcome, text, AppliedRule(outcome, rule.measure, value, rule.threshold)
         passed.append(text)
-    return ANSWER, "; ".join(passed) or "the model has no rule to refer"
-
-
-def _apply(rule: Rule, value: float) -> tuple[bool, str]:
-    fires_below = rule.measure == "top_score"
-    fires = value < rule.threshold if fires_below else value > rule.threshold
-    relation = "below" if value < rule.threshold else "above" if value > rule.threshold else "at"
-    return fires, f"{rule.measure} {value:.3f} is {relation} {rule.threshold:g}"
+    return ANSWER, "; ".join(passed) or "the model has no rule to refer", None
 
 
 def notice(contract: ModelContract) -> str:
-    """The sentence that goes with every answer."""
-    return NOTICE.format(intended_use=" ".join(contract.intended_use.split()))
+    """Return the notice that goes with every prediction, escaped, in one line."""
+    intended_use = " ".join(contract.intended_use.split())
+    medical = any(word in intended_use.lower() for word in MEDICAL)
+    return f"{NOTICE} " * medical + f"Intended use: {escaped(intended_use)}"

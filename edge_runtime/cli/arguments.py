@@ -1,79 +1,29 @@
-"""What edge-classify may be asked: its options, and which of them cannot be meant together.
+"""Options of edge-classify and of the verbs classify, watch, explain, check, contract and bench.
 
-Photos alone come past this file, see `cli.parse`.
+A verb's parser is a subset of edge-classify's: `arguments_of` turns its words into the same namespace.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 
 from edge_runtime import __version__
+from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.errors import UsageError
 from edge_runtime.images.photos import has_photos, is_one_photo
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 TOP_K = 3
+BENCH_RUNS = 50
 MAX_BENCH_RUNS = 100_000
 MAX_THREADS = 64
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options; without abbreviations."""
-    parsed = argparse.ArgumentParser(
-        prog="edge-classify",
-        description="Classifies photos with a .tflite model that carries its contract inside.",
-        epilog="Exit status: 0 all good, 1 some photo failed, 2 usage, 3 model or interpreter unusable.",
-        allow_abbrev=False,
-        # With a width of its own: asking for the terminal's imports shutil and all its archive formats, for every run.
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100),
-    )
-    parsed.add_argument(
-        "photos", nargs="*", metavar="PHOTO", help="a photo, a folder of photos, or - for stdin"
-    )
-    parsed.add_argument("--model", metavar="M", help="a .tflite file (default: the bundled model)")
-    parsed.add_argument(
-        "--top-k",
-        type=_positive,
-        default=TOP_K,
-        metavar="N",
-        help="labels shown as text (default: %(default)s)",
-    )
-    parsed.add_argument("--json", action="store_true", help="one JSON object a line, with all scores")
-    parsed.add_argument(
-        "--threads",
-        type=_positive,
-        metavar="N",
-        help="CPU threads (default: all cores for several photos, 1 for one, --watch and --explain)",
-    )
-    parsed.add_argument("--list", metavar="FILE", help="photos named in FILE, a path a line; - reads stdin")
-    parsed.add_argument(
-        "--watch", metavar="FOLDER", help="classify the photos that arrive in FOLDER, until Ctrl-C"
-    )
-    parsed.add_argument(
-        "--explain",
-        metavar="OUT",
-        help="write a picture of where the answer comes from: a .png file, or a folder for several photos",
-    )
-    parsed.add_argument(
-        "--require-signature",
-        metavar="KEY",
-        help="refuse the model unless MODEL.sig is its Ed25519 signature by this public key (PEM)",
-    )
-    parsed.add_argument(
-        "--accelerator",
-        metavar="NAME",
-        help="cpu (default), xnnpack (refused unless it takes part), or one that is proven here first and replaced by "
-        "the CPU where it fails: gpu, npu, edgetpu, auto (the first of them that holds)",
-    )
-    parsed.add_argument(
-        "--delegate",
-        metavar="LIB[:K=V,...]",
-        help="an external TensorFlow Lite delegate with its options, proven first",
-    )
-    parsed.add_argument("--bench", type=_positive, metavar="N", help="measure N runs of each photo")
-    parsed.add_argument("--self-check", action="store_true", help="first run the model's golden pictures")
-    parsed.add_argument("--print-contract", action="store_true", help="print the model's contract and stop")
-    parsed.add_argument("--version", action="version", version=f"edge-classify {__version__}")
-    return parsed
+SCHEMA_FILE = "lines.schema.json"
+STATUS = "exit status: 0 success, 1 some photo failed, 2 usage, 3 model or interpreter unusable"
+PROGRAM = "edge-classify"
 
 
 def _positive(text: str) -> int:
@@ -82,40 +32,237 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """What argparse cannot say.
+class _PrintSchema(argparse.Action):
+    """Prints the JSON Schema of the JSON lines and ends, as --version does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        from importlib.resources import files
+
+        sys.stdout.write(files("edge_runtime.cli").joinpath(SCHEMA_FILE).read_text(encoding="utf-8"))
+        parser.exit()
+
+
+# Option -> how argparse takes it. Each has one meaning in every command.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--model": {"metavar": "M", "help": "path of the .tflite file (default: the bundled model)"},
+    "--top-k": {
+        "type": _positive,
+        "default": TOP_K,
+        "metavar": "N",
+        "help": "number of labels shown as text (default: %(default)s)",
+    },
+    "--json": {"action": "store_true", "help": "print one JSON object per line, with all scores"},
+    "--threads": {
+        "type": _positive,
+        "metavar": "N",
+        "help": f"CPU threads, 1 to {MAX_THREADS} (default: all cores for several photos, else 1)",
+    },
+    "--list": {
+        "metavar": "FILE",
+        "help": "read photo paths from FILE, one per line; - is stdin (default: none)",
+    },
+    "--watch": {
+        "metavar": "FOLDER",
+        "help": "classify photos as they arrive in FOLDER until Ctrl-C (default: off)",
+    },
+    "--explain": {
+        "metavar": "OUT",
+        "help": "write a heat map of the predicted label to OUT.png, or into folder OUT (default: off)",
+    },
+    "--require-signature": {
+        "metavar": "KEY",
+        "help": "require MODEL.sig, an Ed25519 signature by the public key in KEY, PEM (default: off)",
+    },
+    "--accelerator": {
+        "metavar": "NAME",
+        "help": "run on cpu, xnnpack, gpu, npu, edgetpu or auto; validated on the model's self-test first, "
+        "falls back to the CPU (default: cpu)",
+    },
+    "--delegate": {
+        "metavar": "LIB[:K=V,...]",
+        "help": "load an external TensorFlow Lite delegate, validated likewise (default: none)",
+    },
+    "--bench": {"type": _positive, "metavar": "N", "help": "measure N runs of each photo (default: off)"},
+    "--self-check": {"action": "store_true", "help": "run the model's built-in self-test first"},
+    "--print-contract": {"action": "store_true", "help": "print the contract inside the model and exit"},
+    "--schema": {
+        "action": _PrintSchema,
+        "nargs": 0,
+        "default": argparse.SUPPRESS,
+        "help": "print the JSON Schema of the JSON lines and exit",
+    },
+    "--version": {
+        "action": "version",
+        "version": f"{PROGRAM} {__version__}",
+        "help": "print the version and exit",
+    },
+}
+ENGINE = ("--threads", "--require-signature", "--accelerator", "--delegate")
+
+
+def _new(program: str, description: str, example: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        epilog=f"example:\n  {program} {example}\n\n{STATUS}",
+        allow_abbrev=False,
+        # With a width of its own: reading the terminal's width imports shutil and all its archive formats.
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=100),
+    )
+
+
+def _add(parsed: argparse.ArgumentParser, *options: str, **changed: Any) -> argparse.ArgumentParser:
+    for option in options:
+        parsed.add_argument(option, **{**OPTIONS[option], **changed})
+    return parsed
+
+
+def _add_photos(parsed: argparse.ArgumentParser, nargs: str) -> None:
+    parsed.add_argument(
+        "photos", nargs=nargs, metavar="PHOTO", help="photo, folder of photos, or - for stdin"
+    )
+
+
+def _add_model(parsed: argparse.ArgumentParser) -> None:
+    text = "path of the .tflite file (default: the bundled model)"
+    parsed.add_argument("model", nargs="?", metavar="MODEL", help=text)
+
+
+def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
+    """Return the parser of edge-classify and `dermedge classify`."""
+    parsed = _new(
+        program,
+        "Classify photos with a .tflite model that carries its contract.",
+        "--json photo.jpg holiday/",
+    )
+    _add_photos(parsed, "*")
+    return _add(parsed, *OPTIONS)
+
+
+def watch_parser() -> argparse.ArgumentParser:
+    """Return the parser of `dermedge watch`."""
+    parsed = _new(
+        "dermedge watch", "Classify photos as they arrive in a folder, until Ctrl-C.", "--json incoming/"
+    )
+    parsed.add_argument("watch", metavar="FOLDER", help="folder to watch")
+    return _add(parsed, "--model", "--top-k", "--json", *ENGINE)
+
+
+def explain_parser() -> argparse.ArgumentParser:
+    """Return the parser of `dermedge explain`."""
+    parsed = _new(
+        "dermedge explain",
+        "Classify photos and write a heat map of the predicted label.",
+        "photo.jpg --out heat.png",
+    )
+    _add_photos(parsed, "*")
+    parsed.add_argument(
+        "--out",
+        dest="explain",
+        required=True,
+        metavar="OUT",
+        help="PNG file to write; an existing folder for several photos",
+    )
+    return _add(parsed, "--model", "--top-k", "--json", "--list", *ENGINE)
+
+
+def check_parser() -> argparse.ArgumentParser:
+    """Return the parser of `dermedge check`."""
+    parsed = _new("dermedge check", "Run a model's built-in self-test on this machine.", "model.tflite")
+    _add_model(parsed)
+    return _add(parsed, "--json", *ENGINE)
+
+
+def contract_parser() -> argparse.ArgumentParser:
+    """Return the parser of `dermedge contract`."""
+    parsed = _new("dermedge contract", "Print the contract inside a model file as JSON.", "model.tflite")
+    _add_model(parsed)
+    return _add(parsed, "--require-signature")
+
+
+def bench_parser() -> argparse.ArgumentParser:
+    """Return the parser of `dermedge bench`."""
+    parsed = _new("dermedge bench", "Time the stages of one photo.", "model.tflite photo.jpg --runs 100")
+    parsed.add_argument("model", metavar="MODEL", help="path of the .tflite file")
+    _add_photos(parsed, "+")
+    parsed.add_argument(
+        "--runs",
+        dest="bench",
+        type=_positive,
+        default=BENCH_RUNS,
+        metavar="N",
+        help="number of measured runs (default: %(default)s)",
+    )
+    return _add(parsed, "--json", *ENGINE)
+
+
+# Verb -> its parser, and what it sets on top.
+VERBS: dict[str, tuple[Callable[[], argparse.ArgumentParser], dict[str, object]]] = {
+    "watch": (watch_parser, {}),
+    "explain": (explain_parser, {}),
+    "check": (check_parser, {"self_check": True}),
+    "contract": (contract_parser, {"print_contract": True}),
+    "bench": (bench_parser, {}),
+}
+
+
+def arguments_of(verb: str, words: list[str], defaults: dict[str, object]) -> argparse.Namespace:
+    """Parse the words of a verb into edge-classify's arguments.
+
+    Args:
+        verb: A key of VERBS, or `classify`.
+        words: The words after the verb.
+        defaults: edge-classify's default of every option.
 
     Raises:
-        UsageError: Options that cannot be meant, alone or together.
+        UsageError: Invalid options.
+        SystemExit: argparse printed help, a version or an error.
+    """
+    if verb == "classify":
+        arguments = parser("dermedge classify").parse_args(words)
+    else:
+        make, fixed = VERBS[verb]
+        given = vars(make().parse_args(words))
+        arguments = argparse.Namespace(**{**defaults, "photos": [], **given, **fixed})
+    check(arguments)
+    return arguments
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse what argparse cannot.
+
+    Raises:
+        UsageError: An option is invalid, alone or with another.
     """
     for name in ("model", "list", "watch", "require_signature", "accelerator", "delegate", "explain"):
         if getattr(arguments, name) == "":
             raise UsageError(
-                f"{_option(name)} is empty",
+                "empty value",
+                where=_option(name),
                 expected="a value",
-                fix="look at the variable that was to give it, or leave the option out",
+                fix="check the variable that holds it, or leave the option out",
             )
     if arguments.print_contract:
         _check_print_contract(arguments)
     elif not (has_photos(arguments) or (arguments.self_check and not arguments.bench)):
         raise UsageError(
-            "no photo", expected="PHOTO, a folder, or - for stdin", fix="see edge-classify --help"
+            "no photo", expected="PHOTO, a folder, or - for stdin", fix="see dermedge classify --help"
         )
     if arguments.accelerator is not None and arguments.delegate is not None:
         raise UsageError(
-            "a delegate and an accelerator exclude each other",
+            "--delegate and --accelerator cannot be combined",
             found=f"--accelerator {arguments.accelerator} and --delegate {arguments.delegate}",
             expected="one of them",
         )
     if arguments.threads is not None and arguments.threads > MAX_THREADS:
         raise UsageError(
-            "the number of threads", found=str(arguments.threads), expected=f"1 to {MAX_THREADS}"
+            "invalid number", where="--threads", found=str(arguments.threads), expected=f"1 to {MAX_THREADS}"
         )
     from_stdin = [*arguments.photos, arguments.list].count("-")
     if from_stdin > 1:
-        raise UsageError("stdin can be read once only", found=f"- {from_stdin} times")
+        raise UsageError("stdin can be read only once", found=f"- {from_stdin} times")
     if arguments.bench and not (arguments.list is None and arguments.watch is None):
-        raise UsageError("--bench measures single photos", fix="name the photos themselves")
+        raise UsageError("--bench needs explicit photo paths", fix="name the photos as arguments")
     if arguments.explain is not None:
         _check_explain(arguments)
 
@@ -136,12 +283,12 @@ def _check_print_contract(arguments: argparse.Namespace) -> None:
         "explain",
         "threads",
     )
-    asked = [_option(name) if name != "photos" else "PHOTO" for name in others if getattr(arguments, name)]
-    if asked:
+    given = [_option(name) if name != "photos" else "PHOTO" for name in others if getattr(arguments, name)]
+    if given:
         raise UsageError(
-            "--print-contract stands alone",
-            found=", ".join(asked),
-            expected="--model and --require-signature beside it at most",
+            "--print-contract cannot be combined with other options",
+            found=", ".join(given),
+            expected="--model and --require-signature at most",
             fix="run edge-classify twice",
         )
 
@@ -151,7 +298,7 @@ def _check_explain(arguments: argparse.Namespace) -> None:
 
     if arguments.bench or arguments.watch is not None or not has_photos(arguments):
         raise UsageError(
-            "--explain draws a picture for each photo that is named",
+            "heat maps need photos that are named",
             found="--bench" if arguments.bench else "--watch" if arguments.watch else "no photo",
             expected="PHOTO, a folder, --list FILE, or - for stdin",
         )

@@ -1,4 +1,4 @@
-"""edge-classify: photos in, scores out. Results on stdout, everything else on stderr.
+"""edge-classify and the verbs of dermedge that run a model. Results go to stdout, everything else to stderr.
 
 Exit status: 0 all good, 1 some photo failed, 2 usage, 3 model or interpreter unusable; 130 after Ctrl-C, 141 when the
 reader of stdout went away.
@@ -21,6 +21,7 @@ from edge_runtime.errors import (
     EdgeError,
     ImageError,
     UsageError,
+    escaped,
 )
 
 if TYPE_CHECKING:
@@ -39,10 +40,45 @@ NATIVE_CHATTER = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs edge-classify and returns its exit status."""
+    """Run edge-classify and return its exit status."""
+    return _end_well("", argv)
+
+
+def classify(argv: Sequence[str] | None = None) -> int:
+    """Run `dermedge classify` and return its exit status."""
+    return _end_well("classify", argv)
+
+
+def watch(argv: Sequence[str] | None = None) -> int:
+    """Run `dermedge watch` and return its exit status."""
+    return _end_well("watch", argv)
+
+
+def explain(argv: Sequence[str] | None = None) -> int:
+    """Run `dermedge explain` and return its exit status."""
+    return _end_well("explain", argv)
+
+
+def check(argv: Sequence[str] | None = None) -> int:
+    """Run `dermedge check` and return its exit status."""
+    return _end_well("check", argv)
+
+
+def contract(argv: Sequence[str] | None = None) -> int:
+    """Run `dermedge contract` and return its exit status."""
+    return _end_well("contract", argv)
+
+
+def bench(argv: Sequence[str] | None = None) -> int:
+    """Run `dermedge bench` and return its exit status."""
+    return _end_well("bench", argv)
+
+
+def _end_well(verb: str, argv: Sequence[str] | None) -> int:
+    """Run a command and turn what ends it into a message and an exit status."""
     _prepare_streams()
     try:
-        status = _status(sys.argv[1:] if argv is None else list(argv))
+        status = _status(verb, sys.argv[1:] if argv is None else list(argv))
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
@@ -53,8 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _tell("interrupted")
         return EXIT_INTERRUPTED
     except OSError as error:
-        # Only stdout can be meant: what reads files turns their errors into ours, and `_tell` has none. Python flushes
-        # stdout once more at exit and would complain again.
+        # Of stdout: errors of files are EdgeErrors, and `_tell` raises none. Python flushes stdout once more at exit
+        # and would complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return EXIT_BROKEN_PIPE
@@ -62,18 +98,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_PHOTO_FAILED
 
 
-def _status(words: list[str]) -> int:
+def _status(verb: str, words: list[str]) -> int:
     try:
-        arguments = parse(words)
+        arguments = parse(words, verb)
     except SystemExit as ended:
-        # argparse has said all there is to say: --help, --version, or what it does not understand.
+        # argparse has printed everything: --help, --version, or what it does not understand.
         _tell("", end="")
         return ended.code if isinstance(ended.code, int) else EXIT_USAGE
     return _run(arguments)
 
 
 def _tell(text: str, end: str = "\n") -> None:
-    """Writes to stderr. A disk that is full of what is only said beside them must not cost the answers."""
+    """Write to stderr. If that fails (a full disk), results on stdout must not suffer."""
     try:
         print(text, end=end, file=sys.stderr, flush=True)
     except OSError:
@@ -92,7 +128,7 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-# What is not asked for, as `arguments.parser` has it; a test holds the two together.
+# Defaults of the options, equal to those of `arguments.parser` by a test.
 DEFAULTS: dict[str, object] = {
     "model": None, "top_k": 3, "json": False, "threads": None, "list": None, "watch": None,
     "require_signature": None, "accelerator": None, "delegate": None, "bench": None, "self_check": False,
@@ -100,26 +136,32 @@ DEFAULTS: dict[str, object] = {
 }  # fmt: skip
 
 
-def parse(words: list[str]) -> Arguments:
-    """The command line, checked. Photos alone, with --json at most, need no argparse: 4 ms of a run on one photo.
+def parse(words: list[str], verb: str = "") -> Arguments:
+    """Parse and check a command line. Photos alone, with --json at most, need no argparse: 4 ms of a run on one photo.
+
+    Args:
+        words: The command line without its program.
+        verb: A verb of dermedge, empty for edge-classify.
 
     Raises:
-        UsageError: Options that cannot be meant.
-        SystemExit: argparse has answered itself.
+        UsageError: Invalid options.
+        SystemExit: argparse printed help, a version or an error.
     """
     photos = [word for word in words if word != "--json"]
-    if photos and not any(word.startswith("-") for word in photos):
+    if verb in ("", "classify") and photos and not any(word.startswith("-") for word in photos):
         return SimpleNamespace(**{**DEFAULTS, "photos": photos, "json": len(photos) < len(words)})
-    from edge_runtime.cli.arguments import check, parser
+    from edge_runtime.cli import arguments
 
-    arguments = parser().parse_args(words)
-    check(arguments)
-    return arguments
+    if verb:
+        return arguments.arguments_of(verb, words, DEFAULTS)
+    parsed = arguments.parser().parse_args(words)
+    arguments.check(parsed)
+    return parsed
 
 
 def _run(arguments: Arguments) -> int:
     if sys.stdout is None:
-        raise UsageError("stdout is closed", expected="a place for the results")
+        raise UsageError("stdout is closed", expected="an open stdout for the results")
     if arguments.print_contract:
         return _print_contract(arguments)
     from edge_runtime.images.photos import is_one_photo
@@ -136,7 +178,7 @@ def _print_contract(arguments: Arguments) -> int:
 
     text = open_trusted(arguments.model, arguments.require_signature).contract.to_json()
     if (sys.stdout.encoding or "").lower().replace("_", "-") not in ("utf-8", "utf8"):
-        # Outside UTF-8, JSON is ASCII: what stdout cannot encode would be written with escapes that JSON does not know.
+        # Outside UTF-8, JSON is ASCII: stdout's own escapes are not JSON's.
         import json
 
         text = json.dumps(json.loads(text), indent=2) + "\n"
@@ -147,7 +189,7 @@ def _print_contract(arguments: Arguments) -> int:
 def _work(arguments: Arguments) -> int:
     with _open_classifier(arguments) as classifier:
         if classifier.engine.skipped:
-            _tell(f"note: passed over {'; '.join(classifier.engine.skipped)}")
+            _tell(f"note: skipped {escaped('; '.join(classifier.engine.skipped))}")
         if arguments.self_check:
             _self_check(classifier, arguments)
         from edge_runtime.images.photos import has_photos
@@ -160,14 +202,14 @@ def _work(arguments: Arguments) -> int:
 
 
 def _takes_several_at_once(arguments: Arguments) -> bool:
-    """Answers to what arrives must not wait for what arrives next; heat maps are made by one engine."""
+    """Return whether photos are classified side by side: not while watching, nor for heat maps."""
     from edge_runtime.images.photos import is_one_photo
 
     return arguments.watch is None and arguments.explain is None and not is_one_photo(arguments)
 
 
 def _open_classifier(arguments: Arguments) -> Classifier:
-    # Who takes photos one after another spreads the inference over the threads, else they are the workers.
+    # Threads are those of the inference for one photo at a time, else one worker each.
     alone = arguments.bench or not _takes_several_at_once(arguments)
     with _GarbageCollectorPaused(), _NativeChatterDropped():
         from edge_runtime.engines.opening import open_engine_for, open_trusted
@@ -188,7 +230,7 @@ def _open_classifier(arguments: Arguments) -> Classifier:
 
 
 def _import_classifier() -> None:
-    """In a thread, see `opening`. What fails here fails again where the classifier is asked for, and is told there."""
+    """Import ahead, in a thread. What fails here fails again where the classifier is needed, and is reported there."""
     try:
         import edge_runtime.classifier  # noqa: F401
     except Exception:  # noqa: BLE001
@@ -196,7 +238,7 @@ def _import_classifier() -> None:
 
 
 def _self_check(classifier: Classifier, arguments: Arguments) -> None:
-    """The check is the result when nothing else is asked for; beside photos it is a remark."""
+    """Run the self-test: the result on stdout without photos, a remark on stderr with them."""
     from edge_runtime.diagnostics.self_check import self_check
     from edge_runtime.images.photos import has_photos
 
@@ -204,7 +246,10 @@ def _self_check(classifier: Classifier, arguments: Arguments) -> None:
     if has_photos(arguments):
         _tell(checked.to_text())
     elif arguments.json:
-        print(_json({"self_check": checked.to_dict(), "runtime": classifier.describe_runtime()}))
+        from edge_runtime.result import JSON_SCHEMA
+
+        runtime = classifier.describe_runtime()
+        print(_json({"schema": JSON_SCHEMA, "self_check": checked.to_dict(), "runtime": runtime}))
     else:
         print(checked.to_text())
 
@@ -272,7 +317,7 @@ def _measure(classifier: Classifier, name: Named, arguments: Arguments) -> int:
 
 
 class _Progress:
-    """Photos done and photos a second, on a terminal's stderr."""
+    """Number of photos and photos per second, on stderr if it is a terminal."""
 
     def __init__(self, shown: bool) -> None:
         self._shown = shown
@@ -280,23 +325,25 @@ class _Progress:
         self._started = self._last = perf_counter()
 
     def step(self) -> None:
-        """One more is done."""
+        """Count one more photo."""
         self._done += 1
         now = perf_counter()
         if self._shown and now - self._last > PROGRESS_S:
             self._last = now
             rate = self._done / (now - self._started)
-            _tell(f"\r{self._done} photos, {rate:.1f} a second ", end="")
+            _tell(f"\r{self._done} photos, {rate:.1f} per second ", end="")
 
     def end(self) -> None:
-        """Leaves the line."""
+        """End the line."""
         if self._shown and self._last > self._started:
             _tell("")
 
 
 def _report(name: str, error: ImageError, as_json: bool) -> int:
     if as_json:
-        print(_json({"image": name, "error": {"code": error.code, "message": error.message}}), flush=True)
+        from edge_runtime.result import error_fields
+
+        print(_json(error_fields(name, error)), flush=True)
     else:
         _tell(f"error: {error.message}")
     return EXIT_PHOTO_FAILED
@@ -309,7 +356,7 @@ def _json(fields: dict[str, object]) -> str:
 
 
 class _GarbageCollectorPaused:
-    """Start-up makes many objects and no garbage: looking for it takes 4 % of a run on one photo."""
+    """Collects no garbage during start-up, which makes none: 4 % of a run on one photo."""
 
     def __enter__(self) -> None:
         self._enabled = gc.isenabled()
@@ -321,7 +368,7 @@ class _GarbageCollectorPaused:
 
 
 class _NativeChatterDropped:
-    """Holds back what native code writes to stderr meanwhile, and passes on all of it but the chatter."""
+    """Holds back what native code writes to stderr meanwhile, and then writes all of it but NATIVE_CHATTER."""
 
     def __enter__(self) -> None:
         self._kept = -1

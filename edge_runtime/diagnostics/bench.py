@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from edge_runtime.classifier import Classifier
+from edge_runtime.result import JSON_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Bench:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
+            "schema": JSON_SCHEMA,
             "image": self.image,
             "bench": {
                 "runs": self.runs,

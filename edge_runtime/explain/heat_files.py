@@ -44,7 +44,7 @@ class Explained:
         """One line, ASCII: that of the prediction, and `explanation`, with `error` in it where there is no picture."""
         fields = self.explanation.to_dict(self.picture)
         if self.failure is not None:
-            fields["explanation"]["error"] = {"code": self.failure.code, "message": self.failure.message}
+            fields["explanation"]["error"] = self.failure.to_dict()
         return json.dumps(fields, allow_nan=False)
 
     def to_text(self, top_k: int = 3) -> str:

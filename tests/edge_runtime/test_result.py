@@ -13,7 +13,17 @@ from edge_runtime.contract import Decision, Rule
 from edge_runtime.errors import InterpreterBroken, UsageError
 from edge_runtime.model.model_file import open_model
 from edge_runtime.model.tensors import TensorSpec
-from edge_runtime.result import Prediction, ScoredLabel, decide, group_scores, measure, notice, scores_from
+from edge_runtime.result import (
+    JSON_SCHEMA,
+    NOTICE,
+    Prediction,
+    ScoredLabel,
+    decide,
+    group_scores,
+    measure,
+    notice,
+    scores_from,
+)
 from tests.fixtures import FIXTURES, PREDICTION_FIELDS
 
 U8 = TensorSpec((1, 3), "uint8", 1 / 256, 0)
@@ -143,11 +153,19 @@ STRANGE = Rule("normalized_entropy", 0.9, "test")
     ],
 )
 def test_decisions(decision: Decision, scores: list[float], outcome: str, reason: str) -> None:
-    assert decide(decision, scores) == (outcome, reason)
+    *said, rule = decide(decision, scores)
+    assert said == [outcome, reason]
+    if outcome == "answer":
+        assert rule is None
+    else:
+        fired = decision.refer if outcome == "refer" else decision.not_a_lesion
+        assert rule is not None and fired is not None
+        assert (rule.name, rule.measure, rule.threshold) == (outcome, fired.measure, fired.threshold)
+        assert rule.value == measure(fired.measure, scores)
 
 
 def test_an_answer_says_which_rules_it_passed() -> None:
-    outcome, reason = decide(Decision(REFER, STRANGE), [0.9, 0.05, 0.05])
+    outcome, reason, _ = decide(Decision(REFER, STRANGE), [0.9, 0.05, 0.05])
     assert outcome == "answer"
     assert reason.startswith("normalized_entropy 0.") and reason.endswith("top_score 0.900 is above 0.5")
 
@@ -159,6 +177,8 @@ def test_json_has_exactly_the_fields_of_the_architecture() -> None:
     assert list(parsed) == PREDICTION_FIELDS
     assert parsed["scores"] == {"a": 0.1, "b": 0.6, "c": 0.3}
     assert parsed["runtime"] == {"engine": "e"}
+    assert parsed == prediction().to_dict()
+    assert (parsed["schema"], parsed["rule"]) == (JSON_SCHEMA, None)
 
 
 def test_text_shows_the_top_labels_groups_and_decision() -> None:
@@ -170,8 +190,9 @@ def test_text_shows_the_top_labels_groups_and_decision() -> None:
         "  decision: answer (because)"
     )
     assert len(prediction().to_text(1).splitlines()) == 4
-    with pytest.raises(UsageError, match="number of labels"):
+    with pytest.raises(UsageError) as caught:
         prediction().to_text(0)
+    assert (caught.value.where, caught.value.found) == ("top_k", "0")
 
 
 @pytest.mark.parametrize(("decision", "words"), [("refer", "REFER"), ("not_a_lesion", "NOT A LESION")])
@@ -184,5 +205,19 @@ def test_text_says_first_that_there_is_no_answer(decision: str, words: str) -> N
 def test_the_notice_carries_the_intended_use() -> None:
     contract = open_model(FIXTURES / "tiny_uint8.tflite").contract
     assert contract.intended_use in notice(contract)
-    assert notice(contract).startswith("Not a diagnosis")
+    assert NOTICE not in notice(contract)
     assert notice(dataclasses.replace(contract, intended_use="two\n  lines\n")).endswith(": two lines")
+    for words in ("Not a medical device.", "No diagnosis."):
+        assert notice(dataclasses.replace(contract, intended_use=words)) == f"{NOTICE} Intended use: {words}"
+
+
+def test_the_notice_of_the_bundled_model() -> None:
+    assert notice(open_model().contract).startswith(NOTICE)
+
+
+def test_names_reach_a_terminal_escaped() -> None:
+    named = dataclasses.replace(prediction(), image="a\nb\x1b[31m\u202e.jpg", notes=("x\ry",))
+    text = named.to_text()
+    assert text.isprintable() or set(filter(lambda char: not char.isprintable(), text)) == {"\n"}
+    assert text.startswith(r"a\nb\x1b[31m\u202e.jpg: ")
+    assert json.loads(named.to_json())["image"] == "a\nb\x1b[31m\u202e.jpg"

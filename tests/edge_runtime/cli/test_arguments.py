@@ -1,4 +1,4 @@
-"""What edge-classify may be asked, without a process: what cannot be meant is refused, and the rest is done."""
+"""Options of edge-classify and of the verbs, without a process."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ WITH_A_VALUE = (
 
 @pytest.mark.parametrize("option", WITH_A_VALUE)
 def test_an_unset_variable_is_no_option(option: str) -> None:
-    with pytest.raises(UsageError, match=f"^{option} is empty"):
+    with pytest.raises(UsageError) as caught:
         cli.parse(["x.jpg", option, ""])
+    assert caught.value.where == option
 
 
 @pytest.mark.parametrize(
@@ -49,8 +50,9 @@ def test_an_unset_variable_is_no_option(option: str) -> None:
     ids=" ".join,
 )
 def test_print_contract_ignores_nothing(others: list[str]) -> None:
-    with pytest.raises(UsageError, match="--print-contract stands alone"):
+    with pytest.raises(UsageError, match="^--print-contract ") as caught:
         cli.parse(["--print-contract", *others])
+    assert caught.value.found == ("PHOTO" if others == ["x.jpg"] else others[0])
 
 
 def test_print_contract_verifies_the_signature(
@@ -95,9 +97,9 @@ def test_who_takes_photos_one_by_one_gives_the_threads_to_the_inference(option: 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["-", "--list", "-"], "stdin can be read once only"),
-        (["x.jpg", "--bench", "2", "--list", "l.txt"], "--bench measures single photos"),
-        (["x.jpg", "--bench", "2", "--watch", "folder"], "--bench measures single photos"),
+        (["-", "--list", "-"], "stdin "),
+        (["x.jpg", "--bench", "2", "--list", "l.txt"], "--bench "),
+        (["x.jpg", "--bench", "2", "--watch", "folder"], "--bench "),
     ],
 )
 def test_what_cannot_be_meant_together(words: list[str], said: str) -> None:

@@ -1,7 +1,9 @@
-"""edge-classify as a process: exit status, stdout, stderr."""
+"""edge-classify: exit status, stdout, stderr; as a function, and as a process where that is what is tested."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
 import os
@@ -24,7 +26,7 @@ from tests.fixtures.bad_models import BAD_MODELS, good, with_altered_weights
 ROOT = FIXTURES.parents[1]
 U8 = str(FIXTURES / "tiny_uint8.tflite")
 F32 = str(FIXTURES / "tiny_float32.tflite")
-NOTICE = "Not a diagnosis"
+NOTICE = "Intended use: "
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
@@ -32,21 +34,28 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "edge_runtime", *map(str, arguments)]
 
 
-def run(
-    *arguments: str | Path, stdin: bytes = b"", cwd: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Runs edge-classify; stdout and stderr as text."""
+def process(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run edge-classify as a process; stdout and stderr as text."""
     ran = subprocess.run(
-        command(*arguments),
-        input=stdin,
-        capture_output=True,
-        check=False,
-        timeout=240,
-        env=ENVIRONMENT,
-        cwd=cwd,
+        command(*arguments), capture_output=True, check=False, timeout=240, env=ENVIRONMENT, cwd=cwd
     )
     assert b"Traceback" not in ran.stderr, ran.stderr.decode()
     return subprocess.CompletedProcess(ran.args, ran.returncode, ran.stdout.decode(), ran.stderr.decode())
+
+
+def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+    """Run edge-classify here; stdout and stderr as text."""
+    words = [str(argument) for argument in arguments]
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    before = sys.stdin
+    sys.stdin = io.TextIOWrapper(io.BytesIO(stdin))
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = cli.main(words)
+    finally:
+        sys.stdin = before
+    texts = [stream.buffer.getvalue().decode() for stream in (out, err) if not stream.flush()]  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(words, status, *texts)
 
 
 @pytest.fixture
@@ -86,7 +95,7 @@ def test_everything_else_is_left_to_argparse(words: list[str], monkeypatch: pyte
 
 
 def test_one_photo(photo: Path) -> None:
-    ran = run("--model", U8, photo)
+    ran = process("--model", U8, photo)
     assert ran.returncode == 0
     lines = ran.stdout.splitlines()
     assert lines[0].startswith(f"{photo}: ")
@@ -113,8 +122,9 @@ def test_json_lines(photo: Path, tmp_path: Path) -> None:
         assert row["runtime"]["dermedge"] == "0.1.0"
     assert rows[0]["scores"] == rows[3]["scores"]
     for row, code in ((rows[1], "image-unreadable"), (rows[2], "image-not-found")):
-        assert list(row) == ["image", "error"] and list(row["error"]) == ["code", "message"]
-        assert row["error"]["code"] == code
+        assert list(row) == ["schema", "image", "error"]
+        assert list(row["error"]) == ["code", "message", "problem", "found", "expected", "fix"]
+        assert row["error"]["code"] == code and all(row["error"].values())
 
 
 def test_one_bad_photo_does_not_stop_the_others(photo: Path, tmp_path: Path) -> None:
@@ -251,7 +261,7 @@ def test_the_bundled_model_answers_without_model(photo: Path) -> None:
 )
 def test_usage_errors_exit_2(arguments: list[str]) -> None:
     ran = run(*arguments)
-    assert (ran.returncode, ran.stdout) == (2, "")
+    assert (ran.returncode, ran.stdout) == (2, ""), ran.stdout
     assert "error: " in ran.stderr
 
 
@@ -290,7 +300,7 @@ def test_print_contract() -> None:
 
 
 def test_version_and_help() -> None:
-    ran = run("--version")
+    ran = process("--version")
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "edge-classify 0.1.0\n", "")
     ran = run("--help")
     assert ran.returncode == 0
@@ -422,6 +432,6 @@ def test_closed_stdin(photo: Path) -> None:
 def test_where_it_runs_does_not_matter(photo: Path, tmp_path: Path) -> None:
     """A file called like a module in the current folder, and a relative name."""
     (tmp_path / "json.txt").write_text("")
-    ran = run("--model", U8, photo.name, cwd=photo.parent)
+    ran = process("--model", U8, photo.name, cwd=photo.parent)
     assert ran.returncode == 0
     assert ran.stdout.startswith("photo.jpg: ")
