@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 WORKERS ?= -n 2 --dist worksteal
 # 1 to 4, commit or all.
 QUARTER ?= commit
-# make lock LOCK_ARGS=--upgrade takes the newest versions; without it only what pyproject.toml asks for is changed.
+# make lock LOCK_ARGS=--upgrade takes the newest versions; without it only what pyproject.toml requires is changed.
 LOCK_ARGS ?=
 
 DEMO := .venv-demo
@@ -145,7 +145,7 @@ test-app: apk ## The app on Android 15's framework in a JVM; its screens, drawn,
 	  -Ddermedge.model="$$(ls "$(CURDIR)"/build/android/apk/assets/model/*.tflite)" -Ddermedge.photos="$(CURDIR)/build/android/photos"
 
 lock: ## Resolve pyproject.toml into locks/ again (needs uv)
-	@command -v uv >/dev/null || { echo "error: make lock needs uv; what to do: pip install uv" >&2; exit 1; }
+	@command -v uv >/dev/null || { echo "error: uv: not installed. Run pip install uv." >&2; exit 1; }
 	$(call resolve,pyproject.toml,runtime,)
 	$(call resolve,pyproject.toml,dev,--all-extras)
 	$(call resolve,locks/mediapipe.in,mediapipe,)
@@ -202,8 +202,8 @@ find_python = for python in $(or $(PYTHON),python3.11 python3 python3.12 python3
 	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi; python=; \
 	done; \
 	if [ -z "$$python" ]; then \
-	  echo "error: no Python 3.11 or later; found: none of $(or $(PYTHON),python3.11 python3 python3.12 python3.13)," \
-	    "what to do: install Python 3.11 or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; \
+	  echo "error: python: not found (got none of $(or $(PYTHON),python3.11 python3 python3.12 python3.13); expected 3.11 or" \
+	    "later). Install Python 3.11, or pass its path: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; \
 	fi
 
 # pip_into FOLDER: pip install into that environment, from wheels only. A pip outside does it (--python, pip 22.3 and
@@ -212,8 +212,8 @@ pip_into = { $(find_python); pip="$$python -m pip"; \
 	if ! $$pip --help 2>/dev/null | grep -q -e --python; then \
 	  pip="build/venv-pip/bin/python -m pip"; \
 	  if ! $$pip --version >/dev/null 2>&1; then $$python -m venv --clear build/venv-pip; fi || { \
-	    echo "error: $$python has neither pip 22.3 nor ensurepip," \
-	      "what to do: install its pip or venv package (Debian: python3-pip or python3-venv)" >&2; exit 1; }; \
+	    echo "error: $$python: no pip 22.3 or later, and no ensurepip." \
+	      "Install its pip or venv package (Debian: python3-pip or python3-venv)." >&2; exit 1; }; \
 	fi; \
 	set -- $$pip --disable-pip-version-check --python $(1)/bin/python install --quiet --no-compile --only-binary :all:; \
 	} && "$$@"

@@ -28,8 +28,8 @@ def check_tools() -> None:
     missing = [tool for tool in TOOLS if shutil.which(tool) is None] + [KEYRING] * (not KEYRING.exists())
     if missing:
         raise SystemExit(
-            f"error: Debian's packages cannot be fetched; found: no {', '.join(map(str, missing))}; "
-            "what to do: run it on Debian, or on a system with apt, dpkg and debian-archive-keyring"
+            f"error: Debian packages: cannot be fetched here (got no {', '.join(map(str, missing))}). "
+            "Run it on Debian, or on a system with apt, dpkg and debian-archive-keyring."
         )
 
 
@@ -38,14 +38,14 @@ def host_mirror() -> str:
     release = platform.freedesktop_os_release()
     shown = "$(CREATED_BY) $(RELEASE) $(COMPONENT) $(REPO_URI)"
     # Without the release's information it answers before any apt-get update too.
-    asked = ["apt-get", "indextargets", "--no-release-info", "--format", shown]
-    listed = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    command = ["apt-get", "indextargets", "--no-release-info", "--format", shown]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     wanted = f"Packages {release.get('VERSION_CODENAME')} main "
     found = [line.removeprefix(wanted) for line in listed if line.startswith(wanted)]
     if release.get("ID") != "debian" or not found:
         raise SystemExit(
-            f"error: no Debian mirror; found: {release.get('PRETTY_NAME')}, whose apt names none; "
-            f"what to do: set {MIRROR_VARIABLE} to the address of one"
+            f"error: Debian mirror: not found (got {release.get('PRETTY_NAME')}, whose apt names none). "
+            f"Set {MIRROR_VARIABLE} to the address of one."
         )
     return found[0]
 

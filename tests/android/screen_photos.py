@@ -114,7 +114,7 @@ def code_of_refusal(photo: bytes, classifier: Classifier, name: str) -> str:
         decode_rgb(photo, classifier.contract, name=name)
     except ImageError as error:
         return error.code
-    raise SystemExit(f"error: {name}: Python decodes it; expected: refused; what to do: cut it differently")
+    raise SystemExit(f"error: {name}: Python decodes it (expected a refusal). Cut it differently.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

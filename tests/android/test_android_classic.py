@@ -51,14 +51,14 @@ def without_symbol_versions(library: bytes) -> bytes:
 
 
 def require_this_machine() -> None:
-    """Skips where the APK's x86-64 library cannot run; fails where that was asked for."""
+    """Skips where the APK's x86-64 library cannot run; fails where the environment requires it."""
     machine = f"{platform.system()} {platform.machine()}"
     compiler = shutil.which("cc")
     if machine == "Linux x86_64" and compiler:
         return
     message = (
         f"NOT RUN: the APK's own library was not tried; found: {machine}, C compiler {compiler}; "
-        "expected: Linux x86_64 and cc; what to do: apt-get install gcc libc6-dev, or run make apk on such a machine"
+        "expected: Linux x86_64 and cc. Run apt-get install gcc libc6-dev, or run make apk on such a machine"
     )
     if os.environ.get(ASKED_FOR):
         pytest.fail(message)
@@ -72,7 +72,7 @@ def phone(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[l
     built = repository / "build" / "android" / "apk"
     library = built / "aar" / "jni" / "x86_64" / "libtensorflowlite_jni.so"
     if not os.environ.get(ASKED_FOR):
-        pytest.skip("NOT RUN: what they run may be old or missing; what to do: make apk")
+        pytest.skip("NOT RUN: what they run may be old or missing. Run make apk.")
     folder = tmp_path_factory.mktemp("phone")
     (folder / library.name).write_bytes(without_symbol_versions(library.read_bytes()))
     shim = folder / "libc.so"
@@ -134,9 +134,7 @@ def test_the_bundled_model_gives_its_golden_answers(
     done = run_phone(phone, bundled_model_path(), photos)
     if b"does not give its golden answers" in done.stderr:
         # Its kernels are older than those that the tolerance was measured with.
-        pytest.xfail(
-            "the APK refuses the bundled model; what to do: convert it with a wider golden tolerance"
-        )
+        pytest.xfail("the APK refuses the bundled model. Convert it with a wider self-test tolerance.")
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     print(json.loads(done.stdout.splitlines()[0]))
 

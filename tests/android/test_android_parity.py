@@ -47,9 +47,7 @@ def classpath(repository: Path) -> str:
         path.stat().st_mtime for module in modules for path in (module / "src" / "main").rglob("*.java")
     )
     if len(jars) != 3 or max(jar.stat().st_mtime for jar in jars) < newest_source:
-        message = (
-            "NOT RUN: the Java side is not built, or older than its sources; what to do: make test-android"
-        )
+        message = "NOT RUN: the Java side is not built, or older than its sources. Run make test-android."
         if os.environ.get("DERMEDGE_ANDROID"):
             pytest.fail(message)
         pytest.skip(message)
@@ -130,7 +128,7 @@ def test_200_photos_get_the_same_bytes_and_the_same_answer(
     java_says: dict[str, dict[str, Any]], photos: Path
 ) -> None:
     if not ham10000():
-        print("NOT RUN: HAM10000 is not here, all photos are drawn; what to do: set DERMEDGE_DATA")
+        print("NOT RUN: HAM10000 is not here, all photos are drawn. Set DERMEDGE_DATA.")
     with Classifier.open(engine="litert-c") as classifier:
         for path in sorted(photos.iterdir()):
             assert_same(java_says[path.name], classifier, path)

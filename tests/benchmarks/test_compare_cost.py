@@ -1,4 +1,4 @@
-"""The benchmark runs and tells both ratios. What they are depends on the machine: no test asks for it."""
+"""The benchmark runs and prints both ratios. Their values depend on the machine and are not tested."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODELS = [str(FIXTURES / f"tiny_{name}.tflite") for name in ("uint8", "int8")]
 
 
 @pytest.mark.slow
-def test_both_ratios_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_ratios_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = draw_table(tmp_path / "photos", 8)
     assert main([*MODELS, "--data", str(table), "--runs", "1"]) == 0
     said = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The benchmark runs and tells both ratios. What they are depends on the machine: no test asks for it."""
+"""The benchmark runs and prints both ratios. Their values depend on the machine and are not tested."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.tf
 
 
 @pytest.mark.slow
-def test_both_ratios_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_ratios_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--backbone", "small_cnn", "--size-px", "32", "--batch", "4", "--runs", "1"]) == 0
     assert len(re.findall(r"ratio \d+\.\d\d", capsys.readouterr().out)) == 2
 

@@ -2,7 +2,7 @@
 
 QEMU's user mode translates the program and hands its system calls to this kernel. The guest's memory lies in the
 emulator's own address space, at the same addresses (guest_base 0 on a 64-bit host), so what belongs to the guest can be
-told from what the emulator needs for itself.
+separated from what the emulator needs for itself.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def count_guest_kib(smaps: str, program: str) -> int:
 
     The emulator's own are its file and what follows it without a name, its heap and stack, the kernel's pages, and
     the memory into which it writes translated code, the only one that is writable and executable. The 2 MiB
-    that it needs for a second thread cannot be told from the guest's, and count.
+    that it needs for a second thread cannot be separated from the guest's, and count.
     """
     total, mine, last_end, after_program = 0, False, 0, False
     for line in smaps.splitlines():

@@ -38,7 +38,7 @@ PROBE = """
 import json, os, platform, sys, edge_runtime, PIL
 lines = [line.split(":")[1] for line in open("/proc/cpuinfo") if line.startswith("CPU part")]
 print(json.dumps({"python": platform.python_version(), "machine": platform.machine(), "pillow": PIL.__version__,
-    "libc": os.confstr("CS_GNU_LIBC_VERSION"), "part": int(lines[0], 16), "room": edge_runtime.__file__}))
+    "libc": os.confstr("CS_GNU_LIBC_VERSION"), "part": int(lines[0], 16), "package": edge_runtime.__file__}))
 """
 
 pytestmark = [pytest.mark.pi, pytest.mark.slow]
@@ -99,7 +99,7 @@ def test_it_is_the_board_that_it_claims_to_be(board: Board, report: dict[str, di
     assert f"python{found['python']}".startswith(board.userland.python + ".")
     assert (found["machine"], found["part"]) == ("aarch64", PROCESSORS[board.processor])
     assert found["pillow"] == PIL.__version__, "another Pillow than here: pixels may differ"
-    assert Path(found["room"]).is_relative_to(board.userland.site), "not the installed wheel"
+    assert Path(found["package"]).is_relative_to(board.userland.site), "not the installed wheel"
     report[str(board)].update(python=found["python"], libc=found["libc"])
 
 
