@@ -1,6 +1,6 @@
-"""The contract that a .tflite carries: everything a device must know to answer as the desktop did. stdlib only.
+"""The contract inside a .tflite: everything a device needs to reproduce the desktop's prediction. stdlib only.
 
-Read `ModelContract` first. JSON in and out is strict both ways: no field has a default, an unknown or missing field is
+Read `ModelContract` first. JSON is read and written strictly: no field has a default, unknown and missing fields are
 refused, and all problems are reported together. Scale and zero point are not here: they are read from the tensors.
 """
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 CONTRACT_ENTRY = "edge_contract.json"
 LABELS_ENTRY = "labels.txt"
+CONVERT_AGAIN = "convert the model again with dermedge convert"
 
-# What this runtime implements. A contract that asks for anything else is refused, never approximated.
+# What this runtime implements. A contract that requires anything else is refused, never approximated.
 COLOR_SPACES = ("RGB",)
 ALPHA_RULES = ("over_white",)
 DECODE_SCALINGS = ("none", "jpeg_dct")
@@ -35,7 +36,7 @@ _SCALARS = {"str": str, "int": int, "float": float}
 MAX_SIDE_PX = 4096
 MAX_LABELS = 10_000
 MAX_OVERSAMPLING = 64
-# Beyond these a normalized pixel is no number that a float32 tensor or a quantizer can hold.
+# Beyond these a float32 tensor or a quantizer cannot represent a normalized pixel.
 MIN_STD, MAX_STD, MAX_MEAN = 1e-3, 1e6, 1e6
 
 
@@ -44,16 +45,16 @@ class Label:
     """One output of the model, in output order."""
 
     code: str
-    """Short unique key, as in the data set: `mel`."""
+    """Short unique key, as in the dataset: `mel`."""
     name: str
-    """For people: `Melanoma`."""
+    """Name to display: `Melanoma`."""
     group: str
     """Parent in the taxonomy: `malignant`. A group's score is the sum of its labels'."""
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What the input tensor holds: [1, height_px, width_px, 3]."""
+    """Input tensor: [1, height_px, width_px, 3]."""
 
     height_px: int
     width_px: int
@@ -65,7 +66,7 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a photo of any size becomes height_px x width_px pixels."""
+    """Preprocessing of a photo of any size to height_px x width_px pixels."""
 
     decode_scaling: str
     """`none`; or `jpeg_dct`: a JPEG is decoded at the smallest scale n/8 (1, 1/2, 1/4, 1/8) that keeps the
@@ -93,7 +94,7 @@ class Normalization:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What the output tensor [1, labels] holds."""
+    """Output tensor: [1, labels]."""
 
     activation: str
     """`softmax`: probabilities, applied inside the model."""
@@ -101,7 +102,7 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How scores were calibrated; already folded into the model's weights, the runtime applies nothing."""
+    """Calibration of the scores; folded into the model's weights, the runtime applies nothing."""
 
     method: str
     """`none` or `temperature`."""
@@ -118,12 +119,12 @@ class Rule:
     threshold: float
     """In [0, 1]."""
     source: str
-    """Which photos chose the threshold, and how."""
+    """Photos that were used to set the threshold, and the method."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """When the model should not answer. None says that the model has no such rule."""
+    """Rules for predictions that are not to be used. None: the model has no such rule."""
 
     refer: Rule | None
     not_a_lesion: Rule | None
@@ -131,7 +132,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the model comes from."""
+    """Origin of the model."""
 
     run_id: str
     recipe: str
@@ -145,7 +146,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class GoldenVector:
-    """A picture inside the model file and the answer that it must get: the self check."""
+    """A self-test vector: a picture inside the model file and the output that it must give."""
 
     image: str
     """Name of a stored zip entry, a PNG."""
@@ -155,14 +156,14 @@ class GoldenVector:
     output: tuple[float, ...]
     """Raw output tensor: integers for a quantized model, probabilities for a float one."""
     tolerance: float
-    """Largest accepted difference of any output, in the unit of `output`. 0 is owed only on the runtime below."""
+    """Largest accepted difference of any output, in the unit of `output`. 0 holds only on the runtime below."""
     runtime: str
-    """Library and version, kernel set, machine that made `output`."""
+    """Library and version, kernel set and machine that computed `output`."""
 
 
 @dataclass(frozen=True)
 class ModelContract:
-    """All that a device needs beside the tensors of the file."""
+    """Everything a device needs beside the tensors of the file."""
 
     schema_version: int
     model_id: str
@@ -179,18 +180,18 @@ class ModelContract:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The labels' groups, each once, in order of first appearance."""
+        """Groups of the labels, each once, in order of first appearance."""
         return tuple(dict.fromkeys(label.group for label in self.labels))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dicts and lists, ready for JSON."""
+        """Return plain dicts and lists, ready for JSON."""
         import json
 
         plain: dict[str, Any] = json.loads(self.to_json())
         return plain
 
     def to_json(self) -> str:
-        """Indented JSON with a final newline; equal contracts give equal bytes."""
+        """Return indented JSON with a final newline; equal contracts give equal bytes."""
         import dataclasses
         import json
 
@@ -198,37 +199,39 @@ class ModelContract:
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str = "contract") -> ModelContract:
-        """Reads and validates a contract.
+        """Read and validate a contract.
 
         Args:
             text: The JSON document, UTF-8 if bytes.
             where: Named in errors: a path, or a path and an entry.
 
         Raises:
-            ContractInvalid: Not JSON, or it breaks the schema; all problems are listed.
+            ContractInvalid: Not JSON, or it breaks the schema; `details` lists the problems.
             ContractTooNew: Written for a later schema.
         """
         try:
             data = read_json(text, _object_without_repeats)
         except (ValueError, RecursionError) as error:
             raise ContractInvalid(
-                f"{where}: not JSON",
+                f"Invalid contract (schema {SCHEMA_VERSION}): not JSON",
+                where=where,
                 found=str(error),
                 expected="a JSON object",
-                fix="convert the model again",
+                fix=CONVERT_AGAIN,
             ) from error
         return cls.from_dict(data, where=where)
 
     @classmethod
     def from_dict(cls, data: object, *, where: str = "contract") -> ModelContract:
-        """Like `from_json`, from parsed JSON."""
+        """Validate parsed JSON; arguments and errors as `from_json`."""
         version = data.get("schema_version") if isinstance(data, dict) else None
         if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA_VERSION:
             raise ContractTooNew(
-                f"{where}: the contract is newer than this runtime",
+                "unsupported contract schema",
+                where=where,
                 found=f"schema_version {version}",
                 expected=f"at most {SCHEMA_VERSION}",
-                # Not `pip install --upgrade dermedge`: no index has that name, so anybody may claim it.
+                # Not `pip install --upgrade dermedge`: anybody may register that name on an index.
                 fix="install a newer dermedge wheel, from where this one came",
             )
         problems: list[str] = []
@@ -237,26 +240,27 @@ class ModelContract:
             problems = _semantic_problems(contract)
         if problems:
             raise ContractInvalid(
-                f"{where}: the contract breaks its schema",
-                found="; ".join(problems),
-                expected=f"a contract of schema {SCHEMA_VERSION}, every field present",
-                fix="convert the model again with `python -m convert`",
+                f"Invalid contract (schema {SCHEMA_VERSION})",
+                where=where,
+                details=problems,
+                expected="every field of the schema, with a valid value",
+                fix=CONVERT_AGAIN,
             )
         found: ModelContract = contract
         return found
 
 
 def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON allows a key twice and Python would silently take the last; another reader may take the first."""
+    """Refuse duplicate keys: Python takes the last one silently, another reader may take the first."""
     decoded = dict(pairs)
     if len(decoded) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {max(keys, key=keys.count)!r} stands there twice")
+        raise ValueError(f"duplicate key {max(keys, key=keys.count)!r}")
     return decoded
 
 
 def _decode(expected: Any, data: object, path: str, problems: list[str]) -> Any:
-    """Builds `expected` (a dataclass, tuple[X, ...], X | None or a scalar type) from parsed JSON."""
+    """Build `expected` (a dataclass, tuple[X, ...], X | None or a scalar type) from parsed JSON."""
     if isinstance(expected, types.UnionType):
         inner = next(arm for arm in expected.__args__ if arm is not type(None))
         return None if data is None else _decode(inner, data, path, problems)
@@ -286,7 +290,7 @@ def _decode_object(expected: type, data: object, path: str, problems: list[str])
 
 
 def _hints(expected: type) -> dict[str, Any]:
-    """As `typing.get_type_hints`: annotations are text in this module, and are what its names say."""
+    """Return type hints as `typing.get_type_hints`, without importing it."""
     names = vars(sys.modules[expected.__module__])
     return {
         field: _SCALARS.get(text) or eval(text, names) for field, text in expected.__annotations__.items()
@@ -311,7 +315,7 @@ def _kind(data: object) -> str:
 
 
 def _semantic_problems(contract: ModelContract) -> list[str]:
-    """What types alone cannot say."""
+    """Return the problems that types cannot express."""
     problems: list[str] = []
 
     def require(holds: bool, problem: str) -> None:

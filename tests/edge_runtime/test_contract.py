@@ -263,8 +263,9 @@ def test_what_is_no_contract_at_all(text: bytes) -> None:
 
 def test_a_repeated_key_is_named(plain: dict[str, Any]) -> None:
     text = json.dumps(plain).replace('"model_id"', '"model_id": "other", "model_id"', 1)
-    with pytest.raises(ContractInvalid, match="'model_id' stands there twice"):
+    with pytest.raises(ContractInvalid) as caught:
         ModelContract.from_json(text)
+    assert caught.value.found == "duplicate key 'model_id'"
 
 
 def test_a_newer_schema_says_to_upgrade(plain: dict[str, Any]) -> None:
