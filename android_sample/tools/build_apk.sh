@@ -21,10 +21,10 @@ dexer=com.jakewharton.android.repackaged:dalvik-dx:16.0.1
 runtime=org.tensorflow:tensorflow-lite:2.16.1:aar
 runtime_api=org.tensorflow:tensorflow-lite-api:2.16.1:aar
 
-[ -f "$model" ] || { echo "error: $model: no such file; what to do: name one .tflite that convert wrote" >&2; exit 1; }
+[ -f "$model" ] || { echo "error: $model: no such file. Name one .tflite that dermedge convert wrote." >&2; exit 1; }
 for tool in java javac keytool mvn aapt2 zipalign apksigner zip unzip; do
   command -v "$tool" >/dev/null || {
-    echo "error: $tool is missing; what to do: apt-get install openjdk-17-jdk-headless maven aapt zipalign apksigner dexdump zip unzip" >&2
+    echo "error: $tool is missing. Run apt-get install openjdk-17-jdk-headless maven aapt zipalign apksigner dexdump zip unzip" >&2
     exit 1
   }
 done
@@ -112,7 +112,7 @@ size=$(stat -c %s "$work/signed.apk")
 [ "$size" -lt 15000000 ] || { echo "error: the APK is too large: $size bytes, at most 15,000,000" >&2; exit 1; }
 
 if [ "${3:-}" = --prove ]; then
-  command -v enjarify >/dev/null || { echo "error: enjarify is missing; what to do: apt-get install enjarify" >&2; exit 1; }
+  command -v enjarify >/dev/null || { echo "error: enjarify is missing. Run apt-get install enjarify" >&2; exit 1; }
   APK_WORK="$build/apk-again" "${BASH_SOURCE[0]}" "$model" "$build/again.apk" >/dev/null
   cmp "$work/signed.apk" "$build/again.apk" || { echo "error: two builds differ" >&2; exit 1; }
   echo "a second build in another folder: the same $size bytes"

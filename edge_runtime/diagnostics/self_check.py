@@ -17,7 +17,7 @@ class SelfCheck:
     """A passed check."""
 
     count: int
-    """Golden pictures that were run."""
+    """Self-test vectors that were run."""
     largest_difference: float
     """Of any output, in the unit of the output tensor."""
     tolerance: float
@@ -34,7 +34,7 @@ class SelfCheck:
     def to_text(self) -> str:
         """One line."""
         return (
-            f"self check passed: {self.count} golden pictures, largest difference {self.largest_difference:g} "
+            f"self-test passed: {self.count} vectors, largest difference {self.largest_difference:g} "
             f"(tolerance {self.tolerance:g})"
         )
 
@@ -62,17 +62,17 @@ def self_check(classifier: Classifier) -> SelfCheck:
     if not golden:
         raise SelfCheckFailed(
             f"{classifier.model.path}: the model cannot be checked",
-            found="no golden pictures in its contract",
+            found="no self-test vectors in its contract",
             expected="at least one",
-            fix="convert the model with `python -m convert`",
+            fix="convert the model with dermedge convert",
         )
     checks = [check_vector(classifier.runner, vector) for vector in golden]
     problems = [check.problem for check in checks if check.problem]
     if problems:
         raise SelfCheckFailed(
-            f"{classifier.model.path}: the model does not give its golden answers here ({classifier.engine.name})",
+            f"{classifier.model.path}: the self-test failed ({classifier.engine.name})",
             found="; ".join(problems),
-            expected=f"the answers of {golden[0].runtime}",
+            expected=f"the outputs of {golden[0].runtime}",
             fix="copy the model again; if it was not altered, do not trust this runtime with it",
         )
     return SelfCheck(

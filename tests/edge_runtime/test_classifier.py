@@ -175,7 +175,7 @@ def test_the_self_check_passes(classifier: Classifier) -> None:
     checked = self_check(classifier)
     assert checked.count == 3
     assert checked.largest_difference <= checked.tolerance
-    assert "passed: 3 golden pictures" in checked.to_text()
+    assert "passed: 3 vectors" in checked.to_text()
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
@@ -234,7 +234,7 @@ def test_the_self_check_fails_on_another_picture() -> None:
 
 
 def test_the_self_check_fails_when_there_is_nothing_to_check() -> None:
-    with pytest.raises(SelfCheckFailed, match="no golden pictures"):
+    with pytest.raises(SelfCheckFailed, match="no self-test vectors"):
         self_check(opened(with_contract(good(), lambda contract: contract.update(golden=[]))))
 
 

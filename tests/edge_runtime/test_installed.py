@@ -116,5 +116,5 @@ def test_text_and_accelerators_work_there_too(photos: Path, locale: str) -> None
     command = ["edge-classify", "--accelerator", "edgetpu", "--self-check", PHOTO]
     ran = confined(photos, LOCALES[locale], *command)
     assert ran.returncode == 0, ran.stderr
-    assert len(ran.stdout.splitlines()) >= 5 and "self check passed" in ran.stderr
+    assert len(ran.stdout.splitlines()) >= 5 and "self-test passed" in ran.stderr
     assert "passed over edgetpu" in ran.stderr

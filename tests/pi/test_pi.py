@@ -33,7 +33,7 @@ INSTALL_LIMIT_MIB = 160.0
 # A guest that seems smaller than a bare Python was not seen: the harness reads the wrong process.
 SMALLEST_PYTHON_MIB = 8.0
 INTERPRETER_PHOTOS = 3
-SELF_CHECK_HOLDS = "self check passed: "
+SELF_CHECK_HOLDS = "self-test passed: "
 PROBE = """
 import json, os, platform, sys, edge_runtime, PIL
 lines = [line.split(":")[1] for line in open("/proc/cpuinfo") if line.startswith("CPU part")]

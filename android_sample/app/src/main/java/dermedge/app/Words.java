@@ -27,7 +27,7 @@ final class Words {
         }
     }
 
-    /** Why a rung was passed over. */
+    /** Why an accelerator is not used. */
     static int of(LadderReport.Verdict verdict) {
         switch (verdict) {
             case NOT_LISTED:
@@ -86,7 +86,7 @@ final class Words {
             case "total":
                 return R.string.stage_total;
             default:
-                throw new IllegalArgumentException(name + ": a stage without a word; expected: one more string");
+                throw new IllegalArgumentException(name + ": unknown stage. Add a string for it.");
         }
     }
 }

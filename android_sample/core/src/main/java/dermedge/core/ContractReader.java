@@ -15,7 +15,7 @@ final class ContractReader {
     private static final double MIN_STD = 1e-3;
     private static final double MAX_STD = 1e6;
     private static final double MAX_MEAN = 1e6;
-    private static final String FIX = "convert the model again with `python -m convert`";
+    private static final String FIX = "convert the model again with dermedge convert";
 
     private final List<String> problems = new ArrayList<String>();
 
@@ -28,7 +28,7 @@ final class ContractReader {
         } catch (Json.Malformed error) {
             throw new EdgeException(
                     EdgeException.Code.CONTRACT_INVALID,
-                    where + ": not JSON",
+                    where + ": Invalid contract (schema " + Contract.SCHEMA_VERSION + "): not JSON",
                     error.getMessage(),
                     "a JSON object",
                     FIX,
@@ -39,7 +39,7 @@ final class ContractReader {
                 || version instanceof Long && (Long) version > Contract.SCHEMA_VERSION) {
             throw new EdgeException(
                     EdgeException.Code.CONTRACT_TOO_NEW,
-                    where + ": the contract is newer than this app",
+                    where + ": unsupported contract schema",
                     "schema_version " + version,
                     "at most " + Contract.SCHEMA_VERSION,
                     "update the app");
@@ -52,9 +52,9 @@ final class ContractReader {
         if (!reader.problems.isEmpty()) {
             throw new EdgeException(
                     EdgeException.Code.CONTRACT_INVALID,
-                    where + ": the contract breaks its schema",
+                    where + ": Invalid contract (schema " + Contract.SCHEMA_VERSION + ")",
                     join(reader.problems),
-                    "a contract of schema " + Contract.SCHEMA_VERSION + ", every field present",
+                    "every field of the schema, with a valid value",
                     FIX);
         }
         return contract;

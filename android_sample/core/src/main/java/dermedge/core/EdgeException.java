@@ -1,6 +1,6 @@
 package dermedge.core;
 
-/** An error that says what failed, what was found, what was expected and what to do; `errors.py` in Java. */
+/** An error with a problem, what was found and expected, and a fix; `errors.py` in Java. */
 public class EdgeException extends RuntimeException {
     private static final long serialVersionUID = 1L;
 
@@ -43,7 +43,7 @@ public class EdgeException extends RuntimeException {
         this.what = what;
     }
 
-    /** The same, with what led to it. */
+    /** The same, with its cause. */
     public EdgeException(
             Code code, String what, String found, String expected, String fix, Throwable cause) {
         super(line(what, found, expected, fix), cause);
@@ -55,21 +55,25 @@ public class EdgeException extends RuntimeException {
         return code;
     }
 
-    /** What failed and where, without the rest of the message. */
+    /** Object and problem, without the rest of the message. */
     public final String what() {
         return what;
     }
 
     private static String line(String what, String found, String expected, String fix) {
         StringBuilder line = new StringBuilder(what);
+        String between = " (";
         if (!found.isEmpty()) {
-            line.append("; found: ").append(found);
+            line.append(between).append("got ").append(found);
+            between = ", ";
         }
         if (!expected.isEmpty()) {
-            line.append("; expected: ").append(expected);
+            line.append(between).append("expected ").append(expected);
+            between = ", ";
         }
+        line.append(between.equals(", ") ? ")." : ".");
         if (!fix.isEmpty()) {
-            line.append("; what to do: ").append(fix);
+            line.append(' ').append(Character.toUpperCase(fix.charAt(0))).append(fix.substring(1)).append('.');
         }
         return line.toString();
     }

@@ -25,7 +25,7 @@ final class Flatbuffer {
                     where + ": not a .tflite file",
                     data.length + " bytes",
                     "the identifier TFL3 at byte 4",
-                    "give a .tflite file made by `python -m convert`");
+                    "give a .tflite file made by dermedge convert");
         }
     }
 

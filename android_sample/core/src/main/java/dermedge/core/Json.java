@@ -83,7 +83,7 @@ public final class Json {
             String key = string();
             need(':');
             if (object.containsKey(key)) {
-                throw malformed("the key '" + key + "' stands there twice");
+                throw malformed("duplicate key '" + key + "'");
             }
             object.put(key, value(depth + 1));
         } while (take(','));

@@ -199,9 +199,9 @@ public final class Ladder {
         if (!timed) {
             throw new EdgeException(
                     EdgeException.Code.INTERPRETER_BROKEN,
-                    "nothing on this device runs the model as it should",
+                    "no accelerator of this device passes the model's self-test",
                     "cpu: " + steps.get(Rung.CPU).reason,
-                    "the golden answers on the CPU",
+                    "the self-test outputs on the CPU",
                     "report the runtime and its version: " + factory.runtime());
         }
         return cpu;
@@ -247,7 +247,7 @@ public final class Ladder {
 
     /** Whether an open rung is enough faster than the CPU. */
     private boolean isWorthIt(Rung rung, Open open, Open cpu) {
-        String same = sameBits(open, cpu) ? ", and its answers have the CPU's bits" : "";
+        String same = sameBits(open, cpu) ? ", and its outputs equal the CPU's bit for bit" : "";
         double[] cpuMs = new double[TIMED_RUNS];
         double[] rungMs = new double[TIMED_RUNS];
         if (!race(rung, open, cpu, rungMs, cpuMs)) {
@@ -290,7 +290,7 @@ public final class Ladder {
     }
 
     private boolean failedLater(Rung rung, Throwable error) {
-        note(rung, LadderReport.Verdict.REFUSED, "it answered once and then failed: " + error, Double.NaN);
+        note(rung, LadderReport.Verdict.REFUSED, "it ran once and then failed: " + error, Double.NaN);
         return false;
     }
 

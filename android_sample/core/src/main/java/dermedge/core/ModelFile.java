@@ -49,7 +49,7 @@ public final class ModelFile {
                     name + ": the model carries no contract",
                     "entries " + tail.names(),
                     "a zip tail with the entry " + Contract.ENTRY,
-                    "convert the model with `python -m convert`");
+                    "convert the model with dermedge convert");
         }
         Contract contract =
                 ContractReader.read(new String(text, ZipTail.UTF_8), name + ", entry " + Contract.ENTRY);
@@ -64,7 +64,7 @@ public final class ModelFile {
                         name + ": " + Contract.LABELS_ENTRY + " and the contract name different labels",
                         codes.toString(),
                         contract.codes().toString(),
-                        "convert the model again with `python -m convert`");
+                        "convert the model again with dermedge convert");
             }
         }
         return contract;
@@ -79,7 +79,7 @@ public final class ModelFile {
                     name + ": the model has no entry " + entry,
                     "",
                     entry,
-                    "convert the model again with `python -m convert`");
+                    "convert the model again with dermedge convert");
         }
         return content;
     }

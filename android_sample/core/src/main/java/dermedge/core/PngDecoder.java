@@ -103,7 +103,7 @@ final class PngDecoder {
         if (alphaColor && bits == 16) {
             throw new EdgeException(
                     EdgeException.Code.IMAGE_UNREADABLE,
-                    name + ": the image has samples of no known meaning",
+                    name + ": unsupported pixel format",
                     "16-bit samples with a transparent colour",
                     "8 bits a sample, or 16 unsigned bits",
                     "save the photo as 8-bit RGB");

@@ -31,9 +31,9 @@ public final class SelfCheck {
             throw new EdgeException(
                     EdgeException.Code.SELF_CHECK_FAILED,
                     classifier.model().name() + ": the model cannot be checked",
-                    "no golden pictures in its contract",
+                    "no self-test vectors in its contract",
                     "at least one",
-                    "convert the model with `python -m convert`");
+                    "convert the model with dermedge convert");
         }
         List<String> problems = new ArrayList<String>();
         List<byte[]> inputs = new ArrayList<byte[]>();
@@ -62,10 +62,10 @@ public final class SelfCheck {
         if (!problems.isEmpty()) {
             throw new EdgeException(
                     EdgeException.Code.SELF_CHECK_FAILED,
-                    classifier.model().name() + ": the model does not give its golden answers here ("
+                    classifier.model().name() + ": the self-test failed ("
                             + classifier.engine().name() + ")",
                     ContractReader.join(problems),
-                    "the answers of " + golden.get(0).runtime,
+                    "the outputs of " + golden.get(0).runtime,
                     "do not trust this runtime with this model");
         }
         return new SelfCheck(inputs, outputs, largest, tolerance);
@@ -100,7 +100,7 @@ public final class SelfCheck {
         return best;
     }
 
-    /** Golden pictures that were run. */
+    /** Self-test vectors that were run. */
     public int count() {
         return count;
     }
@@ -127,7 +127,7 @@ public final class SelfCheck {
 
     @Override
     public String toString() {
-        return "self check passed: " + count + " golden pictures, largest difference "
+        return "self-test passed: " + count + " vectors, largest difference "
                 + Json.general(largestDifference) + " (tolerance " + Json.general(tolerance) + ")";
     }
 }

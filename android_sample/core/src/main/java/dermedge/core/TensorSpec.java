@@ -97,7 +97,7 @@ public final class TensorSpec {
                     where + ": the contract and the tensors of the model disagree",
                     problems.toString(),
                     "tensors as the contract describes them",
-                    "convert the model again with `python -m convert`");
+                    "convert the model again with dermedge convert");
         }
     }
 

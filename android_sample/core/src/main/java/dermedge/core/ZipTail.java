@@ -109,7 +109,7 @@ final class ZipTail {
                     where + ": entry " + name + " of the model's zip tail is not stored plainly",
                     "compression method " + method + ", flags " + flags,
                     "method 0 (stored): phones read only that",
-                    "convert the model again with `python -m convert`");
+                    "convert the model again with dermedge convert");
         }
         long local = Bytes.u32(data, position + 42) + archive;
         if (local > position || !Bytes.startsWith(data, (int) local, "PK\3\4")) {
@@ -135,6 +135,6 @@ final class ZipTail {
                 where + ": the zip tail that holds the contract is damaged",
                 found,
                 "a zip archive of stored entries, each name once",
-                "convert the model again with `python -m convert`");
+                "convert the model again with dermedge convert");
     }
 }

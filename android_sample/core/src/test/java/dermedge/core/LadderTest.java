@@ -178,7 +178,7 @@ class LadderTest {
         assertEquals(Verdict.REFUSED, report.step(Rung.NPU_STRICT).verdict);
         assertEquals(Verdict.NO_GAIN, report.step(Rung.NPU_PARTIAL).verdict);
         assertEquals(Verdict.NO_GAIN, report.step(Rung.GPU).verdict);
-        assertTrue(report.step(Rung.NPU_PARTIAL).reason.contains("have the CPU's bits"));
+        assertTrue(report.step(Rung.NPU_PARTIAL).reason.contains("the CPU's bit for bit"));
         assertEquals(Rung.CPU, report.used());
         assertTrue(report.toString().contains("requested npu, gpu, cpu -> used cpu"), report.toString());
     }
@@ -202,7 +202,7 @@ class LadderTest {
             factory.behaviours.put(Rung.NPU_STRICT, factory.failsLater(2, late));
             LadderReport report = climb(ALL).report;
             assertEquals(Verdict.REFUSED, report.step(Rung.NPU_STRICT).verdict);
-            assertTrue(report.step(Rung.NPU_STRICT).reason.startsWith("it answered once"));
+            assertTrue(report.step(Rung.NPU_STRICT).reason.startsWith("it ran once"));
             assertEquals(Rung.NPU_PARTIAL, report.used());
             assertTrue(factory.opened.get(Rung.NPU_STRICT).closed);
             assertTrue(factory.opened.get(Rung.CPU).closed);
@@ -217,7 +217,7 @@ class LadderTest {
         for (Supplier<? extends Throwable> late : ways) {
             factory.behaviours.put(Rung.CPU, factory.failsLater(2, late));
             EdgeException error = assertThrows(EdgeException.class, () -> climb(ALL));
-            assertTrue(error.getMessage().contains("it answered once and then failed"), error.getMessage());
+            assertTrue(error.getMessage().contains("it ran once and then failed"), error.getMessage());
             factory.assertNothingIsLeftOpen(++opened);
         }
     }

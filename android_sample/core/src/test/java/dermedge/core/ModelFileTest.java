@@ -31,7 +31,7 @@ class ModelFileTest {
     @Test
     void theNamedModelOpensAndItsGoldenPicturesAreItsOwn() throws IOException {
         String path = System.getProperty("dermedge.model", "");
-        assumeTrue(!path.isEmpty(), "NOT RUN: no model; what to do: make test-android");
+        assumeTrue(!path.isEmpty(), "NOT RUN: no model. Run make test-android");
         ModelFile model = ModelFile.open(Files.readAllBytes(new File(path).toPath()), path);
         Preprocess preprocess = new Preprocess(model.contract(), null);
         assertTrue(model.contract().golden().size() > 0);

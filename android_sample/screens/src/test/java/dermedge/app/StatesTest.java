@@ -102,7 +102,7 @@ public class StatesTest {
         phone.waitUntilIdle();
         assertEquals("The photo is too large.", phone.text(R.id.status));
         String told = phone.text(R.id.reason);
-        assertTrue(told, told.startsWith("photo: the file is too large; found: more than "));
+        assertTrue(told, told.startsWith("photo: the file is too large (got more than "));
     }
 
     @Test
@@ -181,14 +181,14 @@ public class StatesTest {
     public void anAnswerKeepsTheNameOfWhatGaveIt() throws Exception {
         Phone phone = Phone.start(null);
         phone.pick(Phone.photo("lesion.jpg"));
-        assertFalse(phone.text(R.id.runs), phone.text(R.id.runs).contains("was given by"));
+        assertFalse(phone.text(R.id.runs), phone.text(R.id.runs).contains("was computed by"));
         Session session = phone.session();
         session.answeredBy = aGpuRan(session.model);
         phone.activity().findViewById(R.id.retest).performClick();
         phone.waitUntilIdle();
         assertEquals(Rung.CPU, session.report.used());
         String runs = phone.text(R.id.runs);
-        assertTrue(runs, runs.contains("Used: cpu.") && runs.contains("The answer above was given by: gpu."));
+        assertTrue(runs, runs.contains("Used: cpu.") && runs.contains("The prediction above was computed by: gpu."));
     }
 
     /** The report of a phone on which the GPU is ten times as fast as the CPU. */

@@ -43,7 +43,7 @@ final class LiteRtEngine implements Engine {
                         model.name() + ": the model has other tensors than a classifier",
                         inputs.size() + " inputs, " + outputs.size() + " outputs",
                         "one of each",
-                        "convert the model again with `python -m convert`");
+                        "convert the model again with dermedge convert");
             }
             opened = true;
         } finally {

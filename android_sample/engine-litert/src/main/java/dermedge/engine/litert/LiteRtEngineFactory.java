@@ -113,7 +113,7 @@ public final class LiteRtEngineFactory implements EngineFactory {
                 EdgeException.Code.USAGE,
                 file + ": the model cannot be written",
                 cause == null ? "" : String.valueOf(cause.getMessage()),
-                "room for it",
+                "enough free storage",
                 "free some storage",
                 cause);
     }

@@ -41,7 +41,7 @@ class LiteRtEngineTest {
     @BeforeEach
     void open() {
         String library = System.getProperty("dermedge.litert", "");
-        assumeTrue(!library.isEmpty(), "NOT RUN: no LiteRT; what to do: make test-android");
+        assumeTrue(!library.isEmpty(), "NOT RUN: no LiteRT. Run make test-android");
         desktop = new DesktopEngineFactory(new File(library));
         CompiledModel.library = desktop;
         Environment.listed =
