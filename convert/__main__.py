@@ -1,4 +1,4 @@
-"""`dermedge convert RUN --recipe NAME --out MODEL.tflite`: convert a run directory or a foreign model."""
+"""`dermedge convert RUN --recipe NAME --out MODEL.tflite`: convert a run, its folds or a foreign model."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convert import convert
-from convert.recipes import DEFAULT_MAX_LOSS, QAT_OPTIONS, add_recipe_options
-from edge_runtime.errors import EXIT_OK
+from convert.inputs import is_crossval
+from convert.recipes import DEFAULT_MAX_LOSS, QAT_OPTIONS, add_recipe_options, request_of
+from edge_runtime.errors import EXIT_OK, UsageError
 from train.artifacts.command import run_command
 
-EPILOG = """examples:
+EPILOG = """example:
   dermedge convert runs/x --recipe int8_qat --out model.tflite
+  dermedge convert runs/folds --recipe int8_qat
   dermedge convert net.keras --contract contract.json --manifest photos.csv --recipe int8_ptq --out model.tflite"""
 
 
@@ -37,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     found = argparse.ArgumentParser(
         prog="dermedge convert",
-        description="Convert a run directory or a foreign model to a .tflite with a contract inside.",
+        description="Convert a run, every fold of a cross-validation, or a foreign model to .tflite with a contract.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -46,15 +48,21 @@ def parser() -> argparse.ArgumentParser:
         "run",
         type=Path,
         metavar="RUN",
-        help="Run directory; or, with --contract and --manifest, a SavedModel folder or a .keras or .h5 file of "
-        "tf_keras (required)",
+        help="Run directory, or folder of dermedge crossval; or, with --contract and --manifest, a SavedModel folder "
+        "or a .keras or .h5 file of tf_keras (required)",
     )
     found.add_argument(
         "--out",
-        required=True,
         type=Path,
         metavar="MODEL.tflite",
-        help="File to write, its report beside it as MODEL.json (required)",
+        help="File to write, its report beside it as MODEL.json (required; default for folds: in each of them)",
+    )
+    found.add_argument(
+        "--folds",
+        type=int,
+        nargs="+",
+        metavar="K",
+        help="Folds of a cross-validation (default: all finished)",
     )
     found.add_argument(
         "--data",
@@ -97,6 +105,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
+    if is_crossval(arguments.run):
+        return _convert_folds(arguments)
+    if arguments.out is None or arguments.folds:
+        raise UsageError(
+            f"{arguments.run}: needs --out and no --folds",
+            expected="a folder of dermedge crossval for --folds",
+        )
     report = convert(
         arguments.run,
         arguments.recipe,
@@ -111,6 +126,19 @@ def _convert(arguments: argparse.Namespace) -> int:
         **{name: getattr(arguments, name) for name in QAT_OPTIONS},
     )
     print(_summary(arguments.out, report))
+    return EXIT_OK
+
+
+def _convert_folds(arguments: argparse.Namespace) -> int:
+    for name in ("out", "contract", "manifest", "keep_float", "max_loss"):
+        if getattr(arguments, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option}: not for the folds of a cross-validation", fix=f"Leave {option} out")
+    request = request_of(arguments)
+    # Late: numpy and pandas, which --help does not need.
+    from convert.crossval import run_crossval, summary
+
+    print(summary(run_crossval(arguments.run, request, folds=arguments.folds, data=arguments.data)))
     return EXIT_OK
 
 

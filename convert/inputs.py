@@ -148,6 +148,11 @@ class Run:
         return tuple(photo for photo in self.photos if photo.split == name)
 
 
+def is_crossval(folder: Path) -> bool:
+    """Whether a folder holds the runs of a cross-validation, and is not a run itself."""
+    return any(folder.glob("fold*/run.json")) and not (folder / "run.json").exists()
+
+
 def read_run(folder: Path, data: Path | None = None) -> Run:
     """Read a finished run directory.
 
@@ -271,12 +276,13 @@ def require_float_contract(run: Run) -> None:
         )
 
 
-def read_scores(path: Path, codes: Sequence[str]) -> pd.DataFrame:
+def read_scores(path: Path, codes: Sequence[str], *, prefix: str = "p_") -> pd.DataFrame:
     """Scores of photos by photo_id: a CSV, gzipped if its name ends in .gz, with the columns photo_id and p_CODE.
 
     Args:
         path: The file; of several rows of a photo the last one counts.
         codes: Of the labels.
+        prefix: Of their columns.
 
     Returns:
         [photos, codes] float64, exactly as written.
@@ -286,7 +292,7 @@ def read_scores(path: Path, codes: Sequence[str]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    columns = [f"p_{code}" for code in codes]
+    columns = [f"{prefix}{code}" for code in codes]
     kinds: dict[str, Any] = {"photo_id": str, **dict.fromkeys(columns, float)}
     try:
         table = pd.read_csv(

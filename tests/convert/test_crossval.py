@@ -1,4 +1,4 @@
-"""Every fold converted, asked out of fold, and paired with the float answers; and none of it done twice."""
+"""Every fold converted, run out of fold, and paired with the float predictions; and none of it done twice."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from convert import crossval
-from convert.crossval import OOF, Fold, _fired, _is_current, main, pooled_report
+from convert.__main__ import main
+from convert.crossval import OOF, Fold, _fired, _is_current, pooled_report
 from convert.files import REPORT_KEYS
 from convert.inputs import Photo, read_run
 from convert.recipes import RECIPES, QatSettings, Request
 from edge_runtime.contract import Decision, Rule
 from tests.convert.synthetic_run import LABELS, write_manifest
-from tests.fixtures import FIXTURES
 from train.artifacts.files import sha256_of
 from train.evaluation.metrics import bootstrap_interval
 
@@ -141,10 +141,14 @@ def test_each_side_decides_by_its_own_contract_about_the_test_photos(
     (run.work_folder / f"{recipe.name}.tflite").write_bytes(b"bytes")
     monkeypatch.setattr(crossval, "_is_current", lambda *_: True)
     monkeypatch.setattr(crossval, "open_model", lambda _: SimpleNamespace(contract=mild))
-    monkeypatch.setattr(crossval, "_ask", lambda _, __, photos: np.tile([0.5, 0.3, 0.2], (len(photos), 1)))
-    logits = dict(zip((f"logit_{code}" for code in CODES), map(str, np.log([0.6, 0.3, 0.1])), strict=True))
-    answers = {photo.photo_id: logits for photo in run.photos}
-    fold = crossval._answer(replace(run, contract=strict), 3, recipe, QatSettings(), 0, answers)
+    monkeypatch.setattr(
+        crossval, "_converted_scores", lambda _, __, photos: np.tile([0.5, 0.3, 0.2], (len(photos), 1))
+    )
+    logits = ",".join(map(str, np.log([0.6, 0.3, 0.1])))
+    rows = [f"{photo.photo_id},{logits}" for photo in run.photos]
+    head = ",".join(["photo_id", *(f"logit_{code}" for code in CODES)])
+    (run.folder.parent / OOF).write_text("\n".join([head, *rows]))
+    fold = crossval._fold(replace(run, contract=strict), 3, Request(recipe))
     assert fold.photos == run.split("test") and len(fold.photos) == 12
     assert fold.scores["keras"] == pytest.approx(np.tile([0.6, 0.3, 0.1], (12, 1)))
     assert fold.fired["keras"]["refer"].all() and not fold.fired["converted"]["refer"].any()
@@ -236,7 +240,7 @@ def test_answers_of_other_photos_are_refused(folds: Path, capsys: pytest.Capture
     (folds / "oof.csv").write_text("\n".join(lines[:-10]))
     assert main([str(folds), "--recipe", "float32"]) == 2
     error = capsys.readouterr().err
-    assert "10 of 168 without an answer" in error and "fold 0" in error
+    assert "10 of 168 without logits" in error and "fold 0" in error
     assert not (folds / "metrics_float32.json").exists()
 
 
@@ -244,7 +248,20 @@ def test_a_folder_without_a_finished_fold(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "fold0").mkdir()
     (tmp_path / "fold0" / "run.json").write_text('{"status": "training"}')
     assert main([str(tmp_path), "--recipe", "int8_ptq"]) == 2
-    assert "no fold is finished" in capsys.readouterr().err
+    assert f"{tmp_path}: no finished fold" in capsys.readouterr().err
+
+
+def test_options_of_one_file_are_refused_for_folds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in (["--out", "m.tflite"], ["--keep-float", "auto"], ["--contract", "c.json"]):
+        (tmp_path / "fold0").mkdir(exist_ok=True)
+        (tmp_path / "fold0" / "run.json").write_text('{"status": "done"}')
+        assert main([str(tmp_path), "--recipe", "int8_ptq", *option]) == 2
+        assert option[0] in capsys.readouterr().err
+    for option in ([], ["--out", "m.tflite", "--folds", "0"]):
+        assert main([str(tmp_path / "fold0"), "--recipe", "int8_ptq", *option]) == 2
+        assert "--out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe"])
@@ -260,32 +277,24 @@ def test_a_damaged_run_json_is_named(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"fold,label\n0,ash\n", "no column 'photo_id'"),
-        (b"photo_id,logit_ash\n\xff\xfe,1\n", "cannot be read"),
-        (b"photo_id,logit_ash,logit_brick,logit_cyan\nash_008,1,2\n", "is no number"),
+        (None, "No such file"),
+        (b"fold,label\n0,ash\n", "photo_id"),
+        (b"photo_id,logit_ash\n\xff\xfe,1\n", "utf-8"),
+        (b"photo_id,logit_ash,logit_brick,logit_cyan\nash_008,1,2\n", "12 of 12 without logits"),
+        (b"photo_id,logit_ash,logit_brick,logit_cyan\nash_008,1,2,x\n", "x"),
     ],
 )
 def test_float_answers_that_are_none(
-    content: bytes,
+    content: bytes | None,
     words: str,
     run_without_model: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_without_model.rename(tmp_path / "fold0")
-    rows = read_run(tmp_path / "fold0").split("test")
-    if words == "is no number":
-        head, _ = content.split(b"\n", 1)
-        content = head + b"\n" + b"".join(f"{photo.photo_id},1,2\n".encode() for photo in rows)
-        (tmp_path / "fold0" / "convert").mkdir()
-        shutil.copy(FIXTURES / "tiny_float32.tflite", tmp_path / "fold0" / "convert" / "float32.tflite")
-    (tmp_path / OOF).write_bytes(content)
-    if words == "is no number":
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("convert.crossval._is_current", lambda *_: True)
-            assert main([str(tmp_path), "--recipe", "float32"]) == 2
-    else:
-        assert main([str(tmp_path), "--recipe", "float32"]) == 2
+    if content is not None:
+        (tmp_path / OOF).write_bytes(content)
+    assert main([str(tmp_path), "--recipe", "float32"]) == 2
     said = capsys.readouterr().err
     assert words in said and str(tmp_path / OOF) in said
 
@@ -306,7 +315,7 @@ def test_a_fold_is_current_while_its_run_its_options_and_its_file_are_those_of_t
     out.with_suffix(".json").write_text(json.dumps(report))
 
     def current(settings: QatSettings = settings, seed: int = 5) -> bool:
-        return _is_current(run, out, recipe, settings, seed)
+        return _is_current(run, out, Request(recipe, settings, seed))
 
     assert current()
     assert not current(seed=6)
@@ -333,7 +342,7 @@ def test_a_damaged_report_of_a_fold_is_made_again(
     out.write_bytes(b"x")
     out.with_suffix(".json").write_text(content)
     recipe = RECIPES["float32"]
-    assert not _is_current(read_run(run_without_model), out, recipe, QatSettings(), 0)
+    assert not _is_current(read_run(run_without_model), out, Request(recipe))
     assert "this fold is converted again" in capsys.readouterr().err
     # Nothing is left that the conversion would refuse to write over.
     assert not out.with_suffix(".json").exists()

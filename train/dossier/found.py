@@ -15,7 +15,7 @@ from train.reports.html import Markup
 from train.taxonomy.tree import Taxonomy, load_taxonomy
 
 RECIPE = "int8_qat"
-CONVERT = f"python -m convert.crossval RUN --recipe {RECIPE}"
+CONVERT = f"dermedge convert RUN --recipe {RECIPE}"
 
 
 @dataclass

@@ -3,11 +3,11 @@
 RUN is a cross-validation's folder, or the record of one: oof.csv (or .gz) is enough. What else is found there is shown,
 and what is not there is named with the command that makes it:
 
-  oof_int8_qat.csv[.gz]   the quantized files' answers          python -m convert.crossval RUN --recipe int8_qat
+  oof_int8_qat.csv[.gz]   the quantized files' answers          dermedge convert RUN --recipe int8_qat
   crossval.json           config, commit, seconds               python -m train.training.crossval
   hierarchy.json          fine classes against coarse ones      python -m train.taxonomy.hierarchy
   embedding.json          t-SNE of held-out photos              python -m train.taxonomy.embedding
-  robustness.json         disturbances and phone photos         python -m convert.robustness.study
+  robustness.json         disturbances and phone photos         dermedge robustness
   explanation.png         a heat map of a generated photo       edge-classify PHOTO --explain
   tests.xml               results of the tests                  python -m pytest --junitxml
   ../readers              the paper's dermatologists, beside the data sets (DERMEDGE_DATA)
@@ -341,7 +341,7 @@ def _explanation(found: Dossier, picture: Path | None) -> Markup:
 
 
 def _robustness(found: Dossier) -> Markup:
-    fix = "python -m convert.robustness.study FLOAT.tflite INT8.tflite --data RUN/fold0 --out DIR"
+    fix = "dermedge robustness FLOAT.tflite INT8.tflite --data RUN/fold0 --out DIR"
     return _ingredient(
         found, "robustness", "robustness.json", fix, lambda path: robustness_part(read_object(path))
     )

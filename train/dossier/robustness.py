@@ -1,4 +1,4 @@
-"""The dossier's part on robustness: what `python -m convert.robustness.study` wrote, as curves and tables. stdlib."""
+"""The dossier's part on robustness: what `dermedge robustness` wrote, as curves and tables. stdlib."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def robustness_part(report: Report) -> Markup:
             "robustness.json cannot be read",
             found=f"schema_version {report.get('schema_version')}",
             expected=str(SCHEMA_VERSION),
-            fix="run python -m convert.robustness.study of this checkout",
+            fix="run dermedge robustness of this checkout",
         )
     try:
         return _part(report)
@@ -40,7 +40,7 @@ def robustness_part(report: Report) -> Markup:
         raise RunInvalid(
             "robustness.json cannot be read",
             found=f"{type(error).__name__}: {error}",
-            expected="what python -m convert.robustness.study writes",
+            expected="what dermedge robustness writes",
         ) from error
 
 
@@ -106,7 +106,7 @@ def _table(names: Sequence[str], disturbance: Report, title: str) -> Markup:
 def _shift(names: Sequence[str], shift: Report | None) -> Markup:
     if shift is None:
         return page.note(
-            "Other photos as a true shift were not asked about (--shift of python -m convert.robustness.study)."
+            "Other photos as a true shift were not asked about (--shift of dermedge robustness)."
         )
     said = (
         f"{shift['photos']:,} photos of {shift['lesions']:,} lesions or patients that are of another kind, "

@@ -2,7 +2,7 @@
 
 FOLDER/
   oof.csv or oof.csv.gz               by train.training.crossval: logits, each divided by its fold's temperature
-  oof_RECIPE.csv or oof_RECIPE.csv.gz by convert.crossval: the same photos' scores by the quantized files
+  oof_RECIPE.csv or oof_RECIPE.csv.gz by dermedge convert: the same photos' scores by the quantized files
 
 Nothing else of the folder is needed: a record has no runs in it. What is committed has no column `label` either, as
 labels are the data set's: they are looked up there, by the label set that crossval.json names.
@@ -105,7 +105,7 @@ def read_answers(folder: Path, model: str = FLOAT) -> Answers:
             expected="a cross-validation's folder or its record",
             fix=f"python -m train.training.crossval CONFIG.toml --workdir {folder}"
             if model == FLOAT
-            else f"python -m convert.crossval {folder} --recipe {model}",
+            else f"dermedge convert {folder} --recipe {model}",
         )
     rows = _table(path)
     if "label" not in rows[0]:

@@ -1,7 +1,7 @@
 """`python -m train.experiments.phone_table PAD-UFES-20 --out FILE.csv`: its photos as a table, with labels of a
 label set.
 
-For `python -m convert.robustness.study ... --shift FILE.csv --shift-photos PAD-UFES-20 --by fitzpatrick`, which
+For `dermedge robustness ... --shift FILE.csv --shift-photos PAD-UFES-20 --by fitzpatrick`, which
 knows no data
 set: columns photo_id, path, label, group_id (the patient), fitzpatrick (1 to 6, empty where nobody wrote it down).
 """  # noqa: D205

@@ -81,7 +81,7 @@ def test_a_folder_without_answers_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(RunInvalid, match=r"python -m train\.crossval"):
         read_answers(tmp_path)
     write_answers(tmp_path)
-    with pytest.raises(RunInvalid, match=r"python -m convert\.crossval .* --recipe int8_qat"):
+    with pytest.raises(RunInvalid, match=r"dermedge convert .* --recipe int8_qat"):
         read_answers(tmp_path, "int8_qat")
 
 
