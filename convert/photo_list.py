@@ -1,4 +1,4 @@
-"""Labelled photos of a comparison: the manifest of a run, or any CSV with columns path and label. pandas.
+"""Labelled photos of a comparison: the manifest of a run, or any CSV with columns path and label. stdlib only.
 
 Optional: `photo_id` (else the path), `group_id` or `lesion_id` (else the photo_id), `split`, `sex`, `age`, `site`.
 """
@@ -6,22 +6,19 @@ Optional: `photo_id` (else the path), `group_id` or `lesion_id` (else the photo_
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from convert.inputs import NAMED_PROBLEMS, SUBGROUP_COLUMNS, Photo
 from edge_runtime.errors import DataInvalid, UsageError
 from train.artifacts.files import read_object
+from train.artifacts.manifest import read_rows
 from train.artifacts.run import require_root
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MANIFEST = "manifest.csv"
 NEEDED = ("path", "label")
-OPTIONAL = ("photo_id", "group_id", "lesion_id", "split", *SUBGROUP_COLUMNS)
 ALL, TEST = "all", "test"
 
 
@@ -54,27 +51,27 @@ def read_photo_list(
     Raises:
         DataInvalid: No such table, an unknown label, a photo twice, or no photo of the split.
         RunInvalid: run.json names a folder that does not exist.
-        UsageError: No such file; or the table has splits but no test split, and none was named.
+        UsageError: The table has splits but no test split, and none was named; or no such split.
     """
     manifest = data / MANIFEST if data.is_dir() else data
-    table = _read_table(manifest, [*NEEDED, *([column] if column else [])])
-    table = table.reindex(columns=list(dict.fromkeys([*table.columns, *OPTIONAL])), fill_value="")
-    chosen = _choose_split(sorted(set(table["split"]) - {""}), split, manifest)
+    rows = read_rows(manifest, [*NEEDED, *([column] if column else [])])
+    chosen = _choose_split(sorted({row.get("split", "") for row in rows} - {""}), split, manifest)
     folder = _root(manifest, root)
-    ids = table["photo_id"].mask(table["photo_id"] == "", table["path"])
-    groups = table["group_id"].mask(table["group_id"] == "", table["lesion_id"])
-    table = table.assign(photo_id=ids, group_id=groups.mask(groups == "", ids))
-    if chosen != ALL:
-        table = table[table["split"] == chosen]
-    _require_usable(table, codes, chosen, manifest)
-    index_of = {code: i for i, code in enumerate(codes)}
-    columns = ["photo_id", "group_id", "split", *SUBGROUP_COLUMNS]
-    rows: list[dict[str, Any]] = table[columns].to_dict("records")
+    rows = [row for row in rows if chosen in (ALL, row.get("split"))]
+    ids = [row.get("photo_id") or row["path"] for row in rows]
+    _require_usable(rows, ids, codes, chosen, manifest)
     photos = tuple(
-        Photo(path=folder / path, label=index_of[label], **row)
-        for row, path, label in zip(rows, table["path"], table["label"], strict=True)
+        Photo(
+            photo_id,
+            folder / row["path"],
+            codes.index(row["label"]),
+            row.get("group_id") or row.get("lesion_id") or photo_id,
+            row.get("split", ""),
+            **{name: row.get(name, "") for name in SUBGROUP_COLUMNS},
+        )
+        for photo_id, row in zip(ids, rows, strict=True)
     )
-    values = dict(zip(table["photo_id"], table[column].str.strip(), strict=True)) if column else {}
+    values = {photo_id: row[column] for photo_id, row in zip(ids, rows, strict=True)} if column else {}
     return PhotoList(manifest, folder, chosen, photos, values)
 
 
@@ -83,32 +80,6 @@ def draw_photos(photos: Sequence[Photo], limit: int | None, seed: int) -> tuple[
     shuffled = list(photos)
     random.Random(seed).shuffle(shuffled)
     return tuple(shuffled if limit is None else shuffled[:limit])
-
-
-def _read_table(manifest: Path, needed: Sequence[str]) -> pd.DataFrame:
-    # Late: what needs no photos needs not wait for it.
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(
-            manifest, dtype=str, na_filter=False, index_col=False, encoding="utf-8-sig"
-        ).fillna("")
-    except OSError as error:
-        raise UsageError(
-            f"{manifest}: cannot be read",
-            found=error.strerror or str(error),
-            expected=f"a CSV with columns {', '.join(NEEDED)}, or a run directory",
-        ) from error
-    except ValueError as error:
-        raise DataInvalid(f"{manifest}: not a CSV", found=str(error), expected="UTF-8 text") from error
-    lacking = [name for name in needed if name not in table]
-    if lacking or table.empty:
-        raise DataInvalid(
-            f"{manifest}: not a table of photos",
-            found=f"no column {', '.join(lacking)}" if lacking else "no rows",
-            expected=f"columns {', '.join(needed)}; {', '.join(OPTIONAL)} if known",
-        )
-    return table
 
 
 def _choose_split(known: Sequence[str], split: str | None, manifest: Path) -> str:
@@ -138,17 +109,17 @@ def _root(manifest: Path, root: Path | None) -> Path:
     return (root or manifest.parent).resolve()
 
 
-def _require_usable(table: pd.DataFrame, codes: Sequence[str], chosen: str, manifest: Path) -> None:
-    if unknown := sorted(set(table["label"]) - set(codes)):
+def _require_usable(
+    rows: Sequence[Mapping[str, str]], ids: Sequence[str], codes: Sequence[str], chosen: str, manifest: Path
+) -> None:
+    if unknown := sorted({row["label"] for row in rows} - set(codes)):
         raise DataInvalid(
             f"{manifest}: labels that the models do not have",
             found=", ".join(unknown[:NAMED_PROBLEMS]),
             expected=", ".join(codes),
             fix="Use photos of these labels, or a model of those labels",
         )
-    if len(repeated := table["photo_id"][table["photo_id"].duplicated()]):
+    if repeated := [name for name, times in Counter(ids).items() if times > 1]:
         raise DataInvalid(f"{manifest}: duplicate photos", found=", ".join(repeated[:NAMED_PROBLEMS]))
-    if table.empty:
-        raise DataInvalid(
-            f"{manifest}: no photos", found=f"no row of split {chosen}", fix="Name another --split"
-        )
+    if not rows:
+        raise DataInvalid(f"{manifest}: no photos in split {chosen}", fix="Name another --split")

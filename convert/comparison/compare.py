@@ -191,8 +191,6 @@ def measure(
 
 def _golden_problems(models: Sequence[ModelFile]) -> list[list[str]]:
     """The self-tests of all files, and the imports of the report: after the photos a core would wait for them."""
-    import scipy.stats  # noqa: F401
-
     from convert.comparison import page as compare_page  # noqa: F401
     from convert.comparison.integrity import golden_problems
 

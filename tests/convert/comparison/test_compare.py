@@ -269,8 +269,8 @@ def test_models_of_other_labels_are_refused(table: Path, tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("photo_id,label\na,ash\n", "no column path"),
-        ("path,label\n", "no rows"),
+        ("photo_id,label\na,ash\n", "path"),
+        ("path,label\n", "no photos"),
         ("path,label\na.jpg,teal\n", "teal"),
         ("path,label\na.jpg,ash\na.jpg,ash\n", "duplicate photos"),
         ("path,label,split\na.jpg,ash,val\n", "no test split"),
