@@ -82,10 +82,10 @@ check: $(dev_ready) ## Linter, formatter, types, architecture
 pipeline: $(dev_ready) ## The whole pipeline on generated photos: draw, train, convert, classify (minutes)
 	rm -rf $(PIPELINE)
 	mkdir -p $(PIPELINE)
-	$(PY) -m train.data.synthetic.dataset --photos 1000 --out $(PIPELINE)/photos
-	$(PY) -m train train/configs/phantom.toml --workdir $(PIPELINE)/run --data $(PIPELINE)/photos
-	$(PY) -m convert $(PIPELINE)/run --recipe int8_qat --out $(PIPELINE)/phantom.tflite
-	$(PY) -m train.data.synthetic.dataset --sample $(PIPELINE)/sample.jpg
+	$(DEV)/bin/dermedge experiment synthetic --photos 1000 --out $(PIPELINE)/photos
+	$(DEV)/bin/dermedge train train/configs/phantom.toml --workdir $(PIPELINE)/run --data $(PIPELINE)/photos
+	$(DEV)/bin/dermedge convert $(PIPELINE)/run --recipe int8_qat --out $(PIPELINE)/phantom.tflite
+	$(DEV)/bin/dermedge experiment synthetic --sample $(PIPELINE)/sample.jpg
 	$(DEV)/bin/edge-classify --model $(PIPELINE)/phantom.tflite --json $(PIPELINE)/sample.jpg
 
 mediapipe: $(dev_ready) $(mediapipe_ready) ## MediaPipe Tasks opens the bundled model and predicts the same (120 MB to download)
@@ -108,6 +108,7 @@ wheel: $(dev_ready) $(demo_ready) build/sample.jpg ## Build the wheel, check it,
 	$(call fresh_environment,$(WHEEL_VENV),locks/runtime.txt)
 	@$(call pip_into,$(WHEEL_VENV)) --no-deps --no-index dist/*.whl
 	cd dist && ../$(WHEEL_VENV)/bin/edge-classify --json ../build/sample.jpg
+	cd dist && ../$(WHEEL_VENV)/bin/dermedge check
 	DERMEDGE_INSTALLED=$(WHEEL_VENV) $(PY) -m pytest -q tests/edge_runtime/test_installed.py
 
 bench: $(dev_ready) ## Cold start and folders against ten-line scripts; cost of a heat map, of a training step and its input
@@ -195,7 +196,7 @@ $(torch_ready): locks/torch.txt
 
 build/sample.jpg: train/data/synthetic/dataset.py | $(demo_ready)
 	@mkdir -p build
-	@PYTHONDONTWRITEBYTECODE=1 $(DEMO)/bin/python -m train.data.synthetic.dataset --sample $@
+	@PYTHONDONTWRITEBYTECODE=1 $(DEMO)/bin/dermedge experiment synthetic --sample $@
 
 # find_python: prints the first command that is a Python 3.11 or later, or says what is missing.
 find_python = for python in $(or $(PYTHON),python3.11 python3 python3.12 python3.13); do \

@@ -47,7 +47,7 @@ every_board = pytest.mark.parametrize("board", BOARDS, ids=str)
 
 def recorded(board: Board, photos: list[Path], out: Path, *options: str) -> Path:
     """All photos in one emulated process: starting one costs as much as five photos."""
-    ran = board.run("-m", "edge_runtime.diagnostics.parity", "record", *options, *photos, "--out", out)
+    ran = board.run("-m", "dermedge", "parity", "record", *options, *photos, "--out", out)
     assert ran.returncode == 0, ran.stderr
     return out
 
