@@ -109,7 +109,8 @@ class _Operator(NamedTuple):
 
 def _refusal(where: str, found: str) -> ModelNotExplainable:
     return ModelNotExplainable(
-        f"{where}: this model cannot show where in the photo its answer comes from",
+        "heat maps are not supported for this model",
+        where=where,
         found=found,
         expected=FORM,
         fix=FIX,

@@ -70,7 +70,8 @@ def check_out(out: str, photos: list[str], *, several: bool) -> None:
         for photo in photos:
             if _is_result(photo, out):
                 raise UsageError(
-                    f"{photo}: a heat map of an earlier run, no photo",
+                    "a heat map of an earlier run, no photo",
+                    where=photo,
                     found=f"--explain {out}, the folder that it lies in",
                     expected="photos",
                     fix="leave it out, name the folder itself, or another folder for the heat maps",
@@ -102,7 +103,7 @@ def check_out(out: str, photos: list[str], *, several: bool) -> None:
     folder = os.path.dirname(out) or os.curdir
     if not os.path.isdir(folder):
         raise UsageError(
-            f"{out}: the heat map's folder does not exist", found=folder, fix="make the folder first"
+            "the heat map's folder does not exist", where=out, found=folder, fix="make the folder first"
         )
 
 
@@ -154,7 +155,9 @@ def explain_each(
             else:
                 yield photo, Explained(explanation, picture)
     if results and not others:
-        raise UsageError(f"{out}: no photo to classify", found="heat maps of earlier runs", expected="photos")
+        raise UsageError(
+            "no photo to classify", where=out, found="heat maps of earlier runs", expected="photos"
+        )
     _raise_together(failures)
 
 

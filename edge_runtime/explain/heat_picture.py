@@ -88,7 +88,8 @@ def write_picture(path: str, explanation: Explanation, notice: str) -> None:
                 os.unlink(temporary)
     except OSError as error:
         raise HeatMapUnwritten(
-            f"{path}: the heat map cannot be written",
+            "the heat map cannot be written",
+            where=path,
             found=error.strerror or str(error),
             expected="a folder that can be written to",
             fix="name another file with --explain",

@@ -99,7 +99,8 @@ def damage_refused(name: str) -> Iterator[None]:
         raise too_large(name, str(error)) from error
     except _DECODER_ERRORS as error:
         raise ImageUnreadable(
-            f"{name}: the image is damaged or incomplete",
+            "the image is damaged or incomplete",
+            where=name,
             found=str(error) or type(error).__name__,
             expected="a complete image file",
             fix="copy or export the photo again",
@@ -147,7 +148,8 @@ def _open(photo: bytes, name: str) -> ImageFile:
         return _open_heif(file, name)
     kinds = (kind for at, mark, kind in _REFUSED_SIGNATURES if photo[at : at + len(mark)] == mark)
     raise ImageUnreadable(
-        f"{name}: not an image of an accepted format",
+        "not an image of a supported format",
+        where=name,
         found=next(kinds, f"{len(photo)} bytes that begin with {photo[:8]!r}"),
         expected=", ".join(ACCEPTED_FORMATS),
         fix="convert the photo to JPEG or PNG",
@@ -159,7 +161,8 @@ def _open_heif(file: io.BytesIO, name: str) -> ImageFile:
         from pillow_heif import HeifImageFile  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise ImageUnreadable(
-            f"{name}: not an image of an accepted format",
+            "not an image of a supported format",
+            where=name,
             found="HEIC, and no pillow-heif to read it",
             expected=", ".join(ACCEPTED_FORMATS),
             fix="pip install pillow-heif, or convert the photo to JPEG",
@@ -255,7 +258,8 @@ def _high_bytes(image: Image.Image, is_16_bit_png: bool, name: str) -> Image.Ima
 
 def _unknown_samples(found: str, name: str) -> ImageUnreadable:
     return ImageUnreadable(
-        f"{name}: the image has samples of no known meaning",
+        "unsupported pixel format",
+        where=name,
         found=found,
         expected="8 bits a sample, or 16 unsigned bits",
         fix="save the photo as 8-bit RGB",

@@ -37,14 +37,17 @@ def read_given(photo: Any, name: str, notes: list[str]) -> bytes | Image.Image:
         return _from_array(photo, name)
     if hasattr(photo, "read"):
         return checked_bytes(lambda: _read(photo, name), name)
-    raise UsageError(f"{name}: not a photo", found=type(photo).__name__, expected=EXPECTED)
+    raise UsageError("not a photo", where=name, found=type(photo).__name__, expected=EXPECTED)
 
 
 def _read(file: Any, name: str) -> bytes:
     data = file.read(MAX_PHOTO_BYTES + 1)
     if not isinstance(data, bytes):
         raise UsageError(
-            f"{name}: the file is open in text mode", found=type(data).__name__, fix="open it with mode 'rb'"
+            "the file is open in text mode",
+            where=name,
+            found=type(data).__name__,
+            fix="open it with mode 'rb'",
         )
     return data
 
@@ -63,7 +66,8 @@ def _from_array(array: Any, name: str) -> Image.Image:
     shape = tuple(array.shape)
     if str(array.dtype) != "uint8" or len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise UsageError(
-            f"{name}: not an RGB array",
+            "not an RGB array",
+            where=name,
             found=f"{array.dtype} {list(shape)}",
             expected="uint8 [height, width, 3]",
             fix="convert it to uint8 RGB, values 0 to 255",

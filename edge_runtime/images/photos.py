@@ -82,7 +82,8 @@ def list_photos(argument: str) -> list[str]:
     found = photos_in(argument)
     if not found:
         raise ImageNotFound(
-            f"{argument}: a folder without photos",
+            "the folder holds no photos",
+            where=argument,
             found="no file with the suffix of a photo",
             expected=", ".join(sorted(PHOTO_SUFFIXES)),
             fix="name the photos themselves, or another folder (subfolders are not searched)",
@@ -105,7 +106,8 @@ def photos_in(folder: str) -> list[str]:
         return sorted(filter(_is_photo, (os.path.join(folder, name) for name in os.listdir(folder))))
     except OSError as error:
         raise ImageNotFound(
-            f"{folder}: the folder cannot be listed",
+            "the folder cannot be listed",
+            where=folder,
             found=error.strerror or str(error),
             expected="a readable folder",
             fix="check its permissions",
@@ -138,7 +140,8 @@ def listed_photos(argument: str) -> Iterator[str]:
             yield from _paths(lines)
     except (OSError, ValueError) as error:
         raise ImageNotFound(
-            f"{argument}: the list of photos cannot be read",
+            "the list of photos cannot be read",
+            where=argument,
             found=getattr(error, "strerror", None) or str(error),
             expected="a text file with a path a line",
             fix="check the path",
@@ -180,18 +183,20 @@ def checked_bytes(read: Callable[[], bytes], name: str) -> bytes:
         raise
     except (OSError, ValueError) as error:
         raise ImageNotFound(
-            f"{name}: the photo cannot be read",
+            "the photo cannot be read",
+            where=name,
             found=getattr(error, "strerror", None) or str(error),
             expected="a readable file",
             fix="check the path",
         ) from error
     if not data:
         raise ImageUnreadable(
-            f"{name}: the file is empty", found="0 bytes", expected="a photo", fix="copy the photo again"
+            "the file is empty", where=name, found="0 bytes", expected="a photo", fix="copy the photo again"
         )
     if len(data) > MAX_PHOTO_BYTES:
         raise ImageTooLarge(
-            f"{name}: the file is too large",
+            "the file is too large",
+            where=name,
             found=f"more than {MAX_PHOTO_BYTES:,} bytes",
             expected=f"at most {MAX_PHOTO_BYTES:,} bytes",
             fix="save the photo as JPEG",
@@ -211,7 +216,8 @@ def _read_file(name: str) -> bytes:
         mode = status.st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
             raise ImageUnreadable(
-                f"{name}: not a file",
+                "not a file",
+                where=name,
                 found="a device or a socket",
                 expected="a photo",
                 fix="name a regular file, or - for stdin",
@@ -235,7 +241,8 @@ def require_size(width_px: int, height_px: int, name: str) -> None:
 def too_large(name: str, found: str) -> ImageTooLarge:
     """What is raised for too many pixels."""
     return ImageTooLarge(
-        f"{name}: the image has too many pixels",
+        "the image has too many pixels",
+        where=name,
         found=found,
         expected=f"at most {MAX_PIXELS:,} pixels",
         fix="crop or shrink the photo first",

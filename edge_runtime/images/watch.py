@@ -44,7 +44,8 @@ def _states(folder: str) -> dict[str, tuple[int, int]]:
     """Size in bytes and time of every photo in the folder."""
     if not os.path.isdir(folder):  # noqa: PTH112
         raise ImageNotFound(
-            f"{folder}: not a folder",
+            "not a folder",
+            where=folder,
             found="nothing, or a file",
             expected="a folder to watch",
             fix="check the path",

@@ -165,17 +165,19 @@ def walk_model(data: bytes, *, where: str, end: int | None = None) -> ModelStruc
     end = len(data) if end is None else end
     if len(data) < 8 or data[4:8] != IDENTIFIER:
         raise NotATfliteFile(
-            f"{where}: not a .tflite file",
+            "not a .tflite file",
+            where=where,
             found=f"{len(data)} bytes, identifier {data[4:8]!r}",
             expected=f"the identifier {IDENTIFIER!r} at byte 4",
-            fix="give a .tflite file made by `python -m convert`",
+            fix="give a .tflite file made by dermedge convert",
         )
     try:
         root = Table(data, end, int(struct.unpack_from("<I", data, 0)[0]), "Model")
         return _walk_root(root)
     except Malformed as problem:
         raise NotATfliteFile(
-            f"{where}: the .tflite file is damaged or incomplete",
+            "the .tflite file is damaged or incomplete",
+            where=where,
             found=str(problem),
             expected="a well-formed TensorFlow Lite flatbuffer",
             fix="copy the file again, or convert the model again",

@@ -83,7 +83,8 @@ def parse_model(data: bytes, where: str) -> ModelFile:
     """As `open_model`, from bytes; `where` is named in errors and becomes the path."""
     if not data:
         raise NotATfliteFile(
-            f"{where}: the file is empty",
+            "the file is empty",
+            where=where,
             found="0 bytes",
             expected="a .tflite file",
             fix="copy the file again",
@@ -109,22 +110,24 @@ def read_contract(data: bytes, where: str = "model") -> ModelContract:
     text = tail.read(CONTRACT_ENTRY)
     if text is None:
         raise ContractMissing(
-            f"{where}: the model carries no contract",
+            "the model carries no contract",
+            where=where,
             found=f"entries {', '.join(tail.names)}"
             if tail.present
             else "no zip archive at the end of the file",
             expected=f"a zip tail with the entry {CONTRACT_ENTRY}",
-            fix="convert the model with `python -m convert`, or copy the file again if it may have been cut off",
+            fix="convert the model with dermedge convert, or copy the file again if it may have been cut off",
         )
     contract = ModelContract.from_json(text, where=f"{where}, entry {CONTRACT_ENTRY}")
     codes = [label.code for label in contract.labels]
     listed = (tail.read(LABELS_ENTRY) or "\n".join(codes).encode()).decode("utf-8", "replace")
     if listed.removesuffix("\n").split("\n") != codes:
         raise ContractInvalid(
-            f"{where}: {LABELS_ENTRY} and the contract name different labels",
+            f"{LABELS_ENTRY} and the contract name different labels",
+            where=where,
             found=", ".join(listed.split("\n")[:10]),
             expected=", ".join(codes[:10]),
-            fix="convert the model again with `python -m convert`",
+            fix="convert the model again with dermedge convert",
         )
     return contract
 
@@ -139,10 +142,11 @@ def read_entry(data: bytes, name: str, *, where: str = "model") -> bytes:
     content = tail.read(name)
     if content is None:
         raise ContractInvalid(
-            f"{where}: the model has no entry {name}",
+            f"the model has no entry {name}",
+            where=where,
             found=", ".join(tail.names) or "no entries",
             expected=name,
-            fix="convert the model again with `python -m convert`",
+            fix="convert the model again with dermedge convert",
         )
     return content
 
@@ -158,7 +162,8 @@ def _read_bytes(where: str, *, bundled: bool) -> bytes:
             raise _not_found(where, "something that is not a regular file", bundled)
         if status.st_size > MAX_MODEL_BYTES:
             raise ModelTooLarge(
-                f"{where}: the model file is too large",
+                "the model file is too large",
+                where=where,
                 found=f"{status.st_size:,} bytes",
                 expected=f"at most {MAX_MODEL_BYTES:,} bytes",
                 fix="give a model for small devices",
@@ -175,11 +180,12 @@ def _read_bytes(where: str, *, bundled: bool) -> bytes:
 def _not_found(where: str, found: str, bundled: bool) -> ModelNotFound:
     if bundled:
         return ModelNotFound(
-            f"{where}: the bundled model is missing",
+            "the bundled model is missing",
+            where=where,
             found=found,
             expected="the model that the dermedge wheel ships",
             fix="install dermedge again, or name a model with --model",
         )
     return ModelNotFound(
-        f"{where}: the model cannot be read", found=found, expected="a .tflite file", fix="check the path"
+        "the model cannot be read", where=where, found=found, expected="a .tflite file", fix="check the path"
     )

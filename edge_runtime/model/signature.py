@@ -42,14 +42,16 @@ def require_signature(model: ModelFile, key_path: str) -> None:
         key = load_pem_public_key(_read(key_path, MAX_KEY_BYTES))
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(
-            f"{key_path}: the key cannot be used",
+            "the key cannot be used",
+            where=key_path,
             found=getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__,
             expected="an Ed25519 public key in PEM form",
             fix="openssl pkey -in key.pem -pubout -out public.pem",
         ) from error
     if not isinstance(key, Ed25519PublicKey):
         raise UsageError(
-            f"{key_path}: the key cannot be used",
+            "the key cannot be used",
+            where=key_path,
             found=type(key).__name__,
             expected="an Ed25519 public key in PEM form",
         )
@@ -71,7 +73,8 @@ def _read(path: str, most: int) -> bytes:
 
 def _unsigned(path: str, found: str) -> ModelUnsigned:
     return ModelUnsigned(
-        f"{path}: the model is not signed with the required key",
+        "the model is not signed with the required key",
+        where=path,
         found=found,
         expected=f"its Ed25519 signature in {path}{SUFFIX}",
         fix="get model and signature again from where the key is from; use neither until they fit",

@@ -18,7 +18,7 @@ ZERO_POINT_LOW = {"uint8": 0, "int8": -128}
 # A float softmax sums to 1 within rounding. A quantized one is off by up to half a step a label, and LiteRT's
 # fixed-point softmax by about as much again, so it may be off by one step a label.
 FLOAT_SUM_TOLERANCE = 1e-3
-INPUT_FIX = "convert the model again with `python -m convert`"
+INPUT_FIX = "convert the model again with dermedge convert"
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ def check_tensors(
             problems.append(f"{role} is {spec.dtype} with zero point {spec.zero_point}")
     if problems:
         raise ModelMismatch(
-            f"{where}: the contract and the tensors of the model disagree",
+            "the contract and the tensors of the model disagree",
+            where=where,
             found="; ".join(problems),
             expected="tensors as the contract describes them",
             fix=INPUT_FIX,

@@ -17,7 +17,7 @@ MAX_ENTRIES = 1000
 _END = b"PK\x05\x06"
 _CENTRAL = b"PK\x01\x02"
 _LOCAL = b"PK\x03\x04"
-FIX = "convert the model again with `python -m convert`"
+FIX = "convert the model again with dermedge convert"
 
 
 class ZipTail:
@@ -105,7 +105,8 @@ class ZipTail:
             raise self._broken(f"entry {name} is there twice")
         if method != 0 or flags & 1 or packed != size:
             raise ContractInvalid(
-                f"{self._where}: entry {name} of the model's zip tail is not stored plainly",
+                f"entry {name} of the model's zip tail is not stored plainly",
+                where=self._where,
                 found=f"compression method {method}, flags {flags:#x}",
                 expected="method 0 (stored): phones read only that",
                 fix=FIX,
@@ -123,7 +124,8 @@ class ZipTail:
 
     def _broken(self, found: str) -> ContractInvalid:
         return ContractInvalid(
-            f"{self._where}: the zip tail that holds the contract is damaged",
+            "the zip tail that holds the contract is damaged",
+            where=self._where,
             found=found,
             expected="a zip archive of stored entries, each name once",
             fix=FIX,

@@ -168,7 +168,7 @@ def test_a_folder_without_photos_is_an_error(tmp_path: Path, photo: Path) -> Non
     (empty / "notes.txt").write_text("no photo")
     ran = run("--model", U8, empty)
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert f"{empty}: a folder without photos" in ran.stderr
+    assert f"{empty}: the folder holds no photos" in ran.stderr
     ran = run("--json", "--model", U8, empty, photo)
     assert ran.returncode == 1
     assert json.loads(ran.stdout.splitlines()[0])["error"]["code"] == "image-not-found"

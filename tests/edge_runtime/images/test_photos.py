@@ -32,7 +32,7 @@ def test_a_folder_is_its_photos(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_photos(tmp_path: Path) -> None:
-    with pytest.raises(ImageNotFound, match="without photos"):
+    with pytest.raises(ImageNotFound, match="holds no photos"):
         list_photos(str(tmp_path))
 
 
