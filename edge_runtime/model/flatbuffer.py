@@ -14,15 +14,21 @@ import struct
 
 from edge_runtime._startup.records import dataclass
 from edge_runtime.errors import NotATfliteFile
+from edge_runtime.model.operators import MAX_MULTIPLY_ADDS, Operand, Unsupported, check_node
 from edge_runtime.model.tensors import TensorSpec
 
 IDENTIFIER = b"TFL3"
-DEPTHWISE_CONV_2D = 4
 SCHEMA_VERSION = 3
 # Far beyond any classifier (MobileNetV2: 1 subgraph, 180 tensors, 70 operators); they bound the walk's time, because a
 # hostile file can let a million vector entries point to one table.
 MAX_ITEMS = 100_000
 MAX_RANK = 8
+MAX_COMPUTED_BYTES = 2 * 1024**3
+"""Of all computed tensors together, more than an arena takes, which reuses memory: EfficientNet-Lite4 has 0.5 GB."""
+MAX_SHAPE_BYTES = 64
+WALK_BUDGET = 300_000
+"""Tables that one walk reads, and numbers by NUMBERS_A_STEP: under a second. A MobileNetV2 takes 2,000."""
+NUMBERS_A_STEP = 16
 # The largest input that a contract allows, in float32, fits; a flipped bit in a shape can keep LiteRT busy for minutes.
 MAX_TENSOR_BYTES = 256 * 1024 * 1024
 MAX_NAME_BYTES = 4096
@@ -54,7 +60,7 @@ class Malformed(Exception):
 
 
 # Compiled once: a model has 600 tables with 7,000 numbers, and the walk is 3 ms of an edge-classify that takes 60.
-_READERS = {code: (struct.Struct("<" + code).unpack_from, struct.calcsize(code)) for code in "bHIiQ"}
+_READERS = {code: (struct.Struct("<" + code).unpack_from, struct.calcsize(code)) for code in "bBHIiQ"}
 _read_u32 = _READERS["I"][0]
 _read_i32 = _READERS["i"][0]
 _read_vtable_head = struct.Struct("<HH").unpack_from
@@ -63,10 +69,14 @@ _read_vtable_head = struct.Struct("<HH").unpack_from
 class Table:
     """One flatbuffer table whose vtable and body lie inside the file."""
 
-    __slots__ = ("body_bytes", "data", "end", "name", "offsets", "position")
+    __slots__ = ("body_bytes", "budget", "data", "end", "name", "offsets", "position")
 
-    def __init__(self, data: bytes, end: int, position: int, name: str) -> None:
+    def __init__(
+        self, data: bytes, end: int, position: int, name: str, budget: list[int] | None = None
+    ) -> None:
         self.data, self.end, self.position, self.name = data, end, position, name
+        self.budget = [WALK_BUDGET] if budget is None else budget
+        self.spend(1)
         if not 4 <= position <= end - 4:
             raise Malformed(f"table {name} at {position} lies outside the file")
         vtable = position - _read_i32(data, position)[0]
@@ -78,6 +88,12 @@ class Table:
         if self.body_bytes < 4 or position + self.body_bytes > end:
             raise Malformed(f"table {name} has a body of {self.body_bytes} bytes")
         self.offsets: tuple[int, ...] = struct.unpack_from(f"<{vtable_bytes // 2 - 2}H", data, vtable + 4)
+
+    def spend(self, steps: int) -> None:
+        """Counts what the walk reads: tables may be shared, so a small file can hold a walk of hours."""
+        self.budget[0] -= steps
+        if self.budget[0] < 0:
+            raise Malformed(f"more than {WALK_BUDGET:,} parts; read up to {self.name}")
 
     def field(self, number: int, width: int) -> int | None:
         """Position of a field of `width` bytes, None when absent."""
@@ -102,7 +118,11 @@ class Table:
     def child(self, number: int, what: str) -> Table | None:
         """The table in an offset field, `what` its parent calls it."""
         position = self.target(number)
-        return None if position is None else Table(self.data, self.end, position, f"{self.name} {what}")
+        return (
+            None
+            if position is None
+            else Table(self.data, self.end, position, f"{self.name} {what}", self.budget)
+        )
 
     def vector(self, number: int, item_bytes: int) -> tuple[int, int]:
         """First position and count of a vector field; (0, 0) when absent."""
@@ -123,6 +143,7 @@ class Table:
         start, count = self.vector(number, struct.calcsize(code))
         if count > MAX_ITEMS:
             raise Malformed(f"vector {number} of table {self.name} has {count} items")
+        self.spend(count // NUMBERS_A_STEP)
         return struct.unpack_from(f"<{count}{code}", self.data, start)
 
     def children(self, number: int, name: str) -> list[Table]:
@@ -132,7 +153,7 @@ class Table:
             raise Malformed(f"{count} items in the vector of {name}")
         offsets = struct.unpack_from(f"<{count}I", self.data, start)
         return [
-            Table(self.data, self.end, start + 4 * i + offset, f"{name} {i}")
+            Table(self.data, self.end, start + 4 * i + offset, f"{name} {i}", self.budget)
             for i, offset in enumerate(offsets)
         ]
 
@@ -174,6 +195,13 @@ def walk_model(data: bytes, *, where: str, end: int | None = None) -> ModelStruc
     try:
         root = Table(data, end, int(struct.unpack_from("<I", data, 0)[0]), "Model")
         return _walk_root(root)
+    except Unsupported as problem:
+        raise NotATfliteFile(
+            f"{where}: the model is not supported",
+            found=str(problem),
+            expected="one graph of the operators in edge_runtime/model/operators.txt",
+            fix="Convert the network with a fixed input size and standard layers",
+        ) from problem
     except Malformed as problem:
         raise NotATfliteFile(
             "the .tflite file is damaged or incomplete",
@@ -192,14 +220,17 @@ def _walk_root(root: Table) -> ModelStructure:
     for code in codes:
         code.text(1)
     code_numbers = [operator_number(code) for code in codes]
-    buffer_sizes = [_buffer_bytes(table) for table in root.children(4, "Buffer")]
+    buffers = [_buffer(table) for table in root.children(4, "Buffer")]
     for metadata in root.children(6, "Metadata"):
         metadata.text(0)
-        _require_index(metadata.scalar(1, "I"), len(buffer_sizes), metadata.name, "buffer")
+        _require_index(metadata.scalar(1, "I"), len(buffers), metadata.name, "buffer")
     subgraphs = root.children(2, "SubGraph")
     if not subgraphs:
         raise Malformed("the model has no subgraph")
-    walked = [_walk_subgraph(subgraph, buffer_sizes, code_numbers) for subgraph in subgraphs]
+    if len(subgraphs) > 1:
+        # Control flow: nothing bounds how long or in how much memory it runs.
+        raise Unsupported(f"{len(subgraphs)} subgraphs, not one")
+    structure = _walk_subgraph(subgraphs[0], buffers, code_numbers)
     for signature in root.children(7, "SignatureDef"):
         index = signature.scalar(4, "I")
         _require_index(index, len(subgraphs), signature.name, "subgraph")
@@ -211,7 +242,7 @@ def _walk_root(root: Table) -> ModelStructure:
                 entry.required_text(0)
                 if entry.scalar(1, "I") not in ends:
                     raise Malformed(f"{entry.name} of {signature.name} is no input or output of its subgraph")
-    return walked[0]
+    return structure
 
 
 def operator_number(code: Table) -> int:
@@ -226,21 +257,22 @@ def operator_number(code: Table) -> int:
     return max(old, new)
 
 
-def _buffer_bytes(table: Table) -> int:
+def _buffer(table: Table) -> tuple[int, int]:
+    """First position and size of a buffer's bytes."""
     if table.scalar(1, "Q") > 1:
         raise Malformed(
             f"{table.name} keeps its data outside the flatbuffer, which only models above 2 GB do"
         )
-    return table.vector(0, 1)[1]
+    return table.vector(0, 1)
 
 
-def _walk_subgraph(subgraph: Table, buffer_sizes: list[int], code_numbers: list[int]) -> ModelStructure:
+def _walk_subgraph(
+    subgraph: Table, buffers: list[tuple[int, int]], code_numbers: list[int]
+) -> ModelStructure:
     tables = subgraph.children(0, "Tensor")
-    tensors = [_walk_tensor(table, buffer_sizes) for table in tables]
-    # Constants, and variables (field 5), have a value before any operator runs.
-    known = {
-        i for i, table in enumerate(tables) if buffer_sizes[table.scalar(2, "I")] or table.scalar(5, "b")
-    }
+    walked = [_walk_tensor(table, buffers) for table in tables]
+    tensors, operands = [spec for spec, _ in walked], [operand for _, operand in walked]
+    known = {i for i, operand in enumerate(operands) if operand.content is not None}
     ends: list[tuple[TensorSpec, ...]] = []
     for number, role in ((1, "input"), (2, "output")):
         indices = subgraph.numbers(number, "i")
@@ -249,46 +281,58 @@ def _walk_subgraph(subgraph: Table, buffer_sizes: list[int], code_numbers: list[
         ends.append(tuple(tensors[index] for index in indices))
     known.update(subgraph.numbers(1, "i"))
     operators = subgraph.children(3, "Operator")
+    work = 0
     for operator in operators:
-        inputs, outputs = _walk_operator(operator, len(tensors), code_numbers)
+        inputs, outputs, multiply_adds = _walk_operator(operator, operands, code_numbers)
         # Each tensor is made once, before it is used: LiteRT 2.3.0 runs other graphs into memory that is not theirs.
         for index in inputs:
-            if index not in known and tensors[index].size:
+            if index not in known:
                 raise Malformed(f"{operator.name} reads tensor {index} before anything made it")
         for index in outputs:
             if index in known:
                 raise Malformed(f"{operator.name} writes tensor {index}, which has a value already")
         known.update(outputs)
+        work += multiply_adds
     for index in subgraph.numbers(2, "i"):
         if index not in known:
             raise Malformed(f"{subgraph.name} gives tensor {index} out, which nothing makes")
+    computed = sum(operands[index].size_bytes for index in known if operands[index].content is None)
+    if work > MAX_MULTIPLY_ADDS or computed > MAX_COMPUTED_BYTES:
+        raise Unsupported(
+            f"{work:,} multiply-adds and {computed:,} bytes of computed tensors, "
+            f"not at most {MAX_MULTIPLY_ADDS:,} and {MAX_COMPUTED_BYTES:,}"
+        )
     return ModelStructure(ends[0], ends[1], len(tensors), len(operators))
 
 
 def _walk_operator(
-    operator: Table, tensor_count: int, code_numbers: list[int]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Returns the tensors that it reads and those that it makes."""
+    operator: Table, operands: list[Operand], code_numbers: list[int]
+) -> tuple[list[int], tuple[int, ...], int]:
+    """Returns the tensors that it reads, those that it makes, and its multiply-adds."""
     code = operator.scalar(0, "I")
     _require_index(code, len(code_numbers), operator.name, "operator code")
-    inputs = operator.numbers(1, "i")
-    if code_numbers[code] == DEPTHWISE_CONV_2D and len(inputs) < 3:
-        # The bias may be -1, left out, but must stand there: XNNPACK of LiteRT 2.3.0 reads it without looking.
-        raise Malformed(f"{operator.name}, a depthwise convolution, has {len(inputs)} inputs, not 3")
-    # -1 stands for an optional input that is left out: a bias, never the picture or the weights.
-    present = (*inputs[:2], *(index for index in inputs[2:] if index != -1))
-    outputs = operator.numbers(2, "i")
-    for indices in (present, outputs, operator.numbers(8, "i")):
-        for index in indices:
-            _require_index(index, tensor_count, operator.name, "tensor")
-    operator.child(4, "options")
+    inputs, outputs = operator.numbers(1, "i"), operator.numbers(2, "i")
+    if operator.numbers(8, "i"):
+        raise Unsupported(f"{operator.name} has intermediate tensors")
+    # -1 stands for an optional input that is left out: a bias.
+    present = [index for index in inputs if index != -1]
+    for index in (*present, *outputs):
+        _require_index(index, len(operands), operator.name, "tensor")
     operator.vector(5, 1)
     operator.vector(7, 1)
     operator.child(12, "options 2")
-    return present, outputs
+    multiply_adds = check_node(
+        operator.name,
+        code_numbers[code],
+        [None if index == -1 else operands[index] for index in inputs],
+        [operands[index] for index in outputs],
+        operator.child(4, "options"),
+        operator.scalar(3, "B"),
+    )
+    return present, outputs, multiply_adds
 
 
-def _walk_tensor(table: Table, buffer_sizes: list[int]) -> TensorSpec:
+def _walk_tensor(table: Table, buffers: list[tuple[int, int]]) -> tuple[TensorSpec, Operand]:
     shape = table.numbers(0, "i")
     if len(shape) > MAX_RANK or any(side < 0 for side in shape):
         raise Malformed(f"{table.name} has the shape {list(shape[: MAX_RANK + 1])}")
@@ -301,16 +345,22 @@ def _walk_tensor(table: Table, buffer_sizes: list[int]) -> TensorSpec:
     dtype, bits = TENSOR_TYPES[type_number]
     table.text(3)
     buffer_index = table.scalar(2, "I")
-    _require_index(buffer_index, len(buffer_sizes), table.name, "buffer")
-    stored_bytes = buffer_sizes[buffer_index]
+    _require_index(buffer_index, len(buffers), table.name, "buffer")
+    start, stored_bytes = buffers[buffer_index]
     wanted_bytes = (math.prod(shape) * bits + 7) // 8
     if wanted_bytes > MAX_TENSOR_BYTES:
         raise Malformed(f"{table.name} {dtype} {list(shape)} has {wanted_bytes:,} bytes")
-    sparse = table.child(6, "sparsity") is not None
-    if stored_bytes and not sparse and stored_bytes != wanted_bytes:
+    if table.child(6, "sparsity") is not None or table.scalar(5, "b"):
+        # A sparse constant's bytes say nothing about its size, and a variable lives on between photos.
+        raise Unsupported(f"{table.name} is sparse or a variable")
+    if stored_bytes and stored_bytes != wanted_bytes:
         raise Malformed(f"{table.name} {dtype} {list(shape)} has {stored_bytes} bytes, not {wanted_bytes}")
     scale, zero_point = _quantization(table, shape, dtype)
-    return TensorSpec(signature or shape, dtype, scale, zero_point)
+    # Only what shapes are made of is looked at: a few numbers.
+    content = table.data[start : start + min(stored_bytes, MAX_SHAPE_BYTES)] if stored_bytes else None
+    return TensorSpec(signature or shape, dtype, scale, zero_point), Operand(
+        shape, dtype, content, wanted_bytes
+    )
 
 
 def _quantization(table: Table, shape: tuple[int, ...], dtype: str) -> tuple[float, int]:

@@ -8,6 +8,7 @@ public class EdgeException extends RuntimeException {
     public enum Code {
         MODEL_TOO_LARGE("model-too-large"),
         NOT_A_TFLITE("not-a-tflite"),
+        MODEL_UNSUPPORTED("model-unsupported"),
         CONTRACT_MISSING("contract-missing"),
         CONTRACT_INVALID("contract-invalid"),
         CONTRACT_TOO_NEW("contract-too-new"),

@@ -35,7 +35,7 @@ public final class ModelFile {
                     "give a model for small devices");
         }
         ZipTail tail = new ZipTail(data, name);
-        TensorSpec[] ends = new Flatbuffer(data, tail.start(), name).ends();
+        TensorSpec[] ends = new GraphWalk(data, tail.start(), name).ends();
         Contract contract = readContract(tail, name);
         TensorSpec.check(contract, ends[0], ends[1], name);
         return new ModelFile(name, data, contract, ends);

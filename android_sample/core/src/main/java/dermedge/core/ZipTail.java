@@ -25,7 +25,7 @@ final class ZipTail {
         int end = findEnd();
         try {
             start = end < 0 ? data.length : readDirectory(end);
-        } catch (ArrayIndexOutOfBoundsException error) {
+        } catch (IndexOutOfBoundsException error) {
             throw broken("an offset leads outside the file: " + error.getMessage());
         } catch (CharacterCodingException error) {
             throw broken("a name is not UTF-8");

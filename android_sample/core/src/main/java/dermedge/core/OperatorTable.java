@@ -1,0 +1,61 @@
+package dermedge.core;
+
+/** The lines of edge_runtime/model/operators.txt; tests/android/test_operators.py holds the two equal. */
+final class OperatorTable {
+    static final String[] LINES = {
+        "0 ADD broadcast 11 2 1 T,T>T i32,i32>i32",
+        "1 AVERAGE_POOL_2D pool 5 1 1 T>T",
+        "2 CONCATENATION concatenation 10 1..64 1 T>T i32>i32",
+        "3 CONV_2D convolution 1 2..3 1 f32,f32,f32>f32 f32,i8,f32>f32 u8,u8,i32>u8 i8,i8,i32>i8 "
+                + "i8,i4,i32>i8 i16,i8,i64>i16 i16,i8,i32>i16",
+        "4 DEPTHWISE_CONV_2D depthwise 2 3 1 f32,f32,f32>f32 f32,i8,f32>f32 u8,u8,i32>u8 i8,i8,i32>i8 "
+                + "i8,i4,i32>i8 i16,i8,i64>i16 i16,i8,i32>i16",
+        "6 DEQUANTIZE same 38? 1 1 u8>f32 i8>f32 i16>f32 f16>f32 i4>f32",
+        "9 FULLY_CONNECTED fully_connected 8 2..3 1 f32,f32,f32>f32 f32,i8,f32>f32 u8,u8,i32>u8 "
+                + "i8,i8,i32>i8 i8,i4,i32>i8 i16,i8,i64>i16 i16,i8,i32>i16",
+        "11 L2_NORMALIZATION same 12 1 1 f32>f32 u8>u8 i8>i8",
+        "14 LOGISTIC same - 1 1 T>T",
+        "17 MAX_POOL_2D pool 5 1 1 T>T",
+        "18 MUL broadcast 21 2 1 T,T>T i32,i32>i32",
+        "19 RELU same - 1 1 T>T",
+        "20 RELU_N1_TO_1 same - 1 1 f32>f32 u8>u8 i8>i8",
+        "21 RELU6 same - 1 1 T>T",
+        "22 RESHAPE reshape 17? 2 1 T,i32>T i32,i32>i32",
+        "23 RESIZE_BILINEAR resize 15 2 1 T,i32>T",
+        "25 SOFTMAX softmax 9 1 1 T>T",
+        "28 TANH same - 1 1 T>T",
+        "34 PAD pad 22? 2 1 T,i32>T",
+        "39 TRANSPOSE transpose 26? 2 1 T,i32>T",
+        "40 MEAN reduce 27 2 1 T,i32>T",
+        "41 SUB broadcast 28 2 1 T,T>T i32,i32>i32",
+        "42 DIV broadcast 29 2 1 f32,f32>f32 u8,u8>u8",
+        "43 SQUEEZE squeeze 30 1 1 T>T i32>i32",
+        "45 STRIDED_SLICE strided_slice 32 4 1 T,i32,i32,i32>T",
+        "47 EXP same 33? 1 1 f32>f32 i8>i8 i16>i16",
+        "49 SPLIT split 35 2 1..64 i32,T>T",
+        "54 PRELU broadcast - 2 1 f32,f32>f32 u8,u8>u8 i8,i8>i8",
+        "55 MAXIMUM broadcast 39? 2 1 T,T>T",
+        "57 MINIMUM broadcast 39? 2 1 T,T>T",
+        "59 NEG same 42? 1 1 f32>f32",
+        "65 SLICE slice 48? 3 1 T,i32,i32>T",
+        "70 EXPAND_DIMS expand_dims 52? 2 1 T,i32>T",
+        "74 SUM reduce 27 2 1 T,i32>T",
+        "75 SQRT same - 1 1 f32>f32",
+        "76 RSQRT same - 1 1 f32>f32 i8>i8 i16>i16",
+        "78 POW broadcast 56? 2 1 f32,f32>f32",
+        "82 REDUCE_MAX reduce 27 2 1 T,i32>T",
+        "92 SQUARE same 66? 1 1 f32>f32",
+        "97 RESIZE_NEAREST_NEIGHBOR resize 74 2 1 T,i32>T",
+        "98 LEAKY_RELU same 75 1 1 T>T",
+        "99 SQUARED_DIFFERENCE broadcast 76? 2 1 f32,f32>f32 i8,i8>i8",
+        "100 MIRROR_PAD pad 77 2 1 f32,i32>f32 u8,i32>u8 i8,i32>i8",
+        "101 ABS same 78? 1 1 f32>f32 i8>i8 i16>i16",
+        "111 ELU same - 1 1 f32>f32 i8>i8",
+        "114 QUANTIZE same 89? 1 1 f32>u8 f32>i8 f32>i16 u8>i8 i8>u8 u8>u8 i8>i8 i16>i8 i8>i16 i16>i16",
+        "117 HARD_SWISH same 91? 1 1 f32>f32 u8>u8 i8>i8",
+        "126 BATCH_MATMUL batch_matmul 101 2 1 f32,f32>f32 f32,i8>f32 i8,i8>i8 i16,i16>i16",
+        "150 GELU same 122 1 1 f32>f32 u8>u8 i8>i8"
+    };
+
+    private OperatorTable() {}
+}

@@ -1,0 +1,42 @@
+package dermedge.core;
+
+import java.io.BufferedReader;
+import java.io.DataInputStream;
+import java.io.File;
+import java.io.FileInputStream;
+import java.io.IOException;
+import java.io.InputStreamReader;
+
+/** Reads names of model files from stdin and prints for each `ok`, or the code of the error that refuses it. */
+public final class Verdicts {
+    private Verdicts() {}
+
+    public static void main(String[] arguments) throws IOException {
+        BufferedReader names = new BufferedReader(new InputStreamReader(System.in, "UTF-8"));
+        for (String name = names.readLine(); name != null; name = names.readLine()) {
+            System.out.println(of(bytes(new File(name))));
+        }
+    }
+
+    private static String of(byte[] data) {
+        try {
+            ModelFile.open(data, "model");
+            return "ok";
+        } catch (EdgeException error) {
+            return error.code().toString();
+        } catch (RuntimeException error) {
+            return "WRONG " + error;
+        }
+    }
+
+    private static byte[] bytes(File file) throws IOException {
+        byte[] data = new byte[(int) file.length()];
+        DataInputStream input = new DataInputStream(new FileInputStream(file));
+        try {
+            input.readFully(data);
+        } finally {
+            input.close();
+        }
+        return data;
+    }
+}
