@@ -153,6 +153,10 @@ class NotATfliteFile(ModelFileError, code="not-a-tflite"):
     """The bytes are not a well-formed .tflite file."""
 
 
+class ModelUnsupported(ModelFileError, code="model-unsupported"):
+    """The file is a well-formed .tflite that holds what no image classifier of this runtime does."""
+
+
 class ContractMissing(ModelFileError, code="contract-missing"):
     """The .tflite file holds no `edge_contract.json`."""
 

@@ -76,11 +76,11 @@ def open_model(path: str | os.PathLike[str] | None = None) -> ModelFile:
     """
     where = _bundled_model() if path is None else os.fspath(path)
     data = _read_bytes(where, bundled=path is None)
-    return parse_model(data, where)
+    return parse_model(data, where, trusted=path is None)
 
 
-def parse_model(data: bytes, where: str) -> ModelFile:
-    """As `open_model`, from bytes; `where` is named in errors and becomes the path."""
+def parse_model(data: bytes, where: str, *, trusted: bool = False) -> ModelFile:
+    """As `open_model`, from bytes; `where` is named in errors and becomes the path, `trusted` as `walk_model`."""
     if not data:
         raise NotATfliteFile(
             "the file is empty",
@@ -90,7 +90,7 @@ def parse_model(data: bytes, where: str) -> ModelFile:
             fix="copy the file again",
         )
     tail = ZipTail(data, where) if data[4:8] == b"TFL3" else None
-    structure = walk_model(data, where=where, end=tail.start if tail else len(data))
+    structure = walk_model(data, where=where, end=tail.start if tail else len(data), trusted=trusted)
     contract = read_contract(data, where)
     check_tensors(contract, structure.inputs, structure.outputs, where)
     return ModelFile(where, data, contract)

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 
 from edge_runtime._startup.records import TYPE_CHECKING
+from edge_runtime.model.tensors import MAX_OPERATOR_RANK, Operand, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     Shape = tuple[int, ...]
     Rule = Callable[["Operator"], tuple[Shape, int]]
 
-MAX_RANK = 6
-MAX_MULTIPLY_ADDS = 100_000_000_000
-"""Of one inference; the largest mobile classifiers take a tenth."""
 SHORT = {
     "f32": "float32", "f16": "float16", "i4": "int4", "i8": "int8", "u8": "uint8", "i16": "int16", "i32": "int32",
     "i64": "int64",
@@ -34,34 +31,6 @@ SHORT = {
 ONE_TYPE = ("f32", "u8", "i8", "i16")
 VALID = 1
 """The padding that adds nothing; 0 is SAME."""
-
-
-class Unsupported(Exception):
-    """What no image classifier of this toolkit has; the reason, without the operator's name."""
-
-
-class Operand:
-    """A tensor as an operator sees it."""
-
-    __slots__ = ("content", "dtype", "shape", "size_bytes")
-
-    def __init__(self, shape: Shape, dtype: str, content: bytes | None, size_bytes: int) -> None:
-        self.shape, self.dtype, self.size_bytes = shape, dtype, size_bytes
-        self.content = content
-        """A constant's first bytes, enough for a shape; None of what an operator computes."""
-
-    def integers(self, count: int | None = None) -> tuple[int, ...]:
-        """The values of an int32 constant of at most one side.
-
-        Args:
-            count: How many there must be.
-        """
-        if self.content is None:
-            raise Unsupported("a shape or an axis is computed, not constant")
-        values = struct.unpack(f"<{len(self.content) // 4}i", self.content)
-        if self.size_bytes > 8 * MAX_RANK or (count is not None and len(values) != count):
-            raise Unsupported(f"{len(values)} numbers where {count or f'at most {2 * MAX_RANK}'} belong")
-        return values
 
 
 class Operator:
@@ -166,8 +135,8 @@ def _check(operator: Operator, option_type: int) -> int:
     if operator.options is None and not kind.options_optional:
         raise Unsupported("its options are missing")
     for operand in (*inputs, *outputs):
-        if operand is not None and (len(operand.shape) > MAX_RANK or 0 in operand.shape):
-            raise Unsupported(f"a tensor has the shape {list(operand.shape[: MAX_RANK + 1])}")
+        if operand is not None and (len(operand.shape) > MAX_OPERATOR_RANK or 0 in operand.shape):
+            raise Unsupported(f"a tensor has the shape {list(operand.shape[: MAX_OPERATOR_RANK + 1])}")
     if not _types_fit(operator):
         given = ", ".join("none" if one is None else one.dtype for one in inputs[:4])
         raise Unsupported(f"the types {given} -> {outputs[0].dtype} do not go together")
@@ -313,8 +282,12 @@ def _concatenation(operator: Operator) -> tuple[Shape, int]:
 
 def _reshape(operator: Operator) -> tuple[Shape, int]:
     size, wanted = math.prod(operator.shape()), list(operator.input(1).integers())
-    if len(wanted) > MAX_RANK or wanted.count(-1) > 1 or any(side < -1 or side == 0 for side in wanted):
-        raise Unsupported(f"a reshape to {wanted[: MAX_RANK + 1]}")
+    if (
+        len(wanted) > MAX_OPERATOR_RANK
+        or wanted.count(-1) > 1
+        or any(side < -1 or side == 0 for side in wanted)
+    ):
+        raise Unsupported(f"a reshape to {wanted[: MAX_OPERATOR_RANK + 1]}")
     if -1 in wanted:
         wanted[wanted.index(-1)] = size // -math.prod(wanted)
     if math.prod(wanted) != size:

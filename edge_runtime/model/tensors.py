@@ -18,6 +18,7 @@ ZERO_POINT_LOW = {"uint8": 0, "int8": -128}
 # A float softmax sums to 1 within rounding. A quantized one is off by up to half a step a label, and LiteRT's
 # fixed-point softmax by about as much again, so it may be off by one step a label.
 FLOAT_SUM_TOLERANCE = 1e-3
+MAX_OPERATOR_RANK = 6
 INPUT_FIX = "convert the model again with dermedge convert"
 
 
@@ -141,3 +142,33 @@ def check_tensors(
             expected="tensors as the contract describes them",
             fix=INPUT_FIX,
         )
+
+
+class Unsupported(Exception):
+    """What no image classifier of this toolkit has; the reason, without the operator's name."""
+
+
+class Operand:
+    """A tensor as an operator sees it."""
+
+    __slots__ = ("content", "dtype", "shape", "size_bytes")
+
+    def __init__(self, shape: tuple[int, ...], dtype: str, content: bytes | None, size_bytes: int) -> None:
+        self.shape, self.dtype, self.size_bytes = shape, dtype, size_bytes
+        self.content = content
+        """A constant's first bytes, enough for a shape; None of what an operator computes."""
+
+    def integers(self, count: int | None = None) -> tuple[int, ...]:
+        """The values of an int32 constant of at most one side.
+
+        Args:
+            count: How many there must be.
+        """
+        if self.content is None:
+            raise Unsupported("a shape or an axis is computed, not constant")
+        values = struct.unpack(f"<{len(self.content) // 4}i", self.content)
+        if self.size_bytes > 8 * MAX_OPERATOR_RANK or (count is not None and len(values) != count):
+            raise Unsupported(
+                f"{len(values)} numbers where {count or f'at most {2 * MAX_OPERATOR_RANK}'} belong"
+            )
+        return values

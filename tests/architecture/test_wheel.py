@@ -20,7 +20,8 @@ pytestmark = pytest.mark.slow
 # PyPI's own limit is far above; a Pi's owner notices 10 MB.
 MAX_WHEEL_BYTES = 10 * 1024 * 1024
 CONTENT = re.compile(
-    r"dermedge\.py|edge_runtime/(?:[\w]+/)*\w+\.py|edge_runtime/py\.typed|edge_runtime/cli/lines\.schema\.json|edge_runtime/models/[\w.-]+\.(?:tflite|md)"
+    r"dermedge\.py|edge_runtime/(?:[\w]+/)*\w+\.py|edge_runtime/py\.typed|edge_runtime/cli/lines\.schema\.json"
+    r"|edge_runtime/model/operators\.txt|edge_runtime/models/[\w.-]+\.(?:tflite|md)"
     r"|dermedge-[\d.]+\.dist-info/(?:METADATA|WHEEL|RECORD|entry_points\.txt|licenses/(?:LICENSE|edge_runtime/models/LICENSE\.md))"
 )
 
@@ -58,7 +59,11 @@ def test_it_holds_edge_runtime_alone(wheel: zipfile.ZipFile, repository: Path) -
         path.relative_to(repository).as_posix() for path in (repository / "edge_runtime").rglob("*.py")
     }
     assert sources <= set(names)
-    assert {"edge_runtime/py.typed", "edge_runtime/cli/lines.schema.json"} <= set(names)
+    assert {
+        "edge_runtime/py.typed",
+        "edge_runtime/cli/lines.schema.json",
+        "edge_runtime/model/operators.txt",
+    } <= set(names)
     assert "dermedge.py" in names
 
 

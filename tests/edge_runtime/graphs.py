@@ -13,7 +13,9 @@ import struct
 from functools import cache
 from typing import Any
 
-from edge_runtime.model.operators import RULES, SHORT, Kind, Operand, Operator, Unsupported, kind_of
+from edge_runtime.model.flatbuffer import Table
+from edge_runtime.model.operators import RULES, SHORT, Kind, Operator, kind_of
+from edge_runtime.model.tensors import Operand, Unsupported
 from tests.fixtures.bad_models import flatbuffer_of, good
 
 TYPE_NUMBERS = {
@@ -51,25 +53,79 @@ def _listed() -> list[int]:
     return [number for number in range(ANY_OPERATOR) if kind_of(number) is not None]
 
 
-def graph_case(seed: int, index: int) -> bytes:
-    """The bytes of a model with generated operators; the same on every machine."""
+class GraphFile:
+    """A fixture model to which operators are added by hand.
+
+    Args:
+        base: Its name.
+    """
+
+    def __init__(self, base: str) -> None:
+        body = flatbuffer_of(good(base))
+        self.model = _schema().ModelT.InitFromObj(_schema().Model.GetRootAs(body, 0))
+        self.graph = Graph(self.model, random.Random(0))
+
+    @property
+    def input_shape(self) -> list[int]:
+        """Of the model's input."""
+        graph = self.model.subgraphs[0]
+        return [int(side) for side in graph.tensors[graph.inputs[0]].shape]
+
+    def with_operator(
+        self, number: int, shape: list[int], numbers: list[int] | None = None, option_type: int = 0
+    ) -> bytes:
+        """The flatbuffer with one operator on the model's input, and int32 constants as its second operand."""
+        graph, schema = self.model.subgraphs[0], _schema()
+        operator = schema.OperatorT()
+        operator.opcodeIndex = self.graph.code(number)
+        operator.inputs = [graph.inputs[0]] + ([] if numbers is None else [self.graph.constant_ints(numbers)])
+        name = _option_classes().get(option_type, "NONE")
+        operator.builtinOptionsType = option_type
+        operator.builtinOptions = None if name == "NONE" else getattr(schema, f"{name}T")()
+        operator.outputs = [self.graph.tensor(shape, "float32", constant=False)]
+        graph.operators.append(operator)
+        return pack(self.model)
+
+    def with_operators(self, shared: int) -> bytes:
+        """The flatbuffer with a vector of operators that all point to one table."""
+        data = bytearray(pack(self.model))
+        at = len(data)
+        root = struct.unpack_from("<I", data, 0)[0]
+        table = Table(bytes(data), at, root, "Model").children(2, "SubGraph")[0]
+        first = table.children(3, "Operator")[0].position
+        place = table.field(3, 4)
+        assert place is not None
+        struct.pack_into("<I", data, place, at - place)
+        data += struct.pack("<I", shared)
+        for _ in range(shared):
+            data += struct.pack("<I", (first - len(data)) & 0xFFFFFFFF)
+        return bytes(data)
+
+
+def pack(model: Any) -> bytes:
+    """The flatbuffer of a model."""
     import flatbuffers
 
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def graph_case(seed: int, index: int) -> bytes:
+    """The bytes of a model with generated operators; the same on every machine."""
     chance = random.Random(f"graph {seed} {index}")
     base = good(chance.choice(BASES))
     body = flatbuffer_of(base)
     schema = _schema()
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(body, 0))
-    graph = _Graph(model, chance)
+    graph = Graph(model, chance)
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         graph.add_operator()
-    builder = flatbuffers.Builder(len(body) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
     # The zip tail is read from its end: offsets count from the start of the archive, or are corrected for.
-    return bytes(builder.Output()) + base[len(body) :]
+    return pack(model) + base[len(body) :]
 
 
-class _Graph:
+class Graph:
     """A model under construction."""
 
     def __init__(self, model: Any, chance: random.Random) -> None:
@@ -85,7 +141,7 @@ class _Graph:
         at = chance.randrange(len(graph.operators) + 1)
         computed = [*graph.inputs, *(i for one in graph.operators[:at] for i in one.outputs)]
         operator = self.schema.OperatorT()
-        operator.opcodeIndex = self._code(number)
+        operator.opcodeIndex = self.code(number)
         inputs, dtype = self._operands(kind, computed)
         operator.inputs = inputs
         option_type = kind.option_type if kind is not None else chance.randrange(120)
@@ -96,7 +152,7 @@ class _Graph:
         if chance.random() < 0.03:
             count = chance.choice((0, 2, 5))
         shape = self._shape_that_follows(kind, operator, inputs, count)
-        operator.outputs = [self._tensor(shape, dtype, constant=False) for _ in range(count)]
+        operator.outputs = [self.tensor(shape, dtype, constant=False) for _ in range(count)]
         graph.operators.insert(at, operator)
         if operator.outputs and chance.random() < 0.3:
             self._use(operator.outputs[0], inputs[0] if inputs else -1, at + 1)
@@ -106,7 +162,7 @@ class _Graph:
         for one in self.graph.operators[first:]:
             one.inputs = [made if i == instead_of else i for i in one.inputs]
 
-    def _code(self, number: int) -> int:
+    def code(self, number: int) -> int:
         code = self.schema.OperatorCodeT()
         code.builtinCode, code.deprecatedBuiltinCode, code.version = (
             number,
@@ -150,28 +206,25 @@ class _Graph:
         data = list(tensors[before[0]].shape) if before and before[0] >= 0 else [1, 4, 4, 3]
         if rule == "split":
             return (
-                self._constant_ints([chance.choice((0, 1, 2, 3, -1))])
+                self.constant_ints([chance.choice((0, 1, 2, 3, -1))])
                 if index == 0
                 else self._any(dtype, fitting)
             )
-        if index == 0 or (
-            dtype in ("int32", "int64") and rule in ("convolution", "depthwise", "fully_connected")
-        ):
-            if index == 0:
-                return self._any(dtype, fitting)
+        if index == 0:
+            return self._any(dtype, fitting)
         if rule in ("convolution", "depthwise", "fully_connected"):
             return self._weights(rule, index, dtype, data, before)
         if dtype == "int32" and index > 0:
-            return self._constant_ints(self._numbers(rule, index, data), two_sided=rule == "pad")
+            return self.constant_ints(self._numbers(rule, index, data), two_sided=rule == "pad")
         if rule in ("broadcast", "concatenation") and chance.random() < 0.8:
             shape = [side if chance.random() < 0.8 else 1 for side in data] if rule == "broadcast" else data
-            return self._tensor(shape, dtype, constant=True)
+            return self.tensor(shape, dtype, constant=True)
         return self._any(dtype, fitting)
 
     def _any(self, dtype: str, fitting: list[int]) -> int:
         if fitting and self.chance.random() < 0.8:
             return self.chance.choice(fitting)
-        return self._tensor(self._random_shape(), dtype, constant=True)
+        return self.tensor(self._random_shape(), dtype, constant=True)
 
     def _weights(self, rule: str, index: int, dtype: str, data: list[int], before: list[int]) -> int:
         chance = self.chance
@@ -180,7 +233,7 @@ class _Graph:
         if index == 2:
             filters = self.graph.tensors[before[1]].shape if len(before) > 1 and before[1] >= 0 else [units]
             size = filters[-1] if rule == "depthwise" else filters[0] if len(filters) else 1
-            return self._tensor(
+            return self.tensor(
                 [int(size)] if chance.random() < 0.95 else [chance.choice((1, 7, 900))], dtype, constant=True
             )
         side = chance.choice((1, 1, 2, 3))
@@ -191,7 +244,7 @@ class _Graph:
         }[rule]
         if chance.random() < 0.08:
             shape[chance.randrange(len(shape))] = chance.choice((1, 2, 5, 1000))
-        return self._tensor([int(one) for one in shape], dtype, constant=True)
+        return self.tensor([int(one) for one in shape], dtype, constant=True)
 
     def _numbers(self, rule: str, index: int, data: list[int]) -> list[int]:
         """Values of a shape, axis or padding operand that may well be right."""
@@ -217,12 +270,12 @@ class _Graph:
         }
         return made.get(rule, [chance.choice(ODD) for _ in range(max(rank, 1))])
 
-    def _constant_ints(self, values: list[int], *, two_sided: bool = False) -> int:
+    def constant_ints(self, values: list[int], *, two_sided: bool = False) -> int:
         shape = [len(values) // 2, 2] if two_sided and len(values) % 2 == 0 else [len(values)]
         if len(values) == 1 and self.chance.random() < 0.5:
             shape = []
         content = b"".join((value & 0xFFFFFFFF).to_bytes(4, "little") for value in values)
-        return self._tensor(shape, "int32", constant=True, content=content)
+        return self.tensor(shape, "int32", constant=True, content=content)
 
     def _random_shape(self) -> list[int]:
         return [
@@ -230,7 +283,7 @@ class _Graph:
             for _ in range(self.chance.choice((0, 1, 2, 4, 4, 4, 5, 7)))
         ]
 
-    def _tensor(self, shape: list[int], dtype: str, *, constant: bool, content: bytes | None = None) -> int:
+    def tensor(self, shape: list[int], dtype: str, *, constant: bool, content: bytes | None = None) -> int:
         chance, schema = self.chance, self.schema
         tensor = schema.TensorT()
         tensor.shape, tensor.type, tensor.name = (

@@ -12,12 +12,12 @@ from tests.edge_runtime import fuzz
 from tests.fixtures import FIXTURES
 
 SEED = 20261124
-MODELS, PHOTOS = 600, 800
+MODELS, GRAPHS, PHOTOS = 600, 600, 800
 # A truncated file lacks pixels. The last bytes of some formats hold none: a trailer, a directory, a second page.
 CUTS = [fraction / 20 for fraction in range(1, 17)]
 
 
-@pytest.mark.parametrize(("kind", "count"), [("models", MODELS), ("photos", PHOTOS)])
+@pytest.mark.parametrize(("kind", "count"), [("models", MODELS), ("graphs", GRAPHS), ("photos", PHOTOS)])
 def test_mutations_are_answered_or_refused_in_our_words(kind: str, count: int) -> None:
     outcomes, wrong = fuzz.run(kind, SEED, count)
     assert wrong == {}
@@ -33,12 +33,12 @@ def test_mutations_are_answered_or_refused_in_our_words(kind: str, count: int) -
 FOUND = {
     (1, 8787): "not-a-tflite",
     (1, 37824): "not-a-tflite",
-    (1, 34031): "interpreter-broken",
-    (1, 35065): "interpreter-broken",
+    (1, 34031): "model-unsupported",
+    (1, 35065): "model-unsupported",
     (2, 12917): "not-a-tflite",
-    (2, 28898): "not-a-tflite",
+    (2, 28898): "model-unsupported",
     (3, 6813): "not-a-tflite",
-    (3, 24445): "not-a-tflite",
+    (3, 24445): "model-unsupported",
 }
 
 

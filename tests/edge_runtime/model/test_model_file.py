@@ -16,6 +16,7 @@ from edge_runtime.errors import (
     ModelFileError,
     ModelNotFound,
     ModelTooLarge,
+    ModelUnsupported,
     NotATfliteFile,
 )
 from edge_runtime.model import model_file
@@ -177,7 +178,7 @@ def test_every_offset_of_the_flatbuffer_is_checked() -> None:
             struct.pack_into("<I", hostile, position, value)
             try:
                 walk_model(bytes(hostile), where="m")
-            except NotATfliteFile:
+            except (NotATfliteFile, ModelUnsupported):
                 refused += 1
     assert refused > 500
 
@@ -203,7 +204,7 @@ def test_what_crashed_the_native_library_is_refused() -> None:
     # The first operator of the float model reads tensors 0, 6 and 7; without its filter LiteRT dereferences null.
     body = flatbuffer_of(good("tiny_float32.tflite"))
     reads = struct.pack("<4i", 3, 0, 6, 7)
-    with pytest.raises(NotATfliteFile, match="names tensor -1"):
+    with pytest.raises(ModelUnsupported):
         walk_model(inject(body, reads, struct.pack("<4i", 3, 0, -1, 7)), where="m")
     walk_model(inject(body, reads, struct.pack("<4i", 3, 0, 6, -1)), where="m")  # a bias may be left out
 
@@ -221,7 +222,11 @@ def test_graphs_that_libraries_run_into_memory_not_theirs_are_refused() -> None:
             weights = tensor
     for place, value, problem in (
         (root.field(0, 4), 4, "schema version 4, not 3"),
-        (operators[1].vector(2, 4)[0], first.numbers(2, "i")[0], "which has a value already"),
+        (
+            operators[1].vector(2, 4)[0],
+            first.numbers(2, "i")[0],
+            "which has a value already|follows from its inputs",
+        ),
         (first.vector(1, 4)[0], last.numbers(2, "i")[0], "before anything made it"),
         (weights.vector(0, 4)[0] + 4, 1, r"has \d+ bytes, not \d+"),
         (next(axis for axis in axes if axis), 1, "scales for axis 1"),
@@ -229,7 +234,7 @@ def test_graphs_that_libraries_run_into_memory_not_theirs_are_refused() -> None:
         assert place
         hostile = bytearray(body)
         struct.pack_into("<i", hostile, place, value)
-        with pytest.raises(NotATfliteFile, match=problem):
+        with pytest.raises((NotATfliteFile, ModelUnsupported), match=problem):
             walk_model(bytes(hostile), where="m")
 
 

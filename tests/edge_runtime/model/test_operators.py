@@ -1,0 +1,112 @@
+"""The allow-list of operators: what is taken, what is refused, and that LiteRT computes the shapes that follow."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.engines import open_engine
+from edge_runtime.errors import InterpreterError, ModelFileError, ModelUnsupported
+from edge_runtime.model.flatbuffer import WALK_BUDGET, walk_model
+from edge_runtime.model.model_file import bundled_model_path, parse_model
+from edge_runtime.model.operators import RULES, kind_of
+from tests.edge_runtime.graphs import GraphFile, graph_case
+
+GRAPHS = 400
+SEED = 20261130
+TABLE = "edge_runtime/model/operators.txt"
+
+
+def test_the_table_is_well_formed(repository: Path) -> None:
+    lines = [line for line in (repository / TABLE).read_text(encoding="ascii").splitlines() if line[0] != "#"]
+    assert len(lines) > 40
+    numbers = [int(line.split()[0]) for line in lines]
+    assert numbers == sorted(set(numbers))
+    for line in lines:
+        number, name, rule, *_ = line.split()
+        kind = kind_of(int(number))
+        assert kind is not None and kind.name == name and kind.rule is RULES[rule]
+        assert kind.types and 1 <= kind.fewest <= kind.most
+    assert {line.split()[2] for line in lines} == set(RULES)
+
+
+def test_the_names_are_those_of_the_schema(repository: Path) -> None:
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    for number in range(256):
+        kind = kind_of(number)
+        if kind is not None:
+            assert getattr(schema.BuiltinOperator, kind.name) == number
+
+
+def test_the_bundled_model_is_made_of_listed_operators() -> None:
+    data = bundled_model_path().read_bytes()
+    assert parse_model(data, "bundled").contract == parse_model(data, "bundled", trusted=True).contract
+
+
+def one_more(**fields: object) -> bytes:
+    """The tiny float model with one further operator whose output nobody reads."""
+    return GraphFile("tiny_float32.tflite").with_operator(**fields)
+
+
+@pytest.mark.parametrize(
+    ("problem", "fields"),
+    [
+        ("a reshape", {"number": 22, "shape": [1], "numbers": [1] * 7}),
+        ("numbers where", {"number": 22, "shape": [1, 192], "numbers": [1] * 64}),
+        ("it has 1 inputs", {"number": 49, "shape": [1, 8, 8, 3], "option_type": 35}),
+        ("it has 1 inputs", {"number": 126, "shape": [1, 8, 8, 3], "option_type": 101}),
+        ("operator number 94", {"number": 94, "shape": [1]}),
+        ("operator number 119", {"number": 119, "shape": [1]}),
+        ("operator number 32", {"number": 32, "shape": [1]}),
+        (
+            "a resize to",
+            {"number": 23, "shape": [1, 8, 8, 3], "numbers": [12000, 12000], "option_type": 15},
+        ),
+        ("its options are of type", {"number": 25, "shape": [1, 8, 8, 3], "option_type": 1}),
+        ("follows from its inputs", {"number": 28, "shape": [1, 8, 8, 4]}),
+    ],
+)
+def test_operators_that_native_code_runs_into_foreign_memory_are_refused(
+    problem: str, fields: dict[str, object]
+) -> None:
+    with pytest.raises(ModelUnsupported) as caught:
+        walk_model(one_more(**fields), where="m")
+    assert re.search(problem, caught.value.found)
+
+
+def test_a_fitting_operator_is_taken() -> None:
+    graph = GraphFile("tiny_float32.tflite")
+    walk_model(graph.with_operator(number=28, shape=graph.input_shape), where="m")
+
+
+def test_shared_tables_cannot_keep_the_check_busy() -> None:
+    """Vectors may point to one table a hundred thousand times: the walk counts what it reads."""
+    graph = GraphFile("tiny_float32.tflite")
+    data = graph.with_operators(shared=WALK_BUDGET)
+    started = time.process_time()
+    with pytest.raises(ModelFileError):
+        walk_model(data, where="m")
+    assert time.process_time() - started < 5
+
+
+def test_what_is_accepted_runs_or_is_refused_by_the_library() -> None:
+    """In this process: a wrong verdict would end it. `make fuzz` tries a hundred thousand in children."""
+    accepted = ran = 0
+    for index in range(GRAPHS):
+        try:
+            model = parse_model(graph_case(SEED, index), "m")
+        except ModelFileError:
+            continue
+        accepted += 1
+        try:
+            engine = open_engine(model.data, engine="litert-c")
+            engine.run(bytes(engine.input.nbytes))
+            engine.close()
+            ran += 1
+        except InterpreterError:
+            continue
+    assert accepted > GRAPHS // 5
+    assert ran > GRAPHS // 10
