@@ -154,8 +154,7 @@ final class OperatorNode {
             small(0, 3);
         }
         int rank = Math.max(first.length, second.length);
-        boolean six = kind.name.equals("ADD") || kind.name.equals("MUL") || kind.name.equals("SUB");
-        if (rank > (six ? 6 : 4) && !Arrays.equals(first, second)) {
+        if (rank > 4 && !Arrays.equals(first, second)) {
             throw new Operators.Unsupported("broadcasting over " + rank + " sides");
         }
         return done(Shapes.together(first, second), 1);
