@@ -6,7 +6,6 @@ A verb's parser is a subset of edge-classify's: `arguments_of` turns its words i
 from __future__ import annotations
 
 import argparse
-import sys
 
 from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
@@ -38,7 +37,7 @@ class _PrintSchema(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
         from importlib.resources import files
 
-        sys.stdout.write(files("edge_runtime.cli").joinpath(SCHEMA_FILE).read_text(encoding="utf-8"))
+        print(files("edge_runtime.cli").joinpath(SCHEMA_FILE).read_text(encoding="utf-8"), end="")
         parser.exit()
 
 

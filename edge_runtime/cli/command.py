@@ -41,40 +41,40 @@ NATIVE_CHATTER = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run edge-classify and return its exit status."""
-    return _end_well("", argv)
+    return _run_verb("", argv)
 
 
 def classify(argv: Sequence[str] | None = None) -> int:
     """Run `dermedge classify` and return its exit status."""
-    return _end_well("classify", argv)
+    return _run_verb("classify", argv)
 
 
 def watch(argv: Sequence[str] | None = None) -> int:
     """Run `dermedge watch` and return its exit status."""
-    return _end_well("watch", argv)
+    return _run_verb("watch", argv)
 
 
 def explain(argv: Sequence[str] | None = None) -> int:
     """Run `dermedge explain` and return its exit status."""
-    return _end_well("explain", argv)
+    return _run_verb("explain", argv)
 
 
 def check(argv: Sequence[str] | None = None) -> int:
     """Run `dermedge check` and return its exit status."""
-    return _end_well("check", argv)
+    return _run_verb("check", argv)
 
 
 def contract(argv: Sequence[str] | None = None) -> int:
     """Run `dermedge contract` and return its exit status."""
-    return _end_well("contract", argv)
+    return _run_verb("contract", argv)
 
 
 def bench(argv: Sequence[str] | None = None) -> int:
     """Run `dermedge bench` and return its exit status."""
-    return _end_well("bench", argv)
+    return _run_verb("bench", argv)
 
 
-def _end_well(verb: str, argv: Sequence[str] | None) -> int:
+def _run_verb(verb: str, argv: Sequence[str] | None) -> int:
     """Run a command and turn what ends it into a message and an exit status."""
     _prepare_streams()
     try:
@@ -83,18 +83,20 @@ def _end_well(verb: str, argv: Sequence[str] | None) -> int:
             sys.stdout.flush()
         return status
     except EdgeError as error:
-        _tell(f"error: {error.message}")
+        _print_error(f"error: {error.message}")
         return error.exit_status
     except KeyboardInterrupt:
-        _tell("interrupted")
+        _print_error("interrupted")
         return EXIT_INTERRUPTED
     except OSError as error:
-        # Of stdout: errors of files are EdgeErrors, and `_tell` raises none. Python flushes stdout once more at exit
-        # and would complain again.
+        # Of stdout: errors of files are EdgeErrors, and `_print_error` raises none. Python flushes stdout once more at
+        # exit and would complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return EXIT_BROKEN_PIPE
-        _tell(f"error: {EdgeError('the result cannot be written', found=error.strerror or str(error))}")
+        _print_error(
+            f"error: {EdgeError('the result cannot be written', found=error.strerror or str(error))}"
+        )
         return EXIT_PHOTO_FAILED
 
 
@@ -103,24 +105,24 @@ def _status(verb: str, words: list[str]) -> int:
         arguments = parse(words, verb)
     except SystemExit as ended:
         # argparse has printed everything: --help, --version, or what it does not understand.
-        _tell("", end="")
+        _print_error("", end="")
         return ended.code if isinstance(ended.code, int) else EXIT_USAGE
     return _run(arguments)
 
 
-def _tell(text: str, end: str = "\n") -> None:
+def _print_error(text: str, end: str = "\n") -> None:
     """Write to stderr. If that fails (a full disk), results on stdout must not suffer."""
     try:
         print(text, end=end, file=sys.stderr, flush=True)
     except OSError:
-        # It stays in the stream's buffer, and Python would try it again at exit and end with status 120.
+        # The text stays in the stream's buffer: Python would write it again at exit and end with status 120.
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
 
 
 def _prepare_streams() -> None:
     if sys.stderr is None:
-        # Closed by the caller. Left so, print() would send errors to stdout, and the next file to be opened would
-        # become what native code takes for stderr.
+        # Closed by the caller: print() would write errors to stdout, and native code would write its own to the next
+        # file that is opened.
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         # File names need not be valid in the terminal's encoding.
@@ -189,7 +191,7 @@ def _print_contract(arguments: Arguments) -> int:
 def _work(arguments: Arguments) -> int:
     with _open_classifier(arguments) as classifier:
         if classifier.engine.skipped:
-            _tell(f"note: skipped {escaped('; '.join(classifier.engine.skipped))}")
+            _print_error(f"note: skipped {escaped('; '.join(classifier.engine.skipped))}")
         if arguments.self_check:
             _self_check(classifier, arguments)
         from edge_runtime.images.photos import has_photos
@@ -197,7 +199,7 @@ def _work(arguments: Arguments) -> int:
         if has_photos(arguments):
             from edge_runtime.result import notice
 
-            _tell(notice(classifier.contract))
+            _print_error(notice(classifier.contract))
         return _classify_all(classifier, arguments)
 
 
@@ -244,7 +246,7 @@ def _self_check(classifier: Classifier, arguments: Arguments) -> None:
 
     checked = self_check(classifier)
     if has_photos(arguments):
-        _tell(checked.to_text())
+        _print_error(checked.to_text())
     elif arguments.json:
         from edge_runtime.result import JSON_SCHEMA
 
@@ -260,31 +262,31 @@ def _classify_all(classifier: Classifier, arguments: Arguments) -> int:
     names = named_photos(arguments)
     if arguments.bench:
         return max((_measure(classifier, name, arguments) for name in names), default=EXIT_OK)
-    answers: Generator[tuple[str, Prediction | Explained | ImageError]]
+    results: Generator[tuple[str, Prediction | Explained | ImageError]]
     if arguments.explain is not None:
         from edge_runtime.explain.heat_files import explain_each
 
-        answers = explain_each(classifier, names, arguments.explain)
+        results = explain_each(classifier, names, arguments.explain)
     elif _takes_several_at_once(arguments):
         from edge_runtime.batch import classify_each
 
-        answers = classify_each(classifier, names, workers=arguments.threads)
+        results = classify_each(classifier, names, workers=arguments.threads)
     else:
-        answers = _one_by_one(classifier, names)
+        results = _one_by_one(classifier, names)
     progress = _Progress(sys.stderr.isatty() and not sys.stdout.isatty() and not is_one_photo(arguments))
     status = EXIT_OK
     # Closed here, also when stdout fails: its workers must be gone before the classifier and its engine are.
     try:
-        for name, answer in answers:
-            if isinstance(answer, ImageError):
-                status = _report(name, answer, arguments.json)
+        for name, result in results:
+            if isinstance(result, ImageError):
+                status = _report(name, result, arguments.json)
             else:
                 # Flushed: the next photo may take long.
-                text = answer.to_json() if arguments.json else answer.to_text(arguments.top_k)
+                text = result.to_json() if arguments.json else result.to_text(arguments.top_k)
                 print(text, flush=True)
             progress.step()
     finally:
-        answers.close()
+        results.close()
     progress.end()
     return status
 
@@ -331,12 +333,12 @@ class _Progress:
         if self._shown and now - self._last > PROGRESS_S:
             self._last = now
             rate = self._done / (now - self._started)
-            _tell(f"\r{self._done} photos, {rate:.1f} per second ", end="")
+            _print_error(f"\r{self._done} photos, {rate:.1f} per second ", end="")
 
     def end(self) -> None:
         """End the line."""
         if self._shown and self._last > self._started:
-            _tell("")
+            _print_error("")
 
 
 def _report(name: str, error: ImageError, as_json: bool) -> int:
@@ -345,7 +347,7 @@ def _report(name: str, error: ImageError, as_json: bool) -> int:
 
         print(_json(error_fields(name, error)), flush=True)
     else:
-        _tell(f"error: {error.message}")
+        _print_error(f"error: {error.message}")
     return EXIT_PHOTO_FAILED
 
 
@@ -386,11 +388,11 @@ class _NativeChatterDropped:
         os.close(self._kept)
         os.lseek(self._held, 0, os.SEEK_SET)
         with os.fdopen(self._held, "rb") as written:
-            said = written.read().replace(NATIVE_CHATTER, b"")
+            kept_bytes = written.read().replace(NATIVE_CHATTER, b"")
         try:
-            os.write(2, said)
+            os.write(2, kept_bytes)
         except OSError:
-            return  # As `_tell`.
+            return  # As `_print_error`.
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Importing edge_runtime does nothing, and what it exports is what it says."""
+"""Importing edge_runtime has no side effects, and its exported names exist."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def test_the_probe_sees_an_import_that_does_something(tmp_path: Path) -> None:
         "import os, pathlib\nos.environ['X'] = '1'\npathlib.Path('made').mkdir()\npathlib.Path('f').write_text('')\n"
     )
     events = "\n".join(_probe(tmp_path, tmp_path)["events"])
-    for deed in ("os.mkdir", "opens", "changes the environment"):
-        assert deed in events
+    for effect in ("os.mkdir", "opens", "changes the environment"):
+        assert effect in events
 
 
 def test_the_exported_names_are_the_public_ones() -> None:

@@ -210,7 +210,7 @@ def test_both_ends_of_a_range_are_meant_and_no_more(
 def test_what_this_runtime_does_not_do_is_refused_by_name(
     plain: dict[str, Any], path: tuple[Any, ...], known: str
 ) -> None:
-    """Ignored, a rule of tomorrow would be an answer of another model."""
+    """If ignored, a rule of a later schema would change predictions."""
     for unknown in ("of_tomorrow", ""):
         at(plain, path[:-1])[path[-1]] = unknown
         with pytest.raises(ContractInvalid) as caught:

@@ -1,4 +1,4 @@
-"""edge-classify needs Pillow and libLiteRt.so: no numpy, no TensorFlow, none of the workshop."""
+"""edge-classify needs Pillow and libLiteRt.so: no numpy, no TensorFlow, nothing of training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fixtures import FIXTURES
 from tests.fixtures import pictures as p
 
 ROOT = FIXTURES.parents[1]
-WORKSHOP = ["tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "train", "convert", "tests"]
+TRAINING = ["tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "train", "convert", "tests"]
 # Runs edge-classify with every import of the named packages failing, then lists what was imported.
 RUN_BLOCKED = """
 import sys
@@ -51,16 +51,16 @@ def photo(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["tiny_uint8.tflite", "tiny_float32.tflite"])
-def test_it_works_where_numpy_and_the_workshop_cannot_be_imported(name: str, photo: str) -> None:
+def test_it_works_where_numpy_and_training_cannot_be_imported(name: str, photo: str) -> None:
     arguments = ("--json", "--self-check", "--model", str(FIXTURES / name), photo)
-    status, output, imported = run_blocked(["numpy", *WORKSHOP], *arguments)
+    status, output, imported = run_blocked(["numpy", *TRAINING], *arguments)
     assert status == 0
     assert json.loads(output)["runtime"]["engine"].startswith("litert-c ")
-    assert not imported & {"numpy", "ai_edge_litert", "tflite_runtime", *WORKSHOP}
+    assert not imported & {"numpy", "ai_edge_litert", "tflite_runtime", *TRAINING}
     assert "PIL" in imported
 
 
-def test_nothing_is_imported_that_is_not_asked_for(photo: str) -> None:
+def test_only_what_is_needed_is_imported(photo: str) -> None:
     """Without a blocker: what is not imported is not merely missing."""
     # The bundled model, because any option imports argparse.
     status, _, imported = run_blocked(["nothing"], photo)
@@ -95,7 +95,7 @@ def test_nothing_is_imported_that_is_not_asked_for(photo: str) -> None:
 
 
 def test_the_blocker_blocks(photo: str) -> None:
-    """The tests above would pass if nothing were blocked; here is the proof that it is."""
+    """The tests above would pass if nothing were blocked; this shows that it is."""
     ran = blocked_process(["PIL"], "--model", str(FIXTURES / "tiny_uint8.tflite"), photo)
     assert ran.returncode != 0
     assert "No module named 'PIL'" in ran.stderr or "No module named 'PIL.Image'" in ran.stderr
@@ -103,13 +103,13 @@ def test_the_blocker_blocks(photo: str) -> None:
 
 def test_xnnpack_takes_the_interpreter_and_says_so(photo: str) -> None:
     arguments = ("--json", "--accelerator", "xnnpack", "--model", str(FIXTURES / "tiny_uint8.tflite"), photo)
-    status, output, imported = run_blocked(WORKSHOP, *arguments)
+    status, output, imported = run_blocked(TRAINING, *arguments)
     assert status == 0
     assert json.loads(output)["runtime"]["engine"].startswith("litert 2")
     assert {"numpy", "ai_edge_litert"} <= imported
 
 
-def test_without_any_inference_library_the_cure_is_named(photo: str) -> None:
+def test_without_any_inference_library_the_fix_is_named(photo: str) -> None:
     blocked = ["ai_edge_litert", "tflite_runtime"]
     ran = blocked_process(blocked, "--model", str(FIXTURES / "tiny_uint8.tflite"), photo)
     assert (ran.returncode, ran.stdout) == (3, "")

@@ -81,7 +81,7 @@ def test_quantized_scores_sum_to_1_though_their_steps_do_not(raw: tuple[int, ...
     ],
 )
 def test_what_is_no_softmax_is_refused(raw: bytes, spec: TensorSpec) -> None:
-    """Logits shown as scores are a wrong answer with a straight face."""
+    """Logits must not be shown as scores."""
     with pytest.raises(InterpreterBroken, match="not a softmax"):
         scores_from(raw, spec)
 
@@ -197,7 +197,7 @@ def test_text_shows_the_top_labels_groups_and_decision() -> None:
 
 @pytest.mark.parametrize(("decision", "words"), [("refer", "REFER"), ("not_a_lesion", "NOT A LESION")])
 def test_text_says_first_that_there_is_no_answer(decision: str, words: str) -> None:
-    """Who reads only the first line must not take a refused answer for one."""
+    """The first line alone shows that the model does not answer."""
     first = prediction(decision=decision).to_text().splitlines()[0]
     assert first.startswith(f"p.jpg: {words}")
 

@@ -78,14 +78,14 @@ def test_a_contract_is_json_in_every_encoding(tmp_path: Path, monkeypatch: pytes
         assert ModelContract.from_json(written.getvalue()).intended_use == words
 
 
-def test_main_returns_a_status_whatever_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_returns_a_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == cli.main(["--help"]) == 0
     assert cli.main(["--top-k", "none"]) == cli.main([]) == 2
     assert "edge-classify 0.1.0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("option", ["--watch", "--explain"])
-def test_who_takes_photos_one_by_one_gives_the_threads_to_the_inference(option: str, tmp_path: Path) -> None:
+def test_one_photo_at_a_time_gives_the_threads_to_the_inference(option: str, tmp_path: Path) -> None:
     photos = ["a.jpg", "b.jpg"] if option == "--explain" else []
     words = ["--model", U8, "--threads", "2", option, str(tmp_path), *photos]
     with cli._open_classifier(cli.parse(words)) as classifier:
@@ -95,15 +95,15 @@ def test_who_takes_photos_one_by_one_gives_the_threads_to_the_inference(option: 
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "option"),
     [
         (["-", "--list", "-"], "stdin "),
         (["x.jpg", "--bench", "2", "--list", "l.txt"], "--bench "),
         (["x.jpg", "--bench", "2", "--watch", "folder"], "--bench "),
     ],
 )
-def test_what_cannot_be_meant_together(words: list[str], said: str) -> None:
-    with pytest.raises(UsageError, match=f"^{said}"):
+def test_options_that_cannot_be_combined(words: list[str], option: str) -> None:
+    with pytest.raises(UsageError, match=f"^{option}"):
         cli.parse(words)
 
 
@@ -118,17 +118,17 @@ def test_numbers_have_an_end(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"{wrong!r} is not a whole number from 1 to 100000" in capsys.readouterr().err
 
 
-def test_a_self_check_proves_the_accelerator_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bool] = []
+def test_a_self_check_validates_the_accelerator_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
 
     def refuse(*_: object, revalidate: bool, **__: object) -> None:
-        asked.append(revalidate)
+        seen.append(revalidate)
         raise UsageError("enough")
 
     monkeypatch.setattr(opening, "open_engine_for", refuse)
     for words in (["--self-check"], ["--accelerator", "gpu"]):
         assert cli.main(["--model", U8, "x.jpg", *words]) == 2
-    assert asked == [True, False]
+    assert seen == [True, False]
 
 
 def test_only_the_chatter_of_native_code_is_dropped(capfd: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +143,7 @@ def test_the_answers_end_before_the_engine(monkeypatch: pytest.MonkeyPatch) -> N
 
     class Unwritable:
         def to_text(self, top_k: int) -> str:
-            raise RuntimeError("no room")
+            raise RuntimeError("disk full")
 
     def answers(*_: object, **__: object) -> Iterator[tuple[str, Unwritable]]:
         try:
@@ -154,7 +154,7 @@ def test_the_answers_end_before_the_engine(monkeypatch: pytest.MonkeyPatch) -> N
     close = Classifier.close
     monkeypatch.setattr(Classifier, "close", lambda self: (order.append("engine"), close(self)))
     monkeypatch.setattr("edge_runtime.batch.classify_each", answers)
-    with pytest.raises(RuntimeError, match="no room"):
+    with pytest.raises(RuntimeError, match="disk full"):
         cli.main(["--model", U8, "a.jpg", "b.jpg"])
     assert order == ["answers", "engine"]
 
@@ -193,3 +193,59 @@ def test_a_list_that_cannot_be_read_does_not_stop_the_watch(
     assert missing == "/none.txt" and isinstance(error, ImageNotFound)
     assert "the list of photos cannot be read" in error.message
     assert arrived == f"{tmp_path}/new.jpg"
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "same"),
+    [
+        ("classify", ["a.jpg", "--json"], ["a.jpg", "--json"]),
+        ("classify", ["a.jpg", "--model", "m", "--top-k", "1"], ["a.jpg", "--model", "m", "--top-k", "1"]),
+        ("watch", ["in/", "--model", "m"], ["--watch", "in/", "--model", "m"]),
+        ("explain", ["a.jpg", "--out", "a.png"], ["a.jpg", "--explain", "a.png"]),
+        ("check", [], ["--self-check"]),
+        ("check", ["m", "--threads", "2"], ["--self-check", "--model", "m", "--threads", "2"]),
+        ("contract", ["m"], ["--print-contract", "--model", "m"]),
+        ("bench", ["m", "a.jpg"], ["--bench", "50", "--model", "m", "a.jpg"]),
+        ("bench", ["m", "a.jpg", "--runs", "3"], ["--bench", "3", "--model", "m", "a.jpg"]),
+    ],
+)
+def test_a_verb_is_an_option_of_edge_classify(verb: str, words: list[str], same: list[str]) -> None:
+    assert vars(cli.parse(words, verb)) == vars(cli.parse(same))
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ("watch", []),
+        ("watch", ["a", "b"]),
+        ("explain", ["a.jpg"]),
+        ("contract", ["m", "n"]),
+        ("bench", ["m"]),
+    ],
+)
+def test_a_verb_refuses_missing_and_further_words(verb: str, words: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.parse(words, verb)
+
+
+def test_verbs_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(p.jpeg())
+    monkeypatch.setattr(watch, "arrivals", lambda folder: iter([f"{folder}/a.jpg"]))
+    for main, words, said in (
+        (cli.classify, [str(tmp_path / "a.jpg"), "--model", U8], "decision: "),
+        (cli.watch, [str(tmp_path), "--model", U8], "decision: "),
+        (
+            cli.explain,
+            [str(tmp_path / "a.jpg"), "--out", str(tmp_path / "a.png"), "--model", U8],
+            "heat map: ",
+        ),
+        (cli.check, [U8], "self-test passed"),
+        (cli.contract, [U8], '"model_id": "tiny_uint8"'),
+        (cli.bench, [U8, str(tmp_path / "a.jpg"), "--runs", "2"], "2 runs"),
+    ):
+        assert main(words) == 0
+        assert said in capsys.readouterr().out
+    assert (tmp_path / "a.png").exists()
+    assert cli.check([str(tmp_path / "none.tflite")]) == 3

@@ -77,20 +77,20 @@ def photo(tmp_path: Path) -> Path:
 )
 def test_photos_alone_are_parsed_as_argparse_does(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     owed = vars(arguments.parser().parse_args(words))
-    monkeypatch.setattr(arguments, "parser", lambda: pytest.fail("argparse was asked"))
+    monkeypatch.setattr(arguments, "parser", lambda: pytest.fail("argparse was used"))
     assert vars(cli.parse(words)) == owed
 
 
 @pytest.mark.parametrize("words", [[], ["-"], ["--json"], ["--", "a.jpg"], ["a.jpg", "--top-k=2"], ["-x"]])
 def test_everything_else_is_left_to_argparse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    class Asked(Exception):
+    class Used(Exception):
         pass
 
     def refuse() -> None:
-        raise Asked
+        raise Used
 
     monkeypatch.setattr(arguments, "parser", refuse)
-    with pytest.raises(Asked):
+    with pytest.raises(Used):
         cli.parse(words)
 
 
