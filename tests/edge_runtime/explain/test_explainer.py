@@ -34,7 +34,7 @@ from edge_runtime.explain.heat_picture import (
 from edge_runtime.model.flatbuffer import Table
 from edge_runtime.model.model_file import ModelFile, open_model, parse_model
 from tests.edge_runtime.cli.test_cli import NOTICE, U8, run
-from tests.edge_runtime.test_isolation import ROOT, WORKSHOP, run_blocked
+from tests.edge_runtime.test_isolation import ROOT, TRAINING, run_blocked
 from tests.fixtures import FIXTURES, MODEL_NAMES, PREDICTION_FIELDS
 from tests.fixtures import pictures as p
 from tests.fixtures.bad_models import flatbuffer_of, good
@@ -449,7 +449,7 @@ def test_no_box_stands_for_a_character(photo: Path, tmp_path: Path) -> None:
 
 def test_it_needs_no_numpy(photo: Path, tmp_path: Path) -> None:
     out = tmp_path / "map.png"
-    status, _, imported = run_blocked(["numpy", *WORKSHOP], "--model", U8, str(photo), "--explain", str(out))
+    status, _, imported = run_blocked(["numpy", *TRAINING], "--model", U8, str(photo), "--explain", str(out))
     assert status == 0 and out.is_file()
     assert "numpy" not in imported
 
