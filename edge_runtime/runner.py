@@ -31,7 +31,8 @@ import os
 from _thread import allocate_lock
 
 from edge_runtime._startup.records import TYPE_CHECKING
-from edge_runtime.engines import Engine, open_engine
+from edge_runtime.engines.engine import Engine
+from edge_runtime.engines.loading import open_engine
 from edge_runtime.errors import InterpreterError
 from edge_runtime.images.preprocess import crop, decode, input_tensor, pixel_bytes, resize
 from edge_runtime.model.model_file import ModelFile, open_model

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from edge_runtime.classifier import Classifier
 from edge_runtime.contract import GoldenVector
 from edge_runtime.errors import SelfCheckFailed
 from edge_runtime.model.tensors import largest_difference
-from edge_runtime.runner import Runner
+
+if TYPE_CHECKING:
+    from edge_runtime.classifier import Classifier
+    from edge_runtime.runner import Runner
 
 
 @dataclass(frozen=True)

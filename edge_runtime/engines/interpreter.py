@@ -97,9 +97,8 @@ class InterpreterEngine:
             raise broken(self.name, "fails to run the model", error) from error
         if len(raw_output) != self.output.nbytes:
             raise InterpreterBroken(
-                "the model's operators give another output than its tensor says",
-                found=f"{len(raw_output)} bytes",
-                expected=f"{self.output.nbytes} bytes: {self.output}",
+                f"output size mismatch: declared {self.output.nbytes} bytes, computed {len(raw_output)} bytes",
+                expected=str(self.output),
                 fix="copy the model again, or convert it again",
             )
         return raw_output

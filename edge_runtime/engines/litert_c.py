@@ -1,12 +1,16 @@
 """LiteRT by its C API: ctypes into the `libLiteRt.so` of the ai-edge-litert wheel, without its Python and numpy.
 
 Measured on one photo, whole process: 0.26 of the time and 0.6 of the memory of the same work through numpy and the
-Interpreter; half of that script's time is `import numpy`. The price: the C ABI is not stable (2.2 put an environment
-argument first, and the 2.1.6 library dies on this call sequence), so only versions in PROVEN_VERSIONS are touched.
+Interpreter; half of that script's time is `import numpy`.
+
+The C ABI is not stable: 2.2 put an environment argument first, and the 2.1.6 library crashes on this call sequence. A
+library is accepted, whatever its version, if it exports every function below (2.1 and 2.2 lack one) and passes the
+model's self-test: in a child process first, so that a crash costs nothing but a note, with the result cached. Releases
+in TESTED_VERSIONS pass it in this project's own tests and need no child. Nightly builds are found too.
 """
 
-# Importing pathlib costs 4 ms of an edge-classify that takes 150, and this file is on its road.
-# ruff: noqa: PTH110, PTH118, PTH120, PTH208
+# Importing pathlib costs 4 ms of start-up.
+# ruff: noqa: PTH110, PTH116, PTH118, PTH120, PTH208
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ import os
 import sys
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 
+from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.errors import DelegateUnusable, InterpreterBroken, NoInterpreter
 from edge_runtime.model.tensors import STRUCT_CODES, TensorSpec
@@ -23,9 +28,10 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from typing import Any
 
-PROVEN_VERSIONS = ("2.3.0",)
-"""Releases of ai-edge-litert on which this call sequence was run and compared with the Interpreter."""
+TESTED_VERSIONS = ("2.3.0",)
+"""Releases of ai-edge-litert on which the tests compare this call sequence with the Interpreter."""
 PACKAGE = "ai_edge_litert"
+DISTRIBUTIONS = (PACKAGE, f"{PACKAGE}_nightly")
 LIBRARY = "libLiteRt.so"
 
 CPU, GPU, NPU = 1, 2, 4
@@ -110,14 +116,13 @@ _DESTROYERS = ("TensorBuffer", "CompiledModel", "Options", "Model", "Environment
 
 
 def find_library() -> tuple[str, str]:
-    """Finds the C library without importing its package.
+    """Find the C library without importing its package.
 
     Returns:
-        Its path, and the version of the distribution that holds it.
+        Its path, and the version of the distribution that holds it; "" if unknown.
 
     Raises:
         NoInterpreter: The package is not installed, or has no such library on this platform.
-        InterpreterBroken: Its version is not one on which this binding was proven.
     """
     folder = _package_folder()
     if folder is None:
@@ -125,15 +130,7 @@ def find_library() -> tuple[str, str]:
     library = os.path.join(folder, LIBRARY)
     if not os.path.exists(library):
         raise NoInterpreter(f"this ai-edge-litert has no {LIBRARY}", found=sys.platform, expected=library)
-    version = _installed_version(folder)
-    if version not in PROVEN_VERSIONS:
-        raise InterpreterBroken(
-            f"the C API of ai-edge-litert {version or 'of unknown version'} is not proven here",
-            found=version or "no version",
-            expected=" or ".join(PROVEN_VERSIONS),
-            fix=f"pip install ai-edge-litert=={PROVEN_VERSIONS[-1]}",
-        )
-    return library, version
+    return library, _installed_version(folder)
 
 
 def _package_folder() -> str | None:
@@ -154,14 +151,14 @@ def _find_spec() -> ModuleSpec | None:
 
 def _installed_version(folder: str) -> str:
     """From the name of the dist-info folder beside the package; `importlib.metadata` costs 20 ms to import."""
-    beside = os.listdir(os.path.dirname(folder))
-    found = {name[len(PACKAGE) + 1 : -len(".dist-info")] for name in beside if _is_dist_info(name)}
-    # Two of them: a broken upgrade, and no telling which one the library belongs to.
-    return found.pop() if len(found) == 1 else ""
-
-
-def _is_dist_info(name: str) -> bool:
-    return name.startswith(PACKAGE + "-") and name.endswith(".dist-info")
+    beside = (name.partition("-") for name in os.listdir(os.path.dirname(folder)))
+    found = [
+        rest.removesuffix(".dist-info")
+        for name, _, rest in beside
+        if name in DISTRIBUTIONS and rest.endswith(".dist-info")
+    ]
+    # Two of them: a broken upgrade, and the library may belong to either.
+    return found[0] if len(found) == 1 else ""
 
 
 def _load(path: str) -> Any:
@@ -173,14 +170,54 @@ def _load(path: str) -> Any:
         for thing in _DESTROYERS:
             function = getattr(library, f"LiteRtDestroy{thing}")
             function.argtypes, function.restype = [c_void_p], None
-    except (OSError, AttributeError) as error:
+    except AttributeError as error:
+        raise InterpreterBroken(
+            "this LiteRT library lacks a function of the C API",
+            found=str(error),
+            expected=f"the C API of ai-edge-litert {TESTED_VERSIONS[-1]}",
+            fix="pip install --upgrade ai-edge-litert",
+        ) from error
+    except OSError as error:
         raise InterpreterBroken(
             "the LiteRT C library cannot be loaded",
             found=str(error),
-            expected=f"{LIBRARY} of ai-edge-litert {' or '.join(PROVEN_VERSIONS)}",
+            expected=f"{LIBRARY} of ai-edge-litert",
             fix="pip install --force-reinstall ai-edge-litert",
         ) from error
     return library
+
+
+def _require_valid(model_bytes: bytes, path: str, version: str) -> None:
+    """Refuse a library that fails the model's self-test in a child process, or failed it before."""
+    import zlib
+
+    from edge_runtime.engines.validation import cache_file, read_cached, run_probe, write_cached
+
+    status = os.stat(path)
+    state = f"{__version__} {sys.version} {path} {status.st_size} {status.st_mtime_ns}"
+    key = f"{zlib.crc32(model_bytes):08x}{zlib.crc32(state.encode()):08x}"
+    kept = cache_file(f"litert-c-{key}")
+    result = _validated.get(key) or read_cached(kept)
+    if result is None:
+        try:
+            line, problem = run_probe('{"rung": "litert-c"}', model_bytes)
+        except OSError as error:
+            result = str(error)
+        else:
+            result = problem or line
+            write_cached(kept, result)
+    _validated[key] = result
+    if result != "ok":
+        raise InterpreterBroken(
+            f"the C API of ai-edge-litert {version or 'of unknown version'} fails the model's self-test",
+            found=result,
+            expected="the outputs in the model's contract",
+            fix=f"pip install ai-edge-litert=={TESTED_VERSIONS[-1]}",
+        )
+
+
+# Results by key: `batch` opens several engines.
+_validated: dict[str, str] = {}
 
 
 class LiteRtC:
@@ -190,20 +227,26 @@ class LiteRtC:
         model_bytes: A checked .tflite. Kept, because LiteRT reads constants from it in place.
         threads: CPU threads for XNNPACK.
         hardware: A name of HARDWARE. LiteRT may leave operators to the CPU: `operators_taken` says whether it did.
+        validated: Use the library without the self-test of untested releases.
 
     Raises:
-        NoInterpreter, InterpreterBroken: As `find_library`; or LiteRT refused the model.
+        NoInterpreter: As `find_library`.
+        InterpreterBroken: The library lacks a function or fails the self-test, or LiteRT refused the model.
     """
 
-    def __init__(self, model_bytes: bytes, *, threads: int = 1, hardware: str = "cpu") -> None:
+    def __init__(
+        self, model_bytes: bytes, *, threads: int = 1, hardware: str = "cpu", validated: bool = False
+    ) -> None:
         path, version = find_library()
-        self.name = f"litert-c {version}"
+        self._library = _load(path)
+        if version not in TESTED_VERSIONS and not validated:
+            _require_valid(model_bytes, path, version)
+        self.name = f"litert-c {version or 'of unknown version'}"
         self.accelerator = hardware
         self.operators_taken: tuple[int, int] | None = None
         self._hardware = HARDWARE[hardware]
         self.threads = threads
         self.skipped: tuple[str, ...] = ()
-        self._library = _load(path)
         # Destroyed from last to first: LiteRT wants buffers gone before models, models before the environment.
         self._owned: list[tuple[str, c_void_p]] = []
         self._model_memory = _aligned(model_bytes)
@@ -238,7 +281,7 @@ class LiteRtC:
         return self.outputs[0]
 
     def run(self, input_tensor: bytes) -> bytes:
-        """One inference; see `Engine.run`."""
+        """Run one inference; see `Engine.run`."""
         if not self._owned:
             raise InterpreterBroken("the engine is closed", expected="an open engine")
         if len(input_tensor) != self._input_bytes:
@@ -258,7 +301,7 @@ class LiteRtC:
         return output_tensor
 
     def close(self) -> None:
-        """Frees everything; a second call does nothing."""
+        """Free everything; a second call does nothing."""
         while self._owned:
             thing, handle = self._owned.pop()
             getattr(self._library, f"LiteRtDestroy{thing}")(handle)
@@ -284,20 +327,20 @@ class LiteRtC:
             "CompiledModel", "LiteRtCreateCompiledModel", self._environment, model, self._create_options()
         )
         if self._hardware != CPU:
-            self._prove_hardware()
+            self._require_hardware()
         self._check_output_shape()
         self._input, self._input_bytes = self._create_buffer("Input", input_types[0], self.input)
         self._output, self._output_bytes = self._create_buffer("Output", output_types[0], self.output)
 
-    def _prove_hardware(self) -> None:
-        """Refuses a model of which nothing left the CPU."""
+    def _require_hardware(self) -> None:
+        """Refuse a model that does not run on the accelerator as a whole."""
         whole = ctypes.c_bool()
         self._call("LiteRtCompiledModelIsNonCpuFullyAccelerated", self._compiled, byref(whole))
         if not whole.value:
             raise DelegateUnusable(
-                f"LiteRT does not run this model on the {self.accelerator}",
+                f"LiteRT does not run all of this model on the {self.accelerator}",
                 found="operators that would run on the CPU",
-                expected="the whole graph on it: LiteRT does not say which part it took",
+                expected="all operators: LiteRT does not report which part it took",
                 fix="leave out --accelerator to run on the CPU",
             )
         operators = self._operator_count
@@ -305,24 +348,21 @@ class LiteRtC:
         self.accelerator = f"{self.accelerator} ({operators} of {operators} operators)"
 
     def _check_output_shape(self) -> None:
-        """Refuses a model whose operators make more, or less, than its output tensor says.
+        """Refuse a model whose operators compute another output shape than its output tensor declares.
 
-        Operators shape their outputs by their inputs, and LiteRT 2.3.0 writes what comes out into a buffer of the size
-        that the file says, past its end.
+        LiteRT 2.3.0 writes the computed output into a buffer of the declared size, past its end.
         """
         layout = _Layout()
         self._call("LiteRtGetCompiledModelOutputTensorLayouts", self._compiled, 0, 1, byref(layout), True)
         shape = tuple(layout.dimensions[: layout.rank_and_strides & 0x7F])
         if shape != self.output.shape:
             raise InterpreterBroken(
-                "the model's operators give another output than its tensor says",
-                found=f"{list(shape)}",
-                expected=f"{list(self.output.shape)}",
+                f"output shape mismatch: declared {list(self.output.shape)}, computed {list(shape)}",
                 fix="copy the model again, or convert it again",
             )
 
     def _create_environment(self) -> c_void_p:
-        # Only the CPU is registered: by default LiteRT also loads its 20 MB GPU library. Its INFO lines stay away.
+        # Only the CPU is registered: by default LiteRT also loads its 20 MB GPU library. No INFO lines.
         options = [
             _EnvironmentOption(TAG_AUTO_REGISTER_ACCELERATORS, _Any(ANY_INT, CPU | self._hardware)),
             _EnvironmentOption(TAG_MIN_LOGGER_SEVERITY, _Any(ANY_INT, LOG_ERRORS_ONLY)),
@@ -409,7 +449,7 @@ class LiteRtC:
                 f"LiteRT cannot run the model: {function} failed",
                 found=f"status {status} ({STATUS_NAMES.get(status, 'see litert_common.h')})",
                 expected="status 0",
-                fix="convert the model again, or pass engine='litert' to Classifier.open",
+                fix="convert the model again, or pass engine='litert' to Classifier",
             )
 
 

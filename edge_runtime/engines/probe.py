@@ -1,6 +1,7 @@
-"""The child of `ladder`: tries one accelerator on one model and says what came of it. It may die of it.
+"""The child process of `validation`: tries native code on one model and prints the result. It may crash.
 
-stdin: one JSON line (rung, is_delegate, threads), then the model's bytes. stdout: the verdict, the last line.
+stdin: one JSON line, then the model's bytes. The line is {"rung", "is_delegate", "threads"} of an accelerator, whose
+verdict is printed as JSON; or {"rung": "litert-c"}, for which `ok` is printed, or why the C API must not be used.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from edge_runtime.engines import open_engine
-from edge_runtime.engines.ladder import MIN_SPEEDUP, Verdict, open_rung
-from edge_runtime.errors import EdgeError
+from edge_runtime.diagnostics.self_check import check_vector
+from edge_runtime.engines.fallback import Verdict, open_candidate
+from edge_runtime.engines.litert_c import LiteRtC
+from edge_runtime.engines.loading import open_engine
+from edge_runtime.errors import EdgeError, ModelFileError
 from edge_runtime.model.model_file import ModelFile, parse_model
 from edge_runtime.model.tensors import largest_difference
 from edge_runtime.runner import Runner
@@ -24,22 +27,39 @@ from edge_runtime.runner import Runner
 MAX_RUNS = 31
 MIN_RUNS = 3
 TIMING_BUDGET_S = 3.0
+# Below this a difference is noise, and a second library in the process costs memory and start-up for nothing.
+MIN_SPEEDUP = 1.05
+
+
+def probe_c_api(model_bytes: bytes) -> str:
+    """Run a model's self-test on the C API; return `ok`, or what is wrong.
+
+    A file without a contract is run once, on zeros.
+    """
+    engine = LiteRtC(model_bytes, validated=True)
+    try:
+        runner = Runner(parse_model(model_bytes, "model"), engine)
+    except ModelFileError:
+        engine.run(bytes(engine.input.nbytes))
+        return "ok"
+    problems = [check_vector(runner, vector).problem for vector in runner.contract.golden]
+    return "; ".join(filter(None, problems)) or "ok"
 
 
 def probe(model: ModelFile, rung: str, *, is_delegate: bool, threads: int) -> Verdict:
-    """Tries a rung in this process; see `ladder` for what is asked of it."""
+    """Try an accelerator or delegate in this process; `fallback` says what it must do to be accepted."""
     found: dict[str, Any] = {
         "rung": rung, "accepted": False, "why": "", "operators_taken": 0, "operators": 0,
         "largest_difference": None, "tolerance": None, "cpu_ms": None, "rung_ms": None,
     }  # fmt: skip
     try:
-        engine = open_rung(model.data, rung, is_delegate, threads)
+        engine = open_candidate(model.data, rung, is_delegate, threads)
     except EdgeError as error:
         why = error.what + (f" ({error.found})" if error.found else "")
         return Verdict(**{**found, "why": why})
     found["operators_taken"], found["operators"] = engine.operators_taken or (0, 0)
     if not model.contract.golden:
-        return Verdict(**{**found, "why": "the model has no golden pictures to try it with"})
+        return Verdict(**{**found, "why": "the model has no self-test vectors to validate it with"})
     runner, cpu = Runner(model, engine), Runner(model, open_engine(model.data, threads=threads))
     try:
         inputs = golden_inputs(runner)
@@ -52,7 +72,7 @@ def probe(model: ModelFile, rung: str, *, is_delegate: bool, threads: int) -> Ve
     except EdgeError as error:
         return Verdict(**{**found, "why": f"it fails to run the model: {error.what} ({error.found})"})
     speedup = found["cpu_ms"] / found["rung_ms"]
-    timed = f"{found['rung_ms']:.3f} ms against the CPU's {found['cpu_ms']:.3f} ms"
+    timed = f"{found['rung_ms']:.3f} ms, CPU {found['cpu_ms']:.3f} ms"
     taken = f"{found['operators_taken']} of {found['operators']} operators"
     if speedup < MIN_SPEEDUP:
         return Verdict(**{**found, "why": f"it is not faster: {timed}, with {taken}"})
@@ -66,7 +86,7 @@ def golden_inputs(runner: Runner) -> list[bytes]:
 
 
 def compare(cpu: Runner, runner: Runner, inputs: list[bytes]) -> tuple[float, float, str]:
-    """Largest difference to the CPU over all golden pictures (infinite: no number), the tolerance, what is wrong."""
+    """Return the largest difference from the CPU over all vectors (infinite: no number), the tolerance, the problem."""
     largest, tolerance, wrong = 0.0, 0.0, ""
     for vector, tensor in zip(runner.contract.golden, inputs, strict=True):
         here, there = (one.raw_values(one.run(tensor)) for one in (runner, cpu))
@@ -74,7 +94,7 @@ def compare(cpu: Runner, runner: Runner, inputs: list[bytes]) -> tuple[float, fl
         tolerance = max(tolerance, vector.tolerance)
         if difference > vector.tolerance:
             wrong = wrong or (
-                f"it answers wrongly: {vector.image} differs from the CPU by {difference:g}, "
+                f"wrong output: {vector.image} differs from the CPU by {difference:g}, "
                 f"tolerance {vector.tolerance:g}"
             )
         largest = max(largest, difference)
@@ -82,7 +102,7 @@ def compare(cpu: Runner, runner: Runner, inputs: list[bytes]) -> tuple[float, fl
 
 
 def time_both(cpu: Runner, runner: Runner, tensor: bytes) -> tuple[float, float]:
-    """Median inference of both in milliseconds, taking turns so that a busy machine is busy for both."""
+    """Return the median inference of both in milliseconds; measured in turns, so that both see the same load."""
     laps: tuple[list[float], list[float]] = ([], [])
     started = perf_counter()
     while len(laps[0]) < MAX_RUNS:
@@ -96,12 +116,22 @@ def time_both(cpu: Runner, runner: Runner, tensor: bytes) -> tuple[float, float]
 
 
 def main() -> int:
-    """Reads the question, answers, and ends without looking back: a library's destructors may not be sound."""
+    """Print the result and end without cleaning up: a library's destructors may crash."""
     question = json.loads(sys.stdin.buffer.readline())
-    model = parse_model(sys.stdin.buffer.read(), "model")
+    model_bytes = sys.stdin.buffer.read()
     _no_core_file()
-    verdict = probe(model, question["rung"], is_delegate=question["is_delegate"], threads=question["threads"])
-    print(json.dumps(verdict.to_dict()), flush=True)
+    if question["rung"] == "litert-c":
+        try:
+            result = probe_c_api(model_bytes)
+        except EdgeError as error:
+            result = error.what
+    else:
+        model = parse_model(model_bytes, "model")
+        verdict = probe(
+            model, question["rung"], is_delegate=question["is_delegate"], threads=question["threads"]
+        )
+        result = json.dumps(verdict.to_dict())
+    print(result, flush=True)
     os._exit(0)
 
 

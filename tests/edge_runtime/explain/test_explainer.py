@@ -18,7 +18,7 @@ from PIL import Image
 
 from edge_runtime import Classifier
 from edge_runtime.classifier import Prepared
-from edge_runtime.engines import TensorSpec, dequantize, open_engine
+from edge_runtime.engines import open_engine
 from edge_runtime.errors import EdgeError, HeatMapUnwritten, ImageNotFound, ModelNotExplainable
 from edge_runtime.explain.explainer import Explainer, centred_weights, lead_map
 from edge_runtime.explain.graph_end import MEAN, SOFTMAX, read_graph_end, with_feature_map_as_output
@@ -33,6 +33,7 @@ from edge_runtime.explain.heat_picture import (
 )
 from edge_runtime.model.flatbuffer import Table
 from edge_runtime.model.model_file import ModelFile, open_model, parse_model
+from edge_runtime.model.tensors import TensorSpec, dequantize
 from tests.edge_runtime.cli.test_cli import NOTICE, U8, run
 from tests.edge_runtime.test_isolation import ROOT, TRAINING, run_blocked
 from tests.fixtures import FIXTURES, MODEL_NAMES, PREDICTION_FIELDS

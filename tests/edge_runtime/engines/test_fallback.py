@@ -1,4 +1,4 @@
-"""The ladder, on real libraries: what lies is caught and named, and the CPU answers instead."""
+"""Accelerators on real libraries: a wrong one is refused with the reason, and the CPU is used instead."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from edge_runtime.classifier import Classifier
-from edge_runtime.engines import Engine, ladder, open_engine, probe
+from edge_runtime.engines import Engine, fallback, litert_c, open_engine, probe, validation
+from edge_runtime.engines.fallback import Verdict, first_accepted
 from edge_runtime.engines.interpreter import count_taken, split_delegate
-from edge_runtime.engines.ladder import Verdict, climb
 from edge_runtime.errors import UsageError
 from edge_runtime.model.model_file import open_model, parse_model
 from edge_runtime.model.tensors import TensorSpec
@@ -31,26 +31,26 @@ VULKAN = Path(os.environ.get("DERMEDGE_VULKAN", "/usr/lib/chromium")).resolve()
 SWIFTSHADER = VULKAN / "vk_swiftshader_icd.json"
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 
-# By behaviour: what the verdict must say.
-LIES = {
+# By behaviour: what the verdict says.
+BEHAVIOURS = {
     "REFUSING": "cannot be loaded",
     "IDLE": "took no node",
-    "CRASHING": "ended its process by signal SIGSEGV",
-    "WRONG": "answers wrongly",
+    "CRASHING": "crashed its validation process (signal SIGSEGV)",
+    "WRONG": "wrong output",
     "SLOW": "is not faster",
 }
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(ladder.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(validation.CACHE_VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache" / "dermedge"
 
 
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("delegates")
-    for behaviour in (*LIES, "HONEST"):
+    for behaviour in (*BEHAVIOURS, "HONEST"):
         command = ["cc", "-shared", "-fPIC", "-O1", f"-DBEHAVIOUR={behaviour}"]
         source = FIXTURES / "delegate.c"
         subprocess.run([*command, "-o", folder / f"{behaviour}.so", source], check=True)
@@ -58,12 +58,12 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_compiler
-@pytest.mark.parametrize("behaviour", LIES)
-def test_a_lying_delegate_is_caught_and_named(behaviour: str, libraries: Path, cache: Path) -> None:
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_a_wrong_delegate_is_refused_with_its_reason(behaviour: str, libraries: Path, cache: Path) -> None:
     library = str(libraries / f"{behaviour}.so")
     with Classifier.open(U8, delegate=library) as classifier:
         assert classifier.engine.accelerator == "cpu"
-        assert LIES[behaviour] in classifier.engine.skipped[0]
+        assert BEHAVIOURS[behaviour] in classifier.engine.skipped[0]
         assert classifier.engine.skipped[0].startswith(library)
         said = classifier.describe_runtime()
         assert said["asked"] == library and said["accelerator"] == "cpu"
@@ -77,7 +77,9 @@ def test_a_lying_delegate_is_caught_and_named(behaviour: str, libraries: Path, c
 
 
 @needs_compiler
-def test_an_honest_delegate_that_is_faster_is_taken(libraries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_correct_delegate_that_is_faster_is_accepted(
+    libraries: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """None can be faster than XNNPACK with one QUANTIZE; here it need not be."""
     library = str(libraries / "HONEST.so")
     monkeypatch.setattr(probe, "MIN_SPEEDUP", 0.0)
@@ -87,36 +89,36 @@ def test_an_honest_delegate_that_is_faster_is_taken(libraries: Path, monkeypatch
     assert (verdict.operators_taken, verdict.operators) == (1, 7)
     assert verdict.largest_difference is not None and verdict.tolerance is not None
     assert verdict.largest_difference <= verdict.tolerance
-    monkeypatch.setattr(ladder, "prove", lambda *_, **__: verdict)
+    monkeypatch.setattr(fallback, "validate", lambda *_, **__: verdict)
     with Classifier.open(U8, delegate=library) as classifier:
         assert classifier.engine.accelerator == "HONEST.so (1 of 7 operators)"
         assert classifier.engine.skipped == ()
         assert classifier.classify(p.jpeg()).label
 
 
-def test_a_verdict_is_kept_until_something_changes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verdict_is_cached_until_something_changes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def ask(model: object, rung: str, is_delegate: bool, threads: int) -> Verdict:
         asked.append(rung)
         return Verdict(rung, False, "no", 0, 0, None, None, None, None)
 
-    monkeypatch.setattr(ladder, "_ask_child", ask)
+    monkeypatch.setattr(fallback, "_probe", ask)
     model = open_model(U8)
     for _ in range(2):
-        _, verdicts = climb(model, asked="gpu")
+        _, verdicts = first_accepted(model, asked="gpu")
     assert asked == ["gpu"] and verdicts[0].why == "no"
-    climb(model, asked="gpu", threads=2)
-    climb(open_model(FIXTURES / "tiny_float32.tflite"), asked="gpu")
+    first_accepted(model, asked="gpu", threads=2)
+    first_accepted(open_model(FIXTURES / "tiny_float32.tflite"), asked="gpu")
     monkeypatch.setenv("VK_DRIVER_FILES", "/other.json")
-    climb(model, asked="gpu")
+    first_accepted(model, asked="gpu")
     assert asked == ["gpu"] * 4
-    climb(model, asked="gpu", again=True)
+    first_accepted(model, asked="gpu", again=True)
     assert asked == ["gpu"] * 5
     for times, damaged in enumerate((b'{"rung": 1', b'{"rung": 1}', b"[1]", b"\xff"), 6):
         for kept in cache.iterdir():
             kept.write_bytes(damaged)
-        climb(model, asked="gpu")
+        first_accepted(model, asked="gpu")
         assert asked == ["gpu"] * times
 
 
@@ -127,7 +129,7 @@ def test_a_verdict_is_of_one_library_on_one_machine(tmp_path: Path, monkeypatch:
     model = open_model(U8)
 
     def key(options: str = "") -> str | None:
-        return ladder._cache_file(model, f"{library}{options}", True, 1)
+        return fallback._cache_file(model, f"{library}{options}", True, 1)
 
     keys = [key(), key(":k=v")]
     library.write_bytes(b"a longer build")
@@ -135,7 +137,7 @@ def test_a_verdict_is_of_one_library_on_one_machine(tmp_path: Path, monkeypatch:
     os.utime(library, ns=(1, 1))
     keys.append(key())
     for name, value in (("__version__", "9"), ("_litert_state", lambda: ["9"])):
-        monkeypatch.setattr(ladder, name, value)
+        monkeypatch.setattr(fallback, name, value)
         keys.append(key())
     monkeypatch.setattr("platform.release", lambda: "another kernel")
     keys.append(key())
@@ -145,34 +147,34 @@ def test_a_verdict_is_of_one_library_on_one_machine(tmp_path: Path, monkeypatch:
     assert None not in keys and len(set(keys)) == len(keys) == 11
 
 
-def test_where_verdicts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("HOME", "/h"), ("XDG_CACHE_HOME", "/x"), (ladder.CACHE_VARIABLE, "/d")):
+def test_where_verdicts_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("HOME", "/h"), ("XDG_CACHE_HOME", "/x"), (validation.CACHE_VARIABLE, "/d")):
         monkeypatch.setenv(name, value)
     found = []
-    for name in (ladder.CACHE_VARIABLE, "XDG_CACHE_HOME", "HOME"):
-        kept = ladder._cache_file(open_model(U8), "gpu", False, 1)
+    for name in (validation.CACHE_VARIABLE, "XDG_CACHE_HOME", "HOME"):
+        kept = fallback._cache_file(open_model(U8), "gpu", False, 1)
         assert kept is not None
         found.append(str(Path(kept).parent))
         monkeypatch.delenv(name)
     assert found == ["/d/dermedge", "/x/dermedge", "/h/.cache/dermedge"]
 
 
-def test_what_was_accepted_and_now_fails_is_replaced_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_accepted_delegate_that_now_fails_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     accepted = Verdict("/none.so", True, "it takes all", 7, 7, 0.0, 0.0, 2.0, 1.0)
-    monkeypatch.setattr(ladder, "prove", lambda *_, **__: accepted)
-    engine, (verdict,) = climb(open_model(U8), asked="auto", delegate="/none.so")
+    monkeypatch.setattr(fallback, "validate", lambda *_, **__: accepted)
+    engine, (verdict,) = first_accepted(open_model(U8), asked="auto", delegate="/none.so")
     assert engine.accelerator == "cpu" and not verdict.accepted
     assert "it was accepted before and now fails: the delegate /none.so cannot be loaded" in engine.skipped[0]
 
 
-def test_what_the_cpu_passed_over_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder, "prove", lambda *_, **__: ladder._refused("gpu", "no"))
-    monkeypatch.setattr("edge_runtime.engines.litert_c._installed_version", lambda folder: "9.9.9")
-    engine, _ = climb(open_model(U8), asked="gpu")
-    assert engine.skipped == ("gpu: no", "litert-c: the C API of ai-edge-litert 9.9.9 is not proven here")
+def test_engines_skipped_on_the_cpu_are_reported_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fallback, "validate", lambda *_, **__: fallback._refused("gpu", "no"))
+    monkeypatch.setitem(litert_c._FUNCTIONS, "LiteRtNotThere", [])
+    engine, _ = first_accepted(open_model(U8), asked="gpu")
+    assert engine.skipped == ("gpu: no", "litert-c: this LiteRT library lacks a function of the C API")
 
 
-def test_the_engine_that_was_asked_for_is_the_cpu_s_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_engine_is_used_for_the_cpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
 
     def refuse(model: object, rung: str, is_delegate: bool, threads: int) -> Verdict:
@@ -185,39 +187,39 @@ def test_the_engine_that_was_asked_for_is_the_cpu_s_too(monkeypatch: pytest.Monk
         asked.append(engine)
         return open_engine(model_bytes, engine=engine, **options)
 
-    monkeypatch.setattr(ladder, "_ask_child", refuse)
-    monkeypatch.setattr(ladder, "open_engine", opened)
+    monkeypatch.setattr(fallback, "_probe", refuse)
+    monkeypatch.setattr(fallback, "open_engine", opened)
     for accelerator in ("gpu", "auto"):
         Classifier.open(U8, engine="litert-c", accelerator=accelerator).close()
     assert asked == ["litert-c"] * 2
-    # Of the rungs of `auto` those that litert-c reaches; the first verdict on the GPU was kept.
+    # Of the candidates of `auto` those that litert-c supports; the first verdict on the GPU was cached.
     assert tried == ["gpu", "npu"]
 
 
-def test_without_a_place_for_verdicts_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ladder.CACHE_VARIABLE, "/proc/none")
+def test_without_a_cache_folder_every_process_validates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(validation.CACHE_VARIABLE, "/proc/none")
     verdict = Verdict("gpu", False, "no", 0, 0, None, None, None, None)
-    monkeypatch.setattr(ladder, "_ask_child", lambda *_: verdict)
-    assert climb(open_model(U8), asked="gpu")[1] == (verdict,)
-    for name in (ladder.CACHE_VARIABLE, "XDG_CACHE_HOME", "HOME"):
+    monkeypatch.setattr(fallback, "_probe", lambda *_: verdict)
+    assert first_accepted(open_model(U8), asked="gpu")[1] == (verdict,)
+    for name in (validation.CACHE_VARIABLE, "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
-    assert climb(open_model(U8), asked="gpu")[1] == (verdict,)
+    assert first_accepted(open_model(U8), asked="gpu")[1] == (verdict,)
 
 
-def test_a_verdict_that_cannot_be_kept_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verdict_that_cannot_be_cached_leaves_no_file(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(source: str, target: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ladder, "_ask_child", lambda *_: ladder._refused("gpu", "no"))
+    monkeypatch.setattr(fallback, "_probe", lambda *_: fallback._refused("gpu", "no"))
     monkeypatch.setattr(os, "replace", full)
-    assert climb(open_model(U8), asked="gpu")[1][0].why == "no"
+    assert first_accepted(open_model(U8), asked="gpu")[1][0].why == "no"
     assert list(cache.iterdir()) == []
 
 
 def test_a_child_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/none/python")
-    verdict = climb(open_model(U8), asked="gpu")[1][0]
-    assert verdict.why == "it could not be tried: No such file or directory"
+    verdict = first_accepted(open_model(U8), asked="gpu")[1][0]
+    assert verdict.why == "its validation could not be started: No such file or directory"
 
 
 class Said:
@@ -249,7 +251,7 @@ RIGHT = (0.25, 0.25, 0.25, 0.25)
         ((math.inf, 0.25, 0.25, 0.25), None),
     ],
 )
-def test_one_wrong_answer_is_enough(
+def test_one_wrong_output_is_enough(
     picture: int, answer: tuple[float, ...], difference: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To any golden picture, in any place; and what is said of it is JSON."""
@@ -257,30 +259,33 @@ def test_one_wrong_answer_is_enough(
     answers = [RIGHT] * 3
     answers[picture] = answer
     monkeypatch.setattr(probe, "golden_inputs", lambda *_: [b""] * 3)
-    monkeypatch.setattr(probe, "open_rung", lambda *_: Said(*answers))
+    monkeypatch.setattr(probe, "open_candidate", lambda *_: Said(*answers))
     monkeypatch.setattr(probe, "open_engine", lambda *_, **__: Said(RIGHT, RIGHT, RIGHT))
     verdict = probe.probe(model, "gpu", is_delegate=False, threads=1)
     assert not verdict.accepted
-    assert verdict.why.startswith(f"it answers wrongly: golden_{picture}.png differs from the CPU by ")
+    assert verdict.why.startswith(f"wrong output: golden_{picture}.png differs from the CPU by ")
     assert (verdict.largest_difference, verdict.tolerance) == (difference, pytest.approx(1e-4))
     json.dumps(verdict.to_dict(), allow_nan=False)
 
 
-def test_without_golden_pictures_nothing_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_self_test_vectors_nothing_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     model = parse_model(with_contract(good(), lambda contract: contract.update(golden=[])), "m")
-    monkeypatch.setattr(probe, "open_rung", lambda *_: Said())
+    monkeypatch.setattr(probe, "open_candidate", lambda *_: Said())
     verdict = probe.probe(model, "gpu", is_delegate=False, threads=1)
-    assert (verdict.accepted, verdict.why) == (False, "the model has no golden pictures to try it with")
+    assert (verdict.accepted, verdict.why) == (
+        False,
+        "the model has no self-test vectors to validate it with",
+    )
 
 
-def test_a_child_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder, "PROBE_TIMEOUT_S", 0.01)
-    assert "did not answer" in climb(open_model(U8), asked="gpu")[1][0].why
+def test_a_child_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "TIMEOUT_S", 0.01)
+    assert "no result within" in first_accepted(open_model(U8), asked="gpu")[1][0].why
 
 
 def test_litert_s_own_refusal_of_an_absent_gpu_and_npu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VK_DRIVER_FILES", "/none.json")
-    engine, verdicts = climb(open_model(U8), asked="npu")
+    engine, verdicts = first_accepted(open_model(U8), asked="npu")
     assert [verdict.rung for verdict in verdicts] == ["npu", "gpu"]
     assert not any(verdict.accepted for verdict in verdicts)
     assert engine.accelerator == "cpu" and len(engine.skipped) == 2
@@ -299,7 +304,7 @@ def test_litert_s_gpu_really_runs_and_is_honestly_slower(name: str, monkeypatch:
     monkeypatch.setenv("VK_DRIVER_FILES", str(SWIFTSHADER))
     # Its own loader lies beside it; this system may have none.
     monkeypatch.setenv("LD_LIBRARY_PATH", str(VULKAN))
-    _, (verdict,) = climb(open_model(FIXTURES / name), asked="gpu", again=True)
+    _, (verdict,) = first_accepted(open_model(FIXTURES / name), asked="gpu", again=True)
     assert verdict.operators_taken == verdict.operators > 0, verdict.why
     assert verdict.largest_difference is not None and verdict.tolerance is not None
     assert verdict.largest_difference <= verdict.tolerance
@@ -312,7 +317,7 @@ def test_the_command_says_what_was_asked_and_what_is_used(tmp_path: Path) -> Non
     command = [sys.executable, "-m", "edge_runtime", "--json", "--accelerator", "edgetpu", "--model", str(U8)]
     ran = subprocess.run(
         [*command, str(photo)], capture_output=True, text=True, cwd=FIXTURES.parents[1],
-        env={**os.environ, ladder.CACHE_VARIABLE: str(tmp_path)}, check=False,
+        env={**os.environ, validation.CACHE_VARIABLE: str(tmp_path)}, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     said = json.loads(ran.stdout)["runtime"]
@@ -336,8 +341,8 @@ def test_a_delegate_gets_its_options(libraries: Path) -> None:
     """This one refuses more than one option."""
     model = open_model(U8)
     library = str(libraries / "SLOW.so")
-    assert "not faster" in climb(model, asked="auto", delegate=f"{library}:k=v")[1][0].why
-    assert "cannot be loaded" in climb(model, asked="auto", delegate=f"{library}:k=v,x=y")[1][0].why
+    assert "not faster" in first_accepted(model, asked="auto", delegate=f"{library}:k=v")[1][0].why
+    assert "cannot be loaded" in first_accepted(model, asked="auto", delegate=f"{library}:k=v,x=y")[1][0].why
 
 
 def test_operators_are_counted_between_a_delegate_s_ends() -> None:

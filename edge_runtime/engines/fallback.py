@@ -1,0 +1,196 @@
+"""From the requested accelerator to the one that is used: validated on this machine and model first. stdlib only.
+
+    --accelerator gpu       candidates: gpu, cpu
+    --accelerator edgetpu   candidates: edgetpu, cpu
+    --accelerator npu       candidates: npu, gpu, cpu
+    --accelerator auto      candidates: npu, edgetpu, gpu, cpu
+    --delegate LIB          candidates: LIB, cpu
+
+A candidate is accepted only if it loads and runs in a child process without crashing, takes at least one operator,
+gives the CPU's output for the model's self-test vectors within their tolerance, and is faster than the CPU. Else the
+next one is tried, and the prediction reports what was requested, what is used and why.
+
+Verdicts are cached by everything that could change them: model, delegate library and its options, versions, machine,
+drivers selected by the environment, threads.
+"""
+
+# Importing pathlib costs 4 ms of start-up.
+# ruff: noqa: PTH100, PTH116
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from edge_runtime import __version__
+from edge_runtime._startup.records import dataclass
+from edge_runtime.engines.engine import EDGETPU_LIBRARY, LITERT_HARDWARE, Engine
+from edge_runtime.engines.loading import open_engine
+from edge_runtime.engines.validation import cache_file, read_cached, run_probe, write_cached
+from edge_runtime.errors import EdgeError, InterpreterError
+from edge_runtime.model.model_file import ModelFile
+
+CANDIDATES = {
+    "auto": ("npu", "edgetpu", "gpu"),
+    "npu": ("npu", "gpu"),
+    "gpu": ("gpu",),
+    "edgetpu": ("edgetpu",),
+}
+"""What is tried before the CPU, by what was requested."""
+# What decides which driver a GPU library finds.
+_DRIVER_VARIABLES = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LD_LIBRARY_PATH", "LD_PRELOAD")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The validation of one candidate; its fields are keys of the JSON output."""
+
+    rung: str
+    """The candidate: `gpu`, `npu`, `edgetpu`, or a delegate as it was requested."""
+    accepted: bool
+    why: str
+    """One sentence."""
+    operators_taken: int
+    operators: int
+    largest_difference: float | None
+    """Of any self-test output, in the unit of the output tensor; None if it did not get so far, or gave no number."""
+    tolerance: float | None
+    cpu_ms: float | None
+    """Median inference of the CPU, in the same child."""
+    rung_ms: float | None
+    """Median inference of the candidate."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        return {name: getattr(self, name) for name in self.__match_args__}
+
+
+def first_accepted(
+    model: ModelFile,
+    *,
+    asked: str,
+    engine: str = "auto",
+    threads: int = 1,
+    delegate: str | None = None,
+    again: bool = False,
+) -> tuple[Engine, tuple[Verdict, ...]]:
+    """Return an engine on the first candidate that is accepted, or on the CPU.
+
+    Args:
+        model: A checked model with self-test vectors.
+        asked: The requested accelerator, a key of CANDIDATES; ignored if there is a delegate.
+        engine: `auto`, or `litert-c`: then only what it supports is tried, and the CPU is its own too.
+        threads: CPU threads.
+        delegate: `LIB[:key=value,...]`.
+        again: Validate again, even if a verdict is cached.
+
+    Returns:
+        An open engine, whose `skipped` says why the candidates before it were refused; and the verdicts.
+
+    Raises:
+        InterpreterError: Not even the CPU runs the model.
+    """
+    verdicts: list[Verdict] = []
+    candidates = (delegate,) if delegate is not None else CANDIDATES[asked]
+    if engine != "auto":
+        candidates = tuple(name for name in candidates if name in LITERT_HARDWARE)
+    for name in candidates:
+        verdict = validate(model, name, is_delegate=delegate is not None, threads=threads, again=again)
+        if verdict.accepted:
+            try:
+                accepted = open_candidate(model.data, name, delegate is not None, threads)
+            except InterpreterError as error:
+                verdict = _refused(name, f"it was accepted before and now fails: {error.what}")
+            else:
+                return _with_skipped(accepted, verdicts), (*verdicts, verdict)
+        verdicts.append(verdict)
+    cpu = open_engine(model.data, engine=engine, threads=threads)
+    return _with_skipped(cpu, verdicts), tuple(verdicts)
+
+
+def validate(model: ModelFile, name: str, *, is_delegate: bool, threads: int, again: bool = False) -> Verdict:
+    """Return the verdict on one candidate, from the cache or from a child process."""
+    path = _cache_file(model, name, is_delegate, threads)
+    known = None if again else _parsed(read_cached(path))
+    if known is not None:
+        return known
+    verdict = _probe(model, name, is_delegate, threads)
+    write_cached(path, json.dumps(verdict.to_dict()))
+    return verdict
+
+
+def _probe(model: ModelFile, name: str, is_delegate: bool, threads: int) -> Verdict:
+    question = json.dumps({"rung": name, "is_delegate": is_delegate, "threads": threads})
+    try:
+        line, problem = run_probe(question, model.data)
+    except OSError as error:
+        problem = f"its validation could not be started: {error.strerror or error}"
+    if problem:
+        return _refused(name, problem)
+    return _parsed(line) or _refused(name, f"its validation printed no verdict: {line:.200}")
+
+
+def open_candidate(model_bytes: bytes, name: str, is_delegate: bool, threads: int) -> Engine:
+    """Open an engine on a candidate without validation; errors as `open_engine`."""
+    if is_delegate:
+        return open_engine(model_bytes, delegate=name, threads=threads)
+    return open_engine(model_bytes, accelerator=name, threads=threads)
+
+
+def _with_skipped(engine: Engine, verdicts: list[Verdict]) -> Engine:
+    engine.skipped = (*(f"{verdict.rung}: {verdict.why}" for verdict in verdicts), *engine.skipped)
+    return engine
+
+
+def _refused(name: str, why: str) -> Verdict:
+    return Verdict(name, False, why, 0, 0, None, None, None, None)
+
+
+def _parsed(text: str | None) -> Verdict | None:
+    try:
+        return None if text is None else Verdict(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
+
+
+def _cache_file(model: ModelFile, name: str, is_delegate: bool, threads: int) -> str | None:
+    import hashlib
+    import platform
+
+    library = name if is_delegate else EDGETPU_LIBRARY if name == "edgetpu" else ""
+    known = {
+        "dermedge": __version__,
+        "model": model.sha256,
+        "rung": name,
+        "library": _library_state(library),
+        "threads": threads,
+        "litert": _litert_state(),
+        "machine": [platform.machine(), platform.release(), platform.node(), sys.version],
+        "drivers": {name: os.environ.get(name, "") for name in _DRIVER_VARIABLES},
+    }
+    key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    return cache_file(f"verdict-{key[:32]}.json")
+
+
+def _library_state(library: str) -> list[Any]:
+    """Return name, size and time of a delegate's file: a new build is another delegate."""
+    from edge_runtime.engines.interpreter import split_delegate
+
+    path = split_delegate(library)[0] if library else ""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return [path]
+    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
+
+
+def _litert_state() -> list[Any]:
+    from edge_runtime.engines.litert_c import find_library
+
+    try:
+        path, version = find_library()
+        return [path, version, os.stat(path).st_mtime_ns]
+    except (EdgeError, OSError) as error:
+        return [str(error)]

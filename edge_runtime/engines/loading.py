@@ -1,0 +1,99 @@
+"""Load a model into an inference library: the requested one, or the first that works."""
+
+from __future__ import annotations
+
+from edge_runtime._startup.records import TYPE_CHECKING
+from edge_runtime.engines.engine import EDGETPU_LIBRARY, LITERT_HARDWARE, check_options, engines_for
+from edge_runtime.errors import InterpreterBroken, InterpreterError, NoInterpreter, UsageError
+
+if TYPE_CHECKING:
+    from edge_runtime.engines.engine import Engine
+
+
+def open_engine(
+    model_bytes: bytes,
+    *,
+    engine: str = "auto",
+    threads: int = 1,
+    accelerator: str = "auto",
+    delegate: str | None = None,
+    kernels: str = "",
+    keep_tensors: bool = False,
+) -> Engine:
+    """Load a model into an inference library.
+
+    Args:
+        model_bytes: A .tflite that `model_file` has checked.
+        engine: A name of ENGINES; `auto` takes the first of the others that works.
+        threads: CPU threads, 1 to MAX_THREADS.
+        accelerator: `auto` and `cpu` take the library's default kernels. `xnnpack` requires XNNPACK to take nodes of
+            the graph, which only an Interpreter reports; `gpu` and `npu` are LiteRT's own and need litert-c;
+            `edgetpu` is the delegate EDGETPU_LIBRARY. No output is compared here: see `fallback`.
+        delegate: Path of an external delegate library, with options `LIB:key=value,...`; needs an Interpreter.
+        kernels: A kernel set by the name of LiteRT's OpResolverType, `BUILTIN_REF` or
+            `BUILTIN_WITHOUT_DEFAULT_DELEGATES`; only with engine `litert`. Empty for the library's default kernels.
+        keep_tensors: Keep inner tensors, which `InterpreterEngine.tensor` then reads; only with engine `litert`.
+
+    Raises:
+        UsageError: An unknown name, or options that cannot be combined.
+        NoInterpreter: Nothing that could run the model is installed.
+        InterpreterBroken: Something is installed, but nothing works; every attempt is named.
+        DelegateUnusable: The requested accelerator or delegate cannot be used. Never replaced by another.
+    """
+    check_options(engine, threads, accelerator, delegate)
+    if kernels or keep_tensors:
+        if engine != "litert":
+            raise UsageError(
+                "kernels and keep_tensors need an Interpreter",
+                found=f"engine {engine}",
+                expected="engine litert",
+            )
+        from edge_runtime.engines.litert_interpreter import open_interpreter
+
+        return open_interpreter(model_bytes, threads, accelerator, delegate, kernels, keep_tensors)
+    if engine != "auto":
+        return _open_one(engine, model_bytes, threads, accelerator, delegate)
+    errors: list[tuple[str, InterpreterError]] = []
+    for name in engines_for(accelerator, delegate):
+        try:
+            opened = _open_one(name, model_bytes, threads, accelerator, delegate)
+        except (NoInterpreter, InterpreterBroken) as error:
+            errors.append((name, error))
+            continue
+        opened.skipped = tuple(f"{tried}: {error.what}" for tried, error in errors)
+        return opened
+    raise _nothing_works(errors)
+
+
+def _open_one(name: str, model_bytes: bytes, threads: int, accelerator: str, delegate: str | None) -> Engine:
+    if name == "litert-c":
+        from edge_runtime.engines.litert_c import LiteRtC
+
+        hardware = accelerator if accelerator in LITERT_HARDWARE else "cpu"
+        return LiteRtC(model_bytes, threads=threads, hardware=hardware)
+    if accelerator == "edgetpu":
+        delegate = EDGETPU_LIBRARY
+    if name == "litert":
+        from edge_runtime.engines import litert_interpreter
+
+        return litert_interpreter.open_interpreter(model_bytes, threads, accelerator, delegate)
+    from edge_runtime.engines import tflite_runtime_interpreter
+
+    return tflite_runtime_interpreter.open_interpreter(model_bytes, threads, accelerator, delegate)
+
+
+def _nothing_works(errors: list[tuple[str, InterpreterError]]) -> InterpreterError:
+    if all(isinstance(error, NoInterpreter) for _, error in errors):
+        return NoInterpreter(
+            "no inference library is installed",
+            found="; ".join(f"{name}: {error.what}" for name, error in errors),
+            expected="ai-edge-litert, or tflite-runtime on Python 3.11 and below",
+            fix="pip install ai-edge-litert",
+        )
+    broken = [(name, error) for name, error in errors if not isinstance(error, NoInterpreter)]
+    return InterpreterBroken(
+        "no installed inference library can run the model",
+        found="; ".join(f"{name}: {error.what} ({error.found})" for name, error in broken),
+        expected="one that works",
+        fix=next((error.fix for _, error in broken if error.fix), "pip install --upgrade ai-edge-litert"),
+    )
