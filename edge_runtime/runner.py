@@ -191,4 +191,12 @@ class Runner:
 
 
 def _with_path(path: str, error: InterpreterError) -> InterpreterError:
-    return type(error)(f"{path}: {error.what}", found=error.found, expected=error.expected, fix=error.fix)
+    """Return the error of an engine as the error of a model file."""
+    return type(error)(
+        error.problem,
+        where=path,
+        found=error.found,
+        expected=error.expected,
+        fix=error.fix,
+        details=error.details,
+    )

@@ -9,8 +9,8 @@ import argparse
 
 from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
+from edge_runtime.cli.selection import has_photos, is_one_photo
 from edge_runtime.errors import UsageError
-from edge_runtime.images.photos import has_photos, is_one_photo
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
     from edge_runtime.classifier import Classifier
+    from edge_runtime.cli.selection import Arguments, Named
     from edge_runtime.explain.heat_files import Explained
-    from edge_runtime.images.photos import Arguments, Named
     from edge_runtime.result import Prediction
 
 EXIT_INTERRUPTED = 130
@@ -166,7 +166,7 @@ def _run(arguments: Arguments) -> int:
         raise UsageError("stdout is closed", expected="an open stdout for the results")
     if arguments.print_contract:
         return _print_contract(arguments)
-    from edge_runtime.images.photos import is_one_photo
+    from edge_runtime.cli.selection import is_one_photo
 
     if arguments.bench or not is_one_photo(arguments):
         return _work(arguments)
@@ -194,7 +194,7 @@ def _work(arguments: Arguments) -> int:
             _print_error(f"note: skipped {escaped('; '.join(classifier.engine.skipped))}")
         if arguments.self_check:
             _self_check(classifier, arguments)
-        from edge_runtime.images.photos import has_photos
+        from edge_runtime.cli.selection import has_photos
 
         if has_photos(arguments):
             from edge_runtime.result import notice
@@ -205,7 +205,7 @@ def _work(arguments: Arguments) -> int:
 
 def _takes_several_at_once(arguments: Arguments) -> bool:
     """Return whether photos are classified side by side: not while watching, nor for heat maps."""
-    from edge_runtime.images.photos import is_one_photo
+    from edge_runtime.cli.selection import is_one_photo
 
     return arguments.watch is None and arguments.explain is None and not is_one_photo(arguments)
 
@@ -241,8 +241,8 @@ def _import_classifier() -> None:
 
 def _self_check(classifier: Classifier, arguments: Arguments) -> None:
     """Run the self-test: the result on stdout without photos, a remark on stderr with them."""
+    from edge_runtime.cli.selection import has_photos
     from edge_runtime.diagnostics.self_check import self_check
-    from edge_runtime.images.photos import has_photos
 
     checked = self_check(classifier)
     if has_photos(arguments):
@@ -257,7 +257,7 @@ def _self_check(classifier: Classifier, arguments: Arguments) -> None:
 
 
 def _classify_all(classifier: Classifier, arguments: Arguments) -> int:
-    from edge_runtime.images.photos import is_one_photo, named_photos
+    from edge_runtime.cli.selection import is_one_photo, named_photos
 
     names = named_photos(arguments)
     if arguments.bench:

@@ -1,6 +1,6 @@
-"""From what stands on the command line to the bytes of photos. stdlib only."""
+"""Photos as files: folders, lists and stdin to paths, paths to bytes. stdlib only."""
 
-# Importing pathlib costs 4 ms of an edge-classify that takes 150, and this file is on its road.
+# Importing pathlib costs 4 ms of start-up.
 # ruff: noqa: PTH112, PTH113, PTH118, PTH119, PTH122, PTH123, PTH208
 
 from __future__ import annotations
@@ -10,17 +10,11 @@ import stat
 import sys
 
 from edge_runtime._startup.records import TYPE_CHECKING
-from edge_runtime.errors import EdgeError, ImageError, ImageNotFound, ImageTooLarge, ImageUnreadable
+from edge_runtime.errors import EdgeError, ImageNotFound, ImageTooLarge, ImageUnreadable
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterable, Iterator
-    from types import SimpleNamespace
     from typing import Any
-
-    Named = str | tuple[str, ImageError]
-    """A photo, or what could not be listed and why."""
-    Arguments = argparse.Namespace | SimpleNamespace
 
 STDIN = "-"
 # Only to pick photos out of a folder; what a file is, its content decides.
@@ -34,41 +28,8 @@ MAX_PHOTO_BYTES = 256 * 1024 * 1024
 """More than MAX_PIXELS of any accepted format needs, and less than /dev/zero gives."""
 
 
-def has_photos(arguments: Arguments) -> bool:
-    """Whether the command line names any."""
-    return bool(arguments.photos) or arguments.list is not None or arguments.watch is not None
-
-
-def is_one_photo(arguments: Arguments) -> bool:
-    """Whether one engine is enough: a second costs what it never earns on one photo."""
-    return (
-        arguments.list is None
-        and arguments.watch is None
-        and len(arguments.photos) <= 1
-        and not any(map(is_folder, arguments.photos))
-    )
-
-
-def named_photos(arguments: Arguments) -> Iterator[Named]:
-    """The photos that the command line names, in order; in their place the folders and lists that cannot be read."""
-    sources: list[tuple[str, Callable[[str], Iterable[str]]]] = [
-        (argument, list_photos) for argument in arguments.photos
-    ]
-    if arguments.list is not None:
-        sources.append((arguments.list, listed_photos))
-    if arguments.watch is not None:
-        from edge_runtime.images.watch import arrivals
-
-        sources.append((arguments.watch, arrivals))
-    for argument, photos_of in sources:
-        try:
-            yield from photos_of(argument)
-        except ImageError as error:
-            yield argument, error
-
-
 def list_photos(argument: str) -> list[str]:
-    """The photos that one argument names.
+    """Return the photos that one argument names.
 
     Args:
         argument: A photo, `-` for stdin, or a folder: its photos by suffix, sorted by name, hidden files and
@@ -92,12 +53,12 @@ def list_photos(argument: str) -> list[str]:
 
 
 def is_folder(argument: str) -> bool:
-    """Whether an argument names a folder."""
+    """Return whether an argument names a folder."""
     return argument != STDIN and os.path.isdir(argument)
 
 
 def photos_in(folder: str) -> list[str]:
-    """The photos of a folder by suffix, sorted by name; perhaps none.
+    """Return the photos of a folder by suffix, sorted by name; perhaps none.
 
     Raises:
         ImageNotFound: It cannot be listed.
@@ -115,7 +76,7 @@ def photos_in(folder: str) -> list[str]:
 
 
 def listed_photos(argument: str) -> Iterator[str]:
-    """The photos that a list names, a path a line, as the lines come; `-` reads the list from stdin.
+    """Yield the photos that a list names, a path a line, as the lines come; `-` reads the list from stdin.
 
     A line `-` is a file of that name, `./-`: stdin may be the list itself.
 
@@ -233,13 +194,13 @@ def _is_photo(path: str) -> bool:
 
 
 def require_size(width_px: int, height_px: int, name: str) -> None:
-    """Raises ImageTooLarge for more than MAX_PIXELS pixels."""
+    """Raise ImageTooLarge for more than MAX_PIXELS pixels."""
     if width_px * height_px > MAX_PIXELS:
         raise too_large(name, f"{width_px} x {height_px} pixels")
 
 
 def too_large(name: str, found: str) -> ImageTooLarge:
-    """What is raised for too many pixels."""
+    """Return the error for too many pixels."""
     return ImageTooLarge(
         "the image has too many pixels",
         where=name,

@@ -13,11 +13,11 @@ import pytest
 
 from edge_runtime.classifier import Classifier
 from edge_runtime.cli import command as cli
+from edge_runtime.cli.selection import named_photos
 from edge_runtime.contract import ModelContract
 from edge_runtime.engines import opening
 from edge_runtime.errors import ImageNotFound, ModelUnsigned, UsageError
 from edge_runtime.images import watch
-from edge_runtime.images.photos import named_photos
 from edge_runtime.model import signature
 from edge_runtime.model.model_file import ModelFile
 from tests.fixtures import FIXTURES

@@ -311,7 +311,7 @@ def test_litert_s_gpu_really_runs_and_is_honestly_slower(name: str, monkeypatch:
     assert not verdict.accepted and "is not faster" in verdict.why
 
 
-def test_the_command_says_what_was_asked_and_what_is_used(tmp_path: Path) -> None:
+def test_the_command_reports_what_was_requested_and_what_is_used(tmp_path: Path) -> None:
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(p.jpeg())
     command = [sys.executable, "-m", "edge_runtime", "--json", "--accelerator", "edgetpu", "--model", str(U8)]
@@ -323,7 +323,7 @@ def test_the_command_says_what_was_asked_and_what_is_used(tmp_path: Path) -> Non
     said = json.loads(ran.stdout)["runtime"]
     assert (said["asked"], said["accelerator"]) == ("edgetpu", "cpu")
     assert "libedgetpu.so.1 cannot be loaded" in said["skipped"][0]
-    assert "note: passed over edgetpu: the delegate libedgetpu.so.1 cannot be loaded" in ran.stderr
+    assert "note: skipped edgetpu: the delegate libedgetpu.so.1 cannot be loaded" in ran.stderr
 
 
 def test_a_delegate_s_options() -> None:

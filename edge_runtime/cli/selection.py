@@ -1,0 +1,49 @@
+"""Which photos a command line names, and whether they are several. stdlib only."""
+
+from __future__ import annotations
+
+from edge_runtime._startup.records import TYPE_CHECKING
+from edge_runtime.errors import ImageError
+from edge_runtime.images.photos import is_folder, list_photos, listed_photos
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Iterator
+    from types import SimpleNamespace
+
+    # A photo, or the folder or list that cannot be read and its error.
+    Named = str | tuple[str, ImageError]
+    Arguments = argparse.Namespace | SimpleNamespace
+
+
+def has_photos(arguments: Arguments) -> bool:
+    """Return whether the command line names any."""
+    return bool(arguments.photos) or arguments.list is not None or arguments.watch is not None
+
+
+def is_one_photo(arguments: Arguments) -> bool:
+    """Return whether there is at most one photo, so that one engine is enough."""
+    return (
+        arguments.list is None
+        and arguments.watch is None
+        and len(arguments.photos) <= 1
+        and not any(map(is_folder, arguments.photos))
+    )
+
+
+def named_photos(arguments: Arguments) -> Iterator[Named]:
+    """Yield the photos that the command line names, in order; in their place folders and lists that cannot be read."""
+    sources: list[tuple[str, Callable[[str], Iterable[str]]]] = [
+        (argument, list_photos) for argument in arguments.photos
+    ]
+    if arguments.list is not None:
+        sources.append((arguments.list, listed_photos))
+    if arguments.watch is not None:
+        from edge_runtime.images.watch import arrivals
+
+        sources.append((arguments.watch, arrivals))
+    for argument, photos_of in sources:
+        try:
+            yield from photos_of(argument)
+        except ImageError as error:
+            yield argument, error
