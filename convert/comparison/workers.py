@@ -12,6 +12,7 @@ reaches the command only, which then ends them and keeps the scores so far.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import queue
@@ -96,7 +97,7 @@ class Workers:
                 the SHA-256 of all pixels are returned. None runs each photo once.
 
         Yields:
-            Scores in the order of `photos`. May be left early.
+            Scores in the order of `photos`. When left early, only `close` may follow.
 
         Raises:
             ModelFileError, InterpreterError: A model cannot be used.
@@ -106,7 +107,7 @@ class Workers:
         # The last ones singly: no process has a few left while the others have none.
         singly = max(0, len(photos) - CHUNK * CHUNKS_AHEAD * self.count)
         starts = [*range(0, singly, CHUNK), *range(singly, len(photos))]
-        for start, end in zip(starts, [*starts[1:], len(photos)], strict=True):
+        for start, end in itertools.pairwise([*starts, len(photos)]):
             waiting.put((start, {"photos": [str(path) for path in photos[start:end]], "steps": steps}))
         done: queue.SimpleQueue[tuple[int, list[PhotoScores]] | EdgeError] = queue.SimpleQueue()
         for process in self._processes:

@@ -1,4 +1,4 @@
-"""Models that tell lies, made of honest ones, and tables of drawn photos to find them out. No TensorFlow."""
+"""Models with altered contracts, and tables of drawn photos to compare them on. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.convert.synthetic_run import LABELS, draw_photo
 
 
 def with_contract(source: Path, out: Path, **changes: object) -> Path:
-    """A copy of a model whose contract says something else; weights, golden pictures and answers as they were."""
+    """A copy of a model with another contract; weights, self-test pictures and outputs as they were."""
     model = open_model(source)
     flat = model.data[: ZipTail(model.data, str(source)).start]
     pictures = {vector.image: model.read_entry(vector.image) for vector in model.contract.golden}

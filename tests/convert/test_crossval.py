@@ -25,7 +25,7 @@ from train.artifacts.files import sha256_of
 from train.evaluation.metrics import bootstrap_interval
 
 CODES = tuple(label.code for label in LABELS)
-# The float file answers as Keras does; oof.csv is rounded to five digits.
+# The float file predicts as Keras does; oof.csv is rounded to five digits.
 SAME_ANSWER = 1e-3
 
 
@@ -157,7 +157,7 @@ def test_each_side_decides_by_its_own_contract_about_the_test_photos(
 
 @pytest.fixture
 def folds(trained_run: Path, tmp_path: Path) -> Path:
-    """Two folds of one model, the one's validation photos being the other's test photos, and the float answers."""
+    """Two folds of one model, the one's validation photos being the other's test photos, and the float logits."""
     from convert.export.float_model import Predictor
     from convert.export.keras_export import load_float_model
     from convert.pixels import read_pixels

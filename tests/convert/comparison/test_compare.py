@@ -22,7 +22,7 @@ from convert.comparison.workers import PhotoScores, Workers
 from convert.inputs import Photo
 from convert.photo_list import PhotoList
 from edge_runtime.contract import Calibration, Label, Normalization
-from edge_runtime.errors import InterpreterBroken, NotATfliteFile
+from edge_runtime.errors import InterpreterBroken, ModelMismatch, NotATfliteFile
 from edge_runtime.model.model_file import open_model
 from tests.convert.compared import draw_table, with_contract
 from tests.fixtures import FIXTURES
@@ -73,13 +73,13 @@ class _Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def compared(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The int8 model against the uint8 one: the same weights, so the same answers."""
+    """The int8 model against the uint8 one: the same weights, so the same scores."""
     out = tmp_path_factory.mktemp("compared") / "out"
     assert _run([UINT8, INT8], table, out) == 0
     return out
 
 
-def test_a_report_says_everything_of_both_models(compared: Path) -> None:
+def test_a_report_holds_the_metrics_of_both_models(compared: Path) -> None:
     report = _read(compared)
     assert [model["name"] for model in report["models"]] == ["tiny_uint8", "tiny_int8"]
     for model, path in zip(report["models"], (UINT8, INT8), strict=True):
@@ -100,7 +100,7 @@ def test_a_report_says_everything_of_both_models(compared: Path) -> None:
     assert report["timing"]["inference_seconds"] <= report["timing"]["answering_seconds"]
 
 
-def test_answers_are_those_of_the_runtime(table: Path) -> None:
+def test_scores_are_those_of_the_runtime(table: Path) -> None:
     from convert.photo_list import read_photo_list
     from edge_runtime import Classifier
 
@@ -110,12 +110,42 @@ def test_answers_are_those_of_the_runtime(table: Path) -> None:
     for k, path in enumerate((INT8, FLOAT)):
         with Classifier.open(path) as classifier:
             for i, photo in enumerate(photos):
-                asked = classifier.classify(photo.path).scores
-                found = dict(zip(asked, measured.results[i].scores[0][k], strict=True))
+                expected = classifier.classify(photo.path).scores
+                found = dict(zip(expected, measured.results[i].scores[0][k], strict=True))
                 total = sum(found.values())
                 assert {code: value / total for code, value in found.items()} == pytest.approx(
-                    asked, abs=1e-6
+                    expected, abs=1e-6
                 )
+
+
+def test_the_function_returns_what_the_command_reports(
+    compared: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import convert
+
+    monkeypatch.chdir(tmp_path)
+    result = convert.compare([str(UINT8), INT8], table, layers=False)
+    assert list(tmp_path.iterdir()) == [] and result.files == ()
+    report = _read(compared)
+    assert [model["figures"] for model in result.models] == [model["figures"] for model in report["models"]]
+    (pair,) = result.pairs
+    assert pair["difference"] == report["pairs"][0]["difference"]
+    assert result.verdicts == [pair["verdict"]]
+    assert result.integrity_errors == {} and not result.interrupted
+    with pytest.raises(ModelMismatch):
+        convert.compare([INT8, FLOAT], table)
+    with pytest.raises(ValueError):
+        convert.compare([INT8], table)
+
+
+def test_scores_come_in_the_order_of_the_photos(table: Path) -> None:
+    photos = sorted(table.parent.glob("*.jpg"))
+    with Workers([INT8], 2) as pool:
+        first = list(pool.run(photos))
+        assert list(pool.run([])) == []
+        backwards = list(pool.run(photos[::-1]))
+    assert [one.scores for one in backwards[::-1]] == [one.scores for one in first]
+    assert len({one.scores for one in first}) > 10
 
 
 def test_layers_of_the_same_weights_lose_nothing(compared: Path) -> None:
@@ -150,7 +180,7 @@ def test_a_verdict_is_one_sentence_in_the_terminal(table: Path, tmp_path: Path, 
     assert "layers" not in _read(tmp_path / "out")["pairs"][0]
 
 
-def test_a_process_that_dies_ends_it_with_what_it_said(table: Path, tmp_path: Path) -> None:
+def test_a_process_that_dies_ends_it_with_its_last_words(table: Path, tmp_path: Path) -> None:
     photos = sorted(table.parent.glob("*.jpg"))
     with Workers([INT8], 1) as pool:
         assert len(list(pool.run(photos))) == len(photos)
@@ -165,7 +195,7 @@ def test_a_process_that_dies_ends_it_with_what_it_said(table: Path, tmp_path: Pa
     assert str(damaged) in caught.value.what
 
 
-def test_a_model_whose_answers_are_no_scores_ends_it_by_name(
+def test_a_model_whose_output_is_no_softmax_is_named(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = tmp_path / "broken.tflite"
@@ -175,11 +205,11 @@ def test_a_model_whose_answers_are_no_scores_ends_it_by_name(
     assert not (tmp_path / "out").exists()
 
 
-# ------------------------------------------------------------------- liars
+# ------------------------------------------------------------------- altered models
 
 
-def _caught(table: Path, liar: Path, tmp_path: Path) -> str:
-    assert _run([INT8, liar], table, tmp_path / "out", "--no-layers") == compare.EXIT_DOUBTFUL
+def _caught(table: Path, altered: Path, tmp_path: Path) -> str:
+    assert _run([INT8, altered], table, tmp_path / "out", "--no-layers") == compare.EXIT_DOUBTFUL
     report = _read(tmp_path / "out")
     assert report["models"][0]["caught"] == []
     failed = f"{report['models'][1]['name']} failed its integrity check"
@@ -190,7 +220,7 @@ def _caught(table: Path, liar: Path, tmp_path: Path) -> str:
 
 def test_another_crop_is_caught(table: Path, tmp_path: Path) -> None:
     geometry = dataclasses.replace(open_model(INT8).contract.geometry, crop_fraction=0.6)
-    said = _caught(table, with_contract(INT8, tmp_path / "liar.tflite", geometry=geometry), tmp_path)
+    said = _caught(table, with_contract(INT8, tmp_path / "altered.tflite", geometry=geometry), tmp_path)
     assert "other pixels than at conversion" in said
     assert "geometry.crop_fraction is 0.6, not 0.9" in said
 
@@ -198,42 +228,42 @@ def test_another_crop_is_caught(table: Path, tmp_path: Path) -> None:
 def test_another_normalization_is_caught(table: Path, tmp_path: Path) -> None:
     normalization = Normalization(20.0, 128.0)
     said = _caught(
-        table, with_contract(INT8, tmp_path / "liar.tflite", normalization=normalization), tmp_path
+        table, with_contract(INT8, tmp_path / "altered.tflite", normalization=normalization), tmp_path
     )
     assert "another normalization" in said
     assert "normalization.mean is 20.0" in said
 
 
 def test_another_temperature_in_the_contract_is_caught(table: Path, tmp_path: Path) -> None:
-    told = open_model(INT8).contract.calibration.temperature
+    stated = open_model(INT8).contract.calibration.temperature
     for factor in (0.5, 2.0):
-        calibration = Calibration("temperature", told * factor)
+        calibration = Calibration("temperature", stated * factor)
         said = _caught(
-            table, with_contract(INT8, tmp_path / "liar.tflite", calibration=calibration), tmp_path
+            table, with_contract(INT8, tmp_path / "altered.tflite", calibration=calibration), tmp_path
         )
-        assert f"contract states temperature {told * factor:g}" in said
+        assert f"contract states temperature {stated * factor:g}" in said
         assert "scores imply temperature" in said
 
 
 def test_another_order_of_labels_is_caught(table: Path, tmp_path: Path) -> None:
     labels = open_model(INT8).contract.labels
     turned = (labels[1], labels[2], labels[0])
-    said = _caught(table, with_contract(INT8, tmp_path / "liar.tflite", labels=turned), tmp_path)
+    said = _caught(table, with_contract(INT8, tmp_path / "altered.tflite", labels=turned), tmp_path)
     assert "label order is brick, cyan, ash" in said
     assert "with labels exchanged" in said
 
 
-def test_weights_with_exchanged_outputs_are_caught_though_the_contract_is_honest(
+def test_weights_with_exchanged_outputs_are_caught_though_the_contract_is_right(
     table: Path, tmp_path: Path
 ) -> None:
-    # The contract of the same run and golden answers of its own: only the answers give it away.
+    # The contract of the same run and self-test vectors of its own: only the predictions show it.
     labels = open_model(INT8).contract.labels
     renamed = (labels[1], labels[0], labels[2])
-    liar = with_contract(INT8, tmp_path / "liar.tflite", labels=renamed)
-    assert "top-1 agreement is" in _caught(table, liar, tmp_path)
+    altered = with_contract(INT8, tmp_path / "altered.tflite", labels=renamed)
+    assert "top-1 agreement is" in _caught(table, altered, tmp_path)
 
 
-def test_a_file_without_golden_pictures_is_not_believed(table: Path, tmp_path: Path) -> None:
+def test_a_file_without_self_test_vectors_fails(table: Path, tmp_path: Path) -> None:
     assert "no self-test vectors" in _caught(
         table, with_contract(INT8, tmp_path / "m.tflite", golden=()), tmp_path
     )
@@ -242,7 +272,7 @@ def test_a_file_without_golden_pictures_is_not_believed(table: Path, tmp_path: P
 # ------------------------------------------------------------------- bad input
 
 
-def test_golden_answers_are_held_to_their_tolerance_and_pictures_to_their_hash(tmp_path: Path) -> None:
+def test_self_test_vectors_have_a_tolerance_and_pictures_a_hash(tmp_path: Path) -> None:
     first, *rest = open_model(UINT8).contract.golden
 
     def problems(**changes: Any) -> list[str]:
@@ -277,7 +307,7 @@ def test_models_of_other_labels_are_refused(table: Path, tmp_path: Path, capsys:
         ("path,label\n\xff\xfe", "not a"),
     ],
 )
-def test_tables_that_cannot_be_meant(content: str, words: str, tmp_path: Path, capsys: Any) -> None:
+def test_tables_that_are_refused(content: str, words: str, tmp_path: Path, capsys: Any) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_bytes(content.encode("latin-1"))
     assert _run([UINT8, INT8], bad, tmp_path / "out") == 2
@@ -299,7 +329,7 @@ def test_usage(arguments: list[str], status: int, words: str, capsys: Any) -> No
     assert words in capsys.readouterr().err
 
 
-def test_an_unreadable_photo_is_left_out_and_told(tmp_path: Path, capsys: Any) -> None:
+def test_an_unreadable_photo_is_left_out_and_reported(tmp_path: Path, capsys: Any) -> None:
     table = draw_table(tmp_path / "photos", 8)
     (tmp_path / "photos" / "ash_000.jpg").write_bytes(b"no photo")
     (tmp_path / "photos" / "ash_001.jpg").unlink()
@@ -318,19 +348,19 @@ def test_no_photo_can_be_read(tmp_path: Path, capsys: Any) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_learnt_and_calibrated_photos_are_told(table: Path, tmp_path: Path) -> None:
-    learnt = tmp_path / "learnt.csv"
-    learnt.write_text(table.read_text().replace(",test,", ",train,"))
+def test_training_and_calibration_photos_are_reported(table: Path, tmp_path: Path) -> None:
+    trained = tmp_path / "trained.csv"
+    trained.write_text(table.read_text().replace(",test,", ",train,"))
     model = with_contract(INT8, tmp_path / "model.tflite")
     model.with_suffix(".json").write_text(json.dumps({"calibration": {"ids": ["ash_000", "brick_004", "x"]}}))
     options = ("--photos", str(table.parent), "--split", "train", "--no-layers")
-    assert _run([UINT8, model], learnt, tmp_path / "out", *options) == 0
+    assert _run([UINT8, model], trained, tmp_path / "out", *options) == 0
     remarks = " ".join(_read(tmp_path / "out")["remarks"])
     assert "60 of 60 photos are of the train or val split" in remarks
     assert "2 of the photos calibrated the ranges of model" in remarks
 
 
-def test_photos_that_chose_and_models_of_another_run_are_told(tmp_path: Path) -> None:
+def test_validation_photos_and_models_of_another_run_are_reported(tmp_path: Path) -> None:
     photos = [
         Photo(f"p{i}", tmp_path, 0, f"g{i}", split, "", "", "") for i, split in enumerate(("val", "test"))
     ]

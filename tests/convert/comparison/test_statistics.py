@@ -1,4 +1,4 @@
-"""Figures of pairs and of layers on answers whose truth is known. No TensorFlow."""
+"""Metrics of pairs and of layers on predictions whose truth is known. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def _truth(labels: list[int], groups: list[str] | None = None) -> Truth:
     return Truth.of(photos, CODES, repeats=200)
 
 
-def _scores(answers: list[int], top: float = 0.8) -> Any:
-    rows = np.full((len(answers), 3), (1 - top) / 2)
-    rows[np.arange(len(answers)), answers] = top
+def _scores(predicted: list[int], top: float = 0.8) -> Any:
+    rows = np.full((len(predicted), 3), (1 - top) / 2)
+    rows[np.arange(len(predicted)), predicted] = top
     return rows
 
 
@@ -169,7 +169,7 @@ def test_the_verdict_says_loss_interval_and_changes(difference: list[float], wor
     assert said.count(". ") == 0
 
 
-def test_exchanged_labels_are_found_and_honest_models_are_not_accused() -> None:
+def test_exchanged_labels_are_found_and_correct_models_pass() -> None:
     rng = np.random.default_rng(1)
     first = _scores(rng.integers(0, 3, 200).tolist())
     assert exchanged_labels(first, first[:, [1, 0, 2]]) == {0: 1, 1: 0}
@@ -242,7 +242,7 @@ def test_the_temperature_between_two_models_is_found(temperature: float) -> None
     assert implied_temperature(first, _uint8_steps(noisy)) == pytest.approx(temperature, rel=0.05)
 
 
-def test_a_temperature_is_held_against_the_contracts() -> None:
+def test_a_temperature_is_compared_with_the_contracts() -> None:
     from edge_runtime.contract import Calibration
 
     def contract(temperature: float) -> Any:
@@ -257,12 +257,12 @@ def test_a_temperature_is_held_against_the_contracts() -> None:
     assert "scores imply temperature 0.75" in said
     (said,) = temperature_problems(contract(1.5), contract(3.0), (first, at_temperature(first, 2.0)))
     assert "contract states temperature 3" in said
-    # Scores of 0 and 1 do not tell any temperature.
+    # Scores of 0 and 1 do not show a temperature.
     certain = np.eye(3)[np.arange(30) % 3]
     assert temperature_problems(contract(1.5), contract(1.5), (certain, certain)) == []
 
 
-def test_files_of_one_run_must_answer_as_alike_as_the_wider_of_their_recipes_allows() -> None:
+def test_files_of_one_run_must_agree_within_the_wider_of_their_limits() -> None:
     def contract(recipe: str, run_id: str = "run-synthetic") -> Any:
         plain = make_contract()
         return replace(plain, provenance=replace(plain.provenance, recipe=recipe, run_id=run_id))
@@ -286,7 +286,7 @@ def test_files_of_one_run_must_answer_as_alike_as_the_wider_of_their_recipes_all
         (said,) = problems(least, most + 0.001, first, second)
         assert said.startswith("balanced accuracy is")
         assert len(problems(float("nan"), float("nan"), first, second)) == 2
-    # Two float files have less room, and two runs all there is.
+    # Two float files have tighter limits, and two runs none.
     assert len(problems(least, most, float32, float32)) == 2
     assert problems(0.3, 0.5, float32, contract("int8_ptq", "another run")) == []
 

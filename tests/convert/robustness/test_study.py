@@ -130,7 +130,7 @@ def test_blur_and_compression_keep_an_even_photo() -> None:
     assert pixels(blur(PHOTO, 20)).std() < pixels(PHOTO).std()
 
 
-# -------------------------------------------------------------------- every answer belongs to its pixels
+# -------------------------------------------------------------------- every score belongs to its pixels
 
 
 @pytest.fixture
@@ -140,22 +140,22 @@ def photo_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_first_version_is_the_undisturbed_answer_exactly(photo_file: Path) -> None:
+def test_the_first_version_has_the_undisturbed_scores_exactly(photo_file: Path) -> None:
     opened = [Runner.open(path) for path in (U8, I8)]
-    answers = photo_scores(opened, photo_file, STEPS, disturb)
+    found = photo_scores(opened, photo_file, STEPS, disturb)
     for k, path in enumerate((U8, I8)):
         with Classifier.open(path) as classifier:
-            raw = answers.scores[0][k]
+            raw = found.scores[0][k]
             plain = classifier.classify(photo_file).scores
             assert [value / sum(raw) for value in raw] == pytest.approx(list(plain.values()), abs=1e-12)
-    # And one by one, by another road: disturbed, saved without loss, read back as any photo.
+    # And one by one, in another way: disturbed, saved without loss, read back as any photo.
     for number, (name, strength) in enumerate(STEPS, start=1):
         photo_file.with_name("disturbed.png").write_bytes(png_bytes(DISTURBANCES[name](PHOTO, strength)))
         alone = photo_scores(opened, photo_file.with_name("disturbed.png"), [])
-        assert alone.scores[0] == answers.scores[number], (name, strength)
-        assert alone.pixels_sha256[0] == answers.pixels_sha256[number]
+        assert alone.scores[0] == found.scores[number], (name, strength)
+        assert alone.pixels_sha256[0] == found.pixels_sha256[number]
     # Were steps exchanged, the comparison above would fail: their pixels are all different.
-    assert max(Counter(answers.pixels_sha256).values()) == 1
+    assert max(Counter(found.pixels_sha256).values()) == 1
 
 
 def test_processes_give_what_one_process_gives(photo_file: Path) -> None:
@@ -174,7 +174,7 @@ def test_processes_give_what_one_process_gives(photo_file: Path) -> None:
     assert [bool(one.problem) for one in found] == [False, True, False, True]
 
 
-def test_a_model_that_forgets_nothing_is_noticed(photo_file: Path) -> None:
+def test_a_model_with_state_is_noticed(photo_file: Path) -> None:
     class Drifting(Runner):
         """Gives the same scores in another order after the first run."""
 
@@ -219,7 +219,7 @@ def test_agreement_is_a_mean_over_true_classes() -> None:
     assert low <= 0.25 <= high
 
 
-def answers_of(said: np.ndarray) -> list[PhotoScores]:
+def results_of(said: np.ndarray) -> list[PhotoScores]:
     """One per photo, of [versions, models, photos] predicted labels."""
     rows = np.eye(3)[said].transpose(2, 0, 1, 3).tolist()
     names = tuple(map(str, range(len(said))))
@@ -230,21 +230,21 @@ def by_class(labels: np.ndarray, same: np.ndarray) -> float:
     return float(np.mean([same[labels == label].mean() for label in range(3)]))
 
 
-def test_each_model_is_held_against_itself_undisturbed_and_against_the_first_on_the_same_pixels() -> None:
+def test_each_model_is_compared_with_itself_undisturbed_and_with_the_first_on_the_same_pixels() -> None:
     rng = np.random.default_rng(6)
     labels, groups = rng.integers(0, 3, 45), [f"lesion{i // 3}" for i in range(45)]
     photos = [photo_of(i, int(label), groups[i]) for i, label in enumerate(labels)]
     said = np.where(rng.random((1 + len(STEPS), 2, 45)) < 0.7, labels, rng.integers(0, 3, 45))
-    found = disturbance_figures(photos, answers_of(said), CODES)
+    found = disturbance_figures(photos, results_of(said), CODES)
     place = {step: number for number, step in enumerate(STEPS, start=1)}
     draws = GroupDraws.draw(groups)
-    asked = 0
+    checked = 0
     for one in found:
         for point in one["points"]:
             version = place.get((one["name"], point["strength"]), 0)
             for model, figures in enumerate(point["models"]):
                 now, before, first = said[version, model], said[0, model], said[version, 0]
-                drawn = [draws.balanced_accuracy(labels, answers, 3) for answers in (now, before)]
+                drawn = [draws.balanced_accuracy(labels, predicted, 3) for predicted in (now, before)]
                 assert figures["balanced_accuracy"] == pytest.approx(
                     [by_class(labels, now == labels), *percentile_interval(drawn[0])]
                 )
@@ -252,8 +252,8 @@ def test_each_model_is_held_against_itself_undisturbed_and_against_the_first_on_
                 assert figures["change"] == pytest.approx([loss, *percentile_interval(drawn[0] - drawn[1])])
                 assert figures["agreement"][0] == pytest.approx(by_class(labels, now == before))
                 assert figures["with_first"][0] == pytest.approx(by_class(labels, now == first))
-                asked += version > 0
-    assert asked == 2 * len(STEPS) == 48
+                checked += version > 0
+    assert checked == 2 * len(STEPS) == 48
 
 
 def test_rows_of_too_few_lesions_have_no_figures_however_many_their_photos() -> None:
@@ -263,16 +263,16 @@ def test_rows_of_too_few_lesions_have_no_figures_however_many_their_photos() -> 
     photos = [photo_of(i, int(label), groups[i]) for i, label in enumerate(labels)]
     said = rng.integers(0, 3, (1, 2, 60))
     values = {photo.photo_id: "few" if i < 30 else "many" for i, photo in enumerate(photos)}
-    every, few, many = shift_rows(photos, answers_of(said), values, CODES)
+    every, few, many = shift_rows(photos, results_of(said), values, CODES)
     assert [(row["value"], row["photos"], row["lesions"]) for row in (every, few, many)] == [
         ("all", 60, 40), ("few", 30, 10), ("many", 30, 30),
     ]  # fmt: skip
     assert few["models"] == [{"balanced_accuracy": None, "with_first": None}] * 2
     for row, inside in ((every, slice(None)), (many, slice(30, None))):
         truth, first, second = labels[inside], *said[0][:, inside]
-        for model, answers in zip(row["models"], (first, second), strict=True):
-            assert model["balanced_accuracy"][0] == pytest.approx(by_class(truth, answers == truth))
-            assert model["with_first"][0] == pytest.approx(by_class(truth, answers == first))
+        for model, predicted in zip(row["models"], (first, second), strict=True):
+            assert model["balanced_accuracy"][0] == pytest.approx(by_class(truth, predicted == truth))
+            assert model["with_first"][0] == pytest.approx(by_class(truth, predicted == first))
 
 
 # -------------------------------------------------------------------- the command
@@ -335,7 +335,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def check_pixels(report: dict[str, Any], table: Path) -> None:
-    """A report says which pixels were asked; here they are made again, beside the command."""
+    """A report holds the hash of its pixels; here they are made again, beside the command."""
     contract = open_model(U8).contract
     with table.open() as stream:
         rows = list(csv.DictReader(stream))
@@ -411,7 +411,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, capsys: pytest.Captu
     [
         (["--by", "tone"], "--by needs --shift"),
         (["--shift-photos", "DIR"], "--shift-photos needs --shift"),
-        (["--shift", "table.csv", "--by", "tone"], "no column tone"),
+        (["--shift", "table.csv", "--by", "tone"], "tone"),
         (["--shift", "absent.csv"], "absent.csv"),
         (["--shift", "table.csv", "--shift-photos", "absent"], "absent"),
         (["--out", "table.csv"], "--out is not a folder"),
@@ -437,10 +437,10 @@ def test_options_are_checked_before_anything_is_measured(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_is_closed_is_said_at_once(
+def test_a_folder_without_permission_is_refused_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Asked by name: a superuser, as in many containers, may write everywhere.
+    # By name: a superuser, as in many containers, may write everywhere.
     monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path) == tmp_path and mode == os.W_OK))
     assert main([str(U8), "--data", "absent.csv", "--out", str(tmp_path / "out" / "deeper")]) == 2
     assert f"(got {tmp_path})" in capsys.readouterr().err
