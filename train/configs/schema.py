@@ -350,6 +350,11 @@ class TrainConfig:
     distribute: DistributeConfig = DistributeConfig()
     decision: DecisionConfig = DecisionConfig()
 
+    @property
+    def sources(self) -> tuple[DataConfig | SourceConfig, ...]:
+        """All datasets, the first one first."""
+        return (self.data, *self.source)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as config.json holds them: lists where the config has tuples."""
         plain: dict[str, Any] = ADAPTER.dump_python(self, mode="json", by_alias=True)

@@ -32,6 +32,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 HASH_BITS = 64
@@ -43,10 +44,13 @@ FREQUENCIES = 8
 CHUNK_ROWS = 512
 
 
-def _dct_matrix(size: int, frequencies: int) -> np.ndarray:
+def _dct_matrix(size: int, frequencies: int) -> npt.NDArray[np.float64]:
     """The first rows of the DCT-II, float64 [frequencies, size]."""
     positions = np.arange(size) + 0.5
-    return np.cos(np.pi / size * np.arange(frequencies)[:, None] * positions[None, :])
+    matrix: npt.NDArray[np.float64] = np.cos(
+        np.pi / size * np.arange(frequencies)[:, None] * positions[None, :]
+    )
+    return matrix
 
 
 def phash(image: Image.Image) -> int:

@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+Weights = npt.NDArray[np.float64]
+
 
 class Imbalance(Protocol):
     """How a config weighs rare classes; its table [imbalance]."""
@@ -29,8 +31,8 @@ def photo_weights(
     labels: npt.NDArray[np.int64],
     lesions: Sequence[str],
     config: Imbalance,
-    source_draw: npt.NDArray | float = 1.0,
-) -> npt.NDArray:
+    source_draw: Weights | float = 1.0,
+) -> Weights:
     """Relative chance of each photo to be drawn.
 
     Args:
@@ -45,15 +47,17 @@ def photo_weights(
     _, lesion_index, lesion_counts = np.unique(np.asarray(lesions), return_inverse=True, return_counts=True)
     class_counts = np.bincount(labels)
     if config.oversampling > 0:
-        times = repeats(labels, config.oversampling) * np.ones(len(labels)) * source_draw
-        return times / times.sum()
+        times: Weights = repeats(labels, config.oversampling) * np.ones(len(labels)) * source_draw
+        shares: Weights = times / times.sum()
+        return shares
     weights = class_counts[labels].astype(np.float64) ** config.sampling_exponent
     weights *= lesion_counts[lesion_index].astype(np.float64) ** config.lesion_exponent
     weights *= source_draw
-    return weights / weights.sum()
+    normalized: Weights = weights / weights.sum()
+    return normalized
 
 
-def repeats(labels: npt.NDArray[np.int64], share: float) -> npt.NDArray:
+def repeats(labels: npt.NDArray[np.int64], share: float) -> Weights:
     """How often an epoch of classical oversampling shows each photo, [n], 1 or more.
 
     Args:
@@ -61,8 +65,9 @@ def repeats(labels: npt.NDArray[np.int64], share: float) -> npt.NDArray:
         share: Of the commonest class's photos, to which each class is filled up.
     """
     counts = np.bincount(labels)
-    times = np.maximum(1.0, share * counts.max() / np.maximum(counts, 1))
-    return times[labels]
+    times: Weights = np.maximum(1.0, share * counts.max() / np.maximum(counts, 1))
+    of_photo: Weights = times[labels]
+    return of_photo
 
 
 def epoch_length(labels: npt.NDArray[np.int64], config: Imbalance) -> int:
@@ -72,14 +77,15 @@ def epoch_length(labels: npt.NDArray[np.int64], config: Imbalance) -> int:
     return len(labels)
 
 
-def loss_weights(labels: npt.NDArray[np.int64], drawn: npt.NDArray, exponent: float) -> npt.NDArray:
+def loss_weights(labels: npt.NDArray[np.int64], drawn: Weights, exponent: float) -> Weights:
     """Return (photos of a class) ** exponent, [classes], scaled to mean 1 over the photos as they are drawn."""
     counts = np.maximum(np.bincount(labels), 1).astype(np.float64)
-    weights = counts**exponent
-    return weights / (weights[labels] * drawn).sum()
+    weights: Weights = counts**exponent
+    scaled: Weights = weights / (weights[labels] * drawn).sum()
+    return scaled
 
 
-def draw_epoch(weights: npt.NDArray, seed: Sequence[int], count: int | None = None) -> npt.NDArray[np.int64]:
+def draw_epoch(weights: Weights, seed: Sequence[int], count: int | None = None) -> npt.NDArray[np.int64]:
     """The photos of one epoch in the order in which they are shown.
 
     Systematic sampling over photos sorted by weight: each photo, and each class, appears floor or ceil of its expected

@@ -130,7 +130,7 @@ def read_sources(config: TrainConfig, folder: Path) -> list[Manifest]:
     plain, merged = load_labels(config.data.labels), merged_labels(config)
     code_of = {code: entry.code for entry in config.merge for code in entry.labels}
     manifests = []
-    for i, source in enumerate((config.data, *config.source)):
+    for i, source in enumerate(config.sources):
         place = folder if i == 0 else folder.parent / source.folder
         manifest = read_photos(
             source.reader,
@@ -186,7 +186,7 @@ def reread(config: TrainConfig, path: Path, folder: Path) -> DataSet:
         folder: Of the first data set.
     """
     root = folder.parent if config.source else folder
-    name = "+".join(source.folder for source in (config.data, *config.source))
+    name = "+".join(source.folder for source in config.sources)
     manifest, assignment, group_of = read_manifest(path, root, name, merged_labels(config))
     source_of = {p.photo_id: p.path.split("/")[0] if config.source else name for p in manifest.photos}
     if config.split.method == "random":

@@ -125,7 +125,7 @@ def pool(config: TrainConfig, workdir: Path) -> dict[str, Any]:
     write_rows(workdir / "oof.csv", rows)
     sources = {
         source.folder: figures
-        for source in (config.data, *config.source)
+        for source in config.sources
         if (figures := pooled_figures(labels, [row for row in rows if row["source"] == source.folder]))
     }
     per_fold = [metrics["test"]["balanced_accuracy"] for metrics in by_fold.values()]

@@ -110,7 +110,7 @@ def _figures(
     data, codes = inputs.data, inputs.codes
     malignant = [label.group == "malignant" for label in data.manifest.labels.labels]
     by_source: dict[str, dict[str, Any]] = {}
-    for source in dict.fromkeys(entry.folder for entry in (inputs.config.data, *inputs.config.source)):
+    for source in dict.fromkeys(entry.folder for entry in inputs.config.sources):
         rows = [i for i, photo_id in enumerate(ids) if data.source_of[photo_id] == source]
         if not rows:
             continue

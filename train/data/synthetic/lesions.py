@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from edge_runtime.errors import UsageError
@@ -21,7 +23,8 @@ NOISE_GRID = 72
 # Of a pixel, covered by the pens: where the lesion counts as ended. Its soft border has no end of its own.
 LEAST_COVER = 0.1
 
-Colour = Sequence[float] | np.ndarray
+Array = npt.NDArray[Any]
+Colour = Sequence[float] | Array
 
 
 @dataclass(frozen=True)
@@ -73,16 +76,16 @@ class Canvas:
         self.rgb = np.empty((*size, 3), np.float32)
         self.rgb[:] = skin
 
-    def blend(self, mask: np.ndarray, colour: Colour) -> None:
+    def blend(self, mask: Array, colour: Colour) -> None:
         """Covers the photo with a colour, as far as mask [height, width] in 0 to 1 says."""
         np.maximum(self.cover, mask, out=self.cover)
         self.rgb += mask[..., None] * (np.asarray(colour, np.float32) - self.rgb)
 
-    def shade(self, amount: np.ndarray) -> None:
+    def shade(self, amount: Array) -> None:
         """Multiplies the brightness by 1 + amount [height, width]."""
         self.rgb *= 1 + amount[..., None]
 
-    def noise(self, rng: np.random.Generator, frequency: float) -> np.ndarray:
+    def noise(self, rng: np.random.Generator, frequency: float) -> Array:
         """Smooth noise [height, width], about normal, with `frequency` grains per unit; fixed to the lesion."""
         grid = Image.fromarray(rng.standard_normal((NOISE_GRID, NOISE_GRID), dtype=np.float32))
         step = frequency * self.view.units_per_px
@@ -96,9 +99,7 @@ class Canvas:
         # Interpolation averages: 1.3 brings the deviation back to about 1.
         return np.asarray(1.3 * np.asarray(smooth))
 
-    def depth(
-        self, rng: np.random.Generator, radius: float, irregularity: float, aspect: float
-    ) -> np.ndarray:
+    def depth(self, rng: np.random.Generator, radius: float, irregularity: float, aspect: float) -> Array:
         """How deep in the lesion a pixel lies: 1 at the centre, 0 at the border, negative outside."""
         angle = np.arctan2(self.v * aspect, self.u)
         border = np.ones_like(angle)
@@ -109,9 +110,10 @@ class Canvas:
                 * rng.normal()
                 * np.cos(harmonic * angle + rng.uniform(0, 2 * np.pi))
             )
-        return 1 - np.hypot(self.u, self.v * aspect) / (radius * np.maximum(border, 0.35))
+        depth: Array = 1 - np.hypot(self.u, self.v * aspect) / (radius * np.maximum(border, 0.35))
+        return depth
 
-    def spots(self, centres: np.ndarray, radii: np.ndarray, blur: float = 0.15) -> np.ndarray:
+    def spots(self, centres: Array, radii: Array, blur: float = 0.15) -> Array:
         """Round spots as a mask; centres [n, 2] and radii [n] in lesion units, blur as a share of the mean radius."""
         mask = Image.new("L", (self.size[1], self.size[0]))
         draw = ImageDraw.Draw(mask)
@@ -120,7 +122,7 @@ class Canvas:
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
         return self._mask(mask, blur * float(np.mean(scaled)) if len(scaled) else 0)
 
-    def strokes(self, lines: Sequence[np.ndarray], width: float) -> np.ndarray:
+    def strokes(self, lines: Sequence[Array], width: float) -> Array:
         """Polylines as a mask; each line [n, 2] and the width in lesion units."""
         mask = Image.new("L", (self.size[1], self.size[0]))
         draw = ImageDraw.Draw(mask)
@@ -129,35 +131,38 @@ class Canvas:
             draw.line([tuple(point) for point in self._to_px(line)], fill=255, width=width_px, joint="curve")
         return self._mask(mask, 0.5)
 
-    def _to_px(self, points: np.ndarray) -> np.ndarray:
+    def _to_px(self, points: Array) -> Array:
         cos, sin = np.cos(self.view.angle), np.sin(self.view.angle)
         u, v = np.asarray(points).T
         turned = np.stack([cos * u - sin * v, sin * u + cos * v], axis=1)
-        return turned / self.view.units_per_px + self.view.centre_px
+        points_px: Array = turned / self.view.units_per_px + self.view.centre_px
+        return points_px
 
     @staticmethod
-    def _mask(mask: Image.Image, blur_px: float) -> np.ndarray:
-        return np.asarray(mask.filter(ImageFilter.GaussianBlur(blur_px)), np.float32) / 255
+    def _mask(mask: Image.Image, blur_px: float) -> Array:
+        share: Array = np.asarray(mask.filter(ImageFilter.GaussianBlur(blur_px)), np.float32) / 255
+        return share
 
 
-def _edge(depth: np.ndarray, softness: float) -> np.ndarray:
+def _edge(depth: Array, softness: float) -> Array:
     """0 to 1 over a border that is `softness` wide."""
     return np.clip(depth / softness + 0.5, 0, 1)
 
 
-def _between(rng: np.random.Generator, one: Colour, other: Colour, jitter: float = 7) -> np.ndarray:
+def _between(rng: np.random.Generator, one: Colour, other: Colour, jitter: float = 7) -> Array:
     """A colour somewhere between two, and a little beside."""
     t = rng.uniform()
-    return np.clip((1 - t) * np.asarray(one) + t * np.asarray(other) + rng.normal(0, jitter, 3), 5, 250)
+    colour: Array = (1 - t) * np.asarray(one) + t * np.asarray(other) + rng.normal(0, jitter, 3)
+    return np.clip(colour, 5, 250)
 
 
-def _inside(rng: np.random.Generator, count: int, radius: float) -> np.ndarray:
+def _inside(rng: np.random.Generator, count: int, radius: float) -> Array:
     """Points [count, 2], evenly spread over a disc."""
     distance, angle = radius * np.sqrt(rng.uniform(size=count)), rng.uniform(0, 2 * np.pi, count)
     return np.stack([distance * np.cos(angle), distance * np.sin(angle)], axis=1)
 
 
-def _branches(rng: np.random.Generator, trunks: int, radius: float) -> list[np.ndarray]:
+def _branches(rng: np.random.Generator, trunks: int, radius: float) -> list[Array]:
     """Winding lines that come from the rim and fork."""
     lines = []
     for _ in range(trunks):

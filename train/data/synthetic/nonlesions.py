@@ -68,7 +68,8 @@ def _fractal(rng: Rng, side: int, exponent: float, stretch: float = 1.0) -> Pict
     frequency = np.maximum(np.hypot(down, across), 1 / side)
     white = rng.standard_normal((side, side // 2 + 1, 2), dtype=np.float32).view(np.complex64)[..., 0]
     noise = np.fft.irfft2(white * frequency ** (-exponent / 2), (side, side)).astype(np.float32)
-    return (noise - noise.mean()) / (noise.std() + 1e-6)
+    normalized: Picture = (noise - noise.mean()) / (noise.std() + 1e-6)
+    return normalized
 
 
 def _colour(rng: Rng) -> Picture:
@@ -80,10 +81,12 @@ def _no_skin_colour(rng: Rng) -> Picture:
     """A colour that skin does not have: grey, or hues from yellow-green over blue to magenta."""
     value = rng.uniform(40, 255)
     if rng.random() < 0.3:
-        return np.full(3, value, np.float32) + rng.normal(0, 4, 3).astype(np.float32)
+        grey: Picture = np.full(3, value, np.float32) + rng.normal(0, 4, 3).astype(np.float32)
+        return grey
     hue, saturation = rng.uniform(1.2, 5.2), rng.uniform(0.3, 1)
     shares = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
-    return (value * (1 - saturation * (1 - shares))).astype(np.float32)
+    colour: Picture = (value * (1 - saturation * (1 - shares))).astype(np.float32)
+    return colour
 
 
 def _skin_colour(rng: Rng) -> Picture:
@@ -92,7 +95,8 @@ def _skin_colour(rng: Rng) -> Picture:
     tone = SKIN_TONES[int(at)] + (at % 1) * (SKIN_TONES[int(at) + 1] - SKIN_TONES[int(at)])
     if rng.random() < 0.4:
         tone = tone + rng.uniform(0.3, 1) * (DERMOSCOPE_PINK * rng.uniform(0.8, 1.1) - tone)
-    return (tone * rng.normal(1, 0.03, 3)).astype(np.float32)
+    varied: Picture = (tone * rng.normal(1, 0.03, 3)).astype(np.float32)
+    return varied
 
 
 def _between(amount: Picture, first: Picture, second: Picture) -> Picture:
@@ -121,7 +125,8 @@ def _dark(rng: Rng, side: int) -> Picture:
         glow = np.exp(-((u - rng.uniform(-1, 1)) ** 2 + v**2 * rng.uniform(0.3, 3)) * rng.uniform(1, 6))
         picture = picture + glow[..., None] * _colour(rng) * rng.uniform(0.1, 0.4)
     noise = rng.standard_normal((side, side, 3), dtype=np.float32)
-    return (picture + rng.uniform(1, 9) * noise).astype(np.float32)
+    noisy: Picture = (picture + rng.uniform(1, 9) * noise).astype(np.float32)
+    return noisy
 
 
 def _overexposed(rng: Rng, side: int) -> Picture:
@@ -221,7 +226,8 @@ def _fabric(rng: Rng, side: int) -> Picture:
     if rng.random() < 0.5:
         weave = weave + rng.uniform(0.05, 0.3) * np.sign(np.sin((u + bend) * turns * rng.uniform(0.03, 0.12)))
     weave = weave + rng.uniform(0.01, 0.08) * _fractal(rng, side, 0.5)
-    return ((1 + weave)[..., None] * (30 + 0.8 * _colour(rng))).astype(np.float32)
+    cloth: Picture = ((1 + weave)[..., None] * (30 + 0.8 * _colour(rng))).astype(np.float32)
+    return cloth
 
 
 def _stripes(rng: Rng, side: int) -> Picture:
@@ -342,7 +348,8 @@ def _screen(rng: Rng, side: int) -> Picture:
     grid = np.sin(u * rng.uniform(100, 420)) * rng.uniform(0, 0.12) + np.sin(
         v * rng.uniform(5, 30)
     ) * rng.uniform(0, 0.06)
-    return np.asarray(image, np.float32) * (1 + grid)[..., None]
+    screen: Picture = np.asarray(image, np.float32) * (1 + grid)[..., None]
+    return screen
 
 
 def _blurred(picture: Picture, radius_px: float) -> Picture:
@@ -360,7 +367,8 @@ def _defocus(rng: Rng, side: int) -> Picture:
         return _blurred(picture, side * rng.uniform(0.03, 0.14))
     step = rng.normal(0, side * 0.02, 2)
     moved = [np.roll(picture, tuple(round(i * s) for s in step), (0, 1)) for i in range(8)]
-    return np.mean(moved, axis=0, dtype=np.float32)
+    shaken: Picture = np.mean(moved, axis=0, dtype=np.float32)
+    return shaken
 
 
 PAINTERS: dict[str, Callable[[Rng, int], Picture]] = {
