@@ -5,7 +5,6 @@ Where the photos are, says `train.artifacts.run.require_root`. Importing this ne
 
 from __future__ import annotations
 
-import csv
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.contract import ModelContract
-from edge_runtime.errors import RunInvalid
+from edge_runtime.errors import DataInvalid, RunInvalid
 from train.artifacts.files import read_object
+from train.artifacts.manifest import read_rows
 from train.artifacts.run import finished_state, require_root, source_names, source_of
 
 if TYPE_CHECKING:
@@ -206,7 +206,11 @@ def _read_manifest(
     codes = [label.code for label in contract.labels]
     photos: list[Photo] = []
     problems: list[str] = []
-    for line, row in _manifest_rows(path):
+    try:
+        rows = read_rows(path, COLUMNS)
+    except DataInvalid as error:
+        raise RunInvalid(error.what, found=error.found, expected=error.expected, fix="train again") from error
+    for line, row in enumerate(rows, start=2):
         if row["label"] not in codes:
             problems.append(f"line {line}: label {row['label']!r} is not in the contract")
         elif row["split"] not in SPLITS:
@@ -234,24 +238,6 @@ def _read_manifest(
             fix="train again",
         )
     return tuple(photos)
-
-
-def _manifest_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Number of the line and cells of every photo; a cell that a short row lacks is empty."""
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream, restval="")
-            lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-            rows = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise RunInvalid(
-            f"{path}: not a CSV", found=str(error), expected="UTF-8 text", fix="train again"
-        ) from error
-    if lacking:
-        raise RunInvalid(
-            f"{path}: columns are missing", found=f"no {', no '.join(lacking)}", fix="train again"
-        )
-    return rows
 
 
 def _some(problems: list[str]) -> str:
