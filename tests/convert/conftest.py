@@ -54,18 +54,30 @@ def conversions(made_run: Path) -> dict[str, Conversion]:
     """The run converted with every recipe; shared by all workers: read only."""
 
     def convert_all(folder: Path) -> None:
-        from convert.__main__ import main
+        from convert import convert
+        from convert.tflite import golden
 
         for name in RECIPE_NAMES:
-            assert (
-                main([str(made_run / "run"), "--recipe", name, "--out", str(folder / f"{name}.tflite")]) == 0
-            )
+            with pytest.MonkeyPatch.context() as patch:
+                # All kernel sets for one file: each is a process.
+                if name != "int8_ptq":
+                    patch.setattr(golden, "KERNEL_SETS", golden.KERNEL_SETS[:1])
+                few = {"epochs": 1} if name == "int8_qat" else {}
+                convert(made_run / "run", name, folder / f"{name}.tflite", **few)
 
     folder = shared_artifact("converted-models", CONVERT_SOURCES, convert_all)
     return {
         name: Conversion(folder / f"{name}.tflite", json.loads((folder / f"{name}.json").read_text()))
         for name in RECIPE_NAMES
     }
+
+
+@pytest.fixture
+def few_kernel_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chooses self-test pictures by one kernel set: each further one is a process, seconds a conversion."""
+    from convert.tflite import golden
+
+    monkeypatch.setattr(golden, "KERNEL_SETS", golden.KERNEL_SETS[:1])
 
 
 @pytest.fixture

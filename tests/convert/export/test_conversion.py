@@ -199,6 +199,7 @@ def _swapped_labels(model: Any) -> Any:
     return model
 
 
+@pytest.mark.usefixtures("few_kernel_sets")
 def test_a_broken_model_is_refused_and_nothing_written(
     run_copy: Callable[[str], Path],
     tmp_path: Path,
@@ -224,6 +225,7 @@ def test_a_broken_model_is_refused_and_nothing_written(
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.usefixtures("few_kernel_sets")
 def test_a_temperature_that_was_not_folded_in_is_refused(
     run_copy: Callable[[str], Path],
     tmp_path: Path,
@@ -275,6 +277,7 @@ def test_a_recipe_that_did_not_do_its_work_is_refused(conversions: dict[str, Con
         assert "weights float32, input float32" in caught.value.found and name in caught.value.what
 
 
+@pytest.mark.usefixtures("few_kernel_sets")
 def test_a_refusal_leaves_the_older_model_alone(
     run_copy: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

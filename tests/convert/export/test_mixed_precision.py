@@ -69,6 +69,7 @@ def test_layers_are_counted_also_where_none_has_to_be_ranked(monkeypatch: pytest
     assert (report["kept"], report["layers"]) == ([], 5)
 
 
+@pytest.mark.usefixtures("few_kernel_sets")
 def test_a_mixed_file_holds_its_limit(
     trained_run: Path, conversions: dict[str, Conversion], tmp_path: Path, capsys: Any
 ) -> None:
