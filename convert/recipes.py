@@ -318,13 +318,22 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         "--recipe", required=True, metavar="NAME", help=f"Recipe: {', '.join(RECIPES)} (required)"
     )
     parser.add_argument(
-        "--seed", type=not_negative, default=0, help="Seed of calibration photos and fine-tuning (default: 0)"
+        "--seed",
+        type=not_negative,
+        default=0,
+        metavar="N",
+        help="Seed of calibration photos and fine-tuning (default: 0)",
     )
     group = parser.add_argument_group("quantization-aware fine-tuning (int8_qat)")
     for name, (kind, text) in QAT_OPTIONS.items():
         default = getattr(QatSettings(), name)
         number: Any = positive if kind is int else float
-        group.add_argument(_option(name), type=number, help=f"{text} (default: {default})")
+        group.add_argument(
+            _option(name),
+            type=number,
+            metavar="N" if kind is int else "X",
+            help=f"{text} (default: {default})",
+        )
 
 
 def request_of(arguments: argparse.Namespace, **more: Any) -> Request:
