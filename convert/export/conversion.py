@@ -139,7 +139,7 @@ def _report(steps: TensorFlowSteps, info: FileInfo, golden: GoldenResult) -> dic
             "manifest_csv_sha256": sha256_of(run.manifest_path),
             "contract_json_sha256": sha256_of(run.contract_path),
         },
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: metadata.version(name) for name in PACKAGES},
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
         "tensors": dataclasses.asdict(info),
         **steps.report,
@@ -150,10 +150,3 @@ def _report(steps: TensorFlowSteps, info: FileInfo, golden: GoldenResult) -> dic
             "unavailable": golden.unavailable,
         },
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

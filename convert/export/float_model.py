@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from edge_runtime.contract import ModelContract
 from train.data.pixels import PixelArray, normalize
-from train.evaluation.metrics import softmax
+from train.evaluation.metrics import FloatArray, softmax
 
 BATCH = 32
-FloatArray = npt.NDArray[np.float64]
 
 
 class Predictor:

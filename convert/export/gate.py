@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from convert.comparison.integrity import MAX_TEMPERATURE_RATIO, is_other_temperature
@@ -28,15 +27,14 @@ from edge_runtime.runner import Runner
 from train.data.pixels import PixelArray
 from train.evaluation.metrics import (
     UNKNOWN,
+    FloatArray,
+    IntArray,
     age_band,
     balanced_accuracy,
     bootstrap_interval,
     expected_calibration_error,
     recall_per_class,
 )
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 # Name, figure of a `Comparison`, limit of a recipe.
 LIMITED = (

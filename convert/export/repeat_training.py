@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from convert.export.gate import FloatArray, labels_of
+from convert.export.gate import labels_of
 from convert.inputs import Photo, Run, read_scores
 from convert.pixels import read_pixels
 from edge_runtime.errors import RunInvalid
 from train.data.pixels import PixelArray
 from train.evaluation.decisions import fit_temperature
-from train.evaluation.metrics import softmax
+from train.evaluation.metrics import FloatArray, softmax
 
 PREDICTIONS = "predictions_val.csv"
 PHOTOS = 100

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from convert.export import gate, keras_export
-from convert.export.float_model import FloatArray, Predictor
+from convert.export.float_model import Predictor
 from convert.inputs import Run
 from convert.pixels import cached_pixels, read_pixels
 from convert.quantization import calibration
@@ -21,7 +21,7 @@ from convert.tflite.spec import require_as_specified
 from edge_runtime.errors import ConversionRefused, UsageError
 from train.data.pixels import PixelArray, normalize
 from train.evaluation.decisions import fit_temperature
-from train.evaluation.metrics import expected_calibration_error, softmax
+from train.evaluation.metrics import FloatArray, expected_calibration_error, softmax
 
 PHOTOS_TO_RANK = 12
 

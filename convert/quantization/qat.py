@@ -38,7 +38,6 @@ import tensorflow as tf
 import tf_keras
 from tqdm import tqdm
 
-from convert.export.float_model import FloatArray
 from convert.quantization.batches import IntArray, TrainingStream
 from convert.quantization.fake_quant import quantize, trained_variables
 from convert.quantization.qat_state import Progress, Saver, state_key
@@ -46,7 +45,7 @@ from convert.recipes import QatSettings
 from edge_runtime.contract import ModelContract
 from train.artifacts.files import whole_file
 from train.data.pixels import PixelArray
-from train.evaluation.metrics import balanced_accuracy
+from train.evaluation.metrics import FloatArray, balanced_accuracy
 
 WARMUP_SHARE = 0.1
 # Adam and not plain SGD: gradients of depthwise and pointwise kernels differ by orders of magnitude in size.

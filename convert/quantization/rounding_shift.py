@@ -22,7 +22,8 @@ import numpy.typing as npt
 import tensorflow as tf
 import tf_keras
 
-FloatArray = npt.NDArray[np.float64]
+from train.evaluation.metrics import FloatArray
+
 # A channel whose estimated spread changes by more was nearly constant on the photos: its spread is no estimate.
 SPREAD_LIMITS = (0.8, 1.25)
 # Activations of all photos are held at once: 96 photos of 224 px need 0.5 GB for the widest layer.
