@@ -26,9 +26,6 @@ from edge_runtime.model.model_file import ModelFile
 from edge_runtime.runner import Runner
 from train.data.pixels import PixelArray
 
-# As in training: a fit outside this range means that the validation photos cannot decide.
-TEMPERATURES = (0.2, 5.0)
-LEAST_PROBABILITY = 1e-12
 # Inputs and the output of a FULLY_CONNECTED: features, weights, bias, logits.
 FEATURES, WEIGHTS, BIAS = range(3)
 
