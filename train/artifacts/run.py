@@ -8,12 +8,11 @@ RUN/
   history.csv        a row per epoch              tensorboard/      the same for TensorBoard
   metrics.json       figures per split            predictions_*.csv
   checkpoints/       to resume from               pixels/           cached pixels, can be deleted
-  start.npz          of a run trained with PyTorch: initial weights; learnt.npz: trained weights
-  teacher.csv.gz     the soft labels, if any: a resumed run keeps its teacher; teachers/ the networks, if any
+  teacher.csv.gz     the soft labels, if any: a resumed run keeps its teacher
 
 A run whose config holds no photos out for the end (split.test_fold = -1) has no predictions_test.csv and no
 `test` in metrics.json. With several workers, RUN.worker1 and so on stand beside RUN while
-they train (train/training/workers.py).
+they train (train/training/distribute.py).
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def parse_config(data: Mapping[str, Any], where: str) -> TrainConfig:
             _problem(typing.cast(Mapping[str, Any], found)) for found in error.errors(include_url=False)
         ]
     if problems:
-        raise ConfigInvalid(f"{where}: invalid config", found="; ".join(problems), fix="correct the file")
+        raise ConfigInvalid("invalid config", where=where, details=problems, fix="correct the file")
     return config
 
 
@@ -110,10 +110,9 @@ def _keys(place: Sequence[str | int]) -> list[str]:
 
 def _conflicts(config: TrainConfig) -> Iterator[str]:
     """What no field shows alone: settings that would be ignored, or contradict each other."""
-    folders = [config.data.folder, *(source.folder for source in config.source)]
-    if len(set(folders)) < len(folders):
+    if len(set(config.folders)) < len(config.folders):
         yield "two data sets have one folder"
-    for folder in folders:
+    for folder in config.folders:
         if "+" in folder:
             yield f"data folder {folder!r} must be without +, which joins the names of several"
         if config.source and (folder != Path(folder).name or folder in ("", "..")):

@@ -1,8 +1,7 @@
-"""Files and folders that a config names: from the working directory, or from the checkout. stdlib only."""
+"""Files and folders that a config names: from the working directory, or from the checkout."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from edge_runtime.errors import ConfigInvalid
@@ -10,27 +9,13 @@ from edge_runtime.errors import ConfigInvalid
 CHECKOUT = Path(__file__).parents[2]
 
 
-def find_file(given: str, key: str, what: str) -> Path:
-    """A file that a config names.
-
-    Args:
-        given: The path.
-        key: Of the config, for the error.
-        what: Is expected there, for the error.
+def find_path(given: str, key: str, what: str) -> Path:
+    """Find the file or folder that a config's key names.
 
     Raises:
-        ConfigInvalid: There is none.
+        ConfigInvalid: There is none; the key and `what` is expected there are named.
     """
-    return _find(given, key, what, Path.is_file)
-
-
-def find_folder(given: str, key: str, what: str) -> Path:
-    """As `find_file`, a folder."""
-    return _find(given, key, what, Path.is_dir)
-
-
-def _find(given: str, key: str, what: str, is_one: Callable[[Path], bool]) -> Path:
-    found = next((path for path in (Path(given), CHECKOUT / given) if is_one(path)), None)
+    found = next((path for path in (Path(given), CHECKOUT / given) if path.exists()), None)
     if found is None:
         raise ConfigInvalid(
             f"{key} does not exist",

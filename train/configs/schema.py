@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Annotated, Any
@@ -359,6 +360,15 @@ class TrainConfig:
         """Return plain values, as config.json holds them: lists where the config has tuples."""
         plain: dict[str, Any] = ADAPTER.dump_python(self, mode="json", by_alias=True)
         return plain
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The data sets' folders, the first one first."""
+        return (self.data.folder, *(source.folder for source in self.source))
+
+    def with_test_fold(self, fold: int) -> TrainConfig:
+        """Return the experiment with another test fold; -1 for no test split."""
+        return dataclasses.replace(self, split=dataclasses.replace(self.split, test_fold=fold))
 
 
 ADAPTER = TypeAdapter(TrainConfig)

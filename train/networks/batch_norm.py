@@ -1,10 +1,10 @@
-"""Batch-norm statistics of the photos as a device sees them, in place of training's. TensorFlow.
+"""Batch-norm statistics of photos preprocessed as on the device, in place of training's. TensorFlow.
 
-Training averages them over views that are cropped, disturbed, mixed, and smaller than the shipped input, and forgets
-at the rate of its momentum; averaged weights have none of their own at all. Here they are computed anew, from whole
-photos at the shipped size, with all other weights as they are ("precise BN" of Wu and Johnson 2021; the mismatch of
-sizes is that of Touvron et al. 2019). Where training showed pictures of no lesion, each batch holds as large a share
-of them here: without them the rule that knows such pictures was lost in two folds of five.
+Training averages them over views that are cropped, disturbed, mixed, and smaller than the shipped input, at the rate of
+its momentum; averaged weights have none of their own at all. Here they are computed anew, from whole photos at the
+shipped size, with all other weights as they are ("precise BN" of Wu and Johnson 2021; the mismatch of sizes is that of
+Touvron et al. 2019). Where training showed OOD images, each batch holds as large a share of them here: without them the
+rule that rejects such images was lost in two folds of five.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ def settle(
     outliers_u8: PixelArray | None = None,
     outlier_share: float = 0.0,
 ) -> None:
-    """Sets the mean and variance of every batch norm.
+    """Set the mean and variance of every batch norm.
 
     Args:
         model: A network with any weights; only the statistics change.
         pixels_u8: [n, size_px, size_px, 3] photos in random order, n at least 2; the last n % BATCH are left out where
             there are more than BATCH.
         normalization: Of the pixels.
-        outliers_u8: [m, size_px, size_px, 3] pictures of no lesion in random order; after the last the first again.
-        outlier_share: So many of them for each photo of a batch, rounded to whole pictures.
+        outliers_u8: [m, size_px, size_px, 3] OOD images in random order; after the last the first again.
+        outlier_share: So many of them for each photo of a batch, rounded to whole images.
     """
     norms = [layer for layer in model.layers if isinstance(layer, tf_keras.layers.BatchNormalization)]
     momentums = [norm.momentum for norm in norms]
@@ -45,10 +45,7 @@ def settle(
     for norm in norms:
         norm.momentum = 0.0
 
-    @tf.function(reduce_retracing=True)
-    def show(batch: tf.Tensor) -> None:
-        model(batch, training=True)
-
+    show = tf.function(lambda batch: model(batch, training=True), reduce_retracing=True)
     means: list[Any] = [[] for _ in norms]
     variances: list[Any] = [[] for _ in norms]
     beside = 0 if outliers_u8 is None else round(BATCH * outlier_share)

@@ -1,15 +1,13 @@
 """EfficientNet-Lite 0 to 4 as flat functional tf_keras models, with the publisher's weights.
 
 EfficientNet (Tan and Le 2019) without squeeze-and-excitation and with ReLU6 for swish, as Google published it for
-quantized use in 2020. Layers are named as the publisher's variables, so a checkpoint is read name by name and a
-layer without a value, or a value of another shape, is an error.
+quantized use in 2020. Layers are named as the publisher's variables, so a checkpoint is read name by name.
 
 The publisher's (level - 127) / 128 and the contract's (level - 128) / 128 are one level apart: features differ by 1 %,
-and as many pictures find a neighbour of their own kind (0.78 of 160 at 128 px, 0.88 at 224 px).
+and as many images have a nearest neighbour of their own class (0.78 of 160 at 128 px, 0.88 at 224 px).
 
-The publisher's drop-connect, which leaves out whole blocks at random through 350 epochs from scratch, is not here: a
-fine-tuning is short, model.dropout regularizes it, and each dropped block would need a layer before its addition, in
-the midst of what tfmot joins into one quantized operation. TensorFlow.
+The publisher's drop-connect is not here: a fine-tuning is short, model.dropout regularizes it, and each dropped block
+would need a layer in the midst of what tfmot joins into one quantized operation. TensorFlow.
 """
 
 from __future__ import annotations
@@ -49,7 +47,7 @@ AVERAGED = "/ExponentialMovingAverage"
 
 
 def build_features(variant: str, size_px: int | None) -> Any:
-    """The network up to its last activation, with random weights.
+    """Build the network up to its last activation, with random weights.
 
     Args:
         variant: A key of VARIANTS.
@@ -82,7 +80,7 @@ def build_features(variant: str, size_px: int | None) -> Any:
 
 
 def load_checkpoint(features: Any, checkpoint: Path) -> None:
-    """Sets every weight of `build_features` from a TensorFlow checkpoint of the publisher.
+    """Set every weight of `build_features` from a TensorFlow checkpoint of the publisher.
 
     Args:
         features: The model.
@@ -90,8 +88,7 @@ def load_checkpoint(features: Any, checkpoint: Path) -> None:
             (`NAME/ExponentialMovingAverage`) are taken where there are any, as the publisher does for evaluation.
 
     Raises:
-        ConfigInvalid: No checkpoint there, or a damaged one, or one of another network; the first differences are
-            named.
+        ConfigInvalid: No checkpoint, a damaged one, or one of another network; the first differences are named.
     """
     prefix = tf.train.latest_checkpoint(str(checkpoint)) if checkpoint.is_dir() else str(checkpoint)
     if prefix is None and (checkpoint / "model.ckpt.index").is_file():
@@ -168,15 +165,10 @@ def _block(x: Any, *, kernel: int, stride: int, expansion: int, filters: int, na
 
 
 def _convolve(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:
-    return layers.Conv2D(
-        filters,
-        kernel,
-        stride,
-        padding="same",
-        use_bias=False,
-        kernel_initializer=_initializer(),
-        name=name,
-    )(x)
+    convolution = layers.Conv2D(
+        filters, kernel, stride, padding="same", use_bias=False, kernel_initializer=_initializer(), name=name
+    )
+    return convolution(x)
 
 
 def _initializer() -> Any:

@@ -19,7 +19,7 @@ class WeightAverage:
     def __init__(self, model: Any, decay: float) -> None:
         self.model = model
         self.decay = decay
-        # Under tf.distribute each replica averages its own weights without asking the others. Only its batch-norm
+        # Under tf.distribute each replica averages its own weights without the others'. Only its batch-norm
         # statistics differ from theirs, and the mean of averages is the average of means.
         self.steps = tf.Variable(
             0,
@@ -31,7 +31,7 @@ class WeightAverage:
         self.averages = [_copy(weight) for weight in model.weights] if decay else []
 
     def update(self) -> None:
-        """Takes the weights after one step in. Nothing for a decay of 0. Runs inside tf.function.
+        """Add the weights after one step, inside tf.function. Does nothing for a decay of 0.
 
         Early steps weigh more, (1 + t) / (10 + t), so that the random start is forgotten at once.
         """

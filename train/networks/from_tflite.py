@@ -1,10 +1,10 @@
 """A converted `.tflite` as the start of a training: `model.start` of a config. TensorFlow.
 
-A file that was shipped before knows its subject better than ImageNet's weights do, and stays when run folders are gone.
+A file that was shipped before is closer to its subject than ImageNet's weights, and stays when run folders are gone.
 Conversion has folded each batch norm into the convolution before it. Here the kernels are dequantized, and each batch
 norm is given the statistics that its convolution has on views as training shows them, with the scale and offset under
-which it does nothing but add the folded bias. So the network answers as the file does but for the rounding of
-activations, and goes on learning with batch statistics as if it had never been converted.
+which it does nothing but add the folded bias. So the network predicts as the file does but for the rounding of
+activations, and continues training with batch statistics as if it had never been converted.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Folded:
 
 
 def start_from_tflite(model: Any, path: Path, pixels: FloatArray) -> None:
-    """Sets every weight of a network from a converted file of the same network.
+    """Set every weight of a network from a converted file of the same network.
 
     Args:
         model: As `build_model` makes it: convolutions, each with a batch norm behind it, then one dense layer.
@@ -86,7 +86,7 @@ def read_folded(path: Path) -> list[Folded]:
     """
     try:
         with warnings.catch_warnings():
-            # Its successor is no dependency of this room, and constants are all that is read here.
+            # Its successor is no dependency of this package, and constants are all that is read here.
             warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
             interpreter = tf.lite.Interpreter(model_content=path.read_bytes())
     except (OSError, ValueError, RuntimeError) as error:
@@ -145,12 +145,13 @@ def _statistics(
     """Mean and variance of every channel of each layer's output over photos and places."""
     outputs = tf_keras.Model(model.input, [layer.output for layer in layers])
 
-    @tf.function(reduce_retracing=True)
-    def moments(batch: tf.Tensor) -> list[tf.Tensor]:
+    def moments_of(batch: tf.Tensor) -> list[tf.Tensor]:
         return [
             tf.stack([tf.reduce_mean(out, [0, 1, 2]), tf.reduce_mean(tf.square(out), [0, 1, 2])])
             for out in outputs(batch, training=False)
         ]
+
+    moments = tf.function(moments_of, reduce_retracing=True)
 
     sums: list[Any] = [0.0] * len(layers)
     for start in range(0, len(pixels), STATISTICS_BATCH):

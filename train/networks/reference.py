@@ -1,7 +1,7 @@
 """The networks of the founding documents, flat functional tf_keras models: a plain CNN, ResNet50, Inception v3.
 
-They are here to be compared with and to teach, not to be carried. The first document set a small CNN against a ResNet;
-the second fine-tuned Inception v3 (Esteva et al., Nature 542, 2017). TensorFlow.
+They serve for comparison, not for devices. The first document set a small CNN against a ResNet; the second fine-tuned
+Inception v3 (Esteva et al., Nature 542, 2017). TensorFlow.
 """
 
 from __future__ import annotations
@@ -31,11 +31,9 @@ def small_cnn(size_px: int | None) -> Any:
     Four blocks of convolution, ReLU and pooling with a dropout after the second and the fourth. The customary hidden
     dense layer is left out: averaged features take photos of any size, and overfit less.
 
-    Args:
-        size_px: Input side; None for any multiple of 16.
-
     Returns:
-        A tf_keras.Model: [n, size_px, size_px, 3] normalized pixels -> [n, size_px / 16, size_px / 16, 256].
+        A tf_keras.Model: [n, size_px, size_px, 3] normalized pixels -> [n, size_px / 16, size_px / 16, 256]; size_px
+        None for any multiple of 16.
     """
     pixels = layers.Input((size_px, size_px, 3))
     x = pixels
@@ -53,14 +51,10 @@ def small_cnn(size_px: int | None) -> Any:
 def resnet50(size_px: int | None, weights: str | None) -> Any:
     """ResNet50 (He et al. 2016), the Keras implementation.
 
-    The published weights want BGR levels less ImageNet's mean. There is no preprocessing layer, so this is folded into
-    the first convolution and its batch norm: the network computes the same from pixels normalized as [input] has it by
-    default, (level - 128) / 128. What differs is the border of three pixels that the network adds: it is grey of level
-    128, where it was ImageNet's mean (104 to 124).
-
-    Args:
-        size_px: Input side; None for any.
-        weights: None, `imagenet` (downloaded by Keras) or the path of the publisher's file without top.
+    The published weights (`imagenet`, or the path of the publisher's file without top) want BGR levels less ImageNet's
+    mean. There is no preprocessing layer, so this is folded into the first convolution and its batch norm: the network
+    computes the same from pixels normalized as [input] has it by default, (level - 128) / 128. What differs is the
+    border of three pixels that the network adds: it is grey of level 128, where it was ImageNet's mean (104 to 124).
 
     Returns:
         A tf_keras.Model: [n, size_px, size_px, 3] normalized pixels -> [n, size_px / 32, size_px / 32, 2048].
@@ -79,10 +73,6 @@ def inception_v3(size_px: int | None, weights: str | None) -> Any:
     The published weights want level / 127.5 - 1; the contract's (level - 128) / 128 differs by less than one level and
     is given to them as it is.
 
-    Args:
-        size_px: Input side, 75 or more; None for any such.
-        weights: None, `imagenet` (downloaded by Keras) or the path of the publisher's file without top.
-
     Returns:
         A tf_keras.Model: [n, size_px, size_px, 3] normalized pixels -> [n, height, width, 2048], at 299 px 8 x 8.
 
@@ -91,7 +81,7 @@ def inception_v3(size_px: int | None, weights: str | None) -> Any:
     """
     if size_px is not None and size_px < INCEPTION_SMALLEST_PX:
         raise ConfigInvalid(
-            "inception_v3 cannot see photos this small",
+            "inception_v3: input too small",
             found=f"{size_px} px",
             expected=f"{INCEPTION_SMALLEST_PX} px or more",
         )
@@ -101,7 +91,7 @@ def inception_v3(size_px: int | None, weights: str | None) -> Any:
 
 
 def fold_bgr_levels(convolution: Any, norm: Any) -> None:
-    """Rewrites a first convolution that takes BGR levels less their mean, so that it takes normalized RGB pixels.
+    """Rewrite a first convolution that takes BGR levels less their mean, so that it takes normalized RGB pixels.
 
     With r the normalized pixel, level - mean = 128 r + (128 - mean). The offset goes into the bias. The factor 128
     goes into the batch norm's statistics and not into the kernel, whose weights keep the size that learning rates and

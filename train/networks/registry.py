@@ -20,8 +20,7 @@ import tf_keras
 
 from edge_runtime.errors import ConfigInvalid
 from train.configs.schema import ModelConfig
-from train.networks import efficientnet_lite
-from train.networks import reference as founding_nets
+from train.networks import efficientnet_lite, reference
 
 WEIGHTS_VARIABLE = "DERMEDGE_WEIGHTS"
 DEVELOPER_WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
@@ -34,7 +33,7 @@ MOBILENET_V2_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{}_224_no_t
 
 
 def build_model(config: ModelConfig, classes: int, size_px: int | None, *, pretrained: bool = True) -> Any:
-    """Builds a network.
+    """Build a network.
 
     Args:
         config: Backbone, width, dropout and first weights.
@@ -57,7 +56,13 @@ def build_model(config: ModelConfig, classes: int, size_px: int | None, *, pretr
             expected=f"one of {', '.join(BACKBONES)}",
             fix=f"did you mean {near[0]}?",
         )
-    _require_width(config)
+    widths = MOBILENET_V2_ALPHAS if config.backbone == "mobilenet_v2" else (1.0,)
+    if config.alpha not in widths:
+        raise ConfigInvalid(
+            f"model.alpha: {config.backbone} has no such width",
+            found=str(config.alpha),
+            expected=" or ".join(map(str, widths)),
+        )
     features = BACKBONES[config.backbone](config, size_px, pretrained)
     for layer in features.layers:
         if isinstance(layer, tf_keras.layers.BatchNormalization):
@@ -67,16 +72,6 @@ def build_model(config: ModelConfig, classes: int, size_px: int | None, *, pretr
         pooled = tf_keras.layers.Dropout(config.dropout, name="dropout")(pooled)
     logits = tf_keras.layers.Dense(classes, name=LOGITS_LAYER)(pooled)
     return tf_keras.Model(features.input, logits, name=config.backbone)
-
-
-def _require_width(config: ModelConfig) -> None:
-    allowed = MOBILENET_V2_ALPHAS if config.backbone == "mobilenet_v2" else (1.0,)
-    if config.alpha not in allowed:
-        raise ConfigInvalid(
-            f"model.alpha: {config.backbone} has no such width",
-            found=str(config.alpha),
-            expected=f"one of {', '.join(map(str, allowed))}" if len(allowed) > 1 else "1.0",
-        )
 
 
 def _mobilenet_v2(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
@@ -91,29 +86,26 @@ def _mobilenet_v2(config: ModelConfig, size_px: int | None, pretrained: bool) ->
 
 
 def _resnet50(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
-    return _from_keras(
-        config, pretrained, KERAS_FILE.format("resnet50"), lambda w: founding_nets.resnet50(size_px, w)
-    )
+    file_name = KERAS_FILE.format("resnet50")
+    return _from_keras(config, pretrained, file_name, lambda weights: reference.resnet50(size_px, weights))
 
 
 def _inception_v3(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
+    file_name = KERAS_FILE.format("inception_v3")
     return _from_keras(
-        config,
-        pretrained,
-        KERAS_FILE.format("inception_v3"),
-        lambda w: founding_nets.inception_v3(size_px, w),
+        config, pretrained, file_name, lambda weights: reference.inception_v3(size_px, weights)
     )
 
 
 def _small_cnn(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
     if pretrained and config.weights != "none":
         raise ConfigInvalid(
-            "model.weights: nobody has published weights of small_cnn",
+            "model.weights: small_cnn has no published weights",
             found=config.weights,
             expected="none",
             fix='set weights = "none" under [model]',
         )
-    return founding_nets.small_cnn(size_px)
+    return reference.small_cnn(size_px)
 
 
 def _efficientnet_lite(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
@@ -125,7 +117,7 @@ def _efficientnet_lite(config: ModelConfig, size_px: int | None, pretrained: boo
     folder = _local_weights(folder_name) if config.weights == "imagenet" else Path(config.weights)
     if folder is None:
         raise ConfigInvalid(
-            f"model.weights: the publisher's checkpoint of {config.backbone} is not here",
+            f"model.weights: no checkpoint of {config.backbone} on this machine",
             found=f"no folder {folder_name} in {_weights_folder()}",
             expected=f"{folder_name}/model.ckpt.index, unpacked from the publisher's {folder_name}.tar.gz",
             fix=f"set {WEIGHTS_VARIABLE} to the folder that holds {folder_name}, or model.weights to it",
@@ -149,38 +141,27 @@ def _from_keras(
     """What `build` makes of Keras' `weights` argument: a local copy of the publisher's file before a download."""
     if not pretrained or config.weights == "none":
         return build(None)
-    weights = config.weights
-    if weights == "imagenet":
-        weights = str(_local_weights(file_name) or weights)
-    elif not Path(weights).is_file():
+    local = _local_weights(file_name) if config.weights == "imagenet" else Path(config.weights)
+    if local and not local.is_file():
         raise ConfigInvalid(
             "model.weights does not exist",
-            found=weights,
+            found=str(local),
             expected="imagenet, none, or the path of a weights file",
         )
-    if weights == "imagenet":
-        return _downloaded(config.backbone, file_name, build)
     try:
-        return build(weights)
-    except ConfigInvalid:
-        raise
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigInvalid(
-            f"model.weights does not fit {config.backbone}",
-            found=f"{weights}: {error}",
-            expected=f"the publisher's {file_name}",
-            fix="fetch the file again, or choose the weights of this backbone and width",
-        ) from error
-
-
-def _downloaded(backbone: str, file_name: str, build: Callable[[str | None], Any]) -> Any:
-    try:
-        return build("imagenet")
+        return build(str(local) if local else "imagenet")
     except ConfigInvalid:
         raise
     except Exception as error:  # Keras raises no narrower one, with the address in its text.
+        if local:
+            raise ConfigInvalid(
+                f"model.weights does not fit {config.backbone}",
+                found=f"{local}: {error}",
+                expected=f"the publisher's {file_name}",
+                fix="fetch the file again, or choose the weights of this backbone and width",
+            ) from error
         raise ConfigInvalid(
-            f"model.weights: the published weights of {backbone} could not be downloaded",
+            f"model.weights: the published weights of {config.backbone} could not be downloaded",
             found=str(error),
             expected=f"a connection, or {file_name} in {_weights_folder()}",
             fix=f'put the file there (or elsewhere, and set {WEIGHTS_VARIABLE}), or train from weights = "none"',

@@ -3,7 +3,9 @@
 The order is a camera's: `warp` (where it stands), `blur` (focus, a moving hand), `recolor` (light and sensor), `cutout`
 (something before the lens), `jpeg` (the file). `mixup` is apart, as it needs labels. Every step is stateless: the same
 seed gives the same batch, eagerly and inside tf.data, so an interrupted run repeats exactly what it would have seen.
-Evaluation never comes here.
+
+Each step takes pixels [n, side, side, 3] float32 in 0..255, the share of photos to change, and a seed [2] int32, and
+returns pixels of the same shape.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ JPEG_QUALITY = (30, 95)
 
 
 def augment(pixels_u8: tf.Tensor, size_px: int, config: AugmentConfig, seed: tf.Tensor) -> tf.Tensor:
-    """Geometry, blur, colour, cutout, JPEG; each only if its key asks for it.
+    """Geometry, blur, colour, cutout, JPEG; each only if its range or share is not 0.
 
     Args:
         pixels_u8: [n, side, side, 3] uint8 squares, a little larger than size_px.
@@ -59,9 +61,9 @@ def warp(pixels_u8: tf.Tensor, size_px: int, config: AugmentConfig, seed: tf.Ten
     shift_x = draw(-config.shift, config.shift) * side
     shift_y = draw(-config.shift, config.shift) * side
     if config.inscribed:
-        zoom, room_x, room_y = _inscribed(angle, zoom, aspect)
-        shift_x = tf.clip_by_value(shift_x, -room_x * side, room_x * side)
-        shift_y = tf.clip_by_value(shift_y, -room_y * side, room_y * side)
+        zoom, slack_x, slack_y = _inscribed(angle, zoom, aspect)
+        shift_x = tf.clip_by_value(shift_x, -slack_x * side, slack_x * side)
+        shift_y = tf.clip_by_value(shift_y, -slack_y * side, slack_y * side)
 
     # Output pixel (x, y) reads input at A (x - c_out) + c_in + shift, with A = rotation . scale . flip.
     step = zoom * side / float(size_px)
@@ -88,7 +90,7 @@ def warp(pixels_u8: tf.Tensor, size_px: int, config: AugmentConfig, seed: tf.Ten
 def _inscribed(
     angle: tf.Tensor, zoom: tf.Tensor, aspect: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Shrinks views as little as keeps them inside the square; all lengths relative to its side.
+    """Shrink views as little as keeps them inside the square; all lengths relative to its side.
 
     A w x h view turned by a touches an upright box of w |cos a| + h |sin a| by w |sin a| + h |cos a|. Scaled until the
     longer side of the box is 1, it is the largest view of its proportions. For w = h that is 1 / (|cos a| + |sin a|),
@@ -106,22 +108,14 @@ def _inscribed(
     box_x = zoom * (aspect * cosine + sine / aspect)
     box_y = zoom * (aspect * sine + cosine / aspect)
     shrink = tf.minimum(1.0, 1 / tf.maximum(box_x, box_y))
-    room_x, room_y = (tf.maximum(0.0, (1 - box * shrink) / 2) for box in (box_x, box_y))
-    return zoom * shrink, room_x, room_y
+    slack_x, slack_y = (tf.maximum(0.0, (1 - box * shrink) / 2) for box in (box_x, box_y))
+    return zoom * shrink, slack_x, slack_y
 
 
 def blur(pixels: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
     """A Gaussian, each photo by its own sigma in BLUR_SIGMA_PX, uniform; pixels of the result, not of the camera.
 
     At an edge the weights that fall outside go to those inside, so a flat photo stays as it is.
-
-    Args:
-        pixels: [n, side, side, 3] float32.
-        share: Of photos that are blurred.
-        seed: [2] int32.
-
-    Returns:
-        As pixels.
     """
     side = pixels.shape[1]
 
@@ -141,16 +135,7 @@ def blur(pixels: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
 
 
 def recolor(pixels: tf.Tensor, config: AugmentConfig, seed: tf.Tensor) -> tf.Tensor:
-    """Brightness, contrast, saturation and white balance, each photo by its own draw.
-
-    Args:
-        pixels: [n, h, w, 3] float32 in 0..255.
-        config: Ranges.
-        seed: [2] int32.
-
-    Returns:
-        [n, h, w, 3] float32, not clipped.
-    """
+    """Brightness, contrast, saturation and white balance, each photo by its own draw; the result is not clipped."""
     shape = tf.shape(pixels)
     draw = _drawer(shape[0], seed)
     contrast = tf.exp(draw(-config.contrast, config.contrast))
@@ -169,16 +154,7 @@ def recolor(pixels: tf.Tensor, config: AugmentConfig, seed: tf.Tensor) -> tf.Ten
 
 
 def cutout(pixels: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
-    """One grey square a photo, its side uniform in CUTOUT_SIDE, wholly inside at any place (DeVries and Taylor 2017).
-
-    Args:
-        pixels: [n, side, side, 3] float32 in 0..255.
-        share: Of photos that get a square.
-        seed: [2] int32.
-
-    Returns:
-        As pixels.
-    """
+    """One grey square a photo, its side uniform in CUTOUT_SIDE, wholly inside (DeVries and Taylor 2017)."""
     side = pixels.shape[1]
 
     def change(chosen: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -201,15 +177,7 @@ def jpeg(pixels: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
 
     A camera encodes before the photo is shrunk, and shrinking removes most of what that does. Here blocks of 8 pixels
     are blocks of the network's input: more than a camera's file ever shows, about what is left of a photo that was
-    made small and encoded again on its way (messengers, screenshots).
-
-    Args:
-        pixels: [n, side, side, 3] float32 in 0..255.
-        share: Of photos that are encoded.
-        seed: [2] int32.
-
-    Returns:
-        As pixels; encoded photos hold whole numbers.
+    made small and encoded again on its way (messengers, screenshots). Encoded photos hold whole numbers.
     """
     side = pixels.shape[1]
 

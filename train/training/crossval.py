@@ -1,25 +1,20 @@
-"""`python -m train.training.crossval CONFIG.toml --workdir DIR [--folds K ...]`: answers by models that never saw
-the photo.
+"""Cross-validation: each photo is predicted by a model that was not trained on it.
 
 DIR/
   fold0/ fold1/ ...  a run directory each (train/artifacts/run.py); test is that fold
   pixels/            cached pixels of all of them, can be deleted
-  oof.csv            photo_id, source, fold, label, group_id, logit_CODE: out-of-fold answers, each divided by its
-                     fold's temperature, so that their softmax is what that fold's model would have said
-  metrics.json       figures of these answers pooled, by data set, with the spread over folds
+  oof.csv            photo_id, source, fold, label, group_id, logit_CODE: out-of-fold logits, each divided by its
+                     fold's temperature, so that their softmax is that fold's calibrated scores
+  metrics.json       metrics of these predictions pooled, by data set, with the spread over folds
   crossval.json      config, folds, commit, seconds
 
 Groups and classes are dealt to the folds once (train/data/split.py), so folds of equal number and seed are the same for
 every config, and variants can be compared as pairs. The same command resumes; finished folds are not trained again.
-"""  # noqa: D205
+"""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import dataclasses
-import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,14 +24,14 @@ import numpy as np
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.artifacts.command import RESUMES, run_command
-from train.artifacts.files import write_json, write_rows
+from train.artifacts.files import read_object, write_json, write_rows
 from train.artifacts.manifest import LabelSet, Manifest, read_rows
-from train.artifacts.run import git_commit
+from train.artifacts.run import git_commit, read_contract
 from train.configs.loading import load_config
 from train.configs.schema import TrainConfig
 from train.data.sources import find_data, merged_labels, read_sources
 from train.evaluation.metrics import softmax, summarize
-from train.training.run import Maker, run_experiment, train_weights
+from train.training.run import DATA_HELP, Maker, run_experiment
 
 Row = dict[str, Any]
 
@@ -49,29 +44,29 @@ def run_crossval(
     folds: Sequence[int] | None = None,
     pixels: Path | None = None,
     config: TrainConfig | None = None,
-    make: Maker = train_weights,
+    make: Maker | None = None,
 ) -> dict[str, Any]:
-    """Trains the folds of a config and pools their answers.
+    """Train the folds of a config and pool their predictions.
 
     Args:
         config_path: The experiment; its split.test_fold is replaced by each fold in turn.
         workdir: Made if absent.
         data_folder: Of the first data set, as for `run_experiment`.
-        folds: Which ones; all if None. Figures are pooled over the folds that are finished in workdir.
+        folds: Which ones; all if None. Metrics are pooled over the folds that are finished in workdir.
         pixels: Pixel cache; None is workdir/pixels.
         config: The experiment where it differs from the file: a variant of a study.
-        make: Makes the weights of each fold, as for `run_experiment`.
+        make: Makes the weights of each fold in place of training, as for `run_experiment`.
 
     Returns:
         The content of metrics.json; empty where `make` left a fold to be finished by a later call.
 
     Raises:
-        ConfigInvalid: No such fold. And whatever `run_experiment` raises.
+        ConfigInvalid: No such fold; and what `run_experiment` raises.
     """
     config = config or load_config(config_path)
     if config.distribute.strategy == "multi_worker":
         raise ConfigInvalid(
-            "a cross-validation cannot be spread over several workers",
+            "a cross-validation cannot be divided over several workers",
             found="distribute.strategy multi_worker",
             expected="none or mirrored",
             fix="give each machine folds of its own with --folds",
@@ -95,7 +90,7 @@ def run_crossval(
                 run,
                 data_folder,
                 pixels=pixels or workdir / "pixels",
-                config=_of_fold(config, fold),
+                config=config.with_test_fold(fold),
                 manifests=manifests,
                 make=make,
             )
@@ -108,86 +103,75 @@ def run_crossval(
 
 
 def pool(config: TrainConfig, workdir: Path) -> dict[str, Any]:
-    """Writes oof.csv, metrics.json and crossval.json from the finished folds.
+    """Write oof.csv, metrics.json and crossval.json from the finished folds.
 
     Raises:
         RunInvalid: No fold is finished.
     """
     labels = merged_labels(config)
-    rows, by_fold = [], {}
-    for fold in range(config.split.folds):
-        run = workdir / f"fold{fold}"
-        if _status(run) == "done":
-            rows += _fold_rows(run, fold, labels)
-            by_fold[fold] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    if not rows:
+    runs = {fold: workdir / f"fold{fold}" for fold in range(config.split.folds)}
+    states = {f: read_object(run / "run.json") for f, run in runs.items() if (run / "run.json").is_file()}
+    done = [fold for fold, state in states.items() if state["status"] == "done"]
+    if not done:
         raise RunInvalid(f"{workdir}: no fold is finished", expected="fold0, fold1, ... with status done")
+    rows = [row for fold in done for row in _fold_rows(runs[fold], fold, labels, states[fold])]
     write_rows(workdir / "oof.csv", rows)
+    by_fold = {fold: read_object(runs[fold] / "metrics.json") for fold in done}
     sources = {
-        source.folder: figures
-        for source in config.sources
-        if (figures := pooled_figures(labels, [row for row in rows if row["source"] == source.folder]))
+        name: figures
+        for name in config.folders
+        if (figures := pooled_figures(labels, [row for row in rows if row["source"] == name]))
     }
     per_fold = [metrics["test"]["balanced_accuracy"] for metrics in by_fold.values()]
     first = sources.pop(config.data.folder)
     metrics = {
         **first,
-        "folds": list(by_fold),
+        "folds": done,
         "balanced_accuracy_by_fold": per_fold,
         "balanced_accuracy_std": float(np.std(per_fold, ddof=1)) if len(per_fold) > 1 else None,
-        "train_balanced_accuracy_by_fold": [_last_training(workdir / f"fold{fold}") for fold in by_fold],
+        "train_balanced_accuracy_by_fold": [_last_training(runs[fold]) for fold in done],
         "sources": sources,
         "by_fold": {str(fold): _brief(metrics) for fold, metrics in by_fold.items()},
     }
     write_json(workdir / "metrics.json", metrics)
-    write_json(
-        workdir / "crossval.json",
-        {
-            "name": config.name,
-            "folds": list(by_fold),
-            "of": config.split.folds,
-            "seconds_by_fold": [_seconds(workdir / f"fold{fold}") for fold in by_fold],
-            "commit": git_commit(),
-            "config": config.to_dict(),
-        },
-    )
+    noted = {
+        "name": config.name,
+        "folds": done,
+        "of": config.split.folds,
+        "seconds_by_fold": [states[fold].get("seconds") for fold in done],
+        "commit": git_commit(),
+        "config": config.to_dict(),
+    }
+    write_json(workdir / "crossval.json", noted)
     return metrics
 
 
-def _of_fold(config: TrainConfig, fold: int) -> TrainConfig:
-    return dataclasses.replace(config, split=dataclasses.replace(config.split, test_fold=fold))
-
-
-def _fold_rows(run: Path, fold: int, labels: LabelSet) -> list[Row]:
-    temperature = json.loads((run / "contract.json").read_text(encoding="utf-8"))["calibration"][
-        "temperature"
-    ]
+def _fold_rows(run: Path, fold: int, labels: LabelSet, state: dict[str, Any]) -> list[Row]:
+    temperature = read_contract(run).calibration.temperature
     photos = {
         row["photo_id"]: row for row in read_rows(run / "manifest.csv", ("photo_id", "path", "group_id"))
     }
-    state = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    several = "+" in state["data"]["name"]
+    name = state["data"]["name"]
     rows = []
-    with (run / "predictions_test.csv").open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            photo = photos[row["photo_id"]]
-            probs = np.array([float(row[f"p_{code}"]) for code in labels.codes])
-            logits = np.log(np.maximum(probs, 1e-30)) / temperature
-            rows.append(
-                {
-                    "photo_id": row["photo_id"],
-                    "source": photo["path"].split("/")[0] if several else state["data"]["name"],
-                    "fold": fold,
-                    "label": row["label"],
-                    "group_id": photo["group_id"],
-                    **{f"logit_{c}": f"{x:.5g}" for c, x in zip(labels.codes, logits, strict=True)},
-                }
-            )
+    for row in read_rows(run / "predictions_test.csv", ("photo_id", "label")):
+        photo = photos[row["photo_id"]]
+        probs = np.array([float(row[f"p_{code}"]) for code in labels.codes])
+        logits = np.log(np.maximum(probs, 1e-30)) / temperature
+        rows.append(
+            {
+                "photo_id": row["photo_id"],
+                "source": photo["path"].split("/")[0] if "+" in name else name,
+                "fold": fold,
+                "label": row["label"],
+                "group_id": photo["group_id"],
+                **{f"logit_{c}": f"{x:.5g}" for c, x in zip(labels.codes, logits, strict=True)},
+            }
+        )
     return rows
 
 
 def pooled_figures(labels: LabelSet, rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Figures of rows as oof.csv has them, all of one data set; None of no rows."""
+    """Metrics of rows as oof.csv has them, all of one data set; None of no rows."""
     if not rows:
         return None
     logits = np.array([[float(row[f"logit_{code}"]) for code in labels.codes] for row in rows])
@@ -197,53 +181,56 @@ def pooled_figures(labels: LabelSet, rows: Sequence[Row]) -> dict[str, Any] | No
 
 
 def _brief(metrics: dict[str, Any]) -> dict[str, Any]:
-    """What of a fold's own figures the pooled file repeats: those that its thresholds made."""
-    kept = ("photos", "balanced_accuracy", "referred_share", "not_a_lesion_share")
-    test = metrics["test"]
-    brief = {key: test[key] for key in kept if key in test}
-    brief["sources"] = {
-        name: {key: figures[key] for key in kept if key in figures}
-        for name, figures in test.get("sources", {}).items()
-    }
+    """What of a fold's own metrics the pooled file repeats: those that its thresholds made."""
+
+    def kept(figures: dict[str, Any]) -> dict[str, Any]:
+        names = ("photos", "balanced_accuracy", "referred_share", "not_a_lesion_share")
+        return {key: figures[key] for key in names if key in figures}
+
+    sources = {name: kept(figures) for name, figures in metrics["test"].get("sources", {}).items()}
+    brief = {**kept(metrics["test"]), "sources": sources}
     return brief | ({"outliers": metrics["outliers"]} if "outliers" in metrics else {})
 
 
 def _last_training(run: Path) -> float:
     """Balanced accuracy on the last epoch's augmented training photos."""
-    with (run / "history.csv").open(newline="", encoding="utf-8") as stream:
-        return float(list(csv.DictReader(stream))[-1]["train_balanced_accuracy"])
-
-
-def _status(run: Path) -> str | None:
-    path = run / "run.json"
-    if not path.is_file():
-        return None
-    status: str = json.loads(path.read_text(encoding="utf-8"))["status"]
-    return status
+    return float(read_rows(run / "history.csv", ("stage",))[-1]["train_balanced_accuracy"])
 
 
 def _note_seconds(run: Path, seconds: float) -> None:
-    """Adds the seconds of this call to those before: an interrupted fold's time is the sum of its parts."""
+    """Add the seconds of this call to those before: an interrupted fold's time is the sum of its parts."""
     if seconds > 1 and (run / "run.json").is_file():
-        state = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        state["seconds"] = round(state.get("seconds", 0) + seconds, 1)
-        write_json(run / "run.json", state)
+        state = read_object(run / "run.json")
+        write_json(run / "run.json", {**state, "seconds": round(state.get("seconds", 0) + seconds, 1)})
 
 
-def _seconds(run: Path) -> float | None:
-    seconds: float | None = json.loads((run / "run.json").read_text(encoding="utf-8")).get("seconds")
-    return seconds
+def parser() -> argparse.ArgumentParser:
+    """Build the command line's parser."""
+    parser = argparse.ArgumentParser(
+        prog="dermedge crossval",
+        description="Train and evaluate every fold of a config. The same command resumes.",
+        epilog="example:\n  dermedge crossval train/configs/ham10000_lite0.toml --workdir runs/folds",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="experiment, see train/configs")
+    parser.add_argument(
+        "--workdir", type=Path, required=True, metavar="DIR", help="folder of the folds (required)"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help=DATA_HELP)
+    parser.add_argument("--folds", type=int, nargs="+", metavar="K", help="folds to train (default: all)")
+    parser.add_argument(
+        "--pixels",
+        type=Path,
+        metavar="DIR",
+        help="pixel cache to share with other runs (default: DIR/pixels)",
+    )
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m train.training.crossval", allow_abbrev=False)
-    parser.add_argument("config", type=Path, metavar="CONFIG.toml")
-    parser.add_argument("--workdir", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
-    parser.add_argument("--folds", type=int, nargs="+", metavar="K", help="which folds (default all)")
-    parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
-    arguments = parser.parse_args(argv)
+    """Run the command; return its exit status: 0 done, 2 refused, 130 interrupted."""
+    arguments = parser().parse_args(argv)
     return run_command(lambda: _cross_validate(arguments), interrupted=RESUMES)
 
 
@@ -261,7 +248,3 @@ def _cross_validate(arguments: argparse.Namespace) -> int:
         f"({low:.4f} to {high:.4f}), {metrics['photos']} photos of {metrics['lesions']} lesions"
     )
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,46 +1,126 @@
-"""Steps divided over replicas by tf.distribute: a device each, on one machine or on several. TensorFlow.
+"""Steps divided over replicas by tf.distribute: a device each, on one machine or on several workers.
 
 stage.batch is the batch of all replicas together. Every worker makes the whole batch, a pure function of its seeds, and
-each replica takes its share of it; losses are averaged over the whole batch. So any number of replicas learns from the
-same photos, in the same order and with the same augmentation, as one. What this costs: each worker's input pipeline
-works for all (about a tenth of a step on one worker).
+each replica takes its share of it; losses are averaged over the whole batch. So any number of replicas trains on the
+same photos, in the same order and with the same augmentation, as one. Each worker's input pipeline works for all (about
+a tenth of a step on one worker). Two things stay each replica's own, as tf.distribute has it: batch norm normalizes a
+share by its own mean and variance (moving statistics are averaged over replicas where they are read), and dropout draws
+its own units.
 
-Two things stay each replica's own, as tf.distribute has it: batch norm normalizes a share by its own mean and variance
-(moving statistics are averaged over replicas where they are read), and dropout draws its own units.
+Only the chief (worker 0) writes into the run directory. Every other worker begins with a copy of what resuming needs,
+trains in that copy as if it were alone, and removes it. So a job of which a worker was killed needs no repair: all
+workers are started again with their commands, and all of them resume at the chief's last checkpoint.
+
+TensorFlow is imported late: which worker this is must be known before.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any
-
-import tensorflow as tf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
-from train.configs.schema import TrainConfig
-from train.training.pipeline import Batch
-from train.training.workers import Worker
+from train.configs.schema import DistributeConfig, TrainConfig
 
-# How TensorFlow says, in this worker, that another one has gone or cannot be reached.
-LOST_WORKER = (
-    tf.errors.UnavailableError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.InternalError,
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from train.training.pipeline import Batch
+
+VARIABLE = "TF_CONFIG"
+EXAMPLE = (
+    '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
+# What resuming reads. run.json first: where it stands, config.json stands too.
+COPIED = ("run.json", "config.json", "manifest.csv", "teacher.csv.gz", "history.csv", "checkpoints")
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One process of a training."""
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def chief(self) -> bool:
+        """Whether this one writes the run directory."""
+        return self.index == 0
+
+    @contextmanager
+    def place(self, run: Path) -> Iterator[Path]:
+        """Yield the directory in which this worker trains: RUN itself, or a copy beside it, removed at the end.
+
+        Must be entered before the workers meet: from then on the chief may write another checkpoint.
+        """
+        if self.chief:
+            yield run
+            return
+        own = self._own(run)
+        copy = own / "run"
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir(parents=True)
+        for name in COPIED:
+            if (run / name).is_dir():
+                shutil.copytree(run / name, copy / name)
+            elif (run / name).is_file():
+                shutil.copyfile(run / name, copy / name)
+        yield copy
+        shutil.rmtree(own)
+
+    def pixels(self, run: Path) -> Path:
+        """Folder of this worker's pixel cache; it outlasts an interruption."""
+        return (run if self.chief else self._own(run)) / "pixels"
+
+    def _own(self, run: Path) -> Path:
+        run = run.resolve()
+        return run.with_name(f"{run.name}.worker{self.index}")
+
+
+def this_worker(config: DistributeConfig) -> Worker:
+    """Return the worker that TF_CONFIG names for this process; the only one where the config has no workers.
+
+    Raises:
+        ConfigInvalid: `multi_worker` without a usable TF_CONFIG.
+    """
+    if config.strategy != "multi_worker":
+        return Worker()
+    text = os.environ.get(VARIABLE, "")
+    try:
+        return _parse(json.loads(text))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigInvalid(
+            f"distribute.strategy is multi_worker: {VARIABLE} names no worker",
+            found=f"{text[:200]!r} ({error})" if text else "no such variable",
+            expected=EXAMPLE,
+            fix=f"set {VARIABLE} for each worker, alike but for the index; worker 0 is the chief",
+        ) from error
+
+
+def _parse(config: Mapping[str, Any]) -> Worker:
+    jobs = {"chief": config["cluster"].get("chief", []), "worker": config["cluster"].get("worker", [])}
+    if astray := sorted(set(config["cluster"]) - set(jobs)):
+        raise ValueError(f"jobs of another kind: {', '.join(astray)}")
+    kind, index = config["task"]["type"], int(config["task"]["index"])
+    if not 0 <= index < len(jobs[kind]):
+        raise ValueError(f"there is no {kind} {index}")
+    before = len(jobs["chief"]) if kind == "worker" else 0
+    return Worker(before + index, len(jobs["chief"]) + len(jobs["worker"]))
 
 
 @dataclass(frozen=True)
 class Replicas:
-    """What learns together; by default one replica, for which nothing below costs anything."""
+    """What trains together; by default one replica, for which nothing below costs anything."""
 
     strategy: tf.distribute.Strategy | None = None
     worker: Worker = field(default_factory=Worker)
@@ -54,8 +134,8 @@ class Replicas:
         """Variables made within it exist on every replica."""
         return self.strategy.scope() if self.strategy else nullcontext()
 
-    def learn(self, step: Callable[[Batch], tuple[tf.Tensor, ...]], batch: Batch) -> tuple[tf.Tensor, ...]:
-        """Runs a step on every replica's share of a batch. Runs inside tf.function.
+    def run(self, step: Callable[[Batch], tuple[tf.Tensor, ...]], batch: Batch) -> tuple[tf.Tensor, ...]:
+        """Run a step on every replica's share of a batch, inside tf.function.
 
         Args:
             step: Of one replica; what it returns must add up.
@@ -70,14 +150,14 @@ class Replicas:
         return tuple(self.strategy.reduce("SUM", value, axis=None) for value in per_replica)
 
     def mean(self, value: float) -> float:
-        """The mean over workers of a number that each has computed: whoever decides by it decides as the others."""
+        """Return the mean over workers of a number that each has computed, so that all decide alike by it."""
         return float(self._total(value)) / self.count if self.worker.count > 1 else value
 
     def require_equal(self, text: str) -> None:
-        """Returns if every worker says the same.
+        """Compare a text over workers.
 
         Raises:
-            RunInvalid: They do not: together they would learn something that no config describes.
+            RunInvalid: It differs: together they would train something that no config describes.
         """
         if self.worker.count == 1:
             return
@@ -85,14 +165,14 @@ class Replicas:
         own = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
         if round(float(self._total(own))) != own * self.count:
             raise RunInvalid(
-                "the workers would not train the same thing",
-                found="on one of them another config, other photos, another split, or another checkpoint",
-                expected="the same config and data on every worker, and one run directory that all of them see",
+                "the workers differ",
+                found="another config, other photos, another split or another checkpoint on one of them",
+                expected="the same on every worker, and one run directory that all of them see",
                 fix="start every worker with the same command, data and --workdir",
             )
 
     def require_divisible(self, config: TrainConfig) -> None:
-        """Returns if every replica gets equally many photos.
+        """Check that every replica gets equally many photos.
 
         Raises:
             ConfigInvalid: It does not.
@@ -111,16 +191,21 @@ class Replicas:
     @cached_property
     def _total(self) -> Callable[[float], tf.Tensor]:
         """The sum over replicas of a number that each worker has."""
+        import tensorflow as tf
 
-        @tf.function(input_signature=[tf.TensorSpec([], tf.float64)])
+        strategy: Any = self.strategy
+
         def total(value: tf.Tensor) -> tf.Tensor:
-            return self.strategy.reduce("SUM", self.strategy.run(tf.identity, args=(value,)), axis=None)
+            return strategy.reduce("SUM", strategy.run(tf.identity, args=(value,)), axis=None)
 
-        return total
+        compiled: Callable[[float], tf.Tensor] = tf.function(
+            total, input_signature=[tf.TensorSpec([], tf.float64)]
+        )
+        return compiled
 
 
 def replicas_for(config: TrainConfig, worker: Worker) -> Replicas:
-    """The replicas of a config. With several workers, waits until all of them have come.
+    """Make the replicas of a config; with several workers, wait until all of them have started.
 
     Raises:
         ConfigInvalid: A batch cannot be divided over them.
@@ -132,24 +217,28 @@ def replicas_for(config: TrainConfig, worker: Worker) -> Replicas:
 
 @contextmanager
 def watched(worker: Worker) -> Iterator[None]:
-    """Turns TensorFlow's errors about a lost worker into one that says what to do.
+    """Turn TensorFlow's errors about a lost worker into one that says what to do.
 
-    A killed worker closes its connections, and the others' sums fail at once. One that only falls silent is missed by
+    A killed worker closes its connections, and the others' sums fail at once. One that hangs is noticed by
     TensorFlow's coordination service, whose heartbeats stop.
 
     Raises:
-        RunInvalid: Another worker has gone.
+        RunInvalid: Another worker failed.
     """
+    if worker.count == 1:
+        yield
+        return
+    from tensorflow import errors
+
+    lost = (errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError)
     try:
         yield
-    except LOST_WORKER as error:
-        if worker.count == 1:
-            raise
+    except (*lost, errors.FailedPreconditionError, errors.InternalError) as error:
         raise RunInvalid(
-            "another worker has gone, so this one stops",
+            "a worker failed; stopping",
             found=_reason(error),
-            expected=f"{worker.count} workers to the end",
-            fix="start all workers again with their commands: they resume at the last checkpoint",
+            expected=f"{worker.count} workers",
+            fix="restart all workers to resume from the last checkpoint",
         ) from error
 
 
@@ -163,6 +252,8 @@ def _reason(error: tf.errors.OpError) -> str:
 @cache
 def _strategy(name: str, worker: Worker) -> tf.distribute.Strategy | None:
     """Made once a process: TensorFlow can join a cluster only before anything else."""
+    import tensorflow as tf
+
     if name == "multi_worker":
         print(f"worker {worker.index} of {worker.count}: waiting for the others", file=sys.stderr)
         return tf.distribute.MultiWorkerMirroredStrategy()
@@ -177,6 +268,8 @@ def _own_share(batch: Batch) -> Batch:
 
     Photos and outliers are multiples of the count, so a share holds equally many of either, outliers last.
     """
+    import tensorflow as tf
+
     context = tf.distribute.get_replica_context()
     first, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
-    return Batch(*(tensor[first::count] for tensor in batch))
+    return type(batch)(*(tensor[first::count] for tensor in batch))

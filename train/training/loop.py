@@ -1,4 +1,4 @@
-"""Training itself: stages, steps, checkpoints, resume. Read downwards. TensorFlow.
+"""The training loop: stages, steps, checkpoints, resume. TensorFlow.
 
 Resume, in order:
 1. the newest checkpoint gives weights, optimizer, stage, epoch, step and the sums of the running epoch;
@@ -33,9 +33,9 @@ from train.evaluation.metrics import balanced_accuracy, recall_per_class, softma
 from train.evaluation.predict import predict_logits, predict_tiles
 from train.networks.ema import WeightAverage
 from train.training.distribute import Replicas
+from train.training.inputs import TrainingData, learning_rate, require_finite, stage_augmentation
 from train.training.losses import distillation_losses, photo_losses, uniform_losses
 from train.training.pipeline import Batch, training_batches
-from train.training.training_data import TrainingData, learning_rate, require_finite, stage_augmentation
 
 ONE = Replicas()
 # What a row of history.csv holds, in order.
@@ -53,7 +53,7 @@ class Progress:
 
 
 class Trainer:
-    """Trains one model in one run directory. Made, as its model, within `replicas.scope()`."""
+    """Trains one model in one run directory. Create it, and its model, within `replicas.scope()`."""
 
     def __init__(
         self,
@@ -99,13 +99,13 @@ class Trainer:
 
     @cached_property
     def plain(self) -> Any:
-        """The model outside of any strategy: what is measured, kept, and at the end given away."""
+        """The model outside of any strategy: what is evaluated, kept, and at the end exported."""
         return self.model if self.replicas.strategy is None else tf_keras.models.clone_model(self.model)
 
     # ---------------------------------------------------------------- the whole training
 
     def train(self) -> list[Row]:
-        """Trains from the newest checkpoint, or from the start, to the end; `plain` then holds the kept weights.
+        """Train from the newest checkpoint, or from the start, to the end; `plain` then holds the kept weights.
 
         Returns:
             The rows of history.csv.
@@ -135,7 +135,7 @@ class Trainer:
         print(f"resuming at stage {done[0]}, epoch {done[1]}, step {int(self.progress.step.numpy())}")
 
     def _restore(self) -> str | None:
-        """Reads the newest checkpoint that can be read, and names it; None where training begins.
+        """Read the newest readable checkpoint and return its path; None where training begins.
 
         Raises:
             RunInvalid: There are some, and none can be read.
@@ -146,7 +146,7 @@ class Trainer:
                 self.checkpoints.checkpoint.restore(path)
             except (tf.errors.OpError, IndexError, ValueError) as error:
                 problem = problem or f"{path}: {error}".splitlines()[0]
-                print(f"{path}: cannot be read, the one before it is tried", file=sys.stderr)
+                print(f"warning: {path}: damaged checkpoint; using the one before it", file=sys.stderr)
                 continue
             return str(path)
         if paths:
@@ -155,19 +155,18 @@ class Trainer:
 
     def _damaged(self, path: Path, problem: str) -> RunInvalid:
         return RunInvalid(
-            f"{path}: damaged, training cannot be resumed",
+            f"{path}: damaged checkpoint",
             found=problem,
-            expected="what an interrupted training left there",
-            fix=f"remove {self.kept_path.parent} and give the command again: it trains from the start",
+            fix=f"remove {self.kept_path.parent} and rerun the command to train from the start",
         )
 
     # ---------------------------------------------------------------- a stage
 
     def _train_stage(self, index: int) -> None:
         stage = self.config.stage[index]
-        learn = self.compile_step(stage)
+        update = self.compile_step(stage)
         while int(self.progress.epoch.numpy()) < stage.epochs and not self._should_stop(index):
-            self._train_epoch(index, learn)
+            self._train_epoch(index, update)
         self.progress.stage.assign(index + 1)
         self.progress.epoch.assign(0)
         self.checkpoints.save()
@@ -180,7 +179,7 @@ class Trainer:
 
     # ---------------------------------------------------------------- an epoch
 
-    def _train_epoch(self, index: int, learn: Any) -> None:
+    def _train_epoch(self, index: int, update: Any) -> None:
         stage, epoch = self.config.stage[index], int(self.progress.epoch.numpy())
         steps = self.data.epoch_photos // stage.batch
         first_step = int(self.progress.step.numpy())
@@ -199,7 +198,7 @@ class Trainer:
         with tqdm(batches, total=steps, initial=first_step, desc=title, unit="step", mininterval=1.0) as bar:
             for step, batch in enumerate(bar, start=first_step):
                 self.optimizer.learning_rate.assign(learning_rate(stage, epoch * steps + step, steps))
-                learn(batch)
+                update(batch)
                 self.progress.step.assign(step + 1)
                 if (step + 1) % self.config.checkpoint.every_steps == 0:
                     require_finite(float(self.progress.loss_sum.numpy()), stage, epoch)
@@ -212,7 +211,7 @@ class Trainer:
         self.checkpoints.save()
 
     def _finish_epoch(self, index: int, epoch: int, steps: int) -> None:
-        """Measures on the validation photos, writes the history, keeps the weights if they are to stay."""
+        """Evaluate on the validation photos, write the history, keep the weights if they are to stay."""
         stage, val_labels = self.config.stage[index], self.data.val_labels
         if self.plain is not self.model:
             self.plain.set_weights(self.model.get_weights())
@@ -271,7 +270,7 @@ class Trainer:
         """Index of the first layer that a stage trains.
 
         Raises:
-            ConfigInvalid: `frozen` names no layer, or leaves nothing to learn.
+            ConfigInvalid: `frozen` names no layer, or leaves nothing to train.
         """
         layers = self.model.layers
         if not stage.frozen:
@@ -279,21 +278,21 @@ class Trainer:
         named = [i for i, layer in enumerate(layers) if stage.frozen in layer.name]
         if not named or named[-1] == len(layers) - 1:
             raise ConfigInvalid(
-                f"stage {stage.name}: frozen names no layer, or the last",
+                f"stage {stage.name}: frozen names no layer, or the last one",
                 found=repr(stage.frozen),
-                expected=f"a part of a layer's name, such as {layers[len(layers) // 2].name}",
+                expected=f"part of a layer's name, such as {layers[len(layers) // 2].name}",
             )
         return named[-1] + 1
 
     def _trained_variables(self, stage: StageConfig) -> list[tf.Variable]:
-        """The variables that a stage learns; its other layers keep weights and batch-norm statistics."""
+        """The variables that a stage trains; its other layers keep weights and batch-norm statistics."""
         layers, first = self.model.layers, self._first_trained(stage)
         for i, layer in enumerate(layers):
             layer.trainable = i >= first
         return [variable for layer in layers[first:] for variable in layer.trainable_variables]
 
     def compile_step(self, stage: StageConfig) -> Any:
-        """The update of one batch, compiled for the stage's trained layers."""
+        """Return the update of one batch, compiled for the stage's trained layers."""
         whole = stage.trains == "all"
         variables = self._trained_variables(stage)
         photos, classes = stage.batch // self.replicas.count, len(self.data.loss_weights)
@@ -308,17 +307,16 @@ class Trainer:
             gradients = tape.gradient(loss, variables)
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
             self.average.update()
-            answers = tf.argmax(logits[:photos], axis=1)
-            confusion = tf.math.confusion_matrix(share.truth[:photos], answers, classes, dtype=tf.int64)
+            predicted = tf.argmax(logits[:photos], axis=1)
+            confusion = tf.math.confusion_matrix(share.truth[:photos], predicted, classes, dtype=tf.int64)
             return loss, confusion
 
-        @tf.function(reduce_retracing=True)
-        def learn(batch: Batch) -> None:
-            loss, confusion = self.replicas.learn(step, batch)
+        def update(batch: Batch) -> None:
+            loss, confusion = self.replicas.run(step, batch)
             self.progress.loss_sum.assign_add(tf.cast(loss, tf.float64))
             self.confusion.assign_add(confusion)
 
-        return learn
+        return tf.function(update, reduce_retracing=True)
 
     def _loss_of(self, photos: int) -> Callable[[Batch, tf.Tensor], tf.Tensor]:
         """The mean loss of a batch of so many photos and whatever outliers follow them."""
@@ -344,12 +342,12 @@ class Trainer:
 
 
 def read_history(path: Path) -> list[Row]:
-    """The rows of a history.csv with numbers as numbers; none if there is no such file.
+    """Read a history.csv with numbers as numbers; no rows if there is no such file.
 
     Raises:
         DataInvalid: It is no history.
     """
-    # A soup of several runs has none, which is written as an empty file.
+    # Averaged weights have none, which is written as an empty file.
     if not path.exists() or not path.read_bytes().strip():
         return []
     return [{key: _parse(text) for key, text in row.items()} for row in read_rows(path, ("stage", "epoch"))]

@@ -1,4 +1,4 @@
-"""What a batch's logits cost: cross-entropy or focal loss, soft targets, logit adjustment, distillation. TensorFlow.
+"""Losses: cross-entropy or focal, soft targets, logit adjustment, distillation, outlier exposure. TensorFlow.
 
 Targets are distributions over the classes, because mixup, label smoothing and teachers all make them soft.
 """
@@ -49,7 +49,7 @@ def distillation_losses(logits: tf.Tensor, teacher_probs: tf.Tensor, config: Dis
         config: The temperature.
 
     Returns:
-        [n], times temperature squared, because gradients of softened answers shrink by it (Hinton et al. 2015).
+        [n], times temperature squared, because gradients of softened scores shrink by it (Hinton et al. 2015).
     """
     softened = tf.nn.softmax(tf.math.log(teacher_probs + 1e-9) / config.temperature)
     log_probs = tf.nn.log_softmax(logits / config.temperature)
@@ -57,6 +57,6 @@ def distillation_losses(logits: tf.Tensor, teacher_probs: tf.Tensor, config: Dis
 
 
 def uniform_losses(logits: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy [n] against "all classes alike", less its minimum log(classes): 0 for a uniform answer."""
+    """Cross-entropy [n] against "all classes alike", less its minimum log(classes): 0 for uniform scores."""
     classes = logits.shape[1]
     return -tf.reduce_mean(tf.nn.log_softmax(logits), axis=1) - float(np.log(classes))

@@ -1,7 +1,7 @@
-"""Figures of a trained model, and the temperature and thresholds that its contract will carry. numpy; TensorFlow.
+"""Metrics of a trained model, and the temperature and thresholds of its contract. numpy; TensorFlow, imported late.
 
-Temperature and thresholds come from the validation photos and the outliers set aside for them; the test photos, and
-the outliers kept for the end, are only counted.
+Temperature and thresholds come from the validation photos and the OOD images set aside for them; the test photos and
+the OOD images of the test set are only counted.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ import numpy.typing as npt
 from edge_runtime.contract import Calibration, Decision, Rule
 from train.artifacts import files
 from train.artifacts.files import read_object
-from train.artifacts.manifest import Manifest
 from train.data.pixels import PixelArray
-from train.evaluation.decisions import fires, not_a_lesion_rule
-from train.evaluation.metrics import FloatArray, expected_calibration_error, softmax, summarize
-from train.training.inputs import TEST, THRESHOLD, TRAIN, Inputs
-from train.training.training_data import evenly
+from train.evaluation.decisions import calibrate, fires, not_a_lesion_rule, refer_rule
+from train.evaluation.metrics import FloatArray, IntArray, expected_calibration_error, softmax, summarize
+from train.training.inputs import TEST, THRESHOLD, TRAIN, Inputs, evenly
 
 PARTS = ("val", "test")
 
@@ -61,9 +59,7 @@ def _finished_model(inputs: Inputs, weights: Sequence[npt.NDArray[np.float32]], 
 
 
 def measure(inputs: Inputs, model: Any, run: Path) -> dict[str, Any]:
-    """Figures of both held-out parts; temperature and thresholds come from the validation photos."""
-    from train.evaluation.decisions import calibrate, refer_rule
-
+    """Write predictions, metrics and the final contract; return the content of metrics.json."""
     config, data = inputs.config, inputs.data
     metrics: dict[str, Any] = {}
     calibration, decision = Calibration("none", 1.0), Decision(refer=None, not_a_lesion=None)
@@ -71,8 +67,8 @@ def measure(inputs: Inputs, model: Any, run: Path) -> dict[str, Any]:
         ids = data.ids(part)
         if not ids:
             continue
-        y_true, logits = inputs.labels(ids), _logits(inputs, model, part, ids)
-        _write_predictions(run / f"predictions_{part}.csv", ids, data.manifest, softmax(logits))
+        y_true, logits = inputs.labels(ids), _logits(inputs, model, ids)
+        _write_predictions(run / f"predictions_{part}.csv", ids, y_true, inputs.codes, softmax(logits))
         if part == "val":
             calibration = calibrate(y_true, logits)
             probs = softmax(logits, calibration.temperature)
@@ -89,28 +85,24 @@ def measure(inputs: Inputs, model: Any, run: Path) -> dict[str, Any]:
     return metrics
 
 
-def _logits(inputs: Inputs, model: Any, part: str, ids: list[str]) -> FloatArray:
+def _logits(inputs: Inputs, model: Any, ids: list[str]) -> FloatArray:
     from train.evaluation.predict import predict_logits, predict_tiles
 
-    pixels_u8 = inputs.pixels(ids, inputs.square_px(inputs.config.input.size_px))
-    normalization, tiles = inputs.contract.normalization, inputs.config.tiles
-    if tiles.grid:
-        return predict_tiles(model, pixels_u8, normalization, inputs.config.input.size_px, tiles.grid)
+    size_px, grid = inputs.config.input.size_px, inputs.config.tiles.grid
+    pixels_u8, normalization = inputs.pixels(ids, inputs.square_px(size_px)), inputs.contract.normalization
+    if grid:
+        return predict_tiles(model, pixels_u8, normalization, size_px, grid)
     return predict_logits(model, pixels_u8, normalization).astype(np.float64)
 
 
 def _figures(
-    inputs: Inputs,
-    ids: list[str],
-    logits: FloatArray,
-    calibration: Calibration,
-    decision: Decision,
+    inputs: Inputs, ids: list[str], logits: FloatArray, calibration: Calibration, decision: Decision
 ) -> dict[str, Any]:
     """Of the first data set, and below `sources` of each further one."""
     data, codes = inputs.data, inputs.codes
     malignant = [label.group == "malignant" for label in data.manifest.labels.labels]
     by_source: dict[str, dict[str, Any]] = {}
-    for source in dict.fromkeys(entry.folder for entry in inputs.config.sources):
+    for source in inputs.config.folders:
         rows = [i for i, photo_id in enumerate(ids) if data.source_of[photo_id] == source]
         if not rows:
             continue
@@ -132,7 +124,7 @@ def _figures(
 def _outlier_rule(
     inputs: Inputs, model: Any, calibration: Calibration, ids: list[str], probs: FloatArray
 ) -> Rule | None:
-    """From validation lesions and the outliers set aside for thresholds; None without outliers."""
+    """From validation lesions and the OOD images set aside for thresholds; None without OOD images."""
     pictures = inputs.outliers(THRESHOLD, inputs.config.input.size_px)
     if pictures is None or inputs.config.tiles.grid:
         return None
@@ -148,7 +140,7 @@ def _outlier_rule(
 def _outlier_figures(
     inputs: Inputs, model: Any, calibration: Calibration, decision: Decision
 ) -> dict[str, Any]:
-    """Share that the rule refuses of the outliers that neither trained the model nor chose the threshold."""
+    """Share that the rule rejects of the OOD images that neither trained the model nor set the threshold."""
     pictures = inputs.outliers(TEST, inputs.config.input.size_px)
     if pictures is None or decision.not_a_lesion is None:
         return {}
@@ -166,16 +158,12 @@ def _outlier_probs(inputs: Inputs, model: Any, calibration: Calibration, pixels_
     return softmax(logits, calibration.temperature)
 
 
-def _write_predictions(path: Path, photo_ids: list[str], manifest: Manifest, probs: FloatArray) -> None:
-    by_id = {photo.photo_id: photo for photo in manifest.photos}
-    codes = manifest.labels.codes
-    rows = [
-        {
-            "photo_id": i,
-            "label": by_id[i].label,
-            # Six digits, not six places: out-of-fold logits are read from here.
-            **{f"p_{c}": f"{p:.6g}" for c, p in zip(codes, row, strict=True)},
-        }
-        for i, row in zip(photo_ids, probs, strict=True)
-    ]
+def _write_predictions(
+    path: Path, photo_ids: list[str], y_true: IntArray, codes: Sequence[str], probs: FloatArray
+) -> None:
+    rows = []
+    for photo_id, truth, row in zip(photo_ids, y_true, probs, strict=True):
+        # Six digits, not six places: out-of-fold logits are read from here.
+        scores = {f"p_{code}": f"{p:.6g}" for code, p in zip(codes, row, strict=True)}
+        rows.append({"photo_id": photo_id, "label": codes[truth], **scores})
     files.write_rows(path, rows)

@@ -15,9 +15,9 @@ from edge_runtime.contract import Normalization
 from train.configs.schema import AugmentConfig
 from train.data.pixels import PixelArray
 from train.training.augment import augment, mixup
-from train.training.training_data import Photos
+from train.training.inputs import Photos
 
-# The label of a picture that shows no lesion.
+# The label of an OOD image.
 OUTLIER = -1
 
 
@@ -45,7 +45,7 @@ def training_batches(
     normalization: Normalization,
     seed: tuple[int, int],
 ) -> tf.data.Dataset:
-    """The batches of one epoch from first_step on.
+    """Make the batches of one epoch from first_step on.
 
     Args:
         photos: What is drawn from.

@@ -16,7 +16,7 @@ from train.configs.contract import make_contract
 from train.configs.loading import parse_config
 from train.configs.schema import TrainConfig
 from train.data.sources import NO_TEST, DataSet, find_data, merged_labels, read_sources, reread, split_sources
-from train.training.distillation import COPY_NAME, keep_teacher
+from train.training.distillation import COPY_NAME, read_soft_labels
 from train.training.inputs import Inputs
 
 CONFIG_FILES = ("config.toml", "config.json")
@@ -141,7 +141,7 @@ def prepare(
     contract = make_contract(config, labels, data.manifest, state)
     files.write_text(run / "contract.json", contract.to_json())
     inputs = Inputs(config, contract, data, folder, pixels)
-    keep_teacher(config.distill, run, data.manifest, inputs.training_rows())
+    read_soft_labels(config.distill, run, data.manifest, inputs.training_rows())  # Checked, and copied.
     return inputs
 
 
