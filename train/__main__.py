@@ -1,53 +1,60 @@
-"""`python -m train CONFIG.toml --workdir RUN [--data DIR]`."""
+"""`dermedge train CONFIG.toml --workdir RUN`."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 
 from train.artifacts.command import RESUMES, run_command
 from train.configs.loading import load_config
-from train.training.run import run_experiment
+from train.data.sources import NO_TEST
+from train.training.run import DATA_HELP, run_experiment
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
+def parser() -> argparse.ArgumentParser:
+    """Build the command line's parser."""
     parser = argparse.ArgumentParser(
-        prog="python -m train",
-        description="Train an image classifier. The same command resumes an interrupted run.",
+        prog="dermedge train",
+        description="Train a classifier into a run directory. The same command resumes an interrupted run.",
+        epilog="example:\n  dermedge train train/configs/ham10000_mobilenetv2.toml --workdir runs/mobilenet",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="an experiment, see train/configs")
-    parser.add_argument("--workdir", type=Path, required=True, metavar="RUN", help="the run directory")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the data set's own folder")
-    parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="experiment, see train/configs")
+    parser.add_argument("--workdir", type=Path, required=True, metavar="RUN", help="run directory (required)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help=DATA_HELP)
+    parser.add_argument(
+        "--pixels",
+        type=Path,
+        metavar="DIR",
+        help="pixel cache to share with other runs (default: RUN/pixels)",
+    )
     parser.add_argument(
         "--no-test",
         action="store_true",
-        help="hold no test part out: the model to ship, whose recipe was measured by cross-validation",
+        help="train on all data, without a test split, for a final model (default: the config's split)",
     )
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 0 done, 2 refused, 130 interrupted."""
+    arguments = parser().parse_args(argv)
     return run_command(
         lambda: _train(arguments),
         interrupted=RESUMES,
-        after_os_error=f"; what to do: check that {arguments.workdir} can be written to",
+        after_os_error=f"; check that {arguments.workdir} can be written to",
     )
 
 
 def _train(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config)
     if arguments.no_test:
-        config = dataclasses.replace(config, split=dataclasses.replace(config.split, test_fold=-1))
-    metrics = run_experiment(
-        arguments.config,
-        arguments.workdir,
-        arguments.data,
-        pixels=arguments.pixels,
-        config=config,
-    )
-    if "test" not in metrics:  # No part was held out for the end, or the chief says it.
+        config = config.with_test_fold(NO_TEST)
+    given = arguments.config, arguments.workdir, arguments.data
+    metrics = run_experiment(*given, pixels=arguments.pixels, config=config)
+    if "test" not in metrics:  # No test split, or another worker than the chief.
         return 0
     test = metrics["test"]
     low, high = test["balanced_accuracy_interval"]
