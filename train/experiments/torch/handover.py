@@ -10,7 +10,6 @@ of a study. The photos must be on both machines; pixels, split and sampling come
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import zipfile
@@ -22,12 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import RunInvalid
-from train.artifacts.command import run_command
 from train.artifacts.files import read_object, whole_file, write_json
-from train.training.crossval import run_crossval
+from train.training.distribute import Worker
 from train.training.inputs import Inputs
-from train.training.run import run_experiment
-from train.training.workers import Worker
 
 START, TRAINED = "start.npz", "trained.npz"
 Arrays = list[npt.NDArray[np.float32]]
@@ -47,7 +43,8 @@ def exchange(inputs: Inputs, run: Path, worker: Worker) -> Arrays | None:
         RunInvalid: Weights of another config, other photos or another split, or damaged.
     """
     if not (run / TRAINED).exists():
-        return _prepare(inputs, run)
+        _prepare(inputs, run)
+        return None
     weights, noted = read_weights(run / TRAINED)
     if noted.get("of") != fingerprint(inputs):
         raise RunInvalid(
@@ -64,7 +61,7 @@ def exchange(inputs: Inputs, run: Path, worker: Worker) -> Arrays | None:
 
 def _prepare(inputs: Inputs, run: Path) -> None:
     # TensorFlow takes seconds to import, and is not there where PyTorch trains.
-    from train.training.start import seeded_model
+    from train.training.run import seeded_model
 
     model = seeded_model(inputs, run)
     write_weights(run / START, model.get_weights(), {"keras": model.to_json(), "of": fingerprint(inputs)})
@@ -86,7 +83,7 @@ def write_weights(path: Path, weights: Sequence[npt.NDArray[np.float32]], noted:
     """Write arrays in their order, and a JSON object, as one .npz, whole or not at all."""
     with whole_file(path) as temporary:
         named = {f"w{i:04d}": weight for i, weight in enumerate(weights)}
-        np.savez(temporary, noted=np.array(json.dumps(noted)), **named)  # type: ignore[arg-type]
+        np.savez(temporary, noted=np.array(json.dumps(noted)), **named)
 
 
 def read_weights(path: Path) -> tuple[Arrays, dict[str, Any]]:
@@ -103,49 +100,3 @@ def read_weights(path: Path) -> tuple[Arrays, dict[str, Any]]:
         raise RunInvalid(
             f"{path}: cannot be read", found=str(error), expected="weights as written by experiment torch"
         ) from error
-
-
-def parser() -> argparse.ArgumentParser:
-    """Build the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog="dermedge experiment torch-setup",
-        description="Prepare runs for training by PyTorch on another machine; given again, finish them.",
-        epilog="example:\n"
-        "  dermedge experiment torch-setup train/configs/ham10000_lite0_gpu.toml --crossval --workdir runs/gpu",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="experiment, see train/configs")
-    parser.add_argument(
-        "--workdir",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="run directory, or folder of the folds (required)",
-    )
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="folder of the (first) data set (default: searched)"
-    )
-    parser.add_argument("--pixels", type=Path, metavar="DIR", help="pixel cache (default: inside --workdir)")
-    parser.add_argument(
-        "--crossval", action="store_true", help="run a cross-validation (default: a single run)"
-    )
-    parser.add_argument(
-        "--folds", type=int, nargs="+", metavar="K", help="folds of --crossval (default: all)"
-    )
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit status: 0 done, 2 refused, 130 interrupted."""
-    arguments = parser().parse_args(argv)
-    return run_command(lambda: _exchange(arguments), interrupted="interrupted")
-
-
-def _exchange(arguments: argparse.Namespace) -> int:
-    given = arguments.config, arguments.workdir, arguments.data
-    if arguments.crossval:
-        run_crossval(*given, folds=arguments.folds, pixels=arguments.pixels, make=exchange)
-    else:
-        run_experiment(*given, pixels=arguments.pixels, make=exchange)
-    return 0

@@ -1,19 +1,14 @@
-"""`python -m train.experiments.torch.loop RUN [RUN ...]`: the training of train/training/loop.py in PyTorch, for a
-machine that has a GPU.
+"""The training of train/training/loop.py in PyTorch, for a machine with a GPU: `dermedge experiment torch RUN`.
 
-Of runs prepared by --hand-over (train/experiments/torch/handover.py). Sampling, stages, schedule, losses, averaging
-and ranges are those
-of train/training/loop.py; random numbers differ, and on a GPU layers compute in bfloat16 with float32 weights. A run
-takes
-minutes there, so an interrupted one begins again; a finished one is left alone. PyTorch; no TensorFlow.
-"""  # noqa: D205
+Runs are prepared by train/experiments/torch/handover.py. Sampling, stages, schedule, losses, averaging and ranges are
+those of train/training/loop.py; random numbers differ, and on a GPU layers compute in bfloat16 with float32 weights. A
+run takes minutes there, so an interrupted one begins again; a finished one is left alone. PyTorch; no TensorFlow.
+"""
 
 from __future__ import annotations
 
-import argparse
 import copy
 import importlib.util
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -25,7 +20,6 @@ from torch.nn import functional
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConfigInvalid
-from train.artifacts.command import run_command
 from train.artifacts.files import read_object, write_json, write_rows
 from train.configs.loading import parse_config
 from train.configs.schema import LossConfig, StageConfig, TrainConfig
@@ -36,9 +30,8 @@ from train.evaluation.predict import predict_logits, predict_tiles
 from train.experiments.torch.augment import augment, mixup
 from train.experiments.torch.handover import START, TRAINED, fingerprint, read_weights, write_weights
 from train.experiments.torch.network import FORMAT, KerasNetwork
-from train.training.inputs import Inputs
-from train.training.measure import measure
-from train.training.training_data import (
+from train.training.inputs import (
+    Inputs,
     Photos,
     TrainingData,
     learning_rate,
@@ -46,6 +39,7 @@ from train.training.training_data import (
     stage_augmentation,
     training_data,
 )
+from train.training.measure import measure
 
 # Keras' own.
 ADAM_EPSILON = 1e-7
@@ -53,44 +47,47 @@ ADAM_EPSILON = 1e-7
 BATCH = 256
 
 
-def learn_run(
+def train_run(
     run: Path,
     data_folder: Path | None,
     pixels: Path | None,
-    device: str,
+    device: str | None,
     *,
     measured: bool = False,
 ) -> None:
-    """Learns a prepared run: RUN/trained.npz and RUN/history.csv.
+    """Train a prepared run: write RUN/trained.npz and RUN/history.csv.
 
     Args:
-        run: Prepared by --hand-over.
+        run: Prepared by `dermedge experiment torch-setup`.
         data_folder: Of the first data set, as for `run_experiment`.
         pixels: Pixel cache; None is RUN/pixels.
-        device: As PyTorch names it.
-        measured: Measure it as well and close the run, in place of trained.npz.
+        device: As PyTorch names it; None takes a GPU where there is one.
+        measured: Evaluate it as well and finish the run, in place of trained.npz.
 
     Raises:
         RunInvalid: Not a prepared run. ConfigInvalid, DataInvalid, SplitLeaks: The photos are not those.
     """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    # Metrics are those of float32.
+    torch.backends.cudnn.allow_tf32 = False
     state = read_object(run / "run.json")
     if (run / TRAINED).exists() or state["status"] == "done":
-        print(f"{run}: learnt already")
+        print(f"{run}: already trained")
         return
     if measured and importlib.util.find_spec("sklearn") is None:
         raise ConfigInvalid(
             "--measure needs scikit-learn, which is not installed here",
             expected="numpy, Pillow, scipy, tqdm, torch and scikit-learn",
-            fix="pip install scikit-learn, or leave --measure out: the command that prepared the run measures it",
+            fix="pip install scikit-learn, or leave --measure out and evaluate where the run was prepared",
         )
     weights, noted = read_weights(run / START)
     inputs = _inputs_of(run, data_folder, pixels)
-    if measured and (asked := inputs.config.model.batch_norm_photos):
+    if measured and (photos := inputs.config.model.batch_norm_photos):
         raise ConfigInvalid(
-            f"{run}: --measure cannot make batch-norm statistics anew",
-            found=f"model.batch_norm_photos = {asked}",
+            f"{run}: --measure cannot compute new batch-norm statistics",
+            found=f"model.batch_norm_photos = {photos}",
             expected="0",
-            fix="leave --measure out: the command that prepared the run makes them",
+            fix="leave --measure out and finish the run where it was prepared",
         )
     started = time.monotonic()
     trainer = TorchTrainer(
@@ -100,18 +97,22 @@ def learn_run(
         device,
     )
     history = trainer.train(run)
-    learnt = {
+    noted_there = {
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
         "torch": torch.__version__,
         "seconds": round(time.monotonic() - started, 1),
     }
     if measured:
         measure(inputs, _corrected(inputs, noted["keras"], trainer.kept, device), run)
-        left = "its weights were left where it was learnt"
-        closed = {"trained_elsewhere": learnt, "seconds": learnt["seconds"], "not_for_conversion": left}
+        left = "its weights are on the machine that trained it"
+        closed = {
+            "trained_elsewhere": noted_there,
+            "seconds": noted_there["seconds"],
+            "not_for_conversion": left,
+        }
         write_json(run / "run.json", {**state, **closed, "status": "done"})
     else:
-        write_weights(run / TRAINED, trainer.kept, {"of": fingerprint(inputs), **learnt})
+        write_weights(run / TRAINED, trainer.kept, {"of": fingerprint(inputs), **noted_there})
     print(f"{run}: {len(history)} epochs, {time.monotonic() - started:.0f} s", flush=True)
 
 
@@ -127,15 +128,15 @@ def _inputs_of(run: Path, data_folder: Path | None, pixels: Path | None) -> Inpu
 
 def _corrected(
     inputs: Inputs, keras_json: str, weights: list[npt.NDArray[np.float32]], device: str
-) -> Answers:
-    """A network that has learnt, with the prior taken out of its answers."""
+) -> Predictor:
+    """A trained network, with the prior subtracted from its logits."""
     rows = inputs.training_rows()
     bias = weights[-1] - inputs.prior_correction(rows, inputs.draw_chances(rows))
-    return Answers(KerasNetwork(keras_json, [*weights[:-1], bias.astype(np.float32)]), device)
+    return Predictor(KerasNetwork(keras_json, [*weights[:-1], bias.astype(np.float32)]), device)
 
 
-class Answers:
-    """A network as train/evaluation/predict.py asks one: pixels [n, s, s, 3] -> logits [n, classes], both numpy, in float32."""  # noqa: E501
+class Predictor:
+    """A network as train/evaluation/predict.py calls it: pixels [n, s, s, 3] -> logits [n, classes], numpy float32."""
 
     def __init__(self, network: KerasNetwork, device: str) -> None:
         self.network, self.device = network.to(device).eval(), device
@@ -144,8 +145,8 @@ class Answers:
     def predict_on_batch(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Logits."""
         given = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-        answered: npt.NDArray[np.float32] = self.network(given).cpu().numpy()
-        return answered
+        logits: npt.NDArray[np.float32] = self.network(given).cpu().numpy()
+        return logits
 
 
 class _Shown:
@@ -249,9 +250,9 @@ class TorchTrainer:
                 group["lr"] = rate
             batch = rows[step * stage.batch : (step + 1) * stage.batch]
             truth = shown.truth[batch]
-            loss, answers = self._learn(stage, views, batch, shown)
+            loss, predicted = self._update(stage, views, batch, shown)
             loss_sum += loss
-            confusion += torch.bincount(truth * classes + answers, minlength=classes * classes)
+            confusion += torch.bincount(truth * classes + predicted, minlength=classes * classes)
         require_finite(float(loss_sum), stage, epoch)
         seen = confusion.view(classes, classes).cpu().numpy()
         recalls = np.diag(seen) / np.maximum(seen.sum(axis=1), 1)
@@ -273,17 +274,17 @@ class TorchTrainer:
 
     def _predict(self, index: int, stage: StageConfig) -> npt.NDArray[Any]:
         pixels_u8 = self.data.val_by_stage[index]
-        answer = Answers(self._averaged(), self.device)
+        predictor = Predictor(self._averaged(), self.device)
         if grid := self.config.tiles.grid:
-            return predict_tiles(answer, pixels_u8, self.normalization, stage.size_px, grid)
-        return predict_logits(answer, pixels_u8, self.normalization, batch=BATCH)
+            return predict_tiles(predictor, pixels_u8, self.normalization, stage.size_px, grid)
+        return predict_logits(predictor, pixels_u8, self.normalization, batch=BATCH)
 
     # ---------------------------------------------------------------- a step
 
-    def _learn(
+    def _update(
         self, stage: StageConfig, views: Any, batch: torch.Tensor, shown: _Shown
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The update of one batch; its loss, and the answers [batch] to its photos."""
+        """Update the weights by one batch; return its loss, and the predictions [batch] of its photos."""
         squares, soft, photos = shown.pixels[batch], shown.soft[batch], len(batch)
         if shown.outliers is not None and shown.beside:
             which = torch.randint(
@@ -352,41 +353,3 @@ def photo_losses(
 def _floats(network: KerasNetwork) -> list[torch.Tensor]:
     """Weights and statistics, without the counters of batches."""
     return [t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()]
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m train.experiments.torch.loop", allow_abbrev=False)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="prepared by --hand-over")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
-    parser.add_argument("--pixels", type=Path, metavar="DIR", help="a pixel cache shared with other runs")
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="as PyTorch names it (default here: %(default)s)",
-    )
-    parser.add_argument(
-        "--measure",
-        action="store_true",
-        help="measure there too: the runs of a study come back as figures and answers, without weights",
-    )
-    arguments = parser.parse_args(argv)
-    # Figures are those of float32.
-    torch.backends.cudnn.allow_tf32 = False
-    return run_command(lambda: _learn_runs(arguments), interrupted="interrupted; finished runs are kept")
-
-
-def _learn_runs(arguments: argparse.Namespace) -> int:
-    for run in arguments.runs:
-        learn_run(
-            run,
-            arguments.data,
-            arguments.pixels,
-            arguments.device,
-            measured=arguments.measure,
-        )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -74,7 +74,7 @@ class KerasNetwork(nn.Module):
         return named[-1] + 1
 
     def train_from(self, first: int, whole: bool) -> None:
-        """Layers from `first` on learn; the others keep weights and statistics. Not `whole`: all keep statistics."""
+        """Train layers from `first` on; the others keep weights and statistics. Not `whole`: all keep statistics."""
         self.train(whole)
         for i, step in enumerate(self.steps):
             step.requires_grad_(i >= first)
