@@ -21,7 +21,7 @@ UNCHANGED = AugmentConfig(
 
 def photos(*, outliers: int = 0) -> Any:
     """Photo i is grey of level i, of class i % 3, and has a teacher of its own; outliers are brighter than any."""
-    from train.training.training_data import Photos
+    from train.training.inputs import Photos
 
     def grey(levels: np.ndarray) -> np.ndarray:
         return np.tile(levels.astype(np.uint8)[:, None, None, None], (1, SIDE, SIDE, 3))

@@ -17,6 +17,8 @@ from train.experiments.study import load_study
 TRAIN = Path(__file__).parents[2] / "train"
 CONFIGS = sorted((TRAIN / "configs").glob("*.toml"))
 SIZE_PX = 32
+# The config whose own backbone is trained in the fast tier.
+REAL = "phantom"
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow]
 
@@ -41,6 +43,16 @@ def smallest(config: TrainConfig) -> TrainConfig:
     )
 
 
+def with_plain_network(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
+    """The config for tests.train.plain_network, which has no layers by the names of a backbone's."""
+    from tests.train.plain_network import build_model
+
+    monkeypatch.setattr("train.networks.registry.build_model", build_model)
+    return dataclasses.replace(
+        config, stage=tuple(dataclasses.replace(stage, frozen="") for stage in config.stage)
+    )
+
+
 def run(config: TrainConfig, path: Path, folder: Path, data_root: Path) -> dict:
     from train.training.run import run_experiment
 
@@ -48,9 +60,21 @@ def run(config: TrainConfig, path: Path, folder: Path, data_root: Path) -> dict:
     return run_experiment(path, folder, data_root / "HAM10000", config=small, pixels=folder / "pixels")
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_config_runs(path: Path, tmp_path: Path, data_root: Path) -> None:
+# One real backbone here; with the others' networks replaced, all that differs is their switches.
+@pytest.mark.parametrize(
+    ("path", "network"),
+    [
+        *((path, "real" if path.stem == REAL else "plain") for path in CONFIGS),
+        *(pytest.param(path, "real", marks=pytest.mark.long) for path in CONFIGS if path.stem != REAL),
+    ],
+    ids=lambda given: getattr(given, "stem", given),
+)
+def test_a_config_runs(
+    path: Path, network: str, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = load_config(path)
+    if network == "plain":
+        config = with_plain_network(config, monkeypatch)
     metrics = run(config, path, tmp_path / "run", data_root)
     part = "val" if config.split.test_fold < 0 else "test"
     assert 0 <= metrics[part]["balanced_accuracy"] <= 1
@@ -62,6 +86,7 @@ def test_a_config_runs(path: Path, tmp_path: Path, data_root: Path) -> None:
     assert "not_for_conversion" not in state
 
 
+@pytest.mark.long
 # Of the studies only those variants that take a road of their own through the code; the others change a number.
 @pytest.mark.parametrize("name", ["tiles", "merged", "binary_focal", "cnn_at_random"])
 def test_a_variant_runs(name: str, tmp_path: Path, data_root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -82,12 +83,12 @@ def test_photos_keep_their_order() -> None:
     np.testing.assert_allclose(logits[:, 0] - logits[:, 1], [0, 1, 2], atol=1e-5)
 
 
-@pytest.mark.tf
 def test_training_sees_tiles_of_the_same_scale_anywhere_in_the_square() -> None:
-    from train.training.training_data import tile_augmentation, tile_px
+    from train.training.inputs import Inputs, tile_augmentation
 
     tiles = TilesConfig(grid=2, fraction=0.5)
-    assert tile_px(32, tiles) == 64
+    given: Any = SimpleNamespace(config=SimpleNamespace(tiles=tiles))
+    assert Inputs.square_px(given, 32) == 64
     views: Any = tile_augmentation(AugmentConfig(zoom=(0.8, 1.0), shift=0.05, rotation_deg=7.0), tiles)
     assert views.zoom == (0.4, 0.5)
     # A view of half the side that is moved by a quarter of the square touches its border.
@@ -95,9 +96,8 @@ def test_training_sees_tiles_of_the_same_scale_anywhere_in_the_square() -> None:
     assert views.rotation_deg == 7.0
 
 
-@pytest.mark.tf
 def test_a_stage_may_have_its_own_views() -> None:
-    from train.training.training_data import stage_augmentation
+    from train.training.inputs import stage_augmentation
 
     stage = {"name": "all", "trains": "all", "epochs": 1, "size_px": 64, "learning_rate": 1e-3}
     data = {"reader": "folders", "folder": "photos", "labels": "phantom"}

@@ -1,12 +1,17 @@
-"""Training commands run as a user would, one thread each, and configs that cost them little."""
+"""Training commands run as a user would, and configs that cost them little."""
 
 from __future__ import annotations
 
 import csv
+import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+
+import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 TIMEOUT_S = 600
@@ -52,41 +57,49 @@ every_steps = 3
 """
 
 
-def start(
-    network: str, config: Path, run: Path, data: Path, *more: str, log: Path | None = None, **environment: str
-) -> subprocess.Popen[str]:
-    """Starts `python -m train`.
+def finish(network: str, config: Path, run: Path, data: Path) -> tuple[int, str]:
+    """Run `dermedge train` in this process: exit status and all output.
 
     Args:
         network: `plain` (tests/train/plain_network.py), or `real` for the config's backbone.
         config: The experiment.
         run: The run directory.
         data: The first data set's folder.
-        more: Further arguments.
+    """
+    from train.__main__ import main
+
+    return finish_here(network, main, str(config), "--workdir", str(run), "--data", str(data))
+
+
+def finish_here(network: str, main: Callable[[list[str]], int], *arguments: str) -> tuple[int, str]:
+    """Run any training command in this process: exit status and all output."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
+        if network == "plain":
+            from tests.train.plain_network import build_model
+
+            patch.setattr("train.networks.registry.build_model", build_model)
+        status = main(list(arguments))
+    return status, said.getvalue()
+
+
+def start(
+    network: str, config: Path, run: Path, data: Path, log: Path | None = None, **environment: str
+) -> subprocess.Popen[str]:
+    """Start `dermedge train` as a process, with one thread.
+
+    Args:
+        network: As for `finish`.
+        config: The experiment.
+        run: The run directory.
+        data: The first data set's folder.
         log: Where all output goes; None makes it the process's stdout.
         environment: Further variables.
     """
-    return start_module(
-        network,
-        "train",
-        str(config),
-        "--workdir",
-        str(run),
-        "--data",
-        str(data),
-        *more,
-        log=log,
-        **environment,
-    )
-
-
-def start_module(
-    network: str, *arguments: str, log: Path | None = None, **environment: str
-) -> subprocess.Popen[str]:
-    """Starts any command of this room: its module, then its arguments."""
     module = ["tests.train.plain_network"] if network == "plain" else []
     # One thread each keeps the order of additions, and leaves the machine to the other tests.
     variables = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1", **environment}
+    arguments = ["train", str(config), "--workdir", str(run), "--data", str(data)]
     with (log or Path(os.devnull)).open("w", encoding="utf-8") as stream:
         return subprocess.Popen(
             [sys.executable, "-m", *module, *arguments],
@@ -98,13 +111,9 @@ def start_module(
         )
 
 
-def finish(network: str, config: Path, run: Path, data: Path, **environment: str) -> tuple[int, str]:
-    """Runs `python -m train` to its end: exit status and all output."""
-    return outcome(start(network, config, run, data, **environment))
-
-
-def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Waits for a process that has no log; one that takes too long is killed."""
+def finish_apart(network: str, config: Path, run: Path, data: Path, **environment: str) -> tuple[int, str]:
+    """As `finish`, in a process of its own; one that takes too long is killed."""
+    process = start(network, config, run, data, **environment)
     try:
         output, _ = process.communicate(timeout=TIMEOUT_S)
     finally:

@@ -17,7 +17,7 @@ from tests.train.training_runs import PLAIN, rows_of
 from train.configs.loading import load_config
 from train.data.sources import NO_TEST, merged_labels
 from train.data.synthetic.dataset import draw_dataset
-from train.experiments.soup import cook
+from train.experiments.soup import average
 from train.training.crossval import pool, run_crossval
 
 pytestmark = pytest.mark.tf
@@ -81,7 +81,7 @@ def test_a_soup_is_the_mean_of_its_runs_with_statistics_of_its_own(
 ) -> None:
     cv, settled, data = folds
     runs = [cv / f"fold{fold}" for fold in range(FOLDS)]
-    metrics = cook(settled, runs, tmp_path / "soup", NO_TEST, data, batch_norm_photos=SHOWN)
+    metrics = average(settled, runs, tmp_path / "soup", NO_TEST, data, batch_norm_photos=SHOWN)
     assert set(metrics) == {"val"}
     of_runs, soup = [weights_of(run) for run in runs], weights_of(tmp_path / "soup")
     for name, weight in soup.items():
@@ -105,7 +105,7 @@ def test_a_prior_that_the_runs_took_out_is_not_taken_out_again(
     config.write_text(settled.read_text() + "[decision]\nprior_correction = 1.0\n", encoding="utf-8")
     shutil.copytree(cv / "fold0", run)
     (run / "config.json").write_text(json.dumps(load_config(config).to_dict()))
-    cook(config, [run], tmp_path / "soup", 0, data, batch_norm_photos=SHOWN)
+    average(config, [run], tmp_path / "soup", 0, data, batch_norm_photos=SHOWN)
     state = json.loads((tmp_path / "soup" / "run.json").read_text())
     assert state["prior_of_runs"] == {"prior_correction": 1.0, "prior_of": "all"}
     (biases, expected) = (
@@ -125,7 +125,7 @@ def test_a_soup_keeps_the_teacher_for_its_conversion(folds: tuple[Path, Path, Pa
     answers += [",".join([photo_id, "1", *"0" * (len(codes) - 1)]) for photo_id in photos]
     teacher.write_text("\n".join(answers), encoding="utf-8")
     config.write_text(f'{settled.read_text()}[distill]\nteacher = "{teacher}"\n', encoding="utf-8")
-    cook(config, [cv / "fold0"], tmp_path / "soup", 0, data, batch_norm_photos=SHOWN)
+    average(config, [cv / "fold0"], tmp_path / "soup", 0, data, batch_norm_photos=SHOWN)
     copy = gzip.decompress((tmp_path / "soup" / "teacher.csv.gz").read_bytes())
     assert copy == teacher.read_bytes()
 
@@ -136,7 +136,7 @@ def test_a_soup_of_one_run_is_that_fold_with_new_statistics(
 ) -> None:
     cv, settled, data = folds
     for fold in range(FOLDS):
-        cook(settled, [cv / f"fold{fold}"], tmp_path / f"fold{fold}", fold, data, batch_norm_photos=SHOWN)
+        average(settled, [cv / f"fold{fold}"], tmp_path / f"fold{fold}", fold, data, batch_norm_photos=SHOWN)
     parts = [
         {row["photo_id"]: row["split"] for row in rows_of(f / "fold1" / "manifest.csv")}
         for f in (cv, tmp_path)
@@ -149,12 +149,10 @@ def test_a_soup_of_one_run_is_that_fold_with_new_statistics(
 
 
 @pytest.mark.slow
-def test_what_a_run_has_learnt_from_cannot_be_held_out(
-    folds: tuple[Path, Path, Path], tmp_path: Path
-) -> None:
+def test_what_a_run_was_trained_on_cannot_be_held_out(folds: tuple[Path, Path, Path], tmp_path: Path) -> None:
     cv, settled, data = folds
-    with pytest.raises(SplitLeaks, match=r"fold1: has learnt from photos that are held out"):
-        cook(settled, [cv / "fold0", cv / "fold1"], tmp_path / "leaking", 0, data, batch_norm_photos=SHOWN)
+    with pytest.raises(SplitLeaks, match="fold1"):
+        average(settled, [cv / "fold0", cv / "fold1"], tmp_path / "leaking", 0, data, batch_norm_photos=SHOWN)
     assert not (tmp_path / "leaking" / "metrics.json").exists()
 
 
@@ -170,7 +168,7 @@ def test_a_file_whose_run_is_gone_gets_new_statistics(folds: tuple[Path, Path, P
     record.mkdir()
     (record / "split.csv.gz").write_bytes(gzip.compress((cv / "fold0" / "manifest.csv").read_bytes()))
     out = tmp_path / "settled"
-    metrics = cook(settled, [file], out, 0, data, batch_norm_photos=SHOWN, learnt_from=record)
+    metrics = average(settled, [file], out, 0, data, batch_norm_photos=SHOWN, trained_on=record)
     assert metrics["test"]["photos"] > 0
     (name,) = json.loads((out / "run.json").read_text())["mean_of"]
     assert name.startswith("model.tflite, sha256 ")
@@ -178,18 +176,18 @@ def test_a_file_whose_run_is_gone_gets_new_statistics(folds: tuple[Path, Path, P
         # The last layer has no batch norm behind it; all others are folded with theirs.
         alike = np.allclose(before[1], after[1], atol=SAME_WEIGHT)
         assert alike == (before[0].split(" ")[0] in LAST_LAYER), before[0]
-    with pytest.raises(SplitLeaks, match="has learnt from photos that are held out"):
-        cook(
-            settled, [file], tmp_path / "leaking", 1, data, batch_norm_photos=SHOWN, learnt_from=cv / "fold0"
+    with pytest.raises(SplitLeaks):
+        average(
+            settled, [file], tmp_path / "leaking", 1, data, batch_norm_photos=SHOWN, trained_on=cv / "fold0"
         )
     for files, given in (([file], None), ([file, cv / "fold1"], record)):
-        with pytest.raises(ConfigInvalid, match=r"a \.tflite gets new statistics by itself"):
-            cook(settled, files, tmp_path / "refused", 0, data, learnt_from=given)
+        with pytest.raises(ConfigInvalid, match=r"\.tflite"):
+            average(settled, files, tmp_path / "refused", 0, data, trained_on=given)
     assert not (tmp_path / "refused").exists()
 
 
 def a_run(folder: Path, text: str, status: str = "done") -> Path:
-    """A run directory as far as it is asked what it is."""
+    """A run directory with what tells its kind."""
     folder.mkdir()
     path = folder / "config.toml"
     path.write_text(text, encoding="utf-8")
@@ -205,15 +203,15 @@ def test_what_cannot_be_averaged_is_refused(tmp_path: Path) -> None:
     half = a_run(tmp_path / "half", TRAINED, status="training")
     wider = a_run(tmp_path / "wider", TRAINED.replace("[model]", "[model]\nalpha = 0.5"))
     corrected = a_run(tmp_path / "corrected", TRAINED + "[decision]\nprior_correction = 1.0\n")
-    for run, said in ((half, "not finished"), (wider, "not a run of"), (corrected, "not a run of")):
+    for run, said in ((half, "half"), (wider, "wider"), (corrected, "corrected")):
         with pytest.raises(RunInvalid, match=said):
-            cook(config, [done, run], tmp_path / "out", NO_TEST)
-    with pytest.raises(RunInvalid, match="the run has no network"):
-        cook(config, [done, done], tmp_path / "out", NO_TEST)
-    with pytest.raises(RunInvalid, match="not a finished run"):
-        cook(config, [tmp_path / "absent"], tmp_path / "out", NO_TEST)
-    with pytest.raises(ConfigInvalid, match=r"batch-norm statistics of their own"):
-        cook(config, [done], tmp_path / "out", NO_TEST, batch_norm_photos=1)
+            average(config, [done, run], tmp_path / "out", NO_TEST)
+    with pytest.raises(RunInvalid, match="done"):
+        average(config, [done, done], tmp_path / "out", NO_TEST)
+    with pytest.raises(RunInvalid, match="absent"):
+        average(config, [tmp_path / "absent"], tmp_path / "out", NO_TEST)
+    with pytest.raises(ConfigInvalid, match="1 photos"):
+        average(config, [done], tmp_path / "out", NO_TEST, batch_norm_photos=1)
     assert not (tmp_path / "out").exists()
 
 

@@ -13,7 +13,7 @@ import pytest
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.experiments.study import as_table, compare, load_study, run_study
 
-STUDIES = Path(__file__).parents[3] / "train" / "studies"
+STUDIES = Path(__file__).parents[3] / "train" / "experiments" / "studies"
 CODES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 STUDY = """
 folds = [0]
@@ -157,11 +157,11 @@ def test_a_variant_of_other_folds_is_not_compared(study: Path, trained: Path) ->
 
 
 def test_a_variant_alone_is_refused_before_it_is_trained(study: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunInvalid, match="train baseline first"):
+    with pytest.raises(RunInvalid, match="baseline"):
         run_study(study, tmp_path / "empty", only=["other"])
     assert not (tmp_path / "empty").exists()
 
 
 def test_without_the_first_variant_there_is_nothing_to_compare(study: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunInvalid, match="nothing to compare with"):
+    with pytest.raises(RunInvalid, match="baseline"):
         compare(load_study(study), tmp_path)

@@ -167,7 +167,7 @@ def test_no_checkpoint_or_a_damaged_one_is_refused(
             load_checkpoint(features, nothing)
     monkeypatch.setenv("DERMEDGE_WEIGHTS", str(tmp_path))
     with pytest.raises(
-        ConfigInvalid, match="of efficientnet_lite2 is not here.*efficientnet-lite2/model.ckpt"
+        ConfigInvalid, match="checkpoint of efficientnet_lite2.*efficientnet-lite2/model.ckpt"
     ):
         build_model(ModelConfig("efficientnet_lite2"), 7, None)
     assert build_model(ModelConfig("efficientnet_lite2", weights="none"), 7, None)

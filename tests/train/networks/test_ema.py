@@ -96,7 +96,7 @@ def test_without_a_decay_nothing_is_kept_or_changed() -> None:
     assert int(average.steps.numpy()) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_run_resumes_its_average(
     plain_run: Path, plain_config: Path, phantom: Path, tmp_path: Path
 ) -> None:

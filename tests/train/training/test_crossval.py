@@ -1,10 +1,11 @@
-"""Cross-validation on two data sets: every photo answered once, by a model that never saw it."""
+"""Cross-validation on two data sets: every photo is predicted once, by a model that was not trained on it."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from tests.train.conftest import PHANTOM_PHOTOS
-from tests.train.training_runs import PLAIN, outcome, rows_of, start_module
+from tests.train.training_runs import PLAIN, finish_here, rows_of
 from train.configs.loading import load_config
 from train.evaluation.metrics import balanced_accuracy, softmax
 from train.experiments import record
@@ -44,16 +45,8 @@ def finished(config: Path, phantom: Path, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("crossval") / "two"
     said = []
     for folds in (["--folds", "0"], []):
-        command = [
-            "train.training.crossval",
-            str(config),
-            "--workdir",
-            str(folder),
-            "--data",
-            str(phantom),
-            *folds,
-        ]
-        status, output = outcome(start_module("plain", *command))
+        command = [str(config), "--workdir", str(folder), "--data", str(phantom), *folds]
+        status, output = finish_here("plain", crossval.main, *command)
         assert status == 0, output
         said.append(output)
     return folder, said[0], said[1]
@@ -61,7 +54,7 @@ def finished(config: Path, phantom: Path, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.tf
 @pytest.mark.slow
-def test_each_photo_is_answered_once_by_a_model_that_never_saw_it(finished: tuple[Path, str, str]) -> None:
+def test_each_photo_is_predicted_once_by_a_model_not_trained_on_it(finished: tuple[Path, str, str]) -> None:
     folder, *_ = finished
     rows = rows_of(folder / "oof.csv")
     assert len(rows) == len({row["photo_id"] for row in rows}) == PHANTOM_PHOTOS + FURTHER_PHOTOS
@@ -76,7 +69,7 @@ def test_each_photo_is_answered_once_by_a_model_that_never_saw_it(finished: tupl
             assert row["label"] == manifest[row["photo_id"]]["label"]
             assert row["group_id"] == manifest[row["photo_id"]]["group_id"]
             groups.setdefault(row["group_id"], set()).add(row["fold"])
-    # No lesion is answered by two models: one of them would have learnt from its other photos.
+    # No lesion is predicted by two models: one of them would have been trained on its other photos.
     assert {len(folds) for folds in groups.values()} == {1}
 
 
@@ -139,7 +132,7 @@ def test_pooled_figures_are_those_of_the_first_data_set(finished: tuple[Path, st
     assert metrics["balanced_accuracy_std"] == pytest.approx(np.std(per_fold, ddof=1))
     state = json.loads((folder / "crossval.json").read_text())
     assert state["folds"] == [0, 1]
-    assert all(seconds > 1 for seconds in state["seconds_by_fold"])
+    assert len(state["seconds_by_fold"]) == 2
 
 
 @pytest.mark.tf
@@ -156,22 +149,24 @@ def test_finished_folds_are_not_trained_again(finished: tuple[Path, str, str]) -
 
 
 def test_a_fold_that_is_none_is_refused(config: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigInvalid, match="no such fold"):
+    with pytest.raises(ConfigInvalid) as caught:
         run_crossval(config, tmp_path / "out", folds=[0, 2])
+    assert (caught.value.found, caught.value.expected) == ("2", "0 to 1")
     assert not (tmp_path / "out").exists()
 
 
 def test_several_workers_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(CONFIG.replace('strategy = "none"', 'strategy = "multi_worker"'), encoding="utf-8")
-    with pytest.raises(ConfigInvalid, match="cannot be spread over several workers"):
+    with pytest.raises(ConfigInvalid) as caught:
         run_crossval(path, tmp_path / "out")
+    assert "multi_worker" in caught.value.found
 
 
 def test_nothing_is_pooled_before_a_fold_is_finished(config: Path, tmp_path: Path) -> None:
     (tmp_path / "fold0").mkdir()
     (tmp_path / "fold0" / "run.json").write_text('{"status": "training"}')
-    with pytest.raises(RunInvalid, match="no fold is finished"):
+    with pytest.raises(RunInvalid, match=re.escape(str(tmp_path))):
         pool(load_config(config), tmp_path)
     assert not (tmp_path / "oof.csv").exists()
 

@@ -47,6 +47,7 @@ NETWORKS = {
     "resnet50": 64,
     "inception_v3": 95,
 }
+COMMAND = ("dermedge", "experiment", "torch")
 CODES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 
 pytestmark = [
@@ -197,7 +198,7 @@ def learn_both(config: TrainConfig, folder: Path, data: Path) -> tuple[Path, Pat
     run_experiment(CONFIG, folder / "tf", data, config=config, pixels=pixels)
     run_experiment(CONFIG, folder / "torch", data, config=config, pixels=pixels, make=exchange)
     by_torch(
-        "train.experiments.torch.loop",
+        *COMMAND,
         folder / "torch",
         "--data",
         data,
@@ -249,7 +250,7 @@ def test_a_run_can_be_measured_where_it_is_learnt(
     shutil.copytree(both[1], run)
     (run / "trained.npz").unlink()
     by_torch(
-        "train.experiments.torch.loop",
+        *COMMAND,
         run,
         "--data",
         data_root / "HAM10000",
@@ -271,7 +272,7 @@ def test_the_config_for_a_gpu_runs_in_its_smallest_form(data_root: Path, tmp_pat
     run, data, pixels = tmp_path / "run", data_root / "HAM10000", tmp_path / "pixels"
     run_experiment(path, run, data, config=smallest(load_config(path)), pixels=pixels, make=exchange)
     by_torch(
-        "train.experiments.torch.loop",
+        *COMMAND,
         run,
         "--data",
         data,
@@ -288,7 +289,7 @@ def test_the_config_for_a_gpu_runs_in_its_smallest_form(data_root: Path, tmp_pat
 
 
 def test_what_cannot_be_learnt_is_refused(both: tuple[Path, Path], data_root: Path, tmp_path: Path) -> None:
-    said = by_torch("train.experiments.torch.loop", tmp_path, status=2)
+    said = by_torch(*COMMAND, tmp_path, status=2)
     assert said.startswith("error: ")
     assert "run.json" in said
     run = tmp_path / "run"
@@ -297,8 +298,6 @@ def test_what_cannot_be_learnt_is_refused(both: tuple[Path, Path], data_root: Pa
     config = json.loads((run / "config.json").read_text())
     config["model"]["batch_norm_photos"] = 100
     (run / "config.json").write_text(json.dumps(config))
-    said = by_torch(
-        "train.experiments.torch.loop", run, "--data", data_root / "HAM10000", "--measure", status=2
-    )
+    said = by_torch(*COMMAND, run, "--data", data_root / "HAM10000", "--measure", status=2)
     assert "batch-norm statistics" in said
     assert not (run / "metrics.json").exists()
