@@ -182,9 +182,7 @@ def _training(s: Sources) -> tuple[list[str], str]:
     if len(averaged) == 1 and ".tflite, sha256 " in averaged[0]:
         shipped = averaged[0].partition(", ")[0]
         return (
-            [
-                f"dermedge experiment average RECORD/config.toml {shipped} --learnt-from RECORD --workdir {run}"
-            ],
+            [f"dermedge experiment average RECORD/config.toml {shipped} --trained-on RECORD --workdir {run}"],
             f"Its weights are those of {averaged[0]}, with new batch-norm statistics; RECORD is that of its training.",
         )
     if averaged:

@@ -53,7 +53,7 @@ def test_card_of_averaged_weights_names_the_runs(
     (run / "run.json").write_text(json.dumps({**state, "mean_of": ["old.tflite, sha256 00ff"]}))
     assert main([str(run), str(conversions["int8_qat"].tflite), "--out", str(out)]) == 0
     card = out.read_text()
-    assert "experiment average RECORD/config.toml old.tflite --learnt-from RECORD --workdir runs/run" in card
+    assert "experiment average RECORD/config.toml old.tflite --trained-on RECORD --workdir runs/run" in card
     assert "Its weights are those of old.tflite, sha256 00ff, with new batch-norm statistics" in card
     assert "dermedge crossval" not in card
 
