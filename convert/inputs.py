@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.contract import ModelContract
-from edge_runtime.errors import DataInvalid, RunInvalid
+from edge_runtime.errors import DataInvalid, RunInvalid, RunNotFound
 from train.artifacts.files import read_object
 from train.artifacts.manifest import read_rows
 from train.artifacts.run import finished_state, require_root, source_names, source_of
@@ -166,8 +166,9 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
         ContractInvalid, ContractTooNew: RUN/contract.json.
     """
     if not folder.is_dir():
-        raise RunInvalid(
-            f"{folder}: not a run directory",
+        raise RunNotFound(
+            "not a run directory",
+            where=str(folder),
             found="a file" if folder.exists() else "nothing",
             fix="name a folder that dermedge train wrote",
         )

@@ -233,8 +233,16 @@ class ConfigInvalid(PipelineError, ValueError, code="config-invalid"):
     """The config breaks its schema; `details` lists the problems."""
 
 
+class ConfigNotFound(ConfigInvalid, FileNotFoundError, code="config-not-found"):
+    """The config does not exist or cannot be read."""
+
+
 class DataInvalid(PipelineError, code="data-invalid"):
     """The photos or their table cannot be used as they are."""
+
+
+class DataNotFound(DataInvalid, FileNotFoundError, code="data-not-found"):
+    """The data folder or manifest does not exist."""
 
 
 class SplitLeaks(PipelineError, code="split-leaks"):
@@ -243,6 +251,10 @@ class SplitLeaks(PipelineError, code="split-leaks"):
 
 class RunInvalid(PipelineError, code="run-invalid"):
     """The run directory lacks something or belongs to another config."""
+
+
+class RunNotFound(RunInvalid, FileNotFoundError, code="run-not-found"):
+    """There is no run directory of that name."""
 
 
 class ConversionRefused(PipelineError, code="conversion-refused"):

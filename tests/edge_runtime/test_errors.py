@@ -17,7 +17,6 @@ from edge_runtime.errors import (
     EdgeError,
     ImageNotFound,
     InterpreterBroken,
-    ModelNotFound,
     UsageError,
 )
 
@@ -74,7 +73,9 @@ def test_ordinary_text_is_not_escaped() -> None:
 def test_python_knows_them_by_its_own_names() -> None:
     for kind in (UsageError, ConfigInvalid):
         assert issubclass(kind, ValueError)
-    for missing in (ModelNotFound, ImageNotFound):
+    absent = [kind for kind in CLASSES if kind.__name__.endswith("NotFound")]
+    assert len(absent) == 5
+    for missing in absent:
         error = missing("the file cannot be read", where="x")
         assert isinstance(error, FileNotFoundError)
         assert (error.filename, error.errno) == ("x", 2)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.contract import Label
-from edge_runtime.errors import DataInvalid
+from edge_runtime.errors import DataInvalid, DataNotFound
 
 LABELS_DIR = Path(__file__).parents[1] / "configs" / "labels"
 PHOTO_COLUMNS = ("photo_id", "path", "label", "lesion_id", "sex", "age", "site", "dx_type", "phash")
@@ -250,8 +250,8 @@ def read_rows(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
             columns = tuple(reader.fieldnames or ())
             rows = [{key: value.strip() for key, value in row.items() if key} for row in reader]
     except FileNotFoundError as error:
-        raise DataInvalid(
-            f"{path}: no such file", expected=f"a CSV file with {', '.join(required)}"
+        raise DataNotFound(
+            "no such file", where=str(path), expected=f"a CSV file with {', '.join(required)}"
         ) from error
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise DataInvalid(

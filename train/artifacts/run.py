@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.contract import ModelContract
-from edge_runtime.errors import EdgeError, RunInvalid
+from edge_runtime.errors import EdgeError, RunInvalid, RunNotFound
 from train.artifacts.files import read_object
 
 PACKAGES = ("tensorflow", "tf_keras", "numpy", "pillow", "scikit-learn")
@@ -42,8 +42,9 @@ def finished_state(run: Path) -> dict[str, Any]:
     """
     path = run / "run.json"
     if not path.is_file():
-        raise RunInvalid(
-            f"{run}: not a finished run",
+        raise RunNotFound(
+            "not a finished run",
+            where=str(run),
             found="no run.json" if run.is_dir() else "no such folder",
             expected="a run directory",
             fix="train first (dermedge train CONFIG.toml --workdir RUN); of a cross-validation, finish all folds or "

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edge_runtime.errors import ConfigInvalid
+from edge_runtime.errors import ConfigInvalid, ConfigNotFound
 from train.configs.schema import ADAPTER, TrainConfig
 
 TYPES = {
@@ -42,8 +42,9 @@ def load_config(path: Path) -> TrainConfig:
         with path.open("rb") as stream:
             data = tomllib.load(stream)
     except OSError as error:
-        raise ConfigInvalid(
-            f"{path}: the config cannot be read",
+        raise ConfigNotFound(
+            "the config cannot be read",
+            where=str(path),
             found=error.strerror or str(error),
             expected="a TOML file",
             fix="see train/configs for examples",

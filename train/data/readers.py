@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image, ImageOps
 
-from edge_runtime.errors import ConfigInvalid, DataInvalid
+from edge_runtime.errors import ConfigInvalid, DataInvalid, DataNotFound
 from edge_runtime.images.preprocess import ACCEPTED_FORMATS, MAX_PIXELS
 from train.artifacts.manifest import LABELS_DIR, LabelSet, Manifest, Photo, read_rows
 from train.data.near_duplicates import phash
@@ -117,8 +117,9 @@ def read_photos(
         if value not in allowed:
             raise ConfigInvalid(f"unknown {field}", found=repr(value), expected=", ".join(allowed))
     if not root.exists():
-        raise DataInvalid(
-            f"{root}: no such data folder",
+        raise DataNotFound(
+            "no such data folder",
+            where=str(root),
             found=f"nothing; its nearest existing parent is {_existing_parent(root)}",
             expected=EXPECTED[reader],
             fix="correct the data folder in the config, or put the photos there",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.contract import Label
-from edge_runtime.errors import ConfigInvalid, DataInvalid, SplitLeaks
+from edge_runtime.errors import ConfigInvalid, DataInvalid, DataNotFound, SplitLeaks
 from train.artifacts.manifest import LabelSet, Manifest, Photo, load_labels, read_manifest
 from train.configs.schema import TrainConfig
 from train.data.readers import read_photos, source_licence
@@ -56,8 +56,9 @@ def find_data(config: TrainConfig, folder: Path | None) -> Path:
         root = Path(os.environ[DATA_VARIABLE]) if DATA_VARIABLE in os.environ else DEVELOPER_DATA
         folder = root / config.data.folder
     if not folder.is_dir():
-        raise DataInvalid(
+        raise DataNotFound(
             "the data folder does not exist",
+            where=str(folder),
             found=str(folder),
             expected=f"the folder of {config.data.folder}",
             fix=f"give it with --data, or set {DATA_VARIABLE} to the folder that holds {config.data.folder}",
