@@ -73,8 +73,10 @@ class EdgeError(Exception):
         self.expected = expected
         self.fix = fix
         self.details = tuple(details)
-        missing = issubclass(type(self), FileNotFoundError)
-        super().__init__(*((errno.ENOENT, problem, where or None) if missing else (self.message,)))
+        if issubclass(type(self), FileNotFoundError):
+            OSError.__init__(self, errno.ENOENT, problem, where or None)
+        else:
+            super().__init__(self.message)
 
     def __str__(self) -> str:
         return self.message
