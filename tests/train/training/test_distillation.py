@@ -111,7 +111,11 @@ def test_what_does_not_fit_is_refused(run: Path, tmp_path: Path, text: str, said
     assert list(run.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", [b"photo_id,p_a\n", gzip.compress(b"\xff\xfe"), gzip.compress(b"a")[:-4]])
+@pytest.mark.parametrize(
+    "content",
+    [b"photo_id,p_a\n", gzip.compress(b"\xff\xfe", mtime=0), gzip.compress(b"a", mtime=0)[:-4]],
+    ids=["plain", "not utf-8", "cut"],
+)
 def test_a_file_that_is_not_what_its_name_says_is_refused(run: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "soft.csv.gz").write_bytes(content)
     with pytest.raises(ConfigInvalid):
