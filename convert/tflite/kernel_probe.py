@@ -13,8 +13,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_runtime.engines import open_engine, raw_values
+from edge_runtime.engines import open_engine
 from edge_runtime.errors import EXIT_OK, EXIT_USAGE, ConversionRefused, EdgeError
+from edge_runtime.model.tensors import raw_values
 
 ENGINE_SETS = ("litert-c", "litert", "tflite-runtime")
 # Kernel sets of LiteRT's Interpreter that `edge_runtime` does not use by itself.

@@ -1,14 +1,12 @@
-"""Images on Pillow's C core, without the Python around it: what an ordinary JPEG needs on the road of one photo.
+"""Images on Pillow's C core, without importing `PIL.Image`: decode, crop, resize, turn, convert, encode.
 
-`PIL.Image` takes 20 ms to import, a fifth of an `edge-classify`; the core beneath it takes 3. Its functions are not
-Pillow's public interface, so they are touched only in releases on which they were held against it
-(tests/edge_runtime/_startup/test_core_image.py, test_jpeg.py); in others `CoreImage.decoded` says None, and Pillow
-itself takes
-the photo.
+The core's functions are not Pillow's public interface, so they are used only in releases on which the tests compare
+them with it (tests/edge_runtime/_startup); in others `CoreImage.decoded` returns None, and Pillow decodes the photo.
 """
 
 from __future__ import annotations
 
+from edge_runtime._startup import PLAIN
 from edge_runtime._startup.records import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,18 +14,18 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-PROVEN_RELEASES = ("13",)
+TESTED_RELEASES = ("13",)
 """Of Pillow, by the first number of its version. Earlier ones write past the end of an image that is smaller than the
-photo (seen on 10.3, 11.3 and 12.0): there all would hang on `jpeg.read_header` being right about the size."""
+photo (seen on 10.3, 11.3 and 12.0), so that a wrong size in `fast_jpeg.read_header` would corrupt memory."""
 BILINEAR = 2
 """`Image.Resampling.BILINEAR`."""
 _FLOYD_STEINBERG = 3
-# What Pillow's encoders say when a picture is done.
+# Status of Pillow's encoders at the end of a picture.
 _ENCODED = 1
 
 
 class CoreImage:
-    """An image of mode L or RGB; names and answers as `PIL.Image.Image`.
+    """An image of mode L or RGB, with the names of `PIL.Image.Image`.
 
     Args:
         im: Pillow's core image.
@@ -43,8 +41,8 @@ class CoreImage:
     def decoded(
         cls, mode: str, size_px: tuple[int, int], data: bytes, decoder: str, options: tuple[Any, ...]
     ) -> CoreImage | None:
-        """As `Image.frombytes`, None where that would raise, or where this Pillow is not proven."""
-        core = _proven_core()
+        """Decode as `Image.frombytes`; None where that would raise, or where this Pillow is not tested."""
+        core = usable_core()
         if core is None:
             return None
         try:
@@ -54,35 +52,35 @@ class CoreImage:
             consumed, status = running.decode(data)
         except (ValueError, OSError, MemoryError, TypeError, AttributeError):
             return None
-        # Pillow's own words: a decoder that has consumed all and reports nothing is done.
+        # As in Image.frombytes: a decoder that has consumed all and reports nothing is done.
         return cls(im) if consumed < 0 and status == 0 else None
 
     def crop(self, box: tuple[int, int, int, int]) -> CoreImage:
-        """The region (left, top, right, bottom)."""
+        """Return the region (left, top, right, bottom)."""
         return CoreImage(self.im.crop(box))
 
     def resize(self, size_px: tuple[int, int], resample: int) -> CoreImage:
-        """To (width, height); `resample` as Pillow's Resampling."""
+        """Resize to (width, height); `resample` as Pillow's Resampling."""
         return CoreImage(self.im.resize(size_px, resample, (0, 0, *self.size)))
 
     def transpose(self, method: int) -> CoreImage:
-        """Turned or mirrored; `method` as Pillow's Transpose."""
+        """Turn or mirror; `method` as Pillow's Transpose."""
         return CoreImage(self.im.transpose(method))
 
     def to_rgb(self) -> CoreImage:
-        """Of mode RGB."""
+        """Convert to mode RGB."""
         return CoreImage(self.im.convert("RGB", _FLOYD_STEINBERG))
 
     def to_pillow(self) -> Image.Image:
-        """The same pixels as an image of Pillow."""
+        """Return the same pixels as an image of Pillow."""
         from PIL import Image
 
         return Image.Image()._new(self.im)
 
 
 def encode_raw(im: Any, size_px: tuple[int, int]) -> bytes | None:
-    """Pixels of a core image, rows first; None where this Pillow's encoder is another one."""
-    core = _proven_core()
+    """Return the pixels of a core image, rows first; None where this Pillow's encoder is another one."""
+    core = usable_core()
     try:
         encoder = core.raw_encoder(im.mode, im.mode)
         encoder.setimage(im, (0, 0, *size_px))
@@ -92,14 +90,15 @@ def encode_raw(im: Any, size_px: tuple[int, int]) -> bytes | None:
     return bytes(encoded) if status == _ENCODED else None
 
 
-def _proven_core() -> Any:
+def usable_core() -> Any:
+    """Return Pillow's C core; None if this release is not tested, or with DERMEDGE_PLAIN."""
     import PIL
 
-    if PIL.__version__.partition(".")[0] not in PROVEN_RELEASES:
+    if PLAIN or PIL.__version__.partition(".")[0] not in TESTED_RELEASES:
         return None
     try:
         from PIL import _imaging
     except ImportError:
-        # Pillow itself says what is wrong with it.
+        # Importing PIL.Image reports what is wrong.
         return None
     return _imaging if getattr(_imaging, "PILLOW_VERSION", None) == PIL.__version__ else None

@@ -1,11 +1,9 @@
-"""The short road for ordinary JPEGs: the header read here, the pixels by Pillow's own decoder. Pillow's core only.
+"""Decode an ordinary JPEG: the header read here, the pixels by Pillow's own decoder. Pillow's core only.
 
-Pillow's JPEG plugin costs 8 ms of imports (`logging`, `subprocess`, what they import), and `PIL.Image` 20 ms, of an
-`edge-classify` that takes 90 on one photo. The decoder needs neither, see `core_image`. The pixels are the plugin's,
-bit for bit (tests/edge_runtime/_startup/test_fast_jpeg.py, mutated files too). Whatever is not ordinary (a colour
-profile, CMYK, two
-frames, Photoshop's blocks, a byte out of place, data cut short) is left to the plugin, and so is every refusal: None
-means "not here", never "damaged".
+Pillow's JPEG plugin imports `logging`, `subprocess` and what they import, and `PIL.Image`. The decoder needs neither,
+see `core_image`. The pixels are the plugin's, bit for bit (tests/edge_runtime/_startup/test_fast_jpeg.py, mutated files
+too). Whatever is not ordinary (a colour profile, CMYK, two frames, Photoshop's blocks, a byte out of place, truncated
+data) is left to the plugin, and so is every refusal: None means "not here", never "damaged".
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ _PROFILE = b"ICC_PROFILE\0"
 
 @dataclass(frozen=True)
 class Header:
-    """What the segments before the pixels say."""
+    """Size, mode and EXIF block, from the segments before the pixels."""
 
     width_px: int
     height_px: int
@@ -43,7 +41,7 @@ class Header:
 
 
 def read_header(photo: bytes) -> Header | None:
-    """Walks the segments up to the pixels; None when anything is not ordinary."""
+    """Read the segments up to the pixels; None when anything is not ordinary."""
     frame: tuple[int, int, str] | None = None
     exif = b""
     position = 2
@@ -69,20 +67,20 @@ def read_header(photo: bytes) -> Header | None:
 
 
 def dct_scale(width_px: int, height_px: int, needed_px: int) -> int:
-    """The largest of DCT_SCALES that leaves both sides at least `needed_px`; 1 where none does."""
+    """Return the largest of DCT_SCALES that leaves both sides at least `needed_px`; 1 where none does."""
     spare = min(width_px // needed_px, height_px // needed_px)
     return next(scale for scale in DCT_SCALES if spare >= scale or scale == 1)
 
 
 def decode(photo: bytes, header: Header, scale: int) -> CoreImage | None:
-    """The pixels at 1/scale of their size, of `header.mode`; None where the decoder is not content."""
+    """Decode at 1/scale of the size, to `header.mode`; None where the decoder reports a problem."""
     size_px = -(-header.width_px // scale), -(-header.height_px // scale)
     # Arguments of Pillow's decoder: its raw mode, the colour space (as the file says), scale, and no draft quality.
     return CoreImage.decoded(header.mode, size_px, photo, "jpeg", (header.mode, "", scale, 0))
 
 
 def decode_ordinary(photo: bytes, needed_px: int | None, name: str) -> CoreImage | None:
-    """An upright image of mode RGB; None where the file must take the long road.
+    """Return an upright image of mode RGB; None where Pillow must decode the file.
 
     Args:
         photo: The bytes of any file.
@@ -106,7 +104,7 @@ def decode_ordinary(photo: bytes, needed_px: int | None, name: str) -> CoreImage
 
 
 def exif_orientation(exif: bytes) -> int:
-    """The orientation in an EXIF block, with or without its `Exif` header; 1 when it has none or is damaged.
+    """Return the orientation in an EXIF block, with or without its `Exif` header; 1 when it has none or is damaged.
 
     Not Pillow's `getexif`: it raises on damaged blocks, reads an orientation from XMP too, and changes with releases.
     """

@@ -1,12 +1,12 @@
-"""JSON for the road of one photo: the parser of `json` without the import of `json`. stdlib only.
+"""Parse JSON without importing `json`. stdlib only.
 
-Python's parser is written in C; the package around it imports `re` and `enum` for what it does where the C part is
-missing: 10 ms of an `edge-classify` that takes 90. Whatever is not plain (another encoding, a document that breaks
-JSON, another Python) goes to the package itself, which says what is wrong.
+Python's parser is written in C; the package around it imports `re` and `enum`. Whatever is not plain (another encoding,
+invalid JSON, another Python) goes to the package, whose error messages are the same.
 """
 
 from __future__ import annotations
 
+from edge_runtime._startup import PLAIN
 from edge_runtime._startup.records import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ _NOT_FINITE = {"-Infinity": float("-inf"), "Infinity": float("inf"), "NaN": floa
 
 
 class _Options:
-    """What the parser asks a `json.JSONDecoder` for."""
+    """The attributes of a `json.JSONDecoder` that the parser reads."""
 
     strict = True
     object_hook = None
-    # Python 3.15 asks for it, earlier ones do not.
+    # Read by Python 3.15, not by earlier ones.
     array_hook = None
     parse_float = float
     parse_int = int
@@ -40,6 +40,8 @@ def read_json(text: str | bytes, hook: Hook) -> Any:
         ValueError: Not JSON, or what `hook` raises.
         RecursionError: Nested too deeply.
     """
+    if PLAIN:
+        return _by_package(text, hook)
     try:
         from _json import make_scanner
 
@@ -50,9 +52,13 @@ def read_json(text: str | bytes, hook: Hook) -> Any:
             if not document[end:].strip(" \t\n\r"):
                 return data
     except (ImportError, StopIteration, ValueError, RecursionError, AttributeError, TypeError):
-        # Read again below, for the package's own words; the last two where a later Python's parser asks for more than
-        # _Options has, or wants to be asked otherwise.
+        # Read again below, for the package's own message; the last two where a later Python's parser reads more than
+        # _Options has, or is called otherwise.
         pass
+    return _by_package(text, hook)
+
+
+def _by_package(text: str | bytes, hook: Hook) -> Any:
     import json
 
     return json.loads(text, object_pairs_hook=hook)

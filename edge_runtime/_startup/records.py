@@ -1,16 +1,16 @@
-"""Instead of `dataclasses` and `typing`, on the road of one photo: either costs more than an inference. stdlib only.
+"""Frozen dataclasses and TYPE_CHECKING without importing `dataclasses` and `typing`. stdlib only.
 
-`TYPE_CHECKING` is true for type checkers, which know it by its name, without `import typing`. What only annotations
-need is imported under it.
+`TYPE_CHECKING` is true for type checkers, which know it by its name. What only annotations need is imported under it.
 
-`dataclass(frozen=True)` has machinery that is built when somebody asks for it.
-`dataclasses` imports `inspect`, `ast` and `dis` and compiles five methods for every class: a tenth of an
-`edge-classify` on one photo, more than the inference. The classes on its road need `__init__`, equality, a hash and a
-repr, which are written out here once for all of them. To everybody else they are dataclasses: `dataclasses.replace`,
-`asdict`, `fields` and `is_dataclass` work, and type checkers see the standard library's decorator.
+`dataclasses` imports `inspect`, `ast` and `dis` and compiles five methods for every class, which takes longer than an
+inference. `__init__`, equality, hash and repr are written here once for all classes; the rest of a dataclass is made
+when it is first used: `dataclasses.replace`, `asdict`, `fields` and `is_dataclass` work, and type checkers see the
+standard library's decorator. With DERMEDGE_PLAIN the decorator is the standard library's.
 """
 
 from __future__ import annotations
+
+from edge_runtime._startup import PLAIN
 
 TYPE_CHECKING = False
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 else:
 
     def dataclass(*, frozen: bool):
-        """A class decorator for frozen dataclasses.
+        """Decorate a class as a frozen dataclass.
 
         A field may have a default that is a plain value. `COMPARED = ("a", ...)` in the body restricts equality, hash
         and repr to these fields.
@@ -29,8 +29,17 @@ else:
             TypeError: `frozen` is false.
         """
         if not frozen:
-            raise TypeError("dataclasses of this room are frozen; for others take the standard library's")
-        return _decorate
+            raise TypeError("only frozen=True is supported; use the standard library's dataclass")
+        return _standard if PLAIN else _decorate
+
+
+def _standard(cls: Any) -> Any:
+    import dataclasses
+
+    for name in set(cls.__annotations__) - set(cls.__dict__.get("COMPARED", cls.__annotations__)):
+        default = cls.__dict__.get(name, dataclasses.MISSING)
+        setattr(cls, name, dataclasses.field(default=default, compare=False, repr=False))
+    return dataclasses.dataclass(frozen=True)(cls)
 
 
 def _decorate(cls: Any) -> Any:
@@ -85,7 +94,7 @@ def _refuse_deletion(_: Any, name: str) -> None:
 
 
 class _OfTwin:
-    """What `dataclasses` keeps on a class; taken from a real dataclass with the same fields when first asked for."""
+    """An attribute that `dataclasses` sets on a class; made on first use, by a real dataclass with the same fields."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -6,13 +6,13 @@ reader of stdout went away.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
-from _thread import start_new_thread
 from time import perf_counter
 from types import SimpleNamespace
 
+from edge_runtime._startup import PLAIN
+from edge_runtime._startup.process import GcPaused, import_ahead
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.errors import (
     EXIT_OK,
@@ -150,7 +150,8 @@ def parse(words: list[str], verb: str = "") -> Arguments:
         SystemExit: argparse printed help, a version or an error.
     """
     photos = [word for word in words if word != "--json"]
-    if verb in ("", "classify") and photos and not any(word.startswith("-") for word in photos):
+    only_photos = photos and not any(word.startswith("-") for word in photos)
+    if only_photos and verb in ("", "classify") and not PLAIN:
         return SimpleNamespace(**{**DEFAULTS, "photos": photos, "json": len(photos) < len(words)})
     from edge_runtime.cli import arguments
 
@@ -171,7 +172,7 @@ def _run(arguments: Arguments) -> int:
     if arguments.bench or not is_one_photo(arguments):
         return _work(arguments)
     # What one photo leaves behind ends with the process.
-    with _GarbageCollectorPaused():
+    with GcPaused():
         return _work(arguments)
 
 
@@ -213,10 +214,10 @@ def _takes_several_at_once(arguments: Arguments) -> bool:
 def _open_classifier(arguments: Arguments) -> Classifier:
     # Threads are those of the inference for one photo at a time, else one worker each.
     alone = arguments.bench or not _takes_several_at_once(arguments)
-    with _GarbageCollectorPaused(), _NativeChatterDropped():
+    with GcPaused(), _NativeChatterDropped():
         from edge_runtime.engines.opening import open_engine_for, open_trusted
 
-        start_new_thread(_import_classifier, ())
+        import_ahead("edge_runtime.classifier")
         model = open_trusted(arguments.model, arguments.require_signature)
         opened = open_engine_for(
             model,
@@ -229,14 +230,6 @@ def _open_classifier(arguments: Arguments) -> Classifier:
         from edge_runtime.classifier import Classifier
 
         return Classifier.of(opened)
-
-
-def _import_classifier() -> None:
-    """Import ahead, in a thread. What fails here fails again where the classifier is needed, and is reported there."""
-    try:
-        import edge_runtime.classifier  # noqa: F401
-    except Exception:  # noqa: BLE001
-        return
 
 
 def _self_check(classifier: Classifier, arguments: Arguments) -> None:
@@ -355,18 +348,6 @@ def _json(fields: dict[str, object]) -> str:
     import json
 
     return json.dumps(fields)
-
-
-class _GarbageCollectorPaused:
-    """Collects no garbage during start-up, which makes none: 4 % of a run on one photo."""
-
-    def __enter__(self) -> None:
-        self._enabled = gc.isenabled()
-        gc.disable()
-
-    def __exit__(self, *_: object) -> None:
-        if self._enabled:
-            gc.enable()
 
 
 class _NativeChatterDropped:

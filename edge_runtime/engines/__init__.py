@@ -15,5 +15,3 @@ from edge_runtime.engines.engine import ACCELERATORS as ACCELERATORS
 from edge_runtime.engines.engine import ENGINES as ENGINES
 from edge_runtime.engines.engine import Engine as Engine
 from edge_runtime.engines.loading import open_engine as open_engine
-from edge_runtime.model.tensors import dequantize as dequantize
-from edge_runtime.model.tensors import raw_values as raw_values

@@ -13,6 +13,7 @@ from edge_runtime.errors import InterpreterBroken, ModelNotFound, UsageError
 from edge_runtime.images.preprocess import decode_rgb
 from edge_runtime.model.model_file import ModelFile, open_model
 from edge_runtime.runner import Runner
+from tests.edge_runtime._startup import needs_tricks
 from tests.fixtures import pictures as p
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -78,6 +79,7 @@ def test_errors_name_the_model(tmp_path: Path) -> None:
     assert caught.value.what.startswith(str(FIXTURES / MODELS[1]))
 
 
+@needs_tricks
 def test_the_import_is_light() -> None:
     heavy = {"numpy", "PIL", "json", "ai_edge_litert"}
     code = f"import sys, edge_runtime.runner; print(sorted({heavy} & set(sys.modules)))"

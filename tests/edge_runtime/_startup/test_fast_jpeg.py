@@ -1,4 +1,4 @@
-"""The short road for JPEGs gives the plugin's pixels, or leaves the file to the plugin."""
+"""The fast path of JPEGs gives the plugin's pixels, or leaves the file to the plugin."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from edge_runtime._startup import fast_jpeg as jpeg
 from edge_runtime.errors import ImageError
 from edge_runtime.images.preprocess import MAX_PIXELS, decode_rgb
 from edge_runtime.model.model_file import open_model
+from tests.edge_runtime._startup import needs_tested_pillow
 from tests.edge_runtime.fuzz import mutate
 from tests.fixtures import FIXTURES
 from tests.fixtures import pictures as p
@@ -59,6 +60,7 @@ NOT_ORDINARY: dict[str, Callable[[], bytes]] = {
 }
 
 
+@needs_tested_pillow
 @pytest.mark.parametrize("scale", jpeg.DCT_SCALES)
 @pytest.mark.parametrize("name", ORDINARY)
 def test_the_pixels_are_the_plugin_s(name: str, scale: int) -> None:
@@ -104,7 +106,8 @@ def test_neither_side_is_decoded_smaller_than_the_input(sides_px: tuple[int, int
     assert decode_rgb(p.jpeg(128, 128), scaling).size == (64, 64)
 
 
-def test_data_cut_short_is_left_to_the_plugin_which_refuses() -> None:
+@needs_tested_pillow
+def test_truncated_data_is_left_to_the_plugin_which_refuses() -> None:
     contract = open_model(FIXTURES / "tiny_uint8.tflite").contract
     photo = p.jpeg(200, 150)
     header = jpeg.read_header(photo)
@@ -126,9 +129,10 @@ def test_a_header_that_claims_too_much_is_refused_before_anything_is_decoded() -
 
 
 # The plugin reads the resolution in an EXIF block, and warns where a mutation has hit it.
+@needs_tested_pillow
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-def test_mutated_files_go_the_same_way_on_both_roads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the short road accepts, the plugin accepts, with the same pixels."""
+def test_mutated_files_have_the_same_pixels_on_both_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the fast path accepts, the plugin accepts, with the same pixels."""
     contract = open_model(FIXTURES / "tiny_uint8.tflite").contract
     bases = [ORDINARY[name]() for name in ("plain", "grey", "progressive", "turned", "restarts")]
     taken = 0
@@ -148,5 +152,5 @@ def test_mutated_files_go_the_same_way_on_both_roads(monkeypatch: pytest.MonkeyP
     assert MUTATIONS / 4 < taken < MUTATIONS
     with monkeypatch.context() as patched:
         patched.setattr(jpeg, "read_header", lambda photo: None)
-        long_road = decode_rgb(bases[3], contract)
-    assert decode_rgb(bases[3], contract).tobytes() == long_road.tobytes()
+        by_plugin = decode_rgb(bases[3], contract)
+    assert decode_rgb(bases[3], contract).tobytes() == by_plugin.tobytes()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from edge_runtime._startup.json_reader import read_json
+from tests.edge_runtime._startup import needs_tricks
 from tests.fixtures import FIXTURES
 
 GOOD = [
@@ -94,6 +95,7 @@ def test_what_another_python_asks_for_is_left_to_the_package(
     assert read_json('{"a": 1}', _pairs) == [("a", 1)]
 
 
+@needs_tricks
 def test_the_parser_of_python_3_15_finds_all_that_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     real = _json.make_scanner
 
@@ -109,6 +111,7 @@ def test_the_parser_of_python_3_15_finds_all_that_it_asks_for(monkeypatch: pytes
     assert len(asked) == 1
 
 
+@needs_tricks
 def test_a_contract_is_read_without_the_package() -> None:
     code = (
         "import sys; from edge_runtime.model.model_file import open_model; open_model(sys.argv[1]); "

@@ -1,0 +1,66 @@
+"""What a process of one photo may do and a library may not: pause the collector, import ahead, end at once."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+from edge_runtime._startup import PLAIN
+from edge_runtime._startup.records import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+
+def run(load: Callable[[], Callable[[], int]]) -> NoReturn:
+    """Run a command as the whole process.
+
+    Args:
+        load: Imports the command and returns it; the command returns its exit status.
+    """
+    if PLAIN:
+        sys.exit(load()())
+    # Imports create ten thousand objects and no garbage.
+    gc.disable()
+    command = load()
+    gc.freeze()
+    gc.enable()
+    status = command()
+    # Everything is written and closed; nothing here waits for the interpreter's own end.
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    finally:
+        # Also where stderr cannot be written: the results are out.
+        os._exit(status)
+
+
+class GcPaused:
+    """A block without garbage collection, for work that makes many objects and no garbage."""
+
+    def __enter__(self) -> None:
+        self._enabled = gc.isenabled()
+        if not PLAIN:
+            gc.disable()
+
+    def __exit__(self, *_: object) -> None:
+        if self._enabled:
+            gc.enable()
+
+
+def import_ahead(module: str) -> None:
+    """Import a module in a thread; what fails here fails again, and is reported, where the module is needed."""
+    if PLAIN:
+        return
+    from _thread import start_new_thread
+
+    start_new_thread(_import, (module,))
+
+
+def _import(module: str) -> None:
+    try:
+        __import__(module)
+    except Exception:  # noqa: BLE001
+        return
