@@ -32,7 +32,7 @@ def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile
     named = os.environ.get("DERMEDGE_WHEEL")
     if named:
         return zipfile.ZipFile(named)
-    pytest.importorskip("hatchling", reason="hatchling is not installed; what to do: make setup")
+    pytest.importorskip("hatchling", reason="hatchling is not installed. Run make setup.")
     folder = tmp_path_factory.mktemp("wheel")
     done = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)],
