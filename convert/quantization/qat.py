@@ -1,7 +1,7 @@
 """Quantization-aware fine-tuning: distillation from the float model while rounding is simulated. TensorFlow.
 
 - Start: `fake_quant.quantize` sets the activation ranges on the calibration photos and lets batch normalization absorb
-  what rounding shifts. That alone is often best: epoch 0 (nothing trained) competes with the trained epochs, and the
+  what rounding shifts. That alone can be best: epoch 0 (nothing trained) competes with the trained epochs, and the
   bundled model is such an epoch 0.
 - Loss: Kullback-Leibler divergence from the float model's prediction on the same view, softened by a temperature
   (Hinton et al. 2015; Beyer et al. 2022 for same-view distillation). The float model was chosen and calibrated on

@@ -59,7 +59,7 @@ def test_rare_classes_are_drawn_more_often(exponent: float, rare_share: float) -
 
 
 def test_soft_labels_come_with_their_photos() -> None:
-    """A teacher's answer that belongs to another photo would teach nonsense without an error."""
+    """Soft labels of another photo would raise no error."""
     plain = _stream()
     soft = np.stack([np.arange(40) / 40, 1 - np.arange(40) / 40], axis=1).astype(np.float32)
     stream = dataclasses.replace(plain, soft_labels=soft, labels=np.arange(40))

@@ -93,12 +93,12 @@ def test_simulated_rounding_is_small(quantized: tuple[Any, Any, np.ndarray]) -> 
     from convert.export.float_model import Predictor
 
     float_model, model, pixels_u8 = quantized
-    answers = [Predictor(model, make_contract())(pixels_u8) for model in (float_model, model)]
-    difference = np.abs(answers[0] - answers[1]).max()
+    scores = [Predictor(model, make_contract())(pixels_u8) for model in (float_model, model)]
+    difference = np.abs(scores[0] - scores[1]).max()
     assert 0 < difference < RANGE_TOLERANCE
 
 
-def test_statistics_are_frozen_and_everything_else_learns(quantized: tuple[Any, Any, np.ndarray]) -> None:
+def test_statistics_are_frozen_and_everything_else_is_trained(quantized: tuple[Any, Any, np.ndarray]) -> None:
     from convert.quantization.fake_quant import trained_variables
 
     names = [variable.name.split("/")[-1] for variable in trained_variables(quantized[1])]

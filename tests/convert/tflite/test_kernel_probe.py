@@ -14,7 +14,7 @@ from tests.fixtures import FIXTURES
 MODEL = (FIXTURES / "tiny_uint8.tflite").read_bytes()
 
 
-def test_a_kernel_set_that_does_not_answer_in_time_ends_the_conversion(
+def test_a_kernel_set_that_takes_too_long_ends_the_conversion(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Were it taken for one that is not installed, a busy machine would choose other golden pictures."""
