@@ -282,8 +282,14 @@ def read_scores(path: Path, codes: Sequence[str], *, prefix: str = "p_") -> pd.D
     columns = [f"{prefix}{code}" for code in codes]
     kinds: dict[str, Any] = {"photo_id": str, **dict.fromkeys(columns, float)}
     try:
+        # A photo may be called NA.
         table = pd.read_csv(
-            path, usecols=list(kinds), dtype=kinds, index_col="photo_id", float_precision="round_trip"
+            path,
+            usecols=list(kinds),
+            dtype=kinds,
+            index_col="photo_id",
+            keep_default_na=False,
+            float_precision="round_trip",
         )
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise RunInvalid(
