@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.comparison.workers import Workers
-from convert.inputs import Photo
-from convert.photo_list import draw_photos, read_photo_list
+from convert.inputs import Photo, draw_photos, read_photo_list
 from edge_runtime.errors import EXIT_OK, DataInvalid, ModelMismatch, UsageError
 from edge_runtime.model.model_file import ModelFile, open_model
 from train.artifacts.command import (

@@ -16,8 +16,7 @@ from convert.comparison import integrity
 from convert.comparison.statistics import Truth, figures, paired, verdict
 from convert.comparison.workers import PhotoScores
 from convert.files import report_path
-from convert.inputs import Photo
-from convert.photo_list import PhotoList
+from convert.inputs import Photo, PhotoList
 from convert.tflite.reader import TfliteFile
 from edge_runtime.errors import EdgeError
 from edge_runtime.model.model_file import ModelFile

@@ -13,8 +13,7 @@ import zlib
 from pathlib import Path
 
 from convert.files import require_out
-from convert.inputs import RUN_FILES, LooseModel, Run, read_run
-from convert.photo_list import ALL, read_photo_list
+from convert.inputs import ALL, RUN_FILES, LooseModel, Run, read_photo_list, read_run
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid, UsageError
 
@@ -32,7 +31,7 @@ def read_source(
     Args:
         path: Run directory, SavedModel folder, .keras or .h5.
         contract: JSON; for foreign models only.
-        manifest: CSV with columns path, label and split (convert/photo_list.py); for foreign models only.
+        manifest: CSV with columns path, label and split (convert/inputs.py); for foreign models only.
         data: Folder of the photos, if not where the run or the manifest says.
         out: The .tflite that will be written; a foreign model's pixels and checkpoints go beside it.
 

@@ -12,8 +12,7 @@ import numpy as np
 
 from convert.comparison.statistics import Truth
 from convert.comparison.workers import PhotoScores
-from convert.inputs import Photo
-from convert.photo_list import ALL
+from convert.inputs import ALL, Photo
 from convert.robustness.disturbances import DISTURBANCES, steps
 from train.evaluation.metrics import UNKNOWN, IntArray
 from train.evaluation.subgroups import LEAST_LESIONS

@@ -44,8 +44,7 @@ from convert.comparison.compare import (
 from convert.comparison.integrity import contract_differences, golden_problems
 from convert.comparison.report import distinct_names, machine
 from convert.comparison.workers import PhotoScores, Step, Workers
-from convert.inputs import Photo
-from convert.photo_list import ALL, PhotoList, read_photo_list
+from convert.inputs import ALL, Photo, PhotoList, read_photo_list
 from convert.robustness import disturbances
 from convert.robustness.figures import choose_evenly, counts, disturbance_figures, shift_rows
 from edge_runtime.errors import EXIT_OK, ModelMismatch, UsageError

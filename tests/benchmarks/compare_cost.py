@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args(argv)
-    from convert.photo_list import draw_photos, read_photo_list
+    from convert.inputs import draw_photos, read_photo_list
     from edge_runtime.model.model_file import open_model
 
     models = [str(Path(model).resolve()) for model in arguments.models]

@@ -19,8 +19,7 @@ from convert.comparison import report as comparison
 from convert.comparison.compare import main
 from convert.comparison.integrity import VECTOR_PROBLEMS, golden_problems
 from convert.comparison.workers import PhotoScores, Workers
-from convert.inputs import Photo
-from convert.photo_list import PhotoList
+from convert.inputs import Photo, PhotoList
 from edge_runtime.contract import Calibration, Label, Normalization
 from edge_runtime.errors import InterpreterBroken, ModelMismatch, NotATfliteFile
 from edge_runtime.model.model_file import open_model
@@ -101,7 +100,7 @@ def test_a_report_holds_the_metrics_of_both_models(compared: Path) -> None:
 
 
 def test_scores_are_those_of_the_runtime(table: Path) -> None:
-    from convert.photo_list import read_photo_list
+    from convert.inputs import read_photo_list
     from edge_runtime import Classifier
 
     photos = read_photo_list(table, ["ash", "brick", "cyan"]).photos[::7]
