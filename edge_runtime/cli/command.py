@@ -25,7 +25,7 @@ from edge_runtime.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from edge_runtime.classifier import Classifier
     from edge_runtime.cli.selection import Arguments, Named
@@ -37,41 +37,6 @@ EXIT_BROKEN_PIPE = 141
 PROGRESS_S = 0.2
 # TensorFlow Lite announces its default kernels on stderr, once a process, and offers no switch.
 NATIVE_CHATTER = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run edge-classify and return its exit status."""
-    return _run_verb("", argv)
-
-
-def classify(argv: Sequence[str] | None = None) -> int:
-    """Run `dermedge classify` and return its exit status."""
-    return _run_verb("classify", argv)
-
-
-def watch(argv: Sequence[str] | None = None) -> int:
-    """Run `dermedge watch` and return its exit status."""
-    return _run_verb("watch", argv)
-
-
-def explain(argv: Sequence[str] | None = None) -> int:
-    """Run `dermedge explain` and return its exit status."""
-    return _run_verb("explain", argv)
-
-
-def check(argv: Sequence[str] | None = None) -> int:
-    """Run `dermedge check` and return its exit status."""
-    return _run_verb("check", argv)
-
-
-def contract(argv: Sequence[str] | None = None) -> int:
-    """Run `dermedge contract` and return its exit status."""
-    return _run_verb("contract", argv)
-
-
-def bench(argv: Sequence[str] | None = None) -> int:
-    """Run `dermedge bench` and return its exit status."""
-    return _run_verb("bench", argv)
 
 
 def _run_verb(verb: str, argv: Sequence[str] | None) -> int:
@@ -98,6 +63,20 @@ def _run_verb(verb: str, argv: Sequence[str] | None) -> int:
             f"error: {EdgeError('the result cannot be written', found=error.strerror or str(error))}"
         )
         return EXIT_PHOTO_FAILED
+
+
+def _command(verb: str) -> Callable[..., int]:
+    """Return the function `(argv=None) -> exit status` of a verb of dermedge; of edge-classify if it is empty."""
+
+    def run(argv: Sequence[str] | None = None) -> int:
+        return _run_verb(verb, argv)
+
+    return run
+
+
+main = _command("")
+classify, watch, explain = _command("classify"), _command("watch"), _command("explain")
+check, contract, bench = _command("check"), _command("contract"), _command("bench")
 
 
 def _status(verb: str, words: list[str]) -> int:

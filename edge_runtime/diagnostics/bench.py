@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from edge_runtime.classifier import Classifier
+from edge_runtime.errors import escaped
 from edge_runtime.result import JSON_SCHEMA
 
 
@@ -61,7 +62,7 @@ class Bench:
         ]
         told = self.throttling.get("after", {})
         lines += [f"  {name}: {value}" for name, value in told.items()]
-        return "\n".join(lines)
+        return "\n".join(map(escaped, lines))
 
 
 def measure(classifier: Classifier, photo: bytes, runs: int, *, name: str = "photo") -> Bench:

@@ -19,7 +19,7 @@ from collections.abc import Generator, Iterable
 
 from edge_runtime._startup.records import dataclass
 from edge_runtime.classifier import Classifier
-from edge_runtime.errors import HeatMapUnwritten, ImageError, UsageError
+from edge_runtime.errors import HeatMapUnwritten, ImageError, UsageError, escaped
 from edge_runtime.explain.explainer import Explainer, Explanation
 from edge_runtime.explain.heat_picture import is_heat_map, write_picture
 from edge_runtime.images.photos import STDIN
@@ -50,7 +50,9 @@ class Explained:
     def to_text(self, top_k: int = 3) -> str:
         """As `Prediction.to_text`, and where the heat map is."""
         where = (
-            f"heat map: {self.picture}" if self.failure is None else f"no heat map: {self.failure.message}"
+            f"heat map: {escaped(str(self.picture))}"
+            if self.failure is None
+            else f"no heat map: {self.failure.message}"
         )
         return f"{self.explanation.prediction.to_text(top_k)}\n  {where}"
 

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from edge_runtime import Classifier, Explainer
 from edge_runtime.cli import command as cli
+from edge_runtime.errors import HeatMapUnwritten
+from edge_runtime.explain.heat_files import Explained
 from edge_runtime.result import JSON_SCHEMA
 from tests.edge_runtime.cli.test_cli import F32, U8
 from tests.fixtures import pictures as p
@@ -82,6 +85,17 @@ def test_every_kind_of_line(
     assert line["rule"] == {
         "name": "refer", "measure": "top_score", "value": line["score"], "threshold": 1.0,
     }  # fmt: skip
+
+
+def test_a_line_without_its_heat_map(schema: dict[str, Any], photo: str) -> None:
+    with Classifier(U8) as classifier, Explainer(classifier) as explainer:
+        lost = Explained(
+            explainer.explain(photo), None, HeatMapUnwritten("cannot be written", where="map.png")
+        )
+    line = json.loads(lost.to_json())
+    jsonschema.validate(line, schema)
+    assert line["explanation"]["picture"] is None
+    assert line["explanation"]["error"]["code"] == "heat-map-unwritten"
 
 
 @pytest.mark.parametrize("change", [{"schema": 2}, {"score": 1.5}, {"decision": "maybe"}, {"more": 1}])
