@@ -36,6 +36,11 @@ _SCALARS = {"str": str, "int": int, "float": float}
 MAX_SIDE_PX = 4096
 MAX_LABELS = 10_000
 MAX_OVERSAMPLING = 64
+MAX_CONTRACT_BYTES = 1024 * 1024
+"""Of the JSON document: 10,000 labels fit, and what a hostile one can cost is bounded."""
+MAX_GOLDEN = 100
+# Beside control characters and lone surrogates: marks that turn the direction of a terminal's text.
+DIRECTION_MARKS = "\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 # Beyond these a float32 tensor or a quantizer cannot represent a normalized pixel.
 MIN_STD, MAX_STD, MAX_MEAN = 1e-3, 1e6, 1e6
 
@@ -210,7 +215,11 @@ class ModelContract:
             ContractTooNew: Written for a later schema.
         """
         try:
-            data = read_json(text, _object_without_repeats)
+            if len(text) > MAX_CONTRACT_BYTES:
+                raise ValueError(f"{len(text):,} bytes, more than {MAX_CONTRACT_BYTES:,}")
+            # UTF-8 alone, which Java reads: `json` would take UTF-16 and UTF-32 too.
+            document = text if isinstance(text, str) else text.decode("utf-8")
+            data = read_json(document, _object_without_repeats)
         except (ValueError, RecursionError) as error:
             raise ContractInvalid(
                 f"Invalid contract (schema {SCHEMA_VERSION}): not JSON",
@@ -254,8 +263,9 @@ def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Refuse duplicate keys: Python takes the last one silently, another reader may take the first."""
     decoded = dict(pairs)
     if len(decoded) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"duplicate key {max(keys, key=keys.count)!r}")
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"duplicate key {repeated!r}")
     return decoded
 
 
@@ -307,7 +317,17 @@ def _decode_scalar(expected: Any, data: object, path: str, problems: list[str]) 
         problems.append(f"{path} is {_kind(data)}, not {expected.__name__}")
     elif isinstance(data, float) and not math.isfinite(data):
         problems.append(f"{path} is {data}, not a finite number")
+    elif isinstance(data, str) and not data.isprintable() and _has_control_characters(data):
+        problems.append(f"{path} holds a control character")
     return data
+
+
+def _has_control_characters(text: str) -> bool:
+    """Whether text could move the cursor, turn the direction of what follows, or cannot be encoded."""
+    return any(
+        char < " " or "\x7f" <= char <= "\x9f" or "\ud800" <= char <= "\udfff" or char in DIRECTION_MARKS
+        for char in text
+    )
 
 
 def _kind(data: object) -> str:
@@ -334,7 +354,6 @@ def _semantic_problems(contract: ModelContract) -> list[str]:
         all(label.code and label.name and label.group for label in contract.labels),
         "labels has an empty text",
     )
-    require(not any("\n" in code or "\r" in code for code in codes), "labels has a code with a line break")
 
     for field in ("height_px", "width_px"):
         side_px = getattr(contract.input, field)
@@ -366,6 +385,10 @@ def _semantic_problems(contract: ModelContract) -> list[str]:
         if rule is not None:
             one_of(rule.measure, MEASURES, f"decision.{name}.measure")
             require(0 <= rule.threshold <= 1, f"decision.{name}.threshold is {rule.threshold}, not in [0, 1]")
+    require(
+        len(contract.golden) <= MAX_GOLDEN,
+        f"golden has {len(contract.golden)} entries, not 0 to {MAX_GOLDEN}",
+    )
     for i, golden in enumerate(contract.golden):
         width = len(golden.output)
         require(width == len(codes), f"golden[{i}].output has {width} values for {len(codes)} labels")

@@ -14,6 +14,7 @@ from edge_runtime.errors import ContractInvalid
 END_BYTES = 22
 MAX_COMMENT_BYTES = 0xFFFF
 MAX_ENTRIES = 1000
+MAX_ENTRY_BYTES = 16 * 1024 * 1024
 _END = b"PK\x05\x06"
 _CENTRAL = b"PK\x01\x02"
 _LOCAL = b"PK\x03\x04"
@@ -111,6 +112,8 @@ class ZipTail:
                 expected="method 0 (stored): phones read only that",
                 fix=FIX,
             )
+        if size > MAX_ENTRY_BYTES:
+            raise self._broken(f"entry {name} has {size:,} bytes, more than {MAX_ENTRY_BYTES:,}")
         local += archive
         if self._data[local : local + 4] != _LOCAL:
             raise self._broken(f"entry {name} has no local header at byte {local}")

@@ -10,10 +10,11 @@ import pytest
 
 from edge_runtime.errors import ModelFileError
 from edge_runtime.model.model_file import parse_model
+from tests.edge_runtime.contracts import contract_case
 from tests.edge_runtime.fuzz import model_case
 from tests.edge_runtime.graphs import graph_case
 
-SEED, GRAPHS, MUTATIONS = 20261130, 400, 200
+SEED, GRAPHS, CONTRACTS, MUTATIONS = 20261130, 400, 400, 200
 CORE = "android_sample/core/src/main/java/dermedge/core"
 
 
@@ -43,7 +44,9 @@ def test_generated_models_get_equal_verdicts(repository: Path, tmp_path: Path) -
         *map(str, sorted(core.glob("*.java"))),
     ]
     subprocess.run([*command, str(test)], check=True, capture_output=True)
-    cases = [graph_case(SEED, i) for i in range(GRAPHS)] + [model_case(SEED, i) for i in range(1, MUTATIONS)]
+    cases = [graph_case(SEED, i) for i in range(GRAPHS)]
+    cases += [contract_case(SEED, i) for i in range(CONTRACTS)]
+    cases += [model_case(SEED, i) for i in range(1, MUTATIONS)]
     files = []
     for index, data in enumerate(cases):
         files.append(tmp_path / f"{index}.tflite")
@@ -57,7 +60,7 @@ def test_generated_models_get_equal_verdicts(repository: Path, tmp_path: Path) -
     )
     expected = [_verdict(data) for data in cases]
     assert ran.stdout.splitlines() == expected
-    assert {"ok", "model-unsupported", "not-a-tflite"} <= set(expected)
+    assert {"ok", "model-unsupported", "not-a-tflite", "contract-invalid"} <= set(expected)
 
 
 def _verdict(data: bytes) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from typing import Any
 
 import pytest
 
-from edge_runtime.contract import CONTRACT_ENTRY, MAX_LABELS, ModelContract, Rule
+from edge_runtime.contract import CONTRACT_ENTRY, MAX_CONTRACT_BYTES, MAX_LABELS, ModelContract, Rule
 from edge_runtime.errors import ContractInvalid, ContractTooNew
 from edge_runtime.model.model_file import open_model, parse_model
 from tests.fixtures import FIXTURES, MODEL_NAMES
@@ -237,8 +238,8 @@ def test_as_many_labels_as_can_be_meant(plain: dict[str, Any]) -> None:
         ("code", "", "labels has an empty text"),
         ("name", "", "labels has an empty text"),
         ("group", "", "labels has an empty text"),
-        ("code", "a\nb", "labels has a code with a line break"),
-        ("code", "a\rb", "labels has a code with a line break"),
+        ("code", "a\nb", "labels[1].code holds a control character"),
+        ("code", "a\rb", "labels[1].code holds a control character"),
     ],
 )
 def test_labels_that_nobody_could_read(plain: dict[str, Any], field: str, text: str, problem: str) -> None:
@@ -290,11 +291,49 @@ def test_groups_keep_their_order() -> None:
     assert dataclasses.replace(contract, labels=tuple(labels)).groups == ("z", "a")
 
 
-def test_labels_may_hold_any_character_but_a_line_break() -> None:
-    """U+2028 and its like separate lines for `str.splitlines`, not for `labels.txt`."""
-    odd = "흑색종\u2028\x0b\x85"
+def test_labels_may_hold_any_printable_character() -> None:
+    odd = "흑색종 (Melanom), \u00e9\U0001f600"
 
     def rename(contract: dict[str, Any]) -> None:
         contract["labels"][0]["code"] = odd
 
     assert parse_model(with_contract(good(), rename), "m").contract.labels[0].code == odd
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\x1b[2J", "\u202egnp", "\ud800", "\x7f", "\u0085"])
+@pytest.mark.parametrize("field", ["code", "name", "group"])
+def test_control_characters_in_labels_are_refused(field: str, text: str) -> None:
+    document = json.loads(open_model(FIXTURES / FULL).contract.to_json())
+    document["labels"][0][field] = text
+    with pytest.raises(ContractInvalid) as caught:
+        ModelContract.from_dict(document)
+    assert caught.value.details == (f"labels[0].{field} holds a control character",)
+    assert "\x1b" not in caught.value.message
+
+
+def test_spaces_of_other_scripts_are_text() -> None:
+    document = json.loads(open_model(FIXTURES / FULL).contract.to_json())
+    document["labels"][0]["name"] = "\u00a0한국어\u3000"
+    assert ModelContract.from_dict(document).labels[0].name == "\u00a0한국어\u3000"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_other_encodings_are_refused(encoding: str) -> None:
+    with pytest.raises(ContractInvalid):
+        ModelContract.from_json(open_model(FIXTURES / FULL).contract.to_json().encode(encoding))
+
+
+def test_large_contracts_are_refused_before_they_are_read() -> None:
+    text = open_model(FIXTURES / FULL).contract.to_json()
+    with pytest.raises(ContractInvalid) as caught:
+        ModelContract.from_json(text + " " * MAX_CONTRACT_BYTES)
+    assert f"{MAX_CONTRACT_BYTES:,}" in caught.value.found
+
+
+def test_a_repeated_key_is_found_in_one_pass() -> None:
+    pairs = ", ".join(f'"k{i}": 1' for i in range(40_000))
+    started = time.process_time()
+    with pytest.raises(ContractInvalid) as caught:
+        ModelContract.from_json("{" + pairs + ', "k39999": 2}')
+    assert "duplicate key 'k39999'" in caught.value.found
+    assert time.process_time() - started < 2

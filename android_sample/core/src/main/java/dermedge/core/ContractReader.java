@@ -12,6 +12,9 @@ final class ContractReader {
     private static final int MAX_SIDE_PX = 4096;
     private static final int MAX_LABELS = 10_000;
     private static final int MAX_OVERSAMPLING = 64;
+    private static final int MAX_GOLDEN = 100;
+    private static final String DIRECTION_MARKS =
+            "\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069";
     private static final double MIN_STD = 1e-3;
     private static final double MAX_STD = 1e6;
     private static final double MAX_MEAN = 1e6;
@@ -159,9 +162,6 @@ final class ContractReader {
             require(
                     !label.code.isEmpty() && !label.name.isEmpty() && !label.group.isEmpty(),
                     "labels has an empty text");
-            require(
-                    label.code.indexOf('\n') < 0 && label.code.indexOf('\r') < 0,
-                    "labels has a code with a line break");
         }
         requireWithin("input.height_px", contract.heightPx, 1, MAX_SIDE_PX);
         requireWithin("input.width_px", contract.widthPx, 1, MAX_SIDE_PX);
@@ -176,12 +176,31 @@ final class ContractReader {
                 requireWithin("decision: a threshold", rule.threshold, 0, 1);
             }
         }
+        require(
+                contract.golden.size() <= MAX_GOLDEN,
+                "golden has " + contract.golden.size() + " entries, not 0 to " + MAX_GOLDEN);
         for (Contract.GoldenVector golden : contract.golden) {
             require(
                     golden.output.length == count,
                     "golden.output has " + golden.output.length + " values for " + count + " labels");
             require(golden.tolerance >= 0, "golden.tolerance is negative");
         }
+    }
+
+    /** Whether text could move a cursor, turn the direction of what follows, or cannot be encoded. */
+    private static boolean hasControlCharacters(String text) {
+        for (int i = 0; i < text.length(); i++) {
+            char one = text.charAt(i);
+            boolean paired = Character.isHighSurrogate(one)
+                    ? i + 1 < text.length() && Character.isLowSurrogate(text.charAt(i + 1))
+                    : Character.isLowSurrogate(one) && i > 0 && Character.isHighSurrogate(text.charAt(i - 1));
+            if (Character.isISOControl(one)
+                    || DIRECTION_MARKS.indexOf(one) >= 0
+                    || (Character.isSurrogate(one) && !paired)) {
+                return true;
+            }
+        }
+        return false;
     }
 
     private void require(boolean holds, String problem) {
@@ -222,6 +241,9 @@ final class ContractReader {
 
         String text(String key) {
             Object value = value(key);
+            if (value instanceof String && hasControlCharacters((String) value)) {
+                problems.add(name(key) + " holds a control character");
+            }
             return value instanceof String ? (String) value : wrong(key, value, "str", "");
         }
 

@@ -8,6 +8,8 @@ public final class ModelFile {
     /** As in Python; a phone has less room still. */
     public static final int MAX_BYTES = 512 * 1024 * 1024;
 
+    private static final int MAX_CONTRACT_BYTES = 1024 * 1024;
+
     private final String name;
     private final byte[] data;
     private final Contract contract;
@@ -51,8 +53,8 @@ public final class ModelFile {
                     "a zip tail with the entry " + Contract.ENTRY,
                     "convert the model with dermedge convert");
         }
-        Contract contract =
-                ContractReader.read(new String(text, ZipTail.UTF_8), name + ", entry " + Contract.ENTRY);
+        String inside = name + ", entry " + Contract.ENTRY;
+        Contract contract = ContractReader.read(utf8(text, inside), inside);
         byte[] labels = tail.read(Contract.LABELS_ENTRY);
         if (labels != null) {
             String listed = new String(labels, ZipTail.UTF_8);
@@ -68,6 +70,24 @@ public final class ModelFile {
             }
         }
         return contract;
+    }
+
+    /** The text of a contract, of bounded size; Java alone would replace what is not UTF-8. */
+    private static String utf8(byte[] text, String where) {
+        String found = text.length + " bytes";
+        if (text.length <= MAX_CONTRACT_BYTES) {
+            try {
+                return ZipTail.UTF_8.newDecoder().decode(java.nio.ByteBuffer.wrap(text)).toString();
+            } catch (java.nio.charset.CharacterCodingException error) {
+                found = "bytes that are not UTF-8";
+            }
+        }
+        throw new EdgeException(
+                EdgeException.Code.CONTRACT_INVALID,
+                where + ": not a contract",
+                found,
+                "at most " + MAX_CONTRACT_BYTES + " bytes of UTF-8",
+                "convert the model again with dermedge convert");
     }
 
     /** A stored entry of the zip tail, by name. */

@@ -13,6 +13,7 @@ final class ZipTail {
     private static final int END_BYTES = 22;
     private static final int MAX_COMMENT_BYTES = 0xFFFF;
     private static final int MAX_ENTRIES = 1000;
+    private static final int MAX_ENTRY_BYTES = 16 * 1024 * 1024;
 
     private final byte[] data;
     private final String where;
@@ -110,6 +111,9 @@ final class ZipTail {
                     "compression method " + method + ", flags " + flags,
                     "method 0 (stored): phones read only that",
                     "convert the model again with dermedge convert");
+        }
+        if (size > MAX_ENTRY_BYTES) {
+            throw broken("entry " + name + " has " + size + " bytes, more than " + MAX_ENTRY_BYTES);
         }
         long local = Bytes.u32(data, position + 42) + archive;
         if (local > position || !Bytes.startsWith(data, (int) local, "PK\3\4")) {
