@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import dermedge
 import edge_runtime
 
 # Runs in a bare process: imports every module and prints what that did to the world.
@@ -95,3 +98,31 @@ def test_the_exported_names_are_the_public_ones() -> None:
     for name in exported:
         assert getattr(edge_runtime, name) is not None
     assert set(exported) <= set(dir(edge_runtime))
+
+
+def recommended(repository: Path) -> list[tuple[str, str]]:
+    """Every text given as an error's fix: where it is, and the text."""
+    found = []
+    for package in ("edge_runtime", "train", "convert"):
+        for path in sorted((repository / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.keyword) and node.arg == "fix":
+                    texts = [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
+                    place = f"{path.relative_to(repository)}:{node.value.lineno}"
+                    found.append((place, "".join(text for text in texts if isinstance(text, str))))
+    return found
+
+
+def test_commands_that_errors_recommend_exist(repository: Path) -> None:
+    fixes = recommended(repository)
+    assert len(fixes) > 100
+    verbs = {verb for table in dermedge.VERBS.values() for verb in table}
+    named = [
+        (place, verb, rest)
+        for place, text in fixes
+        for verb, rest in re.findall(r"dermedge (\w+) ?(\S*)", text)
+    ]
+    assert len(named) > 5
+    for place, verb, rest in named:
+        assert verb in verbs or verb in ("wheel", "again"), f"{place}: dermedge {verb}"
+        assert verb != "experiment" or rest in dermedge.EXPERIMENTS, f"{place}: dermedge {verb} {rest}"

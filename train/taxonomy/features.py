@@ -100,7 +100,7 @@ def read_features(path: Path) -> Features:
             f"{path}: no features",
             found=str(error),
             expected="a file that python -m train.taxonomy.features wrote",
-            fix="python -m train.taxonomy.features CONFIG.toml --out FILE.npz",
+            fix="dermedge experiment features CONFIG.toml --out FILE.npz",
         ) from error
 
 
