@@ -64,7 +64,7 @@ class Fold:
 
     @property
     def agreement(self) -> float:
-        """Share of equal predictions."""
+        """Return the share of equal predictions."""
         return float(_same(self.scores).mean())
 
 
@@ -142,7 +142,7 @@ def _fold(run: Run, number: int, request: Request) -> Fold:
 
 
 def _is_current(run: Run, out: Path, request: Request) -> bool:
-    """Whether the file was made from this run as it is, with these options, and is whole."""
+    """Check whether the file was made from this run as it is, with these options, and is whole."""
     report = _report(report_path(out)) if report_path(out).is_file() else {}
     return (
         out.is_file()
@@ -157,7 +157,7 @@ def _is_current(run: Run, out: Path, request: Request) -> bool:
 
 
 def _report(path: Path) -> dict[str, Any]:
-    """A fold's report; empty, and the file removed, where it is damaged: the fold is then converted again."""
+    """Read a fold's report; if it is damaged, remove it and return {}: the fold is then converted again."""
     try:
         content = read_object(path)
         if is_report(content):
@@ -171,7 +171,7 @@ def _report(path: Path) -> dict[str, Any]:
 
 
 def _converted_scores(run: Run, model: Path, photos: Sequence[Photo]) -> FloatArray:
-    """The file's scores [n, labels], each row divided by its sum as the runtime does; kept, and read back."""
+    """Return the file's scores [n, labels], each row divided by its sum as the runtime does; kept, and read back."""
     kept = model.with_name(f"{model.stem}_{sha256_of(model)[:12]}.csv")
     codes, ids = [label.code for label in run.contract.labels], [photo.photo_id for photo in photos]
     if not kept.is_file():
@@ -184,7 +184,7 @@ def _converted_scores(run: Run, model: Path, photos: Sequence[Photo]) -> FloatAr
 
 
 def _fired(decision: Decision, scores: FloatArray) -> dict[str, BoolArray]:
-    """Which photos each rule of a contract catches, as the runtime decides: not a lesion before refer."""
+    """Return which photos each rule of a contract catches, as the runtime decides: not a lesion before refer."""
     decided = np.array(decide(scores, decision))
     rules = {REFER: decision.refer, NOT_A_LESION: decision.not_a_lesion}
     return {name: decided == name for name, rule in rules.items() if rule is not None}
@@ -256,7 +256,7 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """The pooled metrics of each dataset, for the terminal."""
+    """Format the pooled metrics of each dataset for the terminal."""
     lines = []
     for name, figures in (("", metrics), *metrics["sources"].items()):
         keras, converted = figures["keras"], figures["converted"]

@@ -38,7 +38,7 @@ def write_card(sources: Sources) -> str:
 
 
 def _values(s: Sources) -> dict[str, Any]:
-    """The names of the template."""
+    """Make the values of the template."""
     contract, report, test = s.contract, s.report, s.test
     check, decision = report["check"], contract.decision
     notes = [NOTES / f"{name.lower()}.md" for name in contract.provenance.data_name.split(SOURCE_SEPARATOR)]
@@ -105,7 +105,7 @@ def _facts(s: Sources) -> list[Row]:
 
 
 def _split_rows(leak: dict[str, Any], codes: Sequence[str]) -> list[Row]:
-    """One dataset's photos by split and class."""
+    """Count one dataset's photos by split and class."""
     groups = leak.get("group_sizes", {})
     return [
         (split, sum(of.values()), groups.get(split, ""), *(of.get(code, 0) for code in codes))
@@ -165,7 +165,7 @@ def _epoch_rows(qat: dict[str, Any]) -> list[Row]:
 
 
 def _loss_of(settings: dict[str, Any]) -> str:
-    """The loss of fine-tuning, in words."""
+    """Describe the loss of fine-tuning."""
     labels = settings["hard_label_weight"]
     # Older reports do not name it: it was 1.
     if not settings.get("distillation_weight", 1.0):
@@ -175,7 +175,7 @@ def _loss_of(settings: dict[str, Any]) -> str:
 
 
 def _training(s: Sources) -> tuple[list[str], str]:
-    """The commands that gave the run its weights, and a remark on these."""
+    """Return the commands that gave the run its weights, and a remark on these."""
     config, run = f"train/configs/{s.config['name']}.toml", f"runs/{s.run_folder.name}"
     averaged = s.run.get("mean_of", [])
     # The experiment `average` writes run ids, or "NAME.tflite, sha256 ..." of a shipped file whose run is gone.
@@ -215,7 +215,7 @@ def _interval(value: float, interval: Sequence[float]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the command."""
+    """Make the parser of the command."""
     made = argparse.ArgumentParser(
         prog="dermedge card",
         description="Write a model card from a run directory and its converted model.",

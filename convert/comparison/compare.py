@@ -56,27 +56,27 @@ class ComparisonResult:
 
     @property
     def models(self) -> list[dict[str, Any]]:
-        """For each model: name, size, time and `figures`; estimates are [value, low, high] at 95 %."""
+        """List the models: name, size, time and `figures`; estimates are [value, low, high] at 95 %."""
         return list(self.report["models"])
 
     @property
     def pairs(self) -> list[dict[str, Any]]:
-        """For each model after the first: paired differences, agreement, McNemar's p, changed predictions, layers."""
+        """List, for each model after the first, differences, agreement, McNemar's p, changed predictions, layers."""
         return list(self.report["pairs"])
 
     @property
     def verdicts(self) -> list[str]:
-        """One sentence for each pair."""
+        """Return one sentence for each pair."""
         return [pair["verdict"] for pair in self.pairs]
 
     @property
     def integrity_errors(self) -> dict[str, list[str]]:
-        """Model name to what contradicts its contract; empty if all models passed."""
+        """Map model names to what contradicts their contracts; empty if all models passed."""
         return {model["name"]: model["caught"] for model in self.models if model["caught"]}
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C ended it before the last photo."""
+        """Tell whether Ctrl-C ended it before the last photo."""
         return bool(self.report["interrupted"])
 
 
@@ -189,7 +189,7 @@ def measure(
 
 
 def _golden_problems(models: Sequence[ModelFile]) -> list[list[str]]:
-    """The self-tests of all files, and the imports of the report: after the photos a core would wait for them."""
+    """Run the self-tests, and import what the report needs: after the photos a core would wait for it."""
     from convert.comparison import page as compare_page  # noqa: F401
     from convert.comparison.integrity import golden_problems
 
@@ -268,7 +268,7 @@ def _command(arguments: argparse.Namespace) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the command."""
+    """Make the parser of the command."""
     made = argparse.ArgumentParser(
         prog="dermedge compare",
         description="Compare models with the first of them on the same photos, paired.",
@@ -349,7 +349,7 @@ def write_results(out: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def no_readable_photo(manifest: Path, root: Path, failures: Mapping[str, str]) -> DataInvalid:
-    """The error of a dataset of which not one photo could be read."""
+    """Make the error of a dataset of which no photo could be read."""
     return DataInvalid(
         f"{manifest}: no photo could be read",
         found=next(iter(failures.values()), "no photo"),

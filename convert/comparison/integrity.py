@@ -70,12 +70,12 @@ def contract_differences(first: ModelContract, second: ModelContract) -> list[st
 
 
 def same_network(first: ModelContract, second: ModelContract) -> bool:
-    """Whether two files name the same run, so that only rounding may distinguish them."""
+    """Check whether two files name the same run, so that only rounding may distinguish them."""
     return first.provenance.run_id == second.provenance.run_id
 
 
 def limits_for(first: ModelContract, second: ModelContract) -> Limits:
-    """The wider of both recipes' limits; those of int8_ptq for an unknown recipe."""
+    """Return the wider of both recipes' limits; those of int8_ptq for an unknown recipe."""
     return max(
         (
             RECIPES[name].limits if name in RECIPES else INT8_PTQ_LIMITS
@@ -152,5 +152,5 @@ def temperature_problems(
 
 
 def is_other_temperature(ratio: float) -> bool:
-    """Whether the ratio of two temperatures is more than rounding explains."""
+    """Check whether the ratio of two temperatures is more than rounding explains."""
     return not 1 / MAX_TEMPERATURE_RATIO <= ratio <= MAX_TEMPERATURE_RATIO

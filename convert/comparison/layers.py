@@ -139,20 +139,20 @@ class LayerReports:
         self._reports: dict[int, Future[dict[str, Any]]] = {}
 
     def offer(self, photo: Path) -> None:
-        """A photo that can be read; the first PHOTOS of them are taken."""
+        """Offer a readable photo; the first PHOTOS of them are used."""
         if len(self._photos) < PHOTOS:
             self._photos.append(photo)
             if len(self._photos) == PHOTOS:
                 self._start()
 
     def results(self) -> dict[int, dict[str, Any]]:
-        """Waits for the reports; by the model's place."""
+        """Wait for the reports and return them by the model's place."""
         if not self._reports and self._photos:
             self._start()
         return {k: future.result() for k, future in self._reports.items()}
 
     def close(self) -> None:
-        """Begins no further report."""
+        """Start no further report."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _start(self) -> None:
@@ -194,7 +194,7 @@ def rows_of(pairs: Sequence[Pair], sums: dict[str, list[float]]) -> dict[str, An
 
 
 def decibels(noise_to_signal: float) -> float:
-    """Signal-to-noise ratio in dB, at most BEST_DB."""
+    """Return the signal-to-noise ratio in dB, at most BEST_DB."""
     if noise_to_signal <= 0:
         return BEST_DB
     return float(min(BEST_DB, -10 * np.log10(noise_to_signal)))

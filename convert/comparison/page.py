@@ -65,7 +65,7 @@ def make_page(
 
 
 def _overview(report: dict[str, Any]) -> list[Markup]:
-    """Charts of all models: difference in balanced accuracy, size, time."""
+    """Draw the charts of all models: difference in balanced accuracy, size, time."""
     models, title = report["models"], "Difference in balanced accuracy"
     rows = [
         (pair["name"], [100 * x for x in pair["difference"]], f"{_points(pair['difference'])} points")
@@ -92,7 +92,7 @@ def _bars(title: str, rows: Sequence[tuple[str, float, str]], caption: str = "")
 
 
 def _changes(pair: dict[str, Any], first: dict[str, Any], second: dict[str, Any]) -> list[Markup]:
-    """Charts of a pair: recall by class, score changes, reliability."""
+    """Draw the charts of a pair: recall by class, score changes, reliability."""
     marks = page.legend([(first["name"], "first"), (second["name"], "second")])
     classes = [
         (

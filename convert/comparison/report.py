@@ -50,12 +50,12 @@ class Measured:
 
     @property
     def readable(self) -> list[int]:
-        """Places of the photos that have scores."""
+        """List the places of the photos that have scores."""
         return [i for i, result in enumerate(self.results) if not result.problem]
 
     @property
     def failures(self) -> dict[str, str]:
-        """photo_id to why it has no scores."""
+        """Map photo_ids to why they have no scores."""
         return {p.photo_id: r.problem for p, r in zip(self.photos, self.results, strict=False) if r.problem}
 
 
@@ -115,12 +115,12 @@ def build_report(models: Sequence[ModelFile], listed: PhotoList, measured: Measu
 
 
 def machine() -> str:
-    """The processor, the system and the Python that measured."""
+    """Name the processor, the system and the Python version."""
     return f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """File names without their ending, with as many parents as make them distinct."""
+    """Shorten paths to file names without their ending, with as many parents as make them distinct."""
     resolved = [path.resolve().with_suffix("") for path in paths]
     for depth in range(1, max(len(path.parts) for path in resolved) + 1):
         names = ["/".join(path.parts[-depth:]) for path in resolved]
@@ -174,7 +174,7 @@ def _describe(
 def _remarks(
     models: Sequence[ModelFile], names: Sequence[str], listed: PhotoList, measured: Measured
 ) -> list[str]:
-    """What limits the metrics."""
+    """List what limits the metrics."""
     remarks = []
     photos = measured.photos
     if measured.interrupted:
@@ -201,7 +201,7 @@ def _remarks(
 
 
 def _absent_labels(truth: Truth) -> list[str]:
-    """Over how many classes the balanced accuracy is taken, where some have no photo."""
+    """Remark on the classes of the balanced accuracy, where some have no photo."""
     absent = [code for i, code in enumerate(truth.codes) if not (truth.labels == i).any()]
     if not absent:
         return []
@@ -229,7 +229,7 @@ def _foreign_run(models: Sequence[ModelFile], names: Sequence[str], listed: Phot
 
 
 def _calibration_ids(model: Path) -> set[str]:
-    """Photos that calibrated a model's ranges, from the .json beside it; empty where there is none."""
+    """Return the photos that calibrated a model's ranges, from the .json beside it; empty where there is none."""
     beside = report_path(model)
     if not beside.is_file():
         return set()

@@ -60,7 +60,7 @@ class Truth:
 
     @property
     def lesions(self) -> int:
-        """Number of distinct lesions."""
+        """Count distinct lesions."""
         return int(self.draws.counts.shape[1])
 
     def among(self, inside: BoolArray) -> Truth:
@@ -69,16 +69,16 @@ class Truth:
         return Truth.of(chosen, self.codes, repeats=len(self.draws.counts))
 
     def balanced(self, predicted: IntArray) -> list[float]:
-        """Balanced accuracy of [n] predicted labels: [value, low, high]."""
+        """Return balanced accuracy of [n] predicted labels: [value, low, high]."""
         return [self._value(predicted), *percentile_interval(self._drawn(predicted))]
 
     def change(self, before: IntArray, after: IntArray) -> list[float]:
-        """Balanced accuracy of `after` minus that of `before`, on the same draws: [value, low, high]."""
+        """Return balanced accuracy of `after` minus that of `before`, on the same draws: [value, low, high]."""
         drawn = self._drawn(after) - self._drawn(before)
         return [self._value(after) - self._value(before), *percentile_interval(drawn)]
 
     def agreement(self, one: IntArray, other: IntArray) -> list[float]:
-        """Mean over true classes of the share of equal predictions: [value, low, high]."""
+        """Return the mean over true classes of the share of equal predictions: [value, low, high]."""
         # A photo counts as right where both predictions are equal: then this is a balanced accuracy.
         return self.balanced(np.where(one == other, self.labels, (self.labels + 1) % len(self.codes)))
 
@@ -119,7 +119,7 @@ def figures(truth: Truth, scores: FloatArray) -> dict[str, Any]:
 
 
 def reliability(labels: IntArray, scores: FloatArray) -> list[dict[str, float]]:
-    """Mean top score and accuracy in each occupied bin of the top score."""
+    """Return mean top score and accuracy in each occupied bin of the top score."""
     top, right = scores.max(axis=1), scores.argmax(axis=1) == labels
     which = np.minimum((top * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
     return [
@@ -181,7 +181,7 @@ def paired(truth: Truth, first: FloatArray, second: FloatArray) -> dict[str, Any
 
 
 def mcnemar_p(worse: int, better: int) -> float:
-    """McNemar's exact two-sided p: are changes to wrong and changes to right equally likely."""
+    """Return McNemar's exact two-sided p of the changes to wrong and to right being equally likely."""
     # The binomial test of scipy.stats gives the same p, but importing it takes longer than 100 photos.
     return min(1.0, 2 * float(bdtr(min(worse, better), worse + better, 0.5)))
 
@@ -252,7 +252,7 @@ def _group_row(
 
 
 def _flips(truth: Truth, first: FloatArray, second: FloatArray) -> list[dict[str, Any]]:
-    """Photos whose prediction changed: to wrong first, in each kind the largest score change first."""
+    """List photos whose prediction changed: to wrong first, in each kind the largest score change first."""
     before, after = first.argmax(axis=1), second.argmax(axis=1)
     largest = np.abs(second - first).max(axis=1)
     rows = []
@@ -310,7 +310,7 @@ def exchanged_labels(first: FloatArray, second: FloatArray) -> dict[int, int]:
 
 
 def verdict(name: str, reference: str, pair: Mapping[str, Any], photos: int) -> str:
-    """One sentence: difference in points with its interval, and the predictions that changed."""
+    """Make one sentence: difference in points with its interval, and the predictions that changed."""
     value, low, high = (100 * x for x in pair["difference"])
     difference = (
         f"{name}: {_points(value)} points of balanced accuracy against {reference} "

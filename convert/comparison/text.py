@@ -10,7 +10,7 @@ SHOWN_LAYERS = 5
 
 
 def terminal_summary(report: dict[str, Any]) -> str:
-    """Verdicts, a table of the models, the photos whose prediction changed, and the layers with the largest loss."""
+    """Format verdicts, a table of the models, changed predictions, and the layers with the largest loss."""
     photos = report["photos"]
     lines = [
         f"{photos['answered']:,} photos of {photos['lesions']:,} lesions, split {photos['split']}",

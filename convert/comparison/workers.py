@@ -122,7 +122,7 @@ class Workers:
             yield from early.pop(start)
 
     def bench(self, photo: Path, runs: int) -> list[list[float]]:
-        """Inference times in ms, [models][runs], of one photo; models take turns, nothing else runs."""
+        """Return inference times in ms, [models][runs], of one photo; models take turns, nothing else runs."""
         self._processes[0].send({"bench": str(photo), "runs": runs})
         return [list(times) for times in self._processes[0].receive()]
 
@@ -192,7 +192,7 @@ class _Process:
                 continue
 
     def _last_words(self) -> str:
-        """The last line on its stderr."""
+        """Return the last line on its stderr."""
         try:
             lines = self._stderr.read().strip().splitlines()
         except (OSError, ValueError):
@@ -253,7 +253,7 @@ def photo_scores(
 def _versions(
     models: Sequence[Runner], path: Path, steps: Sequence[Step] = (), disturb: Disturb | None = None
 ) -> list[dict[object, bytes]]:
-    """The pixels of the photo as it is and of its disturbed versions, by pixel key."""
+    """Return the pixels of the photo as it is and of its disturbed versions, by pixel key."""
     data = path.read_bytes()
     versions: list[dict[object, bytes]] = [{} for _ in range(1 + len(steps))]
     for key, model in {model.pixel_key: model for model in models}.items():
@@ -267,7 +267,7 @@ def _versions(
 
 
 def _run(model: Runner, pixels: Mapping[object, bytes]) -> tuple[tuple[float, ...], float]:
-    """Scores as they come out of the file, and the milliseconds that the inference took."""
+    """Return scores as they come out of the file, and the milliseconds that the inference took."""
     tensor = model.input_tensor(pixels[model.pixel_key])
     start = time.perf_counter()
     raw_output = model.run(tensor)

@@ -109,7 +109,7 @@ def _table(factor: float) -> tuple[int, ...]:
 
 
 def _curve(factor: float) -> list[int]:
-    """For each of 256 values, the value of `factor` times its light."""
+    """Return, for each of 256 values, the value of `factor` times its light."""
     return list(_table(factor))
 
 

@@ -180,7 +180,7 @@ def _read_shift(arguments: argparse.Namespace, codes: Sequence[str]) -> PhotoLis
 
 
 def _shift_report(shift: PhotoList, by: str | None, found: _Results, codes: Sequence[str]) -> dict[str, Any]:
-    """Metrics on other photos, all of them and by the values of a column."""
+    """Make the metrics on other photos, all of them and by the values of a column."""
     return {
         "manifest": _shown(shift.manifest),
         "by": by,
@@ -192,7 +192,7 @@ def _shift_report(shift: PhotoList, by: str | None, found: _Results, codes: Sequ
 
 
 def _of_one_source(listed: PhotoList, wanted: str | None) -> tuple[str | None, list[Photo]]:
-    """The photos of one dataset, by default the run's first: another camera is another question."""
+    """Select one dataset, by default the run's first: another camera is a shift of its own."""
     beside = listed.manifest.parent / "run.json"
     names = source_names(read_object(beside)) if beside.is_file() else ()
     source = wanted or (names[0] if len(names) > 1 else None)
@@ -209,12 +209,12 @@ def _of_one_source(listed: PhotoList, wanted: str | None) -> tuple[str | None, l
 
 
 def _shown(manifest: Path) -> str:
-    """The last folder and the name: a report must not name folders of the machine that made it."""
+    """Return the last folder and the name: a report must not name folders of the machine that made it."""
     return "/".join(manifest.resolve().parts[-2:])
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the command."""
+    """Make the parser of the command."""
     made = argparse.ArgumentParser(
         prog="dermedge robustness",
         description="Measure balanced accuracy and agreement of models on disturbed photos, step by step.",
