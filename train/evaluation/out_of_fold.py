@@ -100,10 +100,10 @@ def read_answers(folder: Path, model: str = FLOAT) -> Answers:
     path = find_answers(folder, model)
     if path is None:
         raise RunInvalid(
-            f"{folder}: no out-of-fold answers of {model}",
+            f"{folder}: no out-of-fold predictions of {model}",
             found="no oof.csv" if model == FLOAT else f"no oof_{model}.csv",
             expected="a cross-validation's folder or its record",
-            fix=f"python -m train.training.crossval CONFIG.toml --workdir {folder}"
+            fix=f"dermedge crossval CONFIG.toml --workdir {folder}"
             if model == FLOAT
             else f"dermedge convert {folder} --recipe {model}",
         )
