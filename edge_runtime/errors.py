@@ -45,8 +45,8 @@ class EdgeError(Exception):
         found: What was there.
         expected: What should have been there.
         fix: What to do next, as an imperative.
-        details: Several problems of the same object, each printed on a line of its own; they are `found` if that is
-            not given.
+        details: Several problems of the same object, each printed on a line of its own, in place of found and
+            expected; they are `found` if that is not given.
     """
 
     code = "error"
@@ -97,8 +97,7 @@ class EdgeError(Exception):
         several = len(self.details) > 1
         if self.details and not several:
             text += f": {_shown(self.details[0])}"
-        got = self.found if not self.details else ""
-        parts = [("got", got), ("expected", self.expected)]
+        parts = [] if self.details else [("got", self.found), ("expected", self.expected)]
         if inside := ", ".join(f"{name} {_shown(value)}" for name, value in parts if value):
             text += f" ({inside})"
         text = _sentence(text)

@@ -88,7 +88,9 @@ def check_out(out: str, photos: list[str], *, several: bool) -> None:
         )
     if os.path.splitext(out)[1].lower() != SUFFIX:
         raise UsageError(
-            "the heat map is a PNG", found=f"--explain {out}", expected=f"a name that ends in {SUFFIX}"
+            "the heat map must be a PNG file",
+            found=f"--explain {out}",
+            expected=f"a name that ends in {SUFFIX}",
         )
     if any(
         os.path.exists(out) and os.path.exists(photo) and os.path.samefile(photo, out) for photo in photos
