@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid, RunNotFound, UsageError
 from train.artifacts.files import read_object
-from train.artifacts.manifest import read_rows
 from train.artifacts.run import finished_state, require_root, source_names, source_of
+from train.artifacts.tables import read_rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -99,7 +99,8 @@ def test_the_saved_model_gives_the_saved_predictions(finished: Path) -> None:
     import numpy as np
     import tf_keras
 
-    from train.artifacts.manifest import load_labels, read_manifest
+    from train.artifacts.labels import load_labels
+    from train.artifacts.manifest import read_manifest
     from train.data.pixels import cached_pixels
     from train.evaluation.metrics import softmax
     from train.evaluation.predict import predict_logits

@@ -1,4 +1,4 @@
-"""The one table that every reader gives and everything after reads: photos with their labels. stdlib only.
+"""The table of photos with their labels that every reader returns: a manifest. stdlib; pandas where it reads.
 
 A manifest holds no pixels and no absolute path: the same table with another root is the same data set, and has
 the same `sha256`.
@@ -8,30 +8,22 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import difflib
-import gzip
 import hashlib
 import io
-import os
-import tempfile
-import tomllib
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from edge_runtime.contract import Label
-from edge_runtime.errors import DataInvalid, DataNotFound
+from edge_runtime.errors import DataInvalid
+from train.artifacts.files import write_text
+from train.artifacts.labels import LabelSet
+from train.artifacts.tables import read_rows, read_table
 
-LABELS_DIR = Path(__file__).parents[1] / "configs" / "labels"
 PHOTO_COLUMNS = ("photo_id", "path", "label", "lesion_id", "sex", "age", "site", "dx_type", "phash")
 MANIFEST_COLUMNS = (*PHOTO_COLUMNS, "group_id", "split")
 # Of a record, of a run.
 PARTS_FILES = ("split.csv.gz", "manifest.csv")
-LABEL_SET_TEXTS = ("name", "licence", "model_licence", "intended_use")
-LABEL_TEXTS = ("code", "name", "group")
 
 
 @dataclass(frozen=True)
@@ -57,43 +49,8 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class LabelSet:
-    """A taxonomy in the model's output order, and what must be said wherever its data is used."""
-
-    name: str
-    licence: str
-    """Of the photos."""
-    model_licence: str
-    """Of a model trained on them."""
-    intended_use: str
-    labels: tuple[Label, ...]
-    same_lesion: tuple[tuple[str, str], ...] = ()
-    """Pairs of photo_ids that are known to show one lesion though the data set gives them two lesion_ids."""
-
-    @property
-    def codes(self) -> tuple[str, ...]:
-        """The labels' codes in output order."""
-        return tuple(label.code for label in self.labels)
-
-    def index(self, code: str) -> int:
-        """The output of `code`, 0 to len(labels) - 1.
-
-        Raises:
-            DataInvalid: Not a code of this set.
-        """
-        try:
-            return self.codes.index(code)
-        except ValueError as error:
-            raise DataInvalid(
-                f"unknown label in the label set {self.name}",
-                found=repr(code),
-                expected=", ".join(self.codes),
-            ) from error
-
-
-@dataclass(frozen=True)
 class Manifest:
-    """A data set: where its photos lie and what they show."""
+    """A data set: where its photos are and what they show."""
 
     name: str
     root: Path
@@ -102,7 +59,7 @@ class Manifest:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the table, 64 hexadecimal digits; independent of root and of the photos' order."""
+        """Return the hash of the table, 64 hexadecimal digits; independent of root and of the photos' order."""
         return hashlib.sha256(
             _csv_text(PHOTO_COLUMNS, map(dataclasses.asdict, self._sorted())).encode()
         ).hexdigest()
@@ -111,81 +68,10 @@ class Manifest:
         return sorted(self.photos, key=lambda photo: photo.photo_id)
 
 
-def load_labels(name_or_path: str) -> LabelSet:
-    """Reads a label set.
-
-    Args:
-        name_or_path: The name of a file in `train/configs/labels` without its suffix, or a path to a TOML file.
-
-    Raises:
-        DataInvalid: No such set (the known ones are named), not TOML, or fields are missing, unknown or empty;
-            all problems are listed.
-    """
-    given = Path(name_or_path)
-    path = given if given.suffix == ".toml" else LABELS_DIR / f"{name_or_path}.toml"
-    if not path.is_file():
-        known = sorted(file.stem for file in LABELS_DIR.glob("*.toml"))
-        near = difflib.get_close_matches(name_or_path, known, n=1)
-        raise DataInvalid(
-            f"no label set {name_or_path!r}",
-            found=f"no file {path}",
-            expected=f"one of {', '.join(known)}, or a path to a .toml file",
-            fix=f"write {near[0]!r}" if near else "correct the name in the config",
-        )
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataInvalid(f"{path}: not TOML", found=str(error), fix="correct the file") from error
-    problems = _label_set_problems(table)
-    if problems:
-        raise DataInvalid(
-            f"{path}: the label set breaks its schema",
-            found="; ".join(problems),
-            expected=f"{', '.join(LABEL_SET_TEXTS)}, and two or more [[label]] with {', '.join(LABEL_TEXTS)}",
-            fix="correct the file",
-        )
-    labels = tuple(Label(**entry) for entry in table["label"])
-    same_lesion = tuple((first, second) for first, second in table.get("same_lesion", ()))
-    return LabelSet(labels=labels, same_lesion=same_lesion, **{key: table[key] for key in LABEL_SET_TEXTS})
-
-
-def _label_set_problems(table: dict[str, Any]) -> list[str]:
-    problems = _text_problems(table, LABEL_SET_TEXTS, "", ("label", "same_lesion"))
-    pairs = table.get("same_lesion", [])
-    if not isinstance(pairs, list) or not all(_is_pair(pair) for pair in pairs):
-        problems.append("same_lesion is not a list of pairs of photo_ids")
-    entries = table.get("label")
-    if not isinstance(entries, list) or len(entries) < 2 or not all(isinstance(e, dict) for e in entries):
-        return [*problems, "fewer than two [[label]]"]
-    for i, entry in enumerate(entries):
-        problems.extend(_text_problems(entry, LABEL_TEXTS, f"label {i + 1}: ", ()))
-    codes = [str(entry.get("code")) for entry in entries]
-    problems.extend(
-        f"code {code!r} occurs twice" for code in sorted({c for c in codes if codes.count(c) > 1})
-    )
-    return problems
-
-
-def _is_pair(pair: object) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(photo_id, str) for photo_id in pair)
-
-
-def _text_problems(
-    table: dict[str, Any], keys: Sequence[str], where: str, others: Sequence[str]
-) -> list[str]:
-    problems = [f"{where}{key} is unknown" for key in table if key not in keys and key not in others]
-    for key in keys:
-        if not isinstance(table.get(key), str) or not table[key].strip():
-            problems.append(f"{where}{key} is missing or not a text")
-        elif "\n" in table[key]:
-            problems.append(f"{where}{key} has a line break")
-    return problems
-
-
 def write_manifest(
     path: Path, manifest: Manifest, split: Mapping[str, str] | None, group_of: Mapping[str, str] | None
 ) -> None:
-    """Writes the manifest as CSV, sorted by photo_id, whole or not at all.
+    """Write the manifest as CSV, sorted by photo_id, whole or not at all.
 
     Args:
         path: The file to write; one that exists is replaced.
@@ -201,81 +87,49 @@ def write_manifest(
         }
         for photo in manifest._sorted()
     )
-    _write_whole(path, _csv_text(MANIFEST_COLUMNS, rows).encode())
+    write_text(path, _csv_text(MANIFEST_COLUMNS, rows))
 
 
 def read_manifest(
     path: Path, root: Path, name: str, labels: LabelSet
 ) -> tuple[Manifest, dict[str, str], dict[str, str]]:
-    """Reads what `write_manifest` wrote.
+    """Read what `write_manifest` wrote.
 
     Returns:
-        The manifest, photo_id to part of the split, photo_id to group; photos without an entry are not in the
-        latter two.
+        The manifest, photo_id to split, photo_id to group; photos without an entry are not in the latter two.
 
     Raises:
         DataInvalid: No such file, other columns, an unknown label, or an id that occurs twice.
     """
-    rows = read_rows(path, MANIFEST_COLUMNS)
-    ids = [row["photo_id"] for row in rows]
-    if len(set(ids)) != len(ids):
-        twice = sorted({i for i in ids if ids.count(i) > 1})
+    table = read_table(path, MANIFEST_COLUMNS)
+    ids, groups, splits = table["photo_id"], table["group_id"], table["split"]
+    if not ids.is_unique:
+        twice = sorted(set(ids[ids.duplicated()]))
         raise DataInvalid(
-            f"{path}: an id occurs twice", found=", ".join(twice[:5]), expected="each photo_id once"
+            "an id occurs twice", where=str(path), found=", ".join(twice[:5]), expected="each photo_id once"
         )
-    unknown = sorted({row["label"] for row in rows} - set(labels.codes))
-    if unknown:
+    if unknown := sorted(set(table["label"]) - set(labels.codes)):
         raise DataInvalid(
-            f"{path}: unknown labels",
+            "unknown labels",
+            where=str(path),
             found=", ".join(map(repr, unknown[:5])),
             expected=", ".join(labels.codes),
             fix=f"read it with the label set it was made with, not {labels.name}",
         )
-    photos = tuple(Photo(**{column: row[column] for column in PHOTO_COLUMNS}) for row in rows)
-    split = {row["photo_id"]: row["split"] for row in rows if row["split"]}
-    group_of = {row["photo_id"]: row["group_id"] for row in rows if row["group_id"]}
+    photos = tuple(Photo(*row) for row in table[list(PHOTO_COLUMNS)].itertuples(index=False))
+    split = dict(zip(ids[splits != ""], splits[splits != ""], strict=True))
+    group_of = dict(zip(ids[groups != ""], groups[groups != ""], strict=True))
     return Manifest(name, root, labels, photos), split, group_of
 
 
-def read_rows(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
-    """Reads a CSV file (.gz: gzipped) with a header into one dict a row; cells are stripped, absent ones are ''.
-
-    Raises:
-        DataInvalid: No such file, not UTF-8 CSV, or columns of `required` are lacking.
-    """
-    try:
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restkey="", restval="")
-            columns = tuple(reader.fieldnames or ())
-            rows = [{key: value.strip() for key, value in row.items() if key} for row in reader]
-    except FileNotFoundError as error:
-        raise DataNotFound(
-            "no such file", where=str(path), expected=f"a CSV file with {', '.join(required)}"
-        ) from error
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise DataInvalid(
-            f"{path}: not a readable CSV file", found=str(error), expected="CSV, UTF-8"
-        ) from error
-    lacking = [column for column in required if column not in columns]
-    if lacking:
-        raise DataInvalid(
-            f"{path}: columns are lacking: {', '.join(lacking)}",
-            found=", ".join(columns) or "an empty file",
-            expected=", ".join(required),
-        )
-    return rows
-
-
-def read_parts(learner: Path) -> list[dict[str, str]]:
-    """photo_id and split, at least, of what a run (its manifest.csv) or its record (split.csv.gz) was trained on.
+def read_parts(source: Path) -> list[dict[str, str]]:
+    """Read at least photo_id and split of the photos that a run (manifest.csv) or a record (split.csv.gz) used.
 
     Raises:
         DataInvalid: Neither file is there, or it cannot be read.
     """
-    paths = [learner / name for name in PARTS_FILES]
-    found = next((path for path in paths if path.is_file()), paths[0])
-    return read_rows(found, ("photo_id", "split"))
+    paths = [source / name for name in PARTS_FILES]
+    return read_rows(next((path for path in paths if path.is_file()), paths[0]), ("photo_id", "split"))
 
 
 def _csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
@@ -284,15 +138,3 @@ def _csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -16,7 +16,8 @@ from edge_runtime.contract import (
     OutputSpec,
     Provenance,
 )
-from train.artifacts.manifest import LabelSet, Manifest
+from train.artifacts.labels import LabelSet
+from train.artifacts.manifest import Manifest
 from train.configs.schema import TrainConfig
 
 

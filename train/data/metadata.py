@@ -7,9 +7,12 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from edge_runtime.errors import DataInvalid
-from train.artifacts.manifest import Photo, load_labels
+from train.artifacts.labels import load_labels
+from train.artifacts.manifest import Photo
 from train.artifacts.run import DATA_VARIABLE
-from train.data.readers import READERS, ProblemReport, read_fitzpatrick
+from train.data.readers import READERS
+from train.data.readers.pad_ufes_20 import read_fitzpatrick
+from train.data.readers.scan import ProblemReport
 from train.data.sources import DEVELOPER_DATA
 
 # Folder of a published data set to its reader.

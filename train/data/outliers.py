@@ -1,14 +1,14 @@
-"""Pictures that show no lesion: where they come from, and which may train, choose a threshold, or only be counted.
+"""OOD images (no lesion): sources, and their division into training, threshold and test sets.
 
 Ordinary pictures (Caltech-101: Li, Andreeto, Ranzato, Perona, CaltechDATA 2022) are divided by what they show, never
-by picture: the counted part then holds kinds of things that the model never saw. The 240 pictures of the data folder
+by image: the test set then holds unseen categories. The 240 images of the data folder
 show 83 kinds of things; with the seed 20181, that of the configs, they fall into
 
-| part | pictures | kinds | for |
+| part | images | kinds | for |
 | --- | --: | --: | --- |
 | `train` | 84 | 29 | outlier exposure |
 | `threshold` | 36 | 12 | the threshold of the not-a-lesion rule |
-| `test` | 120 | 42 | counted only |
+| `test` | 120 | 42 | test only |
 
 What users photograph by accident is generated (train/data/synthetic/nonlesions.py). numpy, Pillow.
 """
@@ -17,12 +17,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +27,12 @@ import numpy.typing as npt
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import DataInvalid
-from train.data.pixels import fit_photo
-from train.data.readers import PHOTO_SUFFIXES
+from train.data.pixels import read_pixels
+from train.data.readers.scan import photo_files
 from train.data.synthetic.nonlesions import PAINTERS, finish
 
 PART_SHARES = {"train": 0.35, "threshold": 0.15, "test": 0.5}
-# Categories of Caltech-101 that show the same kind of thing: both would give the counted part what training saw.
+# Categories of Caltech-101 that show the same kind of thing: divided, they would leak from training into test.
 SAME_KIND = {
     "Faces_easy": "Faces",
     "Leopards": "wild_cat",
@@ -55,41 +52,38 @@ NUMBERED = re.compile(r"_?(?:image_)?\d+$")
 
 
 def read_outliers(folder: Path) -> list[Path]:
-    """All pictures in a folder and below, in order of their paths.
+    """Return all images in a folder and below, sorted by path.
 
     Raises:
-        DataInvalid: No such folder, or no picture in it.
+        DataInvalid: No such folder, or no image in it.
     """
-    found = [
-        file
-        for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in PHOTO_SUFFIXES and not file.name.startswith(".")
-    ]
+    found = [folder / place for place in photo_files(folder)]
     if not found:
         raise DataInvalid(
-            f"{folder}: no pictures without a lesion",
-            found="nothing" if not folder.exists() else "no image file",
-            expected="ordinary pictures, such as Caltech-101",
-            fix="put them there, or leave [outliers] out of the config",
+            "no OOD images",
+            where=str(folder),
+            found="no image file" if folder.exists() else "no such folder",
+            expected="images without a lesion, such as Caltech-101",
+            fix="put them there, or remove [outliers] from the config",
         )
     return found
 
 
 def kind_of(path: Path) -> str:
-    """What a picture shows: the name before its number, or its folder's where the file is only numbered."""
+    """Return what an image shows: the name before its number, or its folder's where the file is only numbered."""
     category = NUMBERED.sub("", path.stem) or path.parent.name
     return SAME_KIND.get(category, category)
 
 
 def divide_outliers(paths: Sequence[Path], seed: int) -> dict[str, list[Path]]:
-    """Divides pictures without a lesion into parts; all pictures of one kind stay together.
+    """Divide OOD images into parts; all images of one kind stay together.
 
     Args:
         paths: From `read_outliers`.
         seed: Of the order in which kinds are dealt out; folders and the paths' order do not matter.
 
     Returns:
-        Part (of PART_SHARES) to its pictures, in order of their paths; together all of them.
+        Part (of PART_SHARES) to its images, sorted by path; together all of them.
 
     Raises:
         DataInvalid: Fewer kinds than parts.
@@ -99,10 +93,10 @@ def divide_outliers(paths: Sequence[Path], seed: int) -> dict[str, list[Path]]:
         of_kind[kind_of(path)].append(path)
     if len(of_kind) < len(PART_SHARES):
         raise DataInvalid(
-            "too few kinds of pictures without a lesion to divide them",
+            "too few kinds of OOD images to divide them",
             found=", ".join(sorted(of_kind)) or "none",
             expected=f"at least {len(PART_SHARES)} kinds, named as KIND_0001.jpg",
-            fix="add other pictures",
+            fix="add images of other kinds",
         )
     parts: dict[str, list[Path]] = {part: [] for part in PART_SHARES}
     # Large kinds first, so that the small ones can even out; within a size in random order.
@@ -117,36 +111,29 @@ def _draw(seed: int, kind: str) -> str:
 
 
 def outlier_pixels(paths: Sequence[Path], contract: ModelContract, size_px: int) -> npt.NDArray[np.uint8]:
-    """Pixels of pictures as the runtime makes them, [n, size_px, size_px, 3].
+    """Return pixels of images as the runtime makes them, [n, size_px, size_px, 3].
 
     Args:
-        paths: In the order wanted; a hundred pictures of 300 px take half a second.
+        paths: In the order wanted; a hundred images of 300 px take half a second.
         contract: Its geometry is applied; its input size is replaced by size_px.
         size_px: Side of the squares.
 
     Raises:
-        ImageError: A picture that cannot be read.
+        ImageError: An image cannot be read.
     """
-    sized = dataclasses.replace(
-        contract, input=dataclasses.replace(contract.input, height_px=size_px, width_px=size_px)
-    )
-    array = np.empty((len(paths), size_px, size_px, 3), np.uint8)
-    # Threads, not processes: forking beside TensorFlow's threads can hang.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for i, pixels_u8 in enumerate(pool.map(partial(fit_photo, contract=sized), paths)):
-            array[i] = np.frombuffer(pixels_u8, np.uint8).reshape(array.shape[1:])
-    return array
+    size = dataclasses.replace(contract.input, height_px=size_px, width_px=size_px)
+    return read_pixels(paths, dataclasses.replace(contract, input=size))
 
 
 def generate_outliers(
     count: int, side_px: int, seed: int, kinds: Sequence[str] = GENERATED_KINDS
 ) -> npt.NDArray[np.uint8]:
-    """Draws pictures that people take by accident and that show no lesion.
+    """Draw images such as people take by accident, without a lesion.
 
     Args:
-        count: How many; picture i shows kinds[i % len(kinds)] and does not depend on count.
-        side_px: Side of the squares, at least 32; a picture of 224 px takes about 5 ms.
-        seed: Equal seeds give equal pictures (with the same versions of numpy and Pillow); others none in common.
+        count: How many; image i shows kinds[i % len(kinds)] and does not depend on count.
+        side_px: Side of the squares, at least 32; an image of 224 px takes about 5 ms.
+        seed: Equal seeds give equal images (with the same versions of numpy and Pillow); others none in common.
         kinds: Of GENERATED_KINDS; to leave some out of training shows what unseen kinds cost.
 
     Returns:

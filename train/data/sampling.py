@@ -1,4 +1,4 @@
-"""Which photos an epoch shows, and how much each counts: the handling of imbalance. numpy."""
+"""Class imbalance: sampling and loss weights, and the photos of an epoch. numpy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-Weights = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.float64]
 
 
 class Imbalance(Protocol):
@@ -24,16 +24,16 @@ class Imbalance(Protocol):
 
     @property
     def oversampling(self) -> float:
-        """Above 0: share of the commonest class to which each class is filled up, in place of the exponents."""
+        """Above 0: share of the largest class to which each class is filled up, in place of the exponents."""
 
 
 def photo_weights(
     labels: npt.NDArray[np.int64],
     lesions: Sequence[str],
     config: Imbalance,
-    source_draw: Weights | float = 1.0,
-) -> Weights:
-    """Relative chance of each photo to be drawn.
+    source_draw: FloatArray | float = 1.0,
+) -> FloatArray:
+    """Return the probability of each photo to be drawn.
 
     Args:
         labels: [n] class indices.
@@ -47,46 +47,42 @@ def photo_weights(
     _, lesion_index, lesion_counts = np.unique(np.asarray(lesions), return_inverse=True, return_counts=True)
     class_counts = np.bincount(labels)
     if config.oversampling > 0:
-        times: Weights = repeats(labels, config.oversampling) * np.ones(len(labels)) * source_draw
-        shares: Weights = times / times.sum()
-        return shares
+        times = repeats(labels, config.oversampling) * np.ones(len(labels)) * source_draw
+        return np.asarray(times / times.sum())
     weights = class_counts[labels].astype(np.float64) ** config.sampling_exponent
     weights *= lesion_counts[lesion_index].astype(np.float64) ** config.lesion_exponent
     weights *= source_draw
-    normalized: Weights = weights / weights.sum()
-    return normalized
+    return np.asarray(weights / weights.sum())
 
 
-def repeats(labels: npt.NDArray[np.int64], share: float) -> Weights:
-    """How often an epoch of classical oversampling shows each photo, [n], 1 or more.
+def repeats(labels: npt.NDArray[np.int64], share: float) -> FloatArray:
+    """Return how often an epoch of classical oversampling shows each photo, [n], 1 or more.
 
     Args:
         labels: [n] class indices.
-        share: Of the commonest class's photos, to which each class is filled up.
+        share: Of the largest class's photos, to which each class is filled up.
     """
     counts = np.bincount(labels)
-    times: Weights = np.maximum(1.0, share * counts.max() / np.maximum(counts, 1))
-    of_photo: Weights = times[labels]
-    return of_photo
+    times = np.maximum(1.0, share * counts.max() / np.maximum(counts, 1))
+    return np.asarray(times[labels])
 
 
 def epoch_length(labels: npt.NDArray[np.int64], config: Imbalance) -> int:
-    """Photos shown in an epoch: as many as there are, more where rare ones are repeated."""
+    """Return the number of photos in an epoch: as many as there are, more where rare ones are repeated."""
     if config.oversampling > 0:
         return round(float(repeats(labels, config.oversampling).sum()))
     return len(labels)
 
 
-def loss_weights(labels: npt.NDArray[np.int64], drawn: Weights, exponent: float) -> Weights:
+def loss_weights(labels: npt.NDArray[np.int64], drawn: FloatArray, exponent: float) -> FloatArray:
     """Return (photos of a class) ** exponent, [classes], scaled to mean 1 over the photos as they are drawn."""
     counts = np.maximum(np.bincount(labels), 1).astype(np.float64)
-    weights: Weights = counts**exponent
-    scaled: Weights = weights / (weights[labels] * drawn).sum()
-    return scaled
+    weights = counts**exponent
+    return np.asarray(weights / (weights[labels] * drawn).sum())
 
 
-def draw_epoch(weights: Weights, seed: Sequence[int], count: int | None = None) -> npt.NDArray[np.int64]:
-    """The photos of one epoch in the order in which they are shown.
+def draw_epoch(weights: FloatArray, seed: Sequence[int], count: int | None = None) -> npt.NDArray[np.int64]:
+    """Return the photos of one epoch, in order.
 
     Systematic sampling over photos sorted by weight: each photo, and each class, appears floor or ceil of its expected
     count, so epochs differ less than under independent draws. A pure function of its arguments, so an interrupted

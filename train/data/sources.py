@@ -16,12 +16,13 @@ from pathlib import Path
 
 from edge_runtime.contract import Label
 from edge_runtime.errors import ConfigInvalid, DataInvalid, DataNotFound, SplitLeaks
-from train.artifacts.manifest import LabelSet, Manifest, Photo, load_labels, read_manifest
+from train.artifacts.labels import LabelSet, load_labels, source_licence
+from train.artifacts.manifest import Manifest, Photo, read_manifest
+from train.artifacts.run import DATA_VARIABLE, SOURCE_SEPARATOR
 from train.configs.schema import TrainConfig
-from train.data.readers import read_photos, source_licence
+from train.data.readers import read_photos
 from train.data.split import LeakReport, Split, check_split, make_random_split, make_split, require_parts
 
-DATA_VARIABLE = "DERMEDGE_DATA"
 DEVELOPER_DATA = Path(__file__).parents[3] / "shared" / "data"
 # split.test_fold of a model that is to be shipped: it learns from every fold, and has no test photos.
 NO_TEST = -1
@@ -169,7 +170,7 @@ def split_sources(config: TrainConfig, manifests: Sequence[Manifest]) -> DataSet
         _require_apart(photos, manifests[0].root, assignment, source_of)
     return DataSet(
         manifest=dataclasses.replace(
-            manifests[0], name="+".join(m.name for m in manifests), photos=tuple(photos)
+            manifests[0], name=SOURCE_SEPARATOR.join(m.name for m in manifests), photos=tuple(photos)
         ),
         assignment=assignment,
         group_of={k: v for split in splits for k, v in split.group_of.items()},
@@ -187,7 +188,7 @@ def reread(config: TrainConfig, path: Path, folder: Path) -> DataSet:
         folder: Of the first data set.
     """
     root = folder.parent if config.source else folder
-    name = "+".join(source.folder for source in config.sources)
+    name = SOURCE_SEPARATOR.join(source.folder for source in config.sources)
     manifest, assignment, group_of = read_manifest(path, root, name, merged_labels(config))
     source_of = {p.photo_id: p.path.split("/")[0] if config.source else name for p in manifest.photos}
     if config.split.method == "random":

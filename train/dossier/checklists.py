@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.errors import DataInvalid
-from train.artifacts.manifest import load_labels
-from train.data.readers import source_licence
+from train.artifacts.labels import load_labels, source_licence
 from train.dossier.reader_tests import EVIDENCE_DIR
 from train.reports import html as page
 from train.reports.html import Markup

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from edge_runtime.errors import DataInvalid
-from train.artifacts.manifest import LabelSet, Photo
+from train.artifacts.labels import LabelSet
+from train.artifacts.manifest import Photo
 from train.dossier.dermatologists import shown_name
 from train.evaluation.metrics import Estimate, summarize
 from train.evaluation.out_of_fold import Answers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from train.artifacts.manifest import LabelSet, load_labels
+from train.artifacts.labels import LabelSet, load_labels
 from train.data.metadata import data_root
 from train.dossier.binary_tasks import data_set_of
 from train.dossier.reader_tests import load_questions

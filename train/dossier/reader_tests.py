@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.errors import DataInvalid
-from train.artifacts.manifest import read_rows
 from train.artifacts.run import DATA_VARIABLE
+from train.artifacts.tables import read_rows
 from train.data.sources import DEVELOPER_DATA
 from train.evaluation.metrics import FloatArray
 

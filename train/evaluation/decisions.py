@@ -1,18 +1,16 @@
-"""From scores to decisions: rules and thresholds that come from photos, and what they do to photos that chose nothing.
+"""Temperature, decision rules and their thresholds, fitted on held-out photos. numpy, scipy.
 
-`not_a_lesion` is chosen by held-out lesions (validation or out of fold), which say how many it may wrongly refuse, and
-by pictures without a lesion, which say by which measure. Of the 240 ordinary pictures 36 (12 kinds of things) choose,
-84 (29 other kinds) were trained on as outliers and 120 (42 again other kinds) are only counted: see
-train/data/outliers.py. Generated pictures have other seeds in each part.
+`not_a_lesion` is fitted on held-out lesions (validation or out of fold), which limit how many may be rejected, and on
+OOD images, which select the measure. Of the 240 ordinary images 36 (12 kinds) fit it, 84 (29 other kinds) are trained
+on and 120 (42 again other kinds) only test it: train/data/outliers.py. Generated images have other seeds in each part.
 
-Why outliers must be learnt: the rule on a model that never saw any (the first bundled one, int8; 1 % of its 1,001
-validation lesions) refuses 0.075 [0.040, 0.136] of the 120 ordinary pictures and none of 160 generated ones.
+Without training on OOD images (the first bundled model, int8; limit 1 % of its 1,001 validation lesions) the rule
+rejects 0.075 [0.040, 0.136] of the 120 ordinary images and none of 160 generated ones.
 
-`refer` stays the quantile of the top score (train/evaluation/predict.py). On the 2,003 test photos of that model
-(float) the top
-score finds its errors with an AUC of 0.750, the entropy with 0.733 (paired difference -0.017 [-0.022, -0.011]). With a
-threshold that refers a tenth of the validation photos 0.821 of the answers are right by the one, 0.824 by the other,
-as the entropy refers a little more. numpy.
+`refer` is a quantile of the top score. On the 2,003 test photos of that model (float) the top score finds its errors
+with an AUC of 0.750, the entropy with 0.733 (paired difference -0.017 [-0.022, -0.011]). With a threshold that refers a
+tenth of the validation photos, accuracy on the others is 0.821 by the top score and 0.824 by the entropy, which refers
+a little more.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from train.evaluation.metrics import FloatArray, IntArray, softmax
 
 BoolArray = npt.NDArray[np.bool_]
 
-# Half of the 0.02 that may be refused in the end (issue 3): a new data set is always further away than one's own.
+# Half of the 0.02 that may be rejected in the end: a new data set is always further away than one's own.
 LESION_LIMIT = 0.01
 DIGITS = 4
 TWO_SIDED_95 = 1.959964
@@ -89,7 +87,7 @@ def decide(probs: FloatArray, decision: Decision) -> tuple[str, ...]:
 
 
 def measured(measure: str, probs: FloatArray) -> FloatArray:
-    """The number that a rule looks at, as edge_runtime.result.measure.
+    """Return the number that a rule compares, as edge_runtime.result.measure.
 
     Args:
         measure: `top_score` or `normalized_entropy`.
@@ -99,14 +97,14 @@ def measured(measure: str, probs: FloatArray) -> FloatArray:
         [n] in [0, 1].
     """
     if measure == "top_score":
-        return probs.max(axis=1)
+        return np.asarray(probs.max(axis=1))
     # The limit of p log p at 0 is 0.
     logs = np.log(probs, out=np.zeros_like(probs), where=probs > 0)
-    return -(probs * logs).sum(axis=1) / math.log(probs.shape[1])
+    return np.asarray(-(probs * logs).sum(axis=1) / math.log(probs.shape[1]))
 
 
 def fires(rule: Rule, probs: FloatArray) -> BoolArray:
-    """[n] whether the rule fires, as on the device: a top score below its threshold, or an entropy above it."""
+    """Return whether the rule fires, [n], as on the device: top score below its threshold, or entropy above it."""
     values = measured(rule.measure, probs)
     return values < rule.threshold if rule.measure == "top_score" else values > rule.threshold
 
@@ -120,34 +118,34 @@ def not_a_lesion_rule(
     lesion_limits: Mapping[str, float] | None = None,
     outlier_sources: Sequence[str] = (),
 ) -> Rule:
-    """The rule that refuses the most pictures without a lesion while it refuses few lesions of every source.
+    """Return the rule that rejects the most OOD images while it rejects few lesions of every source.
 
-    A threshold that refuses k of n lesions refuses a new one with probability (k + 1) / (n + 1), if it comes from the
+    A threshold that rejects k of n lesions rejects a new one with probability (k + 1) / (n + 1), if it comes from the
     same source (the rank argument of conformal prediction: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random
     World", 2005). The largest k with at most the limit is taken; 0 where even that promises too much.
 
     Args:
-        lesion_probs: [n, classes] calibrated scores of lesions that the model did not learn from.
+        lesion_probs: [n, classes] calibrated scores of held-out lesions.
         lesion_sources: [n] the data set of each.
-        outlier_probs: [m, classes] of pictures without a lesion, neither learnt from nor counted later.
-        lesion_limit: Share of the lesions that may be refused, in each source.
+        outlier_probs: [m, classes] of OOD images that are neither trained on nor in the test set.
+        lesion_limit: Share of the lesions that may be rejected, in each source.
         lesion_limits: Another share for a source of this name.
-        outlier_sources: [m] where those pictures come from, each source counting alike however large; empty: one.
+        outlier_sources: [m] source of each image; sources weigh the same whatever their size; empty: one.
 
     Returns:
-        Of both measures the one that refuses more of the pictures; the top score if they refuse as many.
+        Of both measures the one that rejects more OOD images; the top score if they reject as many.
 
     Raises:
-        DataInvalid: No lesions, or no pictures without one.
+        DataInvalid: No lesions, or no OOD images.
     """
     if not len(lesion_probs) or not len(outlier_probs):
         raise DataInvalid(
-            "the not-a-lesion rule has nothing to be chosen by",
-            found=f"{len(lesion_probs)} lesions and {len(outlier_probs)} pictures without one",
-            expected="some of both, held out from training",
+            "cannot fit the OOD threshold",
+            found=f"{len(lesion_probs)} lesions and {len(outlier_probs)} OOD images",
+            expected="held-out lesions and non-lesion images",
         )
     of_source = np.asarray(lesion_sources)
-    kinds = np.asarray(outlier_sources or ["pictures"] * len(outlier_probs))
+    kinds = np.asarray(outlier_sources or ["images"] * len(outlier_probs))
     limits = {
         source: (int((of_source == source).sum()), (lesion_limits or {}).get(source, lesion_limit))
         for source in dict.fromkeys(lesion_sources)
@@ -160,7 +158,7 @@ def not_a_lesion_rule(
             np.sort(values[of_source == source])[max(0, math.floor(limit * (count + 1)) - 1)]
             for source, (count, limit) in limits.items()
         )
-        # Rounded towards refusing fewer; the entropy of a uniform answer may be 1 and a bit.
+        # Rounded towards rejecting fewer; the entropy of a uniform prediction may be slightly above 1.
         threshold = min(1.0, sign * math.floor(allowed * 10**DIGITS) / 10**DIGITS)
         refused = fires(Rule(measure, threshold, ""), outlier_probs)
         candidates.append(
@@ -168,17 +166,17 @@ def not_a_lesion_rule(
         )
     # max keeps the first of equals, and the top score stands first among MEASURES.
     share, measure, threshold = max(candidates, key=lambda candidate: candidate[0])
-    told = ", ".join(f"{limit:.0%} of {count} of {source}" for source, (count, limit) in limits.items())
+    limited = ", ".join(f"{limit:.0%} of {count} of {source}" for source, (count, limit) in limits.items())
     return Rule(
         measure=measure,
         threshold=threshold,
-        source=f"refuses at most so many held-out lesions: {told}; it refuses {share:.1%} of the {len(outlier_probs)} "
-        "pictures without a lesion by which its measure was chosen",
+        source=f"rejects at most {limited} held-out lesions, and {share:.1%} of the {len(outlier_probs)} OOD images by "
+        "which its measure was selected",
     )
 
 
 def wilson_interval(hits: int, count: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927); (0, 1) of nothing. Right also near 0 and 1, where these shares lie."""
+    """Return the 95 % interval of a share (Wilson 1927), valid also near 0 and 1; (0, 1) if count is 0."""
     if count == 0:
         return 0.0, 1.0
     z2 = TWO_SIDED_95**2

@@ -21,7 +21,8 @@ from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
 from train.artifacts.command import NOTHING_WRITTEN, run_command
 from train.artifacts.files import write_json
-from train.artifacts.manifest import LabelSet, Manifest, read_parts
+from train.artifacts.labels import LabelSet
+from train.artifacts.manifest import Manifest, read_parts
 from train.artifacts.run import network_file, read_contract
 from train.configs.schema import READERS
 from train.data.pixels import cached_pixels

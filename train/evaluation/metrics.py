@@ -1,4 +1,4 @@
-"""Figures of a classifier from labels and probabilities. numpy and scikit-learn, no TensorFlow: convert uses it too.
+"""Metrics of a classifier from labels and probabilities. numpy and scikit-learn.
 
 Balanced accuracy (mean recall over classes, Brodersen et al. 2010) comes first everywhere. Photos of one lesion are
 not independent, so intervals come from a bootstrap that draws whole lesions.
@@ -25,7 +25,7 @@ DRAWS_AT_ONCE = 32
 
 
 class Estimate(NamedTuple):
-    """A figure and the 95 % interval around it."""
+    """A metric and its 95 % interval."""
 
     value: float
     low: float
@@ -33,7 +33,7 @@ class Estimate(NamedTuple):
 
 
 def recall_per_class(y_true: IntArray, y_pred: IntArray, classes: int) -> FloatArray:
-    """Share of each class's photos that are answered rightly.
+    """Return the share of each class's photos that are classified correctly.
 
     Args:
         y_true: [n] class indices.
@@ -49,7 +49,7 @@ def recall_per_class(y_true: IntArray, y_pred: IntArray, classes: int) -> FloatA
 
 
 def precision_per_class(y_true: IntArray, y_pred: IntArray, classes: int) -> FloatArray:
-    """Share of each class's answers that are right, [classes]; NaN where a class is never answered."""
+    """Return the share of each class's predictions that are correct, [classes]; NaN where it is never predicted."""
     return recall_per_class(y_pred, y_true, classes)
 
 
@@ -65,17 +65,17 @@ def expected_calibration_error(y_true: IntArray, probs: FloatArray, bins: int = 
 
 
 def _calibration_gaps(y_true: IntArray, probs: FloatArray, bins: int) -> tuple[IntArray, FloatArray]:
-    """Bin of each photo's top score, and that score minus 1 for a right answer or 0 for a wrong one; [n] each."""
+    """Bin of each photo's top score, and that score minus 1 if it is correct, 0 if not; [n] each."""
     top_score = probs.max(axis=1)
     which = np.minimum((top_score * bins).astype(np.int64), bins - 1)
     return which, top_score - (probs.argmax(axis=1) == y_true)
 
 
-def softmax(logits: FloatArray, temperature: float = 1.0) -> FloatArray:
+def softmax(logits: npt.NDArray[Any], temperature: float = 1.0) -> FloatArray:
     """Probabilities [n, classes] of logits [n, classes] divided by a temperature."""
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
 
 def bootstrap_interval(
@@ -242,8 +242,8 @@ def paired_difference_interval(
 
     Args:
         y_true: [n] class indices.
-        first: [n] answers of one model.
-        second: [n] answers of the other.
+        first: [n] predictions of one model.
+        second: [n] predictions of the other.
         classes: Number of classes.
         groups: [n] lesion of each photo.
         repeats: Bootstrap draws.
@@ -258,7 +258,7 @@ def paired_difference_interval(
 
 
 def age_band(age: str) -> str:
-    """`40-59` and the like; `unknown` for what is no number of years."""
+    """Return `40-59` and the like; `unknown` for what is not a number of years."""
     try:
         years = float(age)
     except ValueError:
@@ -276,7 +276,7 @@ def summarize(
     repeats: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """All figures of one split, ready for metrics.json.
+    """Return all metrics of one split, ready for metrics.json.
 
     Args:
         y_true: [n] class indices.
@@ -291,7 +291,7 @@ def summarize(
         Plain numbers, lists and dicts; a figure that cannot be computed is None. `intervals` repeats the names of the
         figures, each with [low, high] at 95 %.
     """
-    # Late: scikit-learn takes a second and a half to import, and `convert.comparison.compare` asks for none of this.
+    # Late: scikit-learn takes 1.5 s to import, and `dermedge compare` does not need it.
     from sklearn.metrics import confusion_matrix
 
     classes = len(codes)

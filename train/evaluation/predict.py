@@ -69,7 +69,7 @@ def predict_tiles(
         for top in places
         for left in places
     ]
-    return np.log(np.maximum(np.mean(scores, axis=0), 1e-12))
+    return np.asarray(np.log(np.maximum(np.mean(scores, axis=0), 1e-12)))
 
 
 def correct_prior(model: Any, correction: FloatArray) -> None:

@@ -1,29 +1,33 @@
-"""A finished run or cross-validation, read back: whose answers, to which photos, after which epochs. numpy.
+"""A finished run or cross-validation, read back: predictions, photos and epochs. numpy, pandas.
 
 RUN/            predictions_{val,test}.csv: scores at temperature 1; history.csv, contract.json, manifest.csv
-CROSSVAL/       oof.csv: logits of every photo by the network that did not learn from it, divided by its fold's
-                temperature; fold0/, fold1/, ...: runs
+CROSSVAL/       oof.csv: out-of-fold logits of every photo, divided by its fold's temperature; fold0/, fold1/, ...: runs
 
-Scores come out as a device would give them: with the temperature and the rules of the contract, fold by fold.
+Scores are those of a device: with the temperature and the rules of the contract, fold by fold.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid
 from train.artifacts.files import read_object
-from train.artifacts.manifest import MANIFEST_COLUMNS, PHOTO_COLUMNS, Photo, read_rows
+from train.artifacts.manifest import MANIFEST_COLUMNS, PHOTO_COLUMNS, Photo
 from train.artifacts.run import find_root, finished_state, read_contract, source_names, source_of
+from train.artifacts.tables import read_rows, read_table
 from train.evaluation.decisions import decide
 from train.evaluation.metrics import FloatArray, IntArray, softmax
+from train.evaluation.tables import class_indices, read_predictions, score_matrix
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OOF = "oof.csv"
 # A score may be written as 0; as train/training/crossval.py has it.
@@ -35,7 +39,7 @@ History = list[dict[str, float | str]]
 
 @dataclass(frozen=True)
 class Finished:
-    """Everything that a report says of a run, in the order of its answers."""
+    """Everything that a report shows of a run, in the order of its predictions."""
 
     folder: Path
     name: str
@@ -66,30 +70,30 @@ class Finished:
     root: Path | None = None
     """Of the photos' paths; None where they are not on this machine."""
     remarks: tuple[str, ...] = field(default=())
-    """What a reader must know before the figures."""
+    """Cautions, shown before the metrics."""
     folds: tuple[str, ...] = field(default=())
     """Of each photo, which fold it was held out in; empty of a run."""
     outliers: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Run or fold to what metrics.json says of pictures without a lesion; empty where none were counted."""
+    """Run or fold to the OOD metrics in metrics.json; empty where there are none."""
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """Of the labels, in output order."""
+        """Return the labels' codes in output order."""
         return tuple(label.code for label in self.contract.labels)
 
     @property
     def malignant(self) -> tuple[bool, ...]:
-        """[labels] which belong to the group `malignant`."""
+        """Return which labels belong to the group `malignant`, [labels]."""
         return tuple(label.group == "malignant" for label in self.contract.labels)
 
     @property
     def source_names(self) -> tuple[str, ...]:
-        """The data sets that occur, the config's first one first."""
+        """Return the data sets that occur, the config's first one first."""
         first = self.config.get("data", {}).get("folder")
         return tuple(sorted(set(self.sources), key=lambda name: (name != first, name)))
 
     def part(self, source: str) -> Finished:
-        """The same of one data set's photos only.
+        """Return the same of one data set's photos only.
 
         Raises:
             RunInvalid: No such photos.
@@ -97,7 +101,8 @@ class Finished:
         inside = np.flatnonzero(np.asarray(self.sources) == source)
         if not len(inside):
             raise RunInvalid(
-                f"{self.folder}: no photos of this data set",
+                "no photos of this data set",
+                where=str(self.folder),
                 found=repr(source),
                 expected=f"one of {', '.join(self.source_names)}",
             )
@@ -116,12 +121,12 @@ class Finished:
 
     @property
     def y_pred(self) -> IntArray:
-        """[n] index of the highest score."""
-        return self.probs.argmax(axis=1).astype(np.int64)
+        """Return the index of the highest score, [n]."""
+        return np.asarray(self.probs.argmax(axis=1), np.int64)
 
 
 def read_finished(folder: Path, *, split: str | None = None, data: Path | None = None) -> Finished:
-    """Reads a run directory or a cross-validation's folder.
+    """Read a run directory or a cross-validation's folder.
 
     Args:
         folder: Either.
@@ -134,7 +139,8 @@ def read_finished(folder: Path, *, split: str | None = None, data: Path | None =
     """
     if data is not None and not data.is_dir():
         raise DataInvalid(
-            f"{data}: no such data folder",
+            "no such data folder",
+            where=str(data),
             expected="the folder of the first data set",
             fix="correct --data, or leave it out: the page then has no photos",
         )
@@ -147,63 +153,41 @@ def read_finished(folder: Path, *, split: str | None = None, data: Path | None =
 
 
 def _read_run(folder: Path, split: str | None, data: Path | None) -> Finished:
-    state = finished_state(folder)
+    finished_state(folder)
     contract = read_contract(folder)
     part = split or ("test" if (folder / "predictions_test.csv").is_file() else "val")
     path = folder / f"predictions_{part}.csv"
-    rows, codes = _rows(path, ("photo_id", "label")), [label.code for label in contract.labels]
-    plain = _floats(path, rows, [f"p_{code}" for code in codes])
+    table, codes = read_predictions(path, ("photo_id", "label")), [label.code for label in contract.labels]
+    plain = score_matrix(path, table, [f"p_{code}" for code in codes])
     sums = plain.sum(axis=1)
     if not (np.abs(sums - 1) <= SUM_TOLERANCE * len(codes)).all():
         raise RunInvalid(
-            f"{path}: scores do not sum to 1",
+            "scores do not sum to 1",
+            where=str(path),
             found=f"sums from {sums.min():.3f} to {sums.max():.3f}",
             expected="a softmax in each row",
             fix="train again",
         )
     logits = np.log(np.maximum(plain, LEAST_SCORE))
     probs = softmax(logits, contract.calibration.temperature)
-    manifest = read_photos_of(folder)
-    config = read_object(folder / "config.json")
-    photos, groups = _join(path, rows, manifest)
-    remarks = _remarks(config, state)
+    remarks: tuple[str, ...] = ()
     if part == "val":
-        remarks += (
-            "These are the validation photos: epochs, temperature and thresholds were chosen on them, so the "
-            "figures flatter.",
+        remarks = (
+            "Validation photos: epochs, temperature and thresholds were chosen on them, so the metrics are optimistic.",
         )
-    return Finished(
-        folder=folder,
-        name=folder.resolve().name,
+    return _finished(
+        folder,
+        path,
+        table,
+        {"": folder},
+        data,
         of_photos={"test": "test photos", "val": "validation photos"}[part],
-        contract=contract,
-        photos=photos,
-        groups=groups,
-        sources=tuple(source_of(photo.path, source_names(state)) for photo in photos),
-        y_true=_truth(path, rows, codes),
+        contracts=(contract,),
         probs=probs,
         plain_probs=softmax(logits),
         decisions=decide(probs, contract.decision),
-        contracts=(contract,),
-        histories={"": _read_history(folder)},
-        config=config,
-        state=state,
-        root=find_root(state, data),
-        remarks=remarks,
-        outliers={"": found} if (found := _outliers(folder)) else {},
+        more_remarks=remarks,
     )
-
-
-def _remarks(config: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[str, ...]:
-    remarks = []
-    if config.get("split", {}).get("method", "grouped") != "grouped":
-        remarks.append(
-            "This run was split at random, on purpose: photos of one lesion stand in training and in test, and every "
-            "figure here is too high."
-        )
-    if reason := state.get("not_for_conversion"):
-        remarks.append(f"This run is not to be converted: {reason}.")
-    return tuple(remarks)
 
 
 # ------------------------------------------------------------------ a cross-validation
@@ -211,70 +195,108 @@ def _remarks(config: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[str, 
 
 def _read_crossval(folder: Path, data: Path | None) -> Finished:
     path = folder / OOF
-    rows = _rows(path, ("photo_id", "fold", "label"))
-    folds = sorted({row["fold"] for row in rows}, key=lambda fold: (len(fold), fold))
-    runs = {fold: folder / f"fold{fold}" for fold in folds}
+    table = read_predictions(path, ("photo_id", "fold", "label"))
+    folds = sorted(set(table["fold"]), key=lambda fold: (len(fold), fold))
+    runs = {f"fold {fold}": folder / f"fold{fold}" for fold in folds}
     for run in runs.values():
         if not run.is_dir():
             raise RunInvalid(
-                f"{folder}: a fold's run directory is missing",
+                "a fold's run directory is missing",
+                where=str(folder),
                 found=f"no {run.name}",
                 expected=f"the folds that {OOF} names: {', '.join(folds)}",
             )
-    contracts = {fold: read_contract(run) for fold, run in runs.items()}
-    first = contracts[folds[0]]
-    codes = [label.code for label in first.labels]
-    logits = _floats(path, rows, [f"logit_{code}" for code in codes])
+    contracts = [read_contract(run) for run in runs.values()]
+    codes = [label.code for label in contracts[0].labels]
+    logits = score_matrix(path, table, [f"logit_{code}" for code in codes])
     probs, plain_probs = softmax(logits), np.empty_like(logits)
-    decisions = np.empty(len(rows), dtype=object)
-    fold_of = np.array([row["fold"] for row in rows])
-    for fold, contract in contracts.items():
-        inside = fold_of == fold
+    decisions = np.empty(len(table), dtype=object)
+    for fold, contract in zip(folds, contracts, strict=True):
+        inside = (table["fold"] == fold).to_numpy()
         plain_probs[inside] = softmax(logits[inside] * contract.calibration.temperature)
         decisions[inside] = decide(probs[inside], contract.decision)
-    manifest = read_photos_of(runs[folds[0]])
-    config, state = read_object(runs[folds[0]] / "config.json"), finished_state(runs[folds[0]])
-    photos, groups = _join(path, rows, manifest)
-    return Finished(
-        folder=folder,
-        name=folder.resolve().name,
+    return _finished(
+        folder,
+        path,
+        table,
+        runs,
+        data,
         of_photos=f"out-of-fold photos of {len(folds)} folds",
-        contract=first,
-        photos=photos,
-        groups=groups,
-        sources=tuple(source_of(photo.path, source_names(state)) for photo in photos),
-        y_true=_truth(path, rows, codes),
+        contracts=tuple(contracts),
         probs=probs,
         plain_probs=plain_probs,
         decisions=tuple(decisions.tolist()),
-        contracts=tuple(contracts.values()),
-        histories={f"fold {fold}": _read_history(run) for fold, run in runs.items()},
-        config=config,
-        state=state,
-        root=find_root(state, data),
-        remarks=_remarks(config, state),
-        folds=tuple(f"fold {row['fold']}" for row in rows),
-        outliers={f"fold {fold}": found for fold, run in runs.items() if (found := _outliers(run))},
+        folds=tuple("fold " + table["fold"]),
     )
 
 
-# ------------------------------------------------------------------ their files
+# ------------------------------------------------------------------ both
+
+
+def _finished(
+    folder: Path,
+    path: Path,
+    table: pd.DataFrame,
+    runs: Mapping[str, Path],
+    data: Path | None,
+    *,
+    contracts: tuple[ModelContract, ...],
+    more_remarks: tuple[str, ...] = (),
+    **predicted: Any,
+) -> Finished:
+    """Add what the first run's files say of the photos and of its training."""
+    run = next(iter(runs.values()))
+    state, config, known = finished_state(run), read_object(run / "config.json"), read_photos_of(run)
+    if astray := [photo_id for photo_id in table["photo_id"] if photo_id not in known]:
+        raise RunInvalid(
+            "photos that are not in the run's manifest.csv",
+            where=str(path),
+            found=", ".join(astray[:5]),
+            expected="photos of the manifest, each once",
+        )
+    photos, groups = zip(*(known[photo_id] for photo_id in table["photo_id"]), strict=True)
+    names = source_names(state)
+    return Finished(
+        folder=folder,
+        name=folder.resolve().name,
+        contract=contracts[0],
+        contracts=contracts,
+        photos=photos,
+        groups=groups,
+        sources=tuple(source_of(photo.path, names) for photo in photos),
+        y_true=class_indices(path, table["label"], [label.code for label in contracts[0].labels]),
+        histories={name: _read_history(run) for name, run in runs.items()},
+        config=config,
+        state=state,
+        root=find_root(state, data),
+        remarks=_remarks(config, state) + more_remarks,
+        outliers={name: found for name, run in runs.items() if (found := _outliers(run))},
+        **predicted,
+    )
+
+
+def _remarks(config: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[str, ...]:
+    remarks = []
+    if config.get("split", {}).get("method", "grouped") != "grouped":
+        remarks.append(
+            "Random split, leaky by design: photos of one lesion are in training and in test, so every metric here is "
+            "too high."
+        )
+    if reason := state.get("not_for_conversion"):
+        remarks.append(f"This run is not to be converted: {reason}.")
+    return tuple(remarks)
 
 
 def read_photos_of(run: Path) -> dict[str, tuple[Photo, str]]:
-    """photo_id to photo and group, from a run's manifest.csv.
+    """Return photo_id to photo and group, from a run's manifest.csv.
 
     Raises:
         DataInvalid: No such table.
     """
-    rows = read_rows(run / "manifest.csv", MANIFEST_COLUMNS)
-    return {
-        row["photo_id"]: (
-            Photo(**{column: row[column] for column in PHOTO_COLUMNS}),
-            row["group_id"] or row["lesion_id"],
-        )
-        for row in rows
-    }
+    table = read_table(run / "manifest.csv", MANIFEST_COLUMNS)
+    groups = table["group_id"].where(table["group_id"] != "", table["lesion_id"])
+    photos = (Photo(*row) for row in table[list(PHOTO_COLUMNS)].itertuples(index=False))
+    return {photo.photo_id: (photo, group) for photo, group in zip(photos, groups, strict=True)}
 
 
 def _outliers(run: Path) -> dict[str, Any]:
@@ -284,7 +306,7 @@ def _outliers(run: Path) -> dict[str, Any]:
 
 
 def _read_history(run: Path) -> History:
-    """Rows of history.csv with numbers as numbers; empty where the run kept none."""
+    """Return the rows of history.csv with numbers as numbers; empty where the run kept none."""
     path = run / "history.csv"
     if not path.is_file():
         return []
@@ -296,55 +318,3 @@ def _read_history(run: Path) -> History:
             return text
 
     return [{key: value(text) for key, text in row.items()} for row in read_rows(path, ("stage", "name"))]
-
-
-def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    try:
-        rows = read_rows(path, columns)
-    except DataInvalid as error:
-        raise RunInvalid(error.what, found=error.found, expected=error.expected) from error
-    if not rows:
-        raise RunInvalid(f"{path}: no answer in it", expected="a row for each photo")
-    return rows
-
-
-def _floats(path: Path, rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> FloatArray:
-    lacking = [column for column in columns if column not in rows[0]]
-    if lacking:
-        raise RunInvalid(
-            f"{path}: columns are lacking: {', '.join(lacking)}",
-            found=", ".join(rows[0]),
-            expected="a column for each label of the contract",
-        )
-    try:
-        values = np.array([[float(row[column]) for column in columns] for row in rows])
-    except ValueError as error:
-        raise RunInvalid(f"{path}: a score is no number", found=str(error)) from error
-    if not np.isfinite(values).all():
-        raise RunInvalid(f"{path}: scores are not finite", found="NaN or infinity", fix="train again")
-    return values
-
-
-def _truth(path: Path, rows: Sequence[Mapping[str, str]], codes: Sequence[str]) -> IntArray:
-    unknown = sorted({row["label"] for row in rows} - set(codes))
-    if unknown:
-        raise RunInvalid(
-            f"{path}: labels that the contract does not have",
-            found=", ".join(map(repr, unknown[:5])),
-            expected=", ".join(codes),
-        )
-    return np.array([codes.index(row["label"]) for row in rows], np.int64)
-
-
-def _join(
-    path: Path, rows: Sequence[Mapping[str, str]], manifest: Mapping[str, tuple[Photo, str]]
-) -> tuple[tuple[Photo, ...], tuple[str, ...]]:
-    ids = [row["photo_id"] for row in rows]
-    astray = [photo_id for photo_id in ids if photo_id not in manifest]
-    if astray or len(set(ids)) != len(ids):
-        raise RunInvalid(
-            f"{path}: does not fit the run's manifest.csv",
-            found=f"not in it: {', '.join(astray[:5])}" if astray else "a photo_id twice",
-            expected="photos of the manifest, each once",
-        )
-    return tuple(manifest[i][0] for i in ids), tuple(manifest[i][1] for i in ids)

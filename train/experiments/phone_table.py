@@ -13,8 +13,10 @@ from pathlib import Path
 from edge_runtime.errors import DataInvalid
 from train.artifacts.command import NOTHING_WRITTEN, run_command
 from train.artifacts.files import write_rows
-from train.artifacts.manifest import load_labels, read_parts
-from train.data.readers import read_fitzpatrick, read_photos
+from train.artifacts.labels import load_labels
+from train.artifacts.manifest import read_parts
+from train.data.readers import read_photos
+from train.data.readers.pad_ufes_20 import read_fitzpatrick
 
 
 def write_phone_table(

@@ -28,7 +28,7 @@ import numpy as np
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.artifacts.command import RESUMES, run_command
 from train.artifacts.files import write_json, write_text
-from train.artifacts.manifest import read_rows
+from train.artifacts.tables import read_rows
 from train.configs.loading import parse_config
 from train.configs.schema import TrainConfig
 from train.evaluation.metrics import (

@@ -39,7 +39,8 @@ from sklearn.neural_network import MLPClassifier
 from edge_runtime.errors import DataInvalid
 from train.artifacts.command import NOTHING_WRITTEN, run_command
 from train.artifacts.files import write_json
-from train.artifacts.manifest import Manifest, Photo, load_labels
+from train.artifacts.labels import load_labels
+from train.artifacts.manifest import Manifest, Photo
 from train.data.split import make_random_split, make_split
 from train.evaluation.metrics import (
     FloatArray,

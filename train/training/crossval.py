@@ -25,8 +25,10 @@ import numpy as np
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.artifacts.command import RESUMES, run_command
 from train.artifacts.files import read_object, write_json, write_rows
-from train.artifacts.manifest import LabelSet, Manifest, read_rows
+from train.artifacts.labels import LabelSet
+from train.artifacts.manifest import Manifest
 from train.artifacts.run import git_commit, read_contract
+from train.artifacts.tables import read_rows
 from train.configs.loading import load_config
 from train.configs.schema import TrainConfig
 from train.data.sources import find_data, merged_labels, read_sources

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from edge_runtime.contract import Normalization
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.artifacts.files import whole_file, write_rows
-from train.artifacts.manifest import read_rows
+from train.artifacts.tables import read_rows
 from train.configs.schema import StageConfig, TrainConfig
 from train.data.pixels import PixelArray
 from train.data.sampling import draw_epoch

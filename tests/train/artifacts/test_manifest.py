@@ -9,7 +9,8 @@ import pytest
 
 from edge_runtime.errors import DataInvalid
 from train.artifacts import manifest as module
-from train.artifacts.manifest import Manifest, Photo, load_labels, read_manifest, write_manifest
+from train.artifacts.labels import load_labels
+from train.artifacts.manifest import Manifest, Photo, read_manifest, write_manifest
 
 HAM10000_CODES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 

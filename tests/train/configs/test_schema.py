@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.errors import ConfigInvalid
-from train.artifacts.manifest import load_labels
+from train.artifacts.labels import load_labels
 from train.configs.loading import load_config, parse_config
 from train.configs.schema import TrainConfig
 from train.experiments.study import load_study

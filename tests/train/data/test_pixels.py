@@ -12,7 +12,8 @@ from PIL import Image
 
 from edge_runtime.contract import Label, ModelContract, Normalization
 from edge_runtime.images.preprocess import fit_pixels, input_bytes
-from train.artifacts.manifest import LabelSet, Manifest, Photo
+from train.artifacts.labels import LabelSet
+from train.artifacts.manifest import Manifest, Photo
 from train.configs.contract import make_contract
 from train.configs.loading import load_config
 from train.data.pixels import cached_pixels

@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from edge_runtime.errors import ConfigInvalid, DataInvalid
-from train.artifacts.manifest import LabelSet, Manifest, load_labels
+from train.artifacts.labels import LabelSet, load_labels
+from train.artifacts.manifest import Manifest
 from train.data.near_duplicates import DEFAULT_NEAR_DUPLICATE_BITS, phash
-from train.data.readers import read_fitzpatrick, read_photos
+from train.data.readers import read_photos
+from train.data.readers.pad_ufes_20 import read_fitzpatrick
 from train.data.synthetic.dataset import LEAST_PHOTOS, draw_dataset
 
 METADATA = "HAM10000_metadata.csv"

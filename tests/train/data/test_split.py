@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import ConfigInvalid, DataInvalid, SplitLeaks
-from train.artifacts.manifest import Manifest, Photo, load_labels
+from train.artifacts.labels import load_labels
+from train.artifacts.manifest import Manifest, Photo
 from train.data.near_duplicates import DEFAULT_NEAR_DUPLICATE_BITS
 from train.data.readers import read_photos
 from train.data.split import (

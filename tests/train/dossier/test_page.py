@@ -15,7 +15,7 @@ from PIL import Image
 from edge_runtime.errors import RunInvalid
 from tests.train.dossier.test_binary_tasks import write_points
 from tests.train.html_reader import Page
-from train.artifacts.manifest import load_labels
+from train.artifacts.labels import load_labels
 from train.dossier import page as dossier
 from train.dossier.checklists import (
     CHECKLISTS,

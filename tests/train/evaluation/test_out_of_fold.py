@@ -14,7 +14,7 @@ import pytest
 
 from edge_runtime.errors import RunInvalid
 from train.artifacts.files import write_rows
-from train.artifacts.manifest import load_labels
+from train.artifacts.labels import load_labels
 from train.data.synthetic.dataset import draw_dataset
 from train.evaluation.out_of_fold import read_answers, require_same_photos
 

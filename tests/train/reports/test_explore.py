@@ -23,7 +23,7 @@ from edge_runtime.images.preprocess import fit_pixels
 from tests.train.finished_runs import change_json, write_config, write_crossval, write_run
 from tests.train.html_reader import Page
 from train.artifacts import files
-from train.artifacts.manifest import read_rows
+from train.artifacts.tables import read_rows
 from train.data.synthetic.dataset import draw_dataset
 from train.reports import explore
 from train.reports import html as page

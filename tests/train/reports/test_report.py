@@ -20,7 +20,7 @@ from edge_runtime.contract import Decision
 from tests.train.finished_runs import SECOND_SOURCE, change_json, rule, write_crossval, write_run
 from tests.train.html_reader import Page
 from train.artifacts import files
-from train.artifacts.manifest import read_rows
+from train.artifacts.tables import read_rows
 from train.data.synthetic.dataset import draw_dataset
 from train.evaluation import metrics
 from train.evaluation.results import Finished, read_finished
@@ -179,12 +179,12 @@ def test_a_photo_that_is_lost_or_damaged_is_a_grey_square(run: Path, data: Path,
 
 
 def test_validation_photos_and_random_splits_are_marked(data: Path, run: Path, tmp_path: Path) -> None:
-    assert "figures flatter" not in whole(run).text
-    assert "figures flatter" in whole(run, "--split", "val").text
+    assert "metrics are optimistic" not in whole(run).text
+    assert "metrics are optimistic" in whole(run, "--split", "val").text
     (run / "predictions_test.csv").unlink()
-    assert "figures flatter" in whole(run).text
+    assert "metrics are optimistic" in whole(run).text
     write_run(tmp_path / "leaky", data, method="random")
-    assert "split at random, on purpose" in whole(tmp_path / "leaky").text
+    assert "leaky by design" in whole(tmp_path / "leaky").text
 
 
 def test_pictures_without_a_lesion_are_told(run: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edge_runtime.errors import DataInvalid
-from train.artifacts.manifest import LABELS_DIR, load_labels
+from train.artifacts.labels import LABELS_DIR, load_labels
 from train.taxonomy.tree import TAXONOMIES_DIR, load_taxonomy, make_taxonomy
 
 NINE = {

@@ -13,7 +13,8 @@ import pytest
 from edge_runtime.contract import Label, Normalization
 from edge_runtime.errors import ConfigInvalid
 from tests.train.training_runs import PLAIN, finish, rows_of
-from train.artifacts.manifest import LabelSet, Manifest, Photo
+from train.artifacts.labels import LabelSet
+from train.artifacts.manifest import Manifest, Photo
 from train.configs.loading import load_config
 from train.configs.schema import DistillConfig, LossConfig
 from train.experiments.record import record_run

@@ -12,7 +12,8 @@ from PIL import Image
 
 from edge_runtime.errors import ConfigInvalid
 from tests.fixtures.make_models import base_contract
-from train.artifacts.manifest import Manifest, Photo, load_labels
+from train.artifacts.labels import load_labels
+from train.artifacts.manifest import Manifest, Photo
 from train.configs.loading import parse_config
 from train.data.outliers import divide_outliers, generate_outliers, outlier_pixels, read_outliers
 from train.data.sources import DataSet

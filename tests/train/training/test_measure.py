@@ -13,7 +13,8 @@ import pytest
 
 from edge_runtime.contract import ModelContract, Normalization
 from tests.fixtures.make_models import base_contract
-from train.artifacts.manifest import Manifest, Photo, load_labels
+from train.artifacts.labels import load_labels
+from train.artifacts.manifest import Manifest, Photo
 from train.configs.loading import parse_config
 from train.data.sources import DataSet
 from train.evaluation.decisions import calibrate, fires, not_a_lesion_rule, refer_rule

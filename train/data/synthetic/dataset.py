@@ -21,7 +21,7 @@ import numpy as np
 
 from edge_runtime.errors import DataInvalid, UsageError
 from train.artifacts.command import NOTHING_WRITTEN, run_command
-from train.data.readers import HAM10000_COLUMNS, HAM10000_FOLDERS, HAM10000_METADATA
+from train.data.readers.ham10000 import COLUMNS, FOLDERS, METADATA
 from train.data.synthetic.lesions import PAINTERS, draw_photo
 
 # Class to its share of the photos: as imbalanced as a small set can be that still has every class in every part.
@@ -88,19 +88,19 @@ def _draw_into(folder: Path, photos: int, seed: int) -> None:
     facts = [_facts(rng) for _ in lesions]
     # Ids in mixed order, as in HAM10000: neighbours are not of one class, nor of one lesion.
     order = rng.permutation(len(views))
-    for name in HAM10000_FOLDERS:
+    for name in FOLDERS:
         (folder / name).mkdir()
     rows = []
     for number, (lesion, view) in enumerate((views[i] for i in order), start=1):
         photo_id, code = f"PHANTOM_{number:05d}", lesions[lesion][0]
-        part = HAM10000_FOLDERS[number * len(HAM10000_FOLDERS) > len(views)]
+        part = FOLDERS[number * len(FOLDERS) > len(views)]
         image = draw_photo(code, seed * 1_000_003 + lesion, view)
         image.save(folder / part / f"{photo_id}.jpg", quality=JPEG_QUALITY)
         dx_type, age, sex, site = facts[lesion]
         rows.append((f"PHANTOM_L{lesion + 1:04d}", photo_id, code, dx_type, age, sex, site))
-    with (folder / HAM10000_METADATA[0]).open("w", newline="", encoding="utf-8") as file:
+    with (folder / METADATA[0]).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HAM10000_COLUMNS)
+        writer.writerow(COLUMNS)
         writer.writerows(sorted(rows))
 
 

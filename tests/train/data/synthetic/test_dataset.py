@@ -17,8 +17,9 @@ import pytest
 from PIL import Image, ImageChops
 
 from edge_runtime.errors import DataInvalid, UsageError
-from train.artifacts.manifest import Manifest, load_labels
-from train.data.readers import HAM10000_COLUMNS, read_photos
+from train.artifacts.labels import load_labels
+from train.artifacts.manifest import Manifest
+from train.data.readers import ham10000, read_photos
 from train.data.split import make_split
 from train.data.synthetic import dataset as phantom
 from train.data.synthetic.dataset import LEAST_PHOTOS, PAINTERS, draw_dataset, draw_photo, main
@@ -50,7 +51,7 @@ def test_it_has_the_shape_of_ham10000(drawn: Path):
     with (drawn / "HAM10000_metadata.csv").open(newline="") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
-    assert tuple(reader.fieldnames or ()) == HAM10000_COLUMNS
+    assert tuple(reader.fieldnames or ()) == ham10000.COLUMNS
     assert len(rows) == PHOTOS
     assert all(re.fullmatch(r"PHANTOM_\d{5}", row["image_id"]) for row in rows)
     files = sorted(

@@ -1,0 +1,71 @@
+"""CSV tables: all cells are texts until someone says otherwise. pandas, imported when a table is read."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_runtime.errors import DataInvalid, DataNotFound, EdgeError, RunInvalid, RunNotFound
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+NOT_FOUND: dict[type[EdgeError], type[EdgeError]] = {DataInvalid: DataNotFound, RunInvalid: RunNotFound}
+
+
+def read_table(
+    path: Path, required: Sequence[str] = (), *, error: type[EdgeError] = DataInvalid, fix: str = ""
+) -> pd.DataFrame:
+    """Read a CSV with a header, gzipped if its name ends in .gz.
+
+    Args:
+        path: The file.
+        required: Columns that it must have.
+        error: Class of what is raised.
+        fix: Of that error.
+
+    Returns:
+        A row for each line; cells are stripped texts, empty where a row is short.
+
+    Raises:
+        EdgeError: Of class `error`: no such file, not UTF-8 CSV, a row longer than the header, or missing columns.
+    """
+    import pandas as pd
+
+    where, columns = str(path), ", ".join(required)
+    options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+    try:
+        with warnings.catch_warnings():
+            # Of a first row with more cells than the header; any other such row is an error by itself.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(path, index_col=False, **options)
+    except FileNotFoundError as missing:
+        expected = f"a CSV file with {columns}" if columns else "a CSV file"
+        kind = NOT_FOUND.get(error, error)
+        raise kind("no such file", where=where, expected=expected, fix=fix) from missing
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame(dtype=str)
+    except (OSError, EOFError, zlib.error, ValueError, pd.errors.ParserWarning) as bad:
+        raise error(
+            "not a readable CSV file", where=where, found=str(bad), expected="CSV, UTF-8", fix=fix
+        ) from bad
+    lacking = [column for column in required if column not in table.columns]
+    if lacking:
+        raise error(
+            f"missing columns: {', '.join(lacking)}",
+            where=where,
+            found=", ".join(table.columns) or "an empty file",
+            expected=columns,
+            fix=fix,
+        )
+    return table.fillna("").apply(lambda column: column.str.strip())
+
+
+def read_rows(path: Path, required: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Return `read_table` as one dict a row."""
+    rows: list[Any] = read_table(path, required).to_dict("records")
+    return rows

@@ -1,0 +1,198 @@
+"""Five formats of data sets, one manifest: `read_photos` decodes every photo before training starts.
+
+`ham10000`        HAM10000 as distributed: HAM10000_metadata.csv and two image folders, a photo in either.
+`pad_ufes_20`     PAD-UFES-20 as distributed: metadata.csv, and photos in folders below.
+`isic2018_task3`  Images of ISIC 2018 Task 3 with labels.csv: image_id, dx, and optionally lesion_id.
+`folders`         A folder per class, named by the label's code.
+`csv`             A CSV with photo_id, path, label, and optionally lesion_id, sex, age, site, dx_type.
+
+Problems are collected over the whole data set and reported together. Pillow.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import warnings
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from edge_runtime.errors import ConfigInvalid, DataInvalid, DataNotFound
+from edge_runtime.images.preprocess import ACCEPTED_FORMATS, MAX_PIXELS
+from train.artifacts.labels import LabelSet
+from train.artifacts.manifest import Manifest, Photo
+from train.data.near_duplicates import phash
+from train.data.readers import folders, ham10000, isic2018, pad_ufes_20, table
+from train.data.readers.scan import (
+    DUPLICATE,
+    EMPTY_CLASS,
+    MISSING,
+    UNKNOWN_LABEL,
+    UNREADABLE,
+    ProblemReport,
+    Reader,
+)
+
+READERS: dict[str, Reader] = {
+    "ham10000": ham10000.read,
+    "pad_ufes_20": pad_ufes_20.read,
+    "isic2018_task3": isic2018.read,
+    "folders": folders.read,
+    "csv": table.read,
+}
+EXPECTED = {
+    "ham10000": ham10000.EXPECTED,
+    "pad_ufes_20": pad_ufes_20.EXPECTED,
+    "isic2018_task3": isic2018.EXPECTED,
+    "folders": folders.EXPECTED,
+    "csv": table.EXPECTED,
+}
+ON_PROBLEM = ("refuse", "skip")
+# The hash needs 32 px a side; a JPEG is decoded at the smallest scale of at least twice that. All of its data is
+# still read, so a truncated file fails.
+HASH_DECODE_PX = 64
+# What Pillow's decoders raise on damaged files, and on images beyond the size limit.
+DECODING_ERRORS = (
+    OSError, ValueError, SyntaxError, struct.error, EOFError, IndexError, KeyError, MemoryError,
+    Image.DecompressionBombError,
+)  # fmt: skip
+
+
+def read_photos(
+    reader: str,
+    root: Path,
+    labels: LabelSet,
+    *,
+    name: str,
+    on_problem: str,
+    every_class: bool = True,
+    progress: bool = True,
+) -> Manifest:
+    """Read a data set and check every photo of it.
+
+    Args:
+        reader: one of READERS.
+        root: The data folder; for `csv` a folder with a manifest.csv, or the CSV file itself (paths in it are
+            relative to its folder).
+        labels: What may occur.
+        name: Of the data set, for the manifest.
+        on_problem: `refuse` raises on any problem; `skip` reports to stderr and continues without those photos.
+        every_class: Whether a class without photos is refused, whatever on_problem says. A data set that joins
+            another one may lack classes, but not all of them.
+        progress: Whether to draw a progress bar on stderr.
+
+    Returns:
+        The manifest, photos sorted by id, each with its perceptual hash.
+
+    Raises:
+        DataInvalid: No such folder, not the expected contents, or problems; all kinds are reported together.
+        ConfigInvalid: An unknown reader or on_problem.
+    """
+    for value, allowed, field in ((reader, tuple(READERS), "reader"), (on_problem, ON_PROBLEM, "on_problem")):
+        if value not in allowed:
+            raise ConfigInvalid(f"unknown {field}", found=repr(value), expected=", ".join(allowed))
+    if not root.exists():
+        raise DataNotFound(
+            "no such data folder",
+            where=str(root),
+            found=f"nothing; its nearest existing parent is {_existing_parent(root)}",
+            expected=EXPECTED[reader],
+            fix="correct the data folder in the config, or put the photos there",
+        )
+    problems = ProblemReport()
+    folder, photos = READERS[reader](root, labels, problems)
+    photos = _decodable(
+        folder, _unique(_known(photos, labels, problems), problems), problems, progress=progress
+    )
+    counts = Counter(photo.label for photo in photos)
+    empty = [code for code in labels.codes if not counts[code]] if every_class or not photos else []
+    for code in empty:
+        problems.add(EMPTY_CLASS, code)
+    if problems and (on_problem == "refuse" or empty):
+        raise DataInvalid(
+            "unusable data set",
+            where=str(root),
+            details=problems.lines(),
+            expected=f"readable photos of {'every class' if every_class else 'these classes'} "
+            f"({', '.join(labels.codes)}), each id once",
+            fix="correct the data"
+            + ("" if empty else ', or set on_problem = "skip" to leave these photos out'),
+        )
+    if problems:
+        print(f"{root}: photos left out: {'; '.join(problems.lines())}", file=sys.stderr)
+    return Manifest(name, folder, labels, tuple(sorted(photos, key=lambda photo: photo.photo_id)))
+
+
+def _known(photos: list[Photo], labels: LabelSet, problems: ProblemReport) -> list[Photo]:
+    codes = set(labels.codes)
+    for photo in photos:
+        if photo.label not in codes:
+            problems.add(UNKNOWN_LABEL, f"{photo.label!r} of {photo.photo_id}")
+    return [photo for photo in photos if photo.label in codes]
+
+
+def _unique(photos: list[Photo], problems: ProblemReport) -> list[Photo]:
+    """Keep the first of equal rows with one id; of contradictory ones none."""
+    rows_of: dict[str, list[Photo]] = defaultdict(list)
+    for photo in photos:
+        rows_of[photo.photo_id].append(photo)
+    kept = []
+    for photo_id, rows in rows_of.items():
+        contradiction = len(set(rows)) > 1
+        if len(rows) > 1:
+            problems.add(
+                DUPLICATE, f"{photo_id} ({len(rows)} rows{', contradictory' if contradiction else ''})"
+            )
+        if not contradiction:
+            kept.append(rows[0])
+    return kept
+
+
+def _decodable(root: Path, photos: list[Photo], problems: ProblemReport, *, progress: bool) -> list[Photo]:
+    """Decode every photo, add its hash, note and drop those that cannot be decoded."""
+
+    def look(photo: Photo) -> tuple[Photo, str]:
+        try:
+            return replace(photo, phash=f"{_decoded_hash(root / photo.path):016x}"), ""
+        except FileNotFoundError:
+            return photo, MISSING
+        except DECODING_ERRORS as error:
+            return photo, f"{photo.path} ({str(error) or type(error).__name__})"
+
+    kept = []
+    # Threads, not processes: Pillow decodes outside the GIL, and forking a process that runs TensorFlow is not
+    # safe.
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")
+        looked = pool.map(look, photos)
+        if progress:
+            # Late: the sample photo of the demo is drawn where only the runtime is installed.
+            from tqdm import tqdm
+
+            looked = tqdm(looked, total=len(photos), desc="checking photos", unit="photo")
+        for photo, problem in looked:
+            if not problem:
+                kept.append(photo)
+            elif problem == MISSING:
+                problems.add(MISSING, photo.path)
+            else:
+                problems.add(UNREADABLE, problem)
+    return kept
+
+
+def _decoded_hash(path: Path) -> int:
+    with Image.open(path, formats=ACCEPTED_FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
+        image.draft("L", (HASH_DECODE_PX, HASH_DECODE_PX))
+        image.load()
+        return phash(ImageOps.exif_transpose(image))
+
+
+def _existing_parent(path: Path) -> Path:
+    return next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
