@@ -47,7 +47,7 @@ def test_all_pictures_below_a_folder_in_order(pictures: Path):
     assert found == sorted(found)
 
 
-@pytest.mark.parametrize(("name", "found"), [("absent", "nothing"), ("", "no image file")])
+@pytest.mark.parametrize(("name", "found"), [("absent", "no such folder"), ("", "no image file")])
 def test_a_folder_without_pictures(tmp_path: Path, name: str, found: str):
     with pytest.raises(DataInvalid) as caught:
         read_outliers(tmp_path / name)

@@ -189,7 +189,7 @@ def test_a_class_that_is_empty_only_after_skipping_is_refused(data: Path, labels
     for row in _rows(data):
         if row["dx"] == "df":
             _file(data, row["image_id"]).unlink()
-    with pytest.raises(DataInvalid, match=r"missing file.*class without photos: df"):
+    with pytest.raises(DataInvalid, match=r"(?s)missing file.*class without photos: df"):
         _read(data, labels, on_problem="skip")
 
 
@@ -223,7 +223,7 @@ def test_ham10000_without_metadata(data: Path, labels: LabelSet):
 def test_ham10000_without_photos_or_columns(data: Path, labels: LabelSet):
     rows = _rows(data)
     _write_rows(data, [{key: row[key] for key in row if key not in ("dx", "age")} for row in rows])
-    with pytest.raises(DataInvalid, match="columns are lacking: dx, age"):
+    with pytest.raises(DataInvalid, match="missing columns: dx, age"):
         _read(data, labels)
     for part in PARTS:
         shutil.rmtree(data / part)
