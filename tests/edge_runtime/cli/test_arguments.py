@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime import __version__
 from edge_runtime.classifier import Classifier
 from edge_runtime.cli import command as cli
 from edge_runtime.cli.selection import named_photos
@@ -81,7 +82,7 @@ def test_a_contract_is_json_in_every_encoding(tmp_path: Path, monkeypatch: pytes
 def test_main_returns_a_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == cli.main(["--help"]) == 0
     assert cli.main(["--top-k", "none"]) == cli.main([]) == 2
-    assert "edge-classify 0.1.0" in capsys.readouterr().out
+    assert f"edge-classify {__version__}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("option", ["--watch", "--explain"])

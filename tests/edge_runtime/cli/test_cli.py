@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime import __version__
 from edge_runtime.cli import arguments
 from edge_runtime.cli import command as cli
 from edge_runtime.contract import ModelContract
@@ -119,7 +120,7 @@ def test_json_lines(photo: Path, tmp_path: Path) -> None:
         assert row["model"] == "tiny_float32"
         assert row["label"] in row["scores"] and row["decision"] in ("answer", "refer", "not_a_lesion")
         assert row["runtime"]["model_sha256"] == open_model(F32).sha256
-        assert row["runtime"]["dermedge"] == "0.1.0"
+        assert row["runtime"]["dermedge"] == __version__
     assert rows[0]["scores"] == rows[3]["scores"]
     for row, code in ((rows[1], "image-unreadable"), (rows[2], "image-not-found")):
         assert list(row) == ["schema", "image", "error"]
@@ -301,7 +302,7 @@ def test_print_contract() -> None:
 
 def test_version_and_help() -> None:
     ran = process("--version")
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "edge-classify 0.1.0\n", "")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"edge-classify {__version__}\n", "")
     ran = run("--help")
     assert ran.returncode == 0
     for option in [

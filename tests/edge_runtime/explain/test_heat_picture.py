@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageFont
 
-from edge_runtime import Classifier
+from edge_runtime import Classifier, __version__
 from edge_runtime.errors import InterpreterBroken
 from edge_runtime.explain import heat_picture
 from edge_runtime.explain.explainer import Explainer, Explanation, Grid
@@ -94,7 +94,7 @@ def test_a_heat_map_is_told_by_its_own_entry(tmp_path: Path) -> None:
     made, photo = tmp_path / "made.png", tmp_path / "photo.png"
     write_picture(str(made), explained(HOT), "A notice.")
     assert is_heat_map(str(made))
-    entry = b"iTXtSoftware" + 5 * b"\0" + b"dermedge 0.1.0"
+    entry = b"iTXtSoftware" + 5 * b"\0" + b"dermedge " + __version__.encode()
     photo.write_bytes(p.saved(PHOTO, "PNG") + entry)
     assert entry in photo.read_bytes()
     for other in (photo, tmp_path, tmp_path / "none.png"):
