@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import long_tier
-from tests.long_tier import LONG_FOLDERS, MAX_QUARTER_S, QUARTERS, UNITS, Unit, cost_s, quarters
+from tests.long_tier import LONG_PATHS, MAX_QUARTER_S, QUARTERS, UNITS, Unit, cost_s, quarters
 
 
 def test_every_unit_is_in_one_quarter_and_the_quarters_are_balanced() -> None:
@@ -19,10 +19,16 @@ def test_every_unit_is_in_one_quarter_and_the_quarters_are_balanced() -> None:
     assert min(costs) > max(costs) / 2
 
 
-def test_units_are_targets_of_the_makefile_and_folders_exist(repository: Path) -> None:
+def test_units_are_targets_of_the_makefile(repository: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (repository / "Makefile").read_text(encoding="utf-8"), re.M))
     assert {unit.words[0] for unit in UNITS} <= targets
-    assert [folder for folder in LONG_FOLDERS if not (repository / folder).is_dir()] == []
+
+
+def test_every_unit_has_long_tests(repository: Path) -> None:
+    for name in LONG_PATHS:
+        path = repository / name
+        files = [path] if path.is_file() else sorted(path.rglob("test_*.py"))
+        assert "experiments" in path.parts or any("mark.long" in file.read_text() for file in files), name
 
 
 def test_the_commit_chooses(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
