@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import re
 import signal
@@ -14,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from convert.comparison import compare
+from convert.comparison import compare, layer_probe, workers
 from convert.comparison import report as comparison
 from convert.comparison.compare import main
 from convert.comparison.integrity import VECTOR_PROBLEMS, golden_problems
 from convert.comparison.workers import PhotoScores, Workers
 from convert.inputs import Photo, PhotoList
+from convert.tflite.reader import parse_tflite
 from edge_runtime.contract import Calibration, Label, Normalization
 from edge_runtime.errors import InterpreterBroken, ModelMismatch, NotATfliteFile
 from edge_runtime.model.model_file import open_model
@@ -192,6 +194,54 @@ def test_a_process_that_dies_ends_it_with_its_last_words(table: Path, tmp_path: 
     with Workers([damaged], 1) as pool, pytest.raises(NotATfliteFile) as caught:
         list(pool.run(photos))
     assert str(damaged) in caught.value.what
+
+
+def _serve(monkeypatch: pytest.MonkeyPatch, models: list[Path], *requests: dict[str, Any]) -> int:
+    monkeypatch.setattr(sys, "argv", ["workers", *map(str, models)])
+    monkeypatch.setattr(
+        sys, "stdin", io.StringIO("".join(json.dumps(request) + "\n" for request in requests))
+    )
+    return workers.main()
+
+
+def test_a_worker_serves_requests_line_by_line(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = [str(table.parent / name) for name in ("ash_000.jpg", "absent.jpg")]
+    requests = ({"photos": photos, "steps": None}, {"bench": photos[0], "runs": 3})
+    assert _serve(monkeypatch, [INT8, UINT8], *requests) == 0
+    found, times = map(json.loads, capsys.readouterr().out.splitlines())
+    scores, inference_ms, pixels, problem = found[0]
+    assert len(scores) == 1 and [len(of_model) for of_model in scores[0]] == [3, 3]
+    assert len(inference_ms) == 2 and pixels == [] and problem == ""
+    assert found[1][:3] == [[], [], []] and "absent.jpg" in found[1][3]
+    assert [len(of_model) for of_model in times] == [3, 3] and min(map(min, times)) > 0
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(with_nan_weights(FLOAT.read_bytes()))
+    assert _serve(monkeypatch, [broken], requests[0]) == InterpreterBroken.exit_status
+    error = json.loads(capsys.readouterr().out)
+    assert error["class"] == "InterpreterBroken" and str(broken) in error["problem"]
+
+
+def test_the_layer_probe_sums_over_photos(
+    table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [parse_tflite(path, path.read_bytes()) for path in (INT8, UINT8)]
+    request = {
+        "pairs": [[file.outputs[0] for file in files]],
+        "photos": [str(table.parent / f"ash_{i:03}.jpg") for i in range(2)],
+    }
+    monkeypatch.setattr(sys, "argv", ["layer_probe", str(INT8), str(UINT8)])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
+    assert layer_probe.main() == 0
+    sums = json.loads(capsys.readouterr().out)
+    # The same scores, twice: two photos whose squared scores sum to at most 1 each.
+    assert sums["signal"] == pytest.approx(sums["cross"]) and sums["signal"] == pytest.approx(sums["power"])
+    assert 2 / 3 <= sums["signal"][0] <= 2.1
+    monkeypatch.setattr(sys, "argv", ["layer_probe", str(INT8), "absent.tflite"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
+    assert layer_probe.main() == 3
+    assert "absent.tflite" in capsys.readouterr().err
 
 
 def test_a_model_whose_output_is_no_softmax_is_named(
