@@ -55,7 +55,7 @@ BOUND = LOOP.replace("Image.open(photo)\n", "Image.open(photo)\n    image.draft(
 
 
 def run_bound(commands: list[list[str]]) -> float:
-    """Wall time in seconds of processes side by side."""
+    """Return the wall time in seconds of processes that run side by side."""
     started = time.perf_counter()
     running = [
         subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -67,13 +67,13 @@ def run_bound(commands: list[list[str]]) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the comparison."""
+    """Run the comparison."""
     parser = argparse.ArgumentParser(
         description="A folder of photos against a bare loop.", allow_abbrev=False
     )
-    parser.add_argument("--model", type=Path)
-    parser.add_argument("--photos", type=int, default=1000)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--model", type=Path, help="a .tflite (default: the bundled model)")
+    parser.add_argument("--photos", type=int, default=1000, help="photos in the folder (default: 1000)")
+    parser.add_argument("--runs", type=int, default=3, help="paired runs (default: 3)")
     arguments = parser.parse_args(argv)
     model = str(arguments.model or default_model())
     cores = len(os.sched_getaffinity(0))

@@ -3,9 +3,9 @@
     python -m tests.benchmarks.heat_map [--model M] [--runs N] [--check]
 
 Prints medians and paired ratios on a 600x450 and a 12 MP JPEG: of the whole processes (wall and processor time,
-memory), and of the work inside one, where start-up does not soften it: answer and map, and the picture too, against the
-answer. Compare ratios, on a busy machine those of processor time. With --check the exit status is 1 when a median ratio
-of whole processes, or of answer and map inside one, is above TIME_LIMIT.
+memory), and of the work inside one, without start-up: prediction and map, and the picture too, against the
+prediction. Compare ratios, on a busy machine those of processor time. With --check the exit status is 1 when a
+median ratio of whole processes, or of prediction and map inside one, is above TIME_LIMIT.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.benchmarks.cold_start import DRAW, OURS, ROOT, default_model, environment, run_once
 
-# The heat map of one photo takes at most three times the time of its answer.
+# The heat map of one photo takes at most three times the time of its prediction.
 TIME_LIMIT = 3.0
 DEFAULT_RUNS = 15
 # In a process that is warm, as an application's is: medians of processor time in seconds, of both by turns.
@@ -32,7 +32,7 @@ from edge_runtime.explain.heat_picture import write_picture
 from edge_runtime.result import notice
 model, photo, out, runs = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 pairs = []
-with Classifier.open(model) as classifier, Explainer(classifier) as explainer:
+with Classifier(model) as classifier, Explainer(classifier) as explainer:
     said = notice(classifier.contract)
     for _ in range(runs + 1):
         start = time.process_time()
@@ -47,7 +47,7 @@ print(json.dumps(pairs[1:]))
 
 
 def compare(model: Path, photo: Path, out: Path, runs: int) -> float:
-    """Prints the comparison on one photo; returns the largest median ratio of times."""
+    """Print the comparison on one photo; return the largest median ratio of times."""
     plain = [sys.executable, "-c", OURS, "--model", str(model), str(photo)]
     mapped = [*plain, "--explain", str(out)]
     for command in (plain, mapped):
@@ -70,12 +70,12 @@ def compare(model: Path, photo: Path, out: Path, runs: int) -> float:
     inside = json.loads(ran.stdout)
     with_map = statistics.median(explained / answered for answered, explained, _ in inside)
     with_picture = statistics.median((explained + drawn) / answered for answered, explained, drawn in inside)
-    print(f"  warm, of processor time: answer and map {with_map:.2f}, and its picture {with_picture:.2f}")
+    print(f"  warm, of processor time: prediction and map {with_map:.2f}, and its picture {with_picture:.2f}")
     return max(wall, processor, with_map)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the comparison."""
+    """Run the comparison."""
     parser = argparse.ArgumentParser(description="What a heat map costs.", allow_abbrev=False)
     parser.add_argument("--model", type=Path, help="a .tflite (default: the bundled model)")
     parser.add_argument(
