@@ -1,4 +1,4 @@
-"""Measured runs of one photo: median and 95th percentile of each stage, memory, throttling. stdlib only."""
+"""Benchmark of one photo: median and 95th percentile of each stage, memory, throttling. stdlib only."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Bench:
     """95th percentile: the smallest lap that 95 % of the laps do not exceed."""
     min_ms: dict[str, float]
     peak_rss_mib: float | None
-    """Of the whole process so far; None where the platform does not tell."""
+    """Of the whole process so far; None where the platform does not report it."""
     throttling: dict[str, Any]
-    """What the system tells: `before` and `after` the runs, by sensor; empty where it tells nothing."""
+    """As `throttling`: `before` and `after` the runs; empty where the system reports nothing."""
     runtime: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the fields for JSON."""
         return {
             "schema": JSON_SCHEMA,
             "image": self.image,
@@ -48,7 +48,7 @@ class Bench:
         }
 
     def to_text(self) -> str:
-        """A table for people, without a final newline."""
+        """Return a table as text, without a final newline."""
         runtime = self.runtime
         memory = "unknown" if self.peak_rss_mib is None else f"{self.peak_rss_mib:.1f} MiB"
         lines = [
@@ -60,13 +60,13 @@ class Bench:
             f"  {stage:<10} {self.median_ms[stage]:>10.3f} {self.p95_ms[stage]:>10.3f} {self.min_ms[stage]:>10.3f}"
             for stage in self.median_ms
         ]
-        told = self.throttling.get("after", {})
-        lines += [f"  {name}: {value}" for name, value in told.items()]
+        after = self.throttling.get("after", {})
+        lines += [f"  {name}: {value}" for name, value in after.items()]
         return "\n".join(map(escaped, lines))
 
 
 def measure(classifier: Classifier, photo: bytes, runs: int, *, name: str = "photo") -> Bench:
-    """Classifies one photo 1 + `runs` times; the first, which pays for caches, does not count.
+    """Classify one photo 1 + `runs` times; the first, which fills caches, does not count.
 
     Raises:
         ImageError, InterpreterBroken: As `Classifier.classify`.
@@ -89,16 +89,16 @@ def measure(classifier: Classifier, photo: bytes, runs: int, *, name: str = "pho
 
 
 def percentile(values: list[float], fraction: float) -> float:
-    """The smallest value that at least `fraction` of the values do not exceed."""
+    """Return the smallest value that at least `fraction` of the values do not exceed."""
     return sorted(values)[max(0, math.ceil(fraction * len(values)) - 1)]
 
 
 def throttling(root: str = "/sys") -> dict[str, Any]:
-    """What this machine tells of heat and clock, by name: empty on most desktops and in containers.
+    """Return what this machine reports of heat and clock, by name: empty on most desktops and in containers.
 
-    A Raspberry Pi tells `throttled` (hexadecimal flags of its firmware: bit 0 under-voltage now, 1 capped, 2 throttled,
-    3 soft temperature limit; 16 to 19 the same since boot). `temperature_c` and `clock_mhz` are of the first sensor and
-    the first core.
+    A Raspberry Pi reports `throttled` (hexadecimal flags of its firmware: bit 0 under-voltage now, 1 capped, 2
+    throttled, 3 soft temperature limit; 16 to 19 the same since boot). `temperature_c` and `clock_mhz` are of the first
+    sensor and the first core.
     """
     found: dict[str, Any] = {}
     sources = (
@@ -115,7 +115,7 @@ def throttling(root: str = "/sys") -> dict[str, Any]:
 
 
 def peak_rss_mib() -> float | None:
-    """Peak resident memory of this process in MiB, None where it cannot be known (Windows)."""
+    """Return the peak resident memory of this process in MiB, None where it is unknown (Windows)."""
     try:
         import resource
     except ImportError:

@@ -1,4 +1,4 @@
-"""Does this machine give the answers that the model's maker got? Runs the golden vectors inside the model."""
+"""Run a model's built-in self-test: does this machine give the outputs that are stored in the model?"""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SelfCheck:
     """The largest that was accepted."""
 
     def to_dict(self) -> dict[str, float]:
-        """For JSON."""
+        """Return the fields for JSON."""
         return {
             "count": self.count,
             "largest_difference": self.largest_difference,
@@ -35,7 +35,7 @@ class SelfCheck:
         }
 
     def to_text(self) -> str:
-        """One line."""
+        """Return one line of text."""
         return (
             f"self-test passed: {self.count} vectors, largest difference {self.largest_difference:g} "
             f"(tolerance {self.tolerance:g})"
@@ -47,15 +47,15 @@ class VectorCheck:
     """One self-test vector, run again."""
 
     failed: str
-    """The first of `picture`, `pixels` and `output` that is another than the vector's; empty if all agree."""
+    """The first of `picture`, `pixels` and `output` that differs from the vector; empty if none does."""
     problem: str
-    """The same as a sentence, empty if all agree."""
+    """The same as a sentence; empty if nothing differs."""
     difference: float = 0.0
     """Largest of any raw output value, in the unit of the output tensor; 0 where the model was not run."""
 
 
 def self_check(classifier: Classifier) -> SelfCheck:
-    """Runs every golden picture of the model.
+    """Run every self-test vector of the model.
 
     Raises:
         SelfCheckFailed: The model has none, a picture or its pixels are not those of the contract, or an output

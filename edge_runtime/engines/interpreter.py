@@ -17,7 +17,7 @@ PLUGIN_SYMBOLS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delega
 
 
 class Taken(NamedTuple):
-    """How much of a graph delegates took over."""
+    """How many operators of a graph delegates run."""
 
     operators: int
     of: int
@@ -32,7 +32,7 @@ class InterpreterEngine:
     Args:
         interpreter: A constructed Interpreter whose tensors are allocated.
         name: Library and version.
-        accelerator: What is proven to run the operators.
+        accelerator: What runs the operators.
         taken: How many of them, where a delegate runs any.
         threads: As given to the Interpreter.
 
@@ -77,7 +77,7 @@ class InterpreterEngine:
         return self.outputs[0]
 
     def run(self, input_tensor: bytes) -> bytes:
-        """One inference; see `Engine.run`."""
+        """Run one inference; see `Engine.run`."""
         import numpy as np
 
         if self._interpreter is None:
@@ -104,7 +104,7 @@ class InterpreterEngine:
         return raw_output
 
     def tensor(self, index: int) -> Any:
-        """Real values of an inner tensor after `run`, a flat float64 array.
+        """Return the real values of an inner tensor after `run`, a flat float64 array.
 
         Args:
             index: The tensor's number in the first subgraph. Other than the output's, it must have been kept.
@@ -117,7 +117,7 @@ class InterpreterEngine:
         return values if raw.dtype.kind == "f" or scale == 0 else scale * (values - zero_point)
 
     def close(self) -> None:
-        """Lets the Interpreter go; a second call does nothing."""
+        """Free the Interpreter; a second call does nothing."""
         self._interpreter = None
 
 
@@ -133,7 +133,7 @@ def construct(
     kernels: str = "",
     keep_tensors: bool = False,
 ) -> InterpreterEngine:
-    """Builds an engine from a library's `interpreter` module.
+    """Build an engine from a library's `interpreter` module.
 
     Args:
         module: Has Interpreter, OpResolverType and load_delegate.
@@ -142,18 +142,18 @@ def construct(
         threads: CPU threads.
         accelerator: `auto`, `cpu` or `xnnpack`.
         delegate: Path of a delegate library with its options, as `split_delegate` reads it; or None.
-        explain: Turns a failure of the library's constructor into ours.
+        explain: Turns an error of the library's constructor into ours.
         kernels: A name of the module's OpResolverType, or empty for its default.
         keep_tensors: Whether inner tensors are kept for `InterpreterEngine.tensor`.
 
     Raises:
         InterpreterError: What `explain` makes of a failure.
-        DelegateUnusable: The delegate does not load or takes nothing; or XNNPACK took nothing though it was demanded.
+        DelegateUnusable: The delegate does not load or takes nothing; or XNNPACK was requested and took nothing.
     """
     options: dict[str, Any] = {"model_content": model_bytes, "num_threads": threads}
     if delegate is not None:
         options["experimental_delegates"] = [_load_delegate(module, delegate)]
-        # Else XNNPACK takes what the delegate leaves, and nobody could tell whose nodes the DELEGATE nodes are.
+        # Else XNNPACK takes what the delegate leaves, and its DELEGATE nodes look the same.
         kernels = "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
     if kernels:
         options["experimental_op_resolver_type"] = module.OpResolverType[kernels]
@@ -176,7 +176,7 @@ def construct(
 
 
 def split_delegate(text: str) -> tuple[str, dict[str, str]]:
-    """`LIB[:key=value,...]` to the library's path and its options.
+    """Split `LIB[:key=value,...]` into the library's path and its options.
 
     Raises:
         UsageError: Options that are no key=value pairs.
@@ -193,7 +193,7 @@ def split_delegate(text: str) -> tuple[str, dict[str, str]]:
 
 
 def broken(name: str, what: str, error: BaseException) -> InterpreterBroken:
-    """The library's failure in our words."""
+    """Return a library's error as ours."""
     return InterpreterBroken(
         f"{name} {what}",
         found=f"{type(error).__name__}: {' '.join(str(error).split())}",
@@ -203,7 +203,7 @@ def broken(name: str, what: str, error: BaseException) -> InterpreterBroken:
 
 
 def _load_delegate(module: ModuleType, path: str) -> Any:
-    """Loads a delegate library, after looking for its entry points: the loader's own failure leaves a noisy object."""
+    """Load a delegate library, after checking its entry points: a failing loader prints at exit."""
     path, options = split_delegate(path)
     try:
         library = ctypes.CDLL(path)
@@ -215,7 +215,7 @@ def _load_delegate(module: ModuleType, path: str) -> Any:
 
 
 def _require_taken(interpreter: Any, what: str, name: str) -> Taken:
-    """How many operators a delegate took over; refuses none: then all would run on plain CPU kernels."""
+    """Return how many operators a delegate took; refuse none, since all would run on plain CPU kernels."""
     taken = count_taken(interpreter._get_ops_details())
     if taken.operators == 0:
         raise _unusable(
@@ -226,9 +226,9 @@ def _require_taken(interpreter: Any, what: str, name: str) -> Taken:
 
 
 def count_taken(nodes: list[dict[str, Any]]) -> Taken:
-    """Counts the operators behind DELEGATE nodes: those that lead from a delegate's inputs to its outputs.
+    """Count the operators behind DELEGATE nodes: those between a delegate's inputs and its outputs.
 
-    The list holds the graph's operators as they were, and a DELEGATE node for each part that was taken over.
+    The list holds the graph's original operators, and a DELEGATE node for each part that a delegate took.
     """
     originals = [node for node in nodes if node["op_name"] != "DELEGATE"]
     makers = {int(tensor): node for node in originals for tensor in node["outputs"]}

@@ -1,4 +1,4 @@
-"""LiteRT by `ai_edge_litert.interpreter`: any version of the package, and the road for delegates. numpy."""
+"""LiteRT by `ai_edge_litert.interpreter`: any version of the package, and delegates. numpy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def open_interpreter(
     kernels: str = "",
     keep_tensors: bool = False,
 ) -> InterpreterEngine:
-    """Loads a model; arguments as `open_engine`.
+    """Load a model; arguments as `open_engine`.
 
     Raises:
         NoInterpreter: ai-edge-litert or numpy is not installed.

@@ -9,7 +9,7 @@ from edge_runtime.errors import InterpreterBroken, InterpreterError, NoInterpret
 def open_interpreter(
     model_bytes: bytes, threads: int, accelerator: str, delegate: str | None
 ) -> InterpreterEngine:
-    """Loads a model; arguments as `open_engine`.
+    """Load a model; arguments as `open_engine`.
 
     Raises:
         NoInterpreter: tflite-runtime or numpy is not installed.
@@ -43,7 +43,7 @@ def open_interpreter(
 
 
 def _explain(error: BaseException) -> InterpreterError:
-    """Names numpy 2 as the cause where it is there: the library's own message does not."""
+    """Name numpy 2 as the cause, which the library's own message does not."""
     import numpy
 
     if int(numpy.__version__.partition(".")[0]) < 2:

@@ -1,10 +1,10 @@
-"""A heat map that the file itself makes: which places of the photo speak for the answer. Pillow and stdlib.
+"""Heat maps: which places of the photo raise the score of the predicted label. Pillow and stdlib.
 
-    photo -> the answer, as always -> the same network once more, up to its last feature map -> a lead for every place
+    photo -> prediction -> the same network again, up to its last feature map -> the lead of every place
 
 What a place says. The logit of a label is its bias plus the mean over all places of weights times features (see
 `graph_end.py`), so weights times features is what a place adds to a label: exact, nothing is estimated. Two things in
-it are arbitrary, because they can be exchanged without changing any answer: the same weights may be added to all
+it are arbitrary, because they can be exchanged without changing any prediction: the same weights may be added to all
 labels (softmax does not see it), and a constant may move from the bias to a feature that is equal everywhere. A
 picture that changed with them would show the arbitrariness. So the mean over labels and the mean over places are
 taken off (what is left is the interaction of an analysis of variance): the lead of the answered label at a place is
@@ -23,7 +23,6 @@ says how many logits it is worth. A place of a 7 x 7 map has seen more of the ph
 
 from __future__ import annotations
 
-import os
 from operator import mul
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -38,24 +37,26 @@ from edge_runtime.result import Prediction
 if TYPE_CHECKING:
     from PIL import Image
 
+    from edge_runtime.classifier import Photo
+
 Grid = tuple[tuple[float, ...], ...]
 DIGITS = 4
-"""Of a lead in JSON: a step of an int8 feature map is worth more."""
+"""Of a lead in JSON; a step of an int8 feature map is larger."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """An answer, and where in the photo it comes from."""
+    """A prediction, and where in the photo it comes from."""
 
     prediction: Prediction
-    """The answer, the same as without a heat map."""
+    """The same as without a heat map."""
     lead: Grid
     """[height][width] of the feature map, top left first, over the cropped photo: logits by which the answered label
     leads the average label at this place, more than at the average place. They sum to 0."""
     photo: Image.Image
     """The cropped upright photo, RGB, before it was resized for the network."""
     elapsed_ms: float
-    """What the map took on top of the answer, its picture aside."""
+    """Of the map, without prediction and picture."""
 
     @property
     def heat(self) -> Grid:
@@ -68,7 +69,7 @@ class Explanation:
         return max(map(max, self.lead))
 
     def to_dict(self, picture: str | None = None) -> dict[str, Any]:
-        """The fields of a prediction, and `explanation`.
+        """Return the fields of a prediction, and `explanation`.
 
         Args:
             picture: Where the picture was written.
@@ -84,10 +85,10 @@ class Explanation:
 
 
 class Explainer:
-    """A classifier that can also show where its answers come from. For one thread.
+    """A classifier that also returns where its predictions come from. For one thread.
 
-    Holds a second engine for the same network, of the same library and on the CPU: also where an accelerator answers,
-    of which the ladder has shown that it answers as the CPU does.
+    Holds a second engine for the same network, of the same library and on the CPU, also if the classifier runs on an
+    accelerator, which was validated against the CPU.
 
     Args:
         classifier: An open one; it stays the caller's to close.
@@ -106,8 +107,8 @@ class Explainer:
             with_feature_map_as_output(model, end), engine=own.name.split(" ")[0], threads=own.threads
         )
 
-    def explain(self, photo: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Explanation:
-        """Classifies one photo and maps its answer; arguments and errors as `Classifier.classify`."""
+    def explain(self, photo: Photo, *, name: str | None = None) -> Explanation:
+        """Classify one photo and map its prediction; arguments and errors as `Classifier.classify`."""
         prepared = self._classifier.prepare(photo, name=name, keep_photo=True)
         prediction = self._classifier.classify_prepared(prepared)
         watch = Stopwatch()
@@ -118,7 +119,7 @@ class Explainer:
         return Explanation(prediction, lead, prepared.photo, watch.result()["total"])
 
     def close(self) -> None:
-        """Frees the second engine; a second call does nothing."""
+        """Free the second engine; a second call does nothing."""
         self._engine.close()
 
     def __enter__(self) -> Explainer:
@@ -131,13 +132,13 @@ class Explainer:
 
 
 def centred_weights(weights: Grid) -> Grid:
-    """[labels][channels] less the mean over labels."""
+    """Return the weights, [labels][channels], less the mean over labels."""
     means = [sum(column) / len(weights) for column in zip(*weights, strict=True)]
     return tuple(tuple(weight - mean for weight, mean in zip(row, means, strict=True)) for row in weights)
 
 
 def lead_map(features: bytes, spec: TensorSpec, weights: tuple[float, ...]) -> Grid:
-    """Weights times features at every place, less the mean over places.
+    """Return weights times features at every place, less the mean over places.
 
     Args:
         features: The bytes of a tensor [1, height, width, channels].

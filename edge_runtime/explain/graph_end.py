@@ -1,13 +1,13 @@
-"""The end of a classifier's graph: which tensor is averaged into the answer, and by which weights. stdlib only.
+"""The end of a classifier's graph: which tensor is averaged into the scores, and by which weights. stdlib only.
 
     feature map [1, h, w, k] -> MEAN over h and w -> FULLY_CONNECTED [labels, k] -> SOFTMAX -> scores
 
-A network that ends so says where in the photo its answer comes from (Zhou et al. 2016, class activation mapping): the
-logit of a label is the mean over all places of that label's weights times the features of the place. Decided: the map
-is made by the shipped file, with nothing added to it. `with_feature_map_as_output` changes, in a copy in memory, the
-one tensor number that says what comes out, so the same kernels compute the same features from the same bytes. A
-second output written by `convert` was the other way: older files and other people's would have none, and everybody
-else who runs the file would pay for a second output; occlusion was the third: at 7 x 7 places it costs 49 inferences.
+A network that ends so shows where in the photo its prediction comes from (Zhou et al. 2016, class activation mapping):
+the logit of a label is the mean over all places of that label's weights times the features of the place. Decided: the
+map is made by the shipped file, with nothing added to it. `with_feature_map_as_output` changes, in a copy in memory,
+the one tensor number that selects the output, so the same kernels compute the same features from the same bytes. The
+alternatives: a second output written by `convert`, which older and foreign files lack and every user would pay for; and
+occlusion, which costs 49 inferences at 7 x 7 places.
 
 Between these operators QUANTIZE, DEQUANTIZE and RESHAPE may stand; they move no evidence.
 """
@@ -49,7 +49,7 @@ class GraphEnd(NamedTuple):
 
 
 def read_graph_end(model: ModelFile) -> GraphEnd:
-    """Finds the feature map and reads the weights behind it.
+    """Find the feature map and read the weights behind it.
 
     Args:
         model: Checked by `model_file`: its structure may be trusted, what it means is checked here.
@@ -64,7 +64,7 @@ def read_graph_end(model: ModelFile) -> GraphEnd:
 
 
 def with_feature_map_as_output(model: ModelFile, end: GraphEnd) -> bytes:
-    """A copy of the model's bytes that gives out the feature map instead of the scores.
+    """Return a copy of the model's bytes that outputs the feature map instead of the scores.
 
     Raises:
         ModelNotExplainable: The number of the output stands where other parts of the file read it too.
@@ -88,7 +88,7 @@ def with_feature_map_as_output(model: ModelFile, end: GraphEnd) -> bytes:
 
 
 def _is_meant(data: bytes, model: ModelFile, root: Table, end: GraphEnd) -> bool:
-    """Whether only the output was changed.
+    """Return whether only the output was changed.
 
     In a made-up file the same bytes may belong to other vectors too. Native code must not see what became of them.
     """

@@ -1,14 +1,14 @@
-"""`edge-classify PHOTO ... --explain OUT`: answers with a heat map each, and where the pictures go.
+"""`edge-classify PHOTO ... --explain OUT`: predictions with a heat map each, and where the pictures go.
 
 One photo: OUT is a file that ends in .png, or a folder. Several photos (a folder, a list): OUT is a folder. In a folder
 `mole.jpg` becomes `mole.explain.png`; a second photo of that name `mole.explain-2.png`, in the order of the photos. A
 heat map that was there before is replaced, any other file never: in a folder the number goes up, OUT.png is refused.
 OUT may be the folder that the photos lie in: its heat maps are no photos.
 
-A heat map that cannot be written does not cost the answer, nor the answers to other photos.
+If a heat map cannot be written, its prediction and those of other photos are still printed.
 """
 
-# Importing pathlib costs 4 ms of an edge-classify that takes 150, and this file is on its road.
+# Importing pathlib costs 4 ms of start-up.
 # ruff: noqa: PTH110, PTH112, PTH118, PTH119, PTH120, PTH121, PTH122
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NAME_BYTES = 255
 
 @dataclass(frozen=True)
 class Explained:
-    """An answer, and its heat map."""
+    """A prediction and its heat map."""
 
     explanation: Explanation
     picture: str | None
@@ -114,7 +114,7 @@ def check_out(out: str, photos: list[str], *, several: bool) -> None:
 def explain_each(
     classifier: Classifier, photos: Iterable[str | tuple[str, ImageError]], out: str
 ) -> Generator[tuple[str, Explained | ImageError]]:
-    """Classifies photos one after another and writes a heat map of each.
+    """Classify photos one after another and write a heat map of each.
 
     Args:
         classifier: An open one.
@@ -123,14 +123,14 @@ def explain_each(
         out: As `check_out` has accepted it.
 
     Yields:
-        Each path with its answer, or with the error that this photo gave.
+        Each path with its prediction, or with its error.
 
     Raises:
         ModelNotExplainable, InterpreterError: As `Explainer`.
-        HeatMapUnwritten: At the end, when all answers are given: a picture could not be written.
+        HeatMapUnwritten: At the end, after all predictions: a picture could not be written.
         UsageError: At the end: nothing but heat maps.
     """
-    said = notice(classifier.contract)
+    text = notice(classifier.contract)
     taken: set[str] = set()
     failures: list[HeatMapUnwritten] = []
     into_folder = os.path.isdir(out)
@@ -152,7 +152,7 @@ def explain_each(
                 continue
             picture = _free_name(out, photo, taken) if into_folder else out
             try:
-                write_picture(picture, explanation, said)
+                write_picture(picture, explanation, text)
             except HeatMapUnwritten as error:
                 failures.append(error)
                 yield photo, Explained(explanation, None, error)
@@ -175,7 +175,7 @@ def _is_result(photo: str, folder: str) -> bool:
 
 
 def _free_name(folder: str, photo: str, taken: set[str]) -> str:
-    """The path of a photo's heat map: nothing stands there, or an earlier run's heat map."""
+    """Return the path of a photo's heat map: a free name, or that of an earlier run's heat map."""
     stem = "stdin" if photo == STDIN else os.path.splitext(os.path.basename(photo))[0]
     number = 1
     while True:
@@ -189,7 +189,7 @@ def _free_name(folder: str, photo: str, taken: set[str]) -> str:
 
 
 def _cut(stem: str, most_bytes: int) -> str:
-    """As many of its first characters as fit."""
+    """Return as many of its first characters as fit."""
     stem = stem[:most_bytes]
     while len(os.fsencode(stem)) > most_bytes:
         stem = stem[:-1]
@@ -204,5 +204,5 @@ def _raise_together(failures: list[HeatMapUnwritten]) -> None:
             f"{len(failures)} heat maps cannot be written",
             found=f"the first: {failures[0].what}: {failures[0].found}",
             expected=failures[0].expected,
-            fix="make room or rights there, or name another folder with --explain",
+            fix="free disk space, check permissions, or name another folder with --explain",
         )

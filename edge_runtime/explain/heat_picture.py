@@ -11,7 +11,7 @@ alone, and elsewhere a question mark stands for what cannot be drawn. A font of 
 device, and on most there is none for Korean.
 """
 
-# Importing pathlib costs 4 ms of an edge-classify that takes 150, and this file is on its road.
+# Importing pathlib costs 4 ms of start-up.
 # ruff: noqa: PTH105, PTH108, PTH113, PTH118, PTH120, PTH123
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RAMP = (
 PANEL_PX = 320
 """Longer side of each of the two panels."""
 LEAST_WIDTH_PX = 400
-"""Room for the text below a narrow photo."""
+"""So that the text below a narrow photo fits."""
 GAP_PX = 12
 LINE_PX = 17
 FONT_PX = 13
@@ -55,12 +55,12 @@ NO_CHARACTER = "\U0010ffff"
 
 
 def write_picture(path: str, explanation: Explanation, notice: str) -> None:
-    """Writes the picture as PNG, whole or not at all.
+    """Write the picture as PNG, whole or not at all.
 
     Args:
         path: Where to.
         explanation: What to show.
-        notice: The sentence that goes with every answer.
+        notice: The sentence that goes with every prediction.
 
     Raises:
         HeatMapUnwritten: It cannot be written there.
@@ -97,7 +97,7 @@ def write_picture(path: str, explanation: Explanation, notice: str) -> None:
 
 
 def is_heat_map(path: str) -> bool:
-    """Whether a file is a picture that `write_picture` has made: by its PNG entry `Software`."""
+    """Return whether a file is a picture that `write_picture` has made: by its PNG entry `Software`."""
     if not os.path.isfile(path):
         return False
     try:
@@ -112,7 +112,7 @@ def is_heat_map(path: str) -> bool:
 
 
 def describe(explanation: Explanation, label: str) -> tuple[str, str]:
-    """The answer, in which `label` stands for the answered one, and what the colours mean."""
+    """Return the prediction, with `label` for its label, and what the colours mean."""
     prediction = explanation.prediction
     caution = (
         ""
@@ -128,13 +128,13 @@ def describe(explanation: Explanation, label: str) -> tuple[str, str]:
 
 
 def shown_label(name: str, code: str) -> str:
-    """What a label is called in the picture: by name and code where the font has the name's glyphs, else by code."""
+    """Return name and code of a label if the font has the name's glyphs, else its code."""
     known = name.isascii() or _drawable(name, ImageFont.load_default(FONT_PX)) == name
     return f"{name} ({code})" if known else code
 
 
 def _drawable(text: str, font: Font) -> str:
-    """The text with a question mark for every character that the font does not have."""
+    """Return the text with a question mark for every character that the font does not have."""
     if text.isascii():
         return text
     if not isinstance(font, ImageFont.FreeTypeFont):
@@ -153,7 +153,7 @@ def _glyph(character: str, font: ImageFont.FreeTypeFont) -> tuple[tuple[int, int
 
 
 def draw_picture(explanation: Explanation, paragraphs: list[str]) -> Image.Image:
-    """Both panels, the scale, and paragraphs below them; RGB."""
+    """Draw both panels, the scale, and paragraphs below them; RGB."""
     photo = _panel(explanation.photo)
     shown = heat_over(photo, explanation)
     beside = photo.width <= photo.height * 2
@@ -177,7 +177,7 @@ def draw_picture(explanation: Explanation, paragraphs: list[str]) -> Image.Image
 
 
 def heat_over(photo: Image.Image, explanation: Explanation) -> Image.Image:
-    """The photo under its heat map, RGB, of the photo's size."""
+    """Return the photo under its heat map, RGB, of the photo's size."""
     heat = explanation.heat
     most = max(explanation.peak, 0.0) or 1.0
     grid = Image.new("F", (len(heat[0]), len(heat)))
@@ -187,14 +187,14 @@ def heat_over(photo: Image.Image, explanation: Explanation) -> Image.Image:
 
 
 def _coloured(level: Image.Image) -> Image.Image:
-    """The ramp's colours of an image of mode L."""
+    """Return the ramp's colours of an image of mode L."""
     coloured = level.copy()
     coloured.putpalette([channel for v in range(256) for channel in ramp_colour(v / 255)])
     return coloured.convert("RGB")
 
 
 def ramp_colour(share: float) -> tuple[int, int, int]:
-    """The colour of a share of the most, in [0, 1]."""
+    """Return the colour of a share of the maximum, in [0, 1]."""
     place = share * (len(RAMP) - 1)
     low = min(int(place), len(RAMP) - 2)
     red, green, blue = (

@@ -1,4 +1,4 @@
-"""Colour profiles to sRGB, the space that the models were trained in. Pillow, and LittleCMS inside it.
+"""Colour profiles to sRGB, the models' colour space. Pillow, and LittleCMS inside it.
 
 Photos without a profile are sRGB by convention and pass untouched; so do those whose profile moves no colour of a
 grid by more than SRGB_STEPS: the many encodings of sRGB itself, whose pixels must stay what a phone reads. Others
@@ -24,7 +24,7 @@ _SPACES = {"RGB": b"RGB ", "L": b"GRAY", "CMYK": b"CMYK"}
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, str]:
-    """Converts pixels of mode RGB, L or CMYK to sRGB.
+    """Convert pixels of mode RGB, L or CMYK to sRGB.
 
     Args:
         image: Without alpha.
@@ -47,7 +47,7 @@ def to_srgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, str]:
 
 @lru_cache(maxsize=8)
 def _transform(profile: bytes, mode: str) -> Any:
-    """The conversion to sRGB; None where the profile is sRGB. Photos of one camera share theirs."""
+    """Return the conversion to sRGB; None if the profile is sRGB. Cached: photos of one camera share a profile."""
     from PIL import ImageCms
 
     try:
@@ -70,7 +70,7 @@ def _transform(profile: bytes, mode: str) -> Any:
 
 
 def _sample(mode: str) -> Image.Image:
-    """A grid of colours, or every grey."""
+    """Return a grid of colours, or every grey."""
     if mode == "L":
         return Image.frombytes("L", (256, 1), bytes(range(256)))
     colors = bytes(value for r in _GRID for g in _GRID for b in _GRID for value in (r, g, b))

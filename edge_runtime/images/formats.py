@@ -1,6 +1,6 @@
-"""The long road from a photo's bytes to an upright sRGB image: every format, on Pillow. `jpeg` is the short one.
+"""From a photo's bytes to an upright sRGB image: every format, by Pillow. `_startup.fast_jpeg` is a faster path.
 
-What each kind of picture becomes:
+How each kind of picture is decoded:
     JPEG        8-bit grey, YCbCr or CMYK (Adobe's inverted CMYK turned back), decoded at the contract's DCT scale
     PNG         any; 1, 2 and 4 bits widened, 16 bits cut to their high byte, the default image of an animated one
     WebP, TIFF  the first frame or page; TIFF of 8 or 16 unsigned bits a sample
@@ -32,7 +32,7 @@ from edge_runtime.images.photos import ACCEPTED_FORMATS, require_size, too_large
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
-# To name what was given instead of a photo: bytes, where they stand, what they are.
+# Other formats, to name them in the error: offset, bytes, name.
 _REFUSED_SIGNATURES = (
     (0, b"GIF8", "a GIF"),
     (4, b"ftypavif", "AVIF"),
@@ -66,7 +66,7 @@ _DECODER_ERRORS = (
 
 
 def decode_any(photo: bytes, needed_px: int | None, *, name: str, notes: list[str]) -> Image.Image:
-    """Decodes a photo to upright 8-bit sRGB.
+    """Decode a photo to upright 8-bit sRGB.
 
     Args:
         photo: The bytes of a JPEG, PNG, WebP, BMP or TIFF file.
@@ -119,7 +119,7 @@ def _decode_upright(photo: bytes, needed_px: int | None, name: str, notes: list[
 
 
 def _open(photo: bytes, name: str) -> ImageFile:
-    """Reads the header with the one plugin that the first bytes ask for.
+    """Read the header with the plugin that the first bytes select.
 
     Not `Image.open`: it imports five plugins for every photo and all forty for a text file (20 ms and 2 MiB more).
     """
@@ -172,7 +172,7 @@ def _open_heif(file: io.BytesIO, name: str) -> ImageFile:
 
 
 def _further_frames(image: ImageFile, photo: bytes) -> list[str]:
-    """A note where the file holds more than the picture that is taken."""
+    """Return a note if the file holds more pictures than the one that is decoded."""
     if image.format == "TIFF":
         # Not Pillow's n_frames, which reads every page.
         several, what = _tiff_goes_on(photo), "pages"
@@ -185,7 +185,7 @@ def _further_frames(image: ImageFile, photo: bytes) -> list[str]:
 
 
 def _tiff_goes_on(photo: bytes) -> bool:
-    """Whether another directory follows the first."""
+    """Return whether another directory follows the first."""
     order = "<" if photo.startswith(b"II") else ">"
     offset, count, entry_bytes = ("Q", "Q", 20) if photo[2:4].strip(b"\0") == b"+" else ("I", "H", 12)
     (first,) = struct.unpack_from(order + offset, photo, 8 if offset == "Q" else 4)
@@ -197,7 +197,7 @@ def _tiff_goes_on(photo: bytes) -> bool:
 
 
 def _upright(image: ImageFile) -> Image.Image:
-    """Applies the EXIF orientation."""
+    """Apply the EXIF orientation."""
     if image.format == "TIFF":
         # Pillow turns TIFFs itself while loading and then drops the tag; releases that do not leave it here.
         orientation = image.getexif().get(ORIENTATION_TAG, 1)
@@ -211,11 +211,11 @@ def _is_16_bit_png(photo: bytes) -> bool:
 
 
 def to_rgb(image: Image.Image, *, is_16_bit_png: bool = False, name: str, notes: list[str]) -> Image.Image:
-    """8-bit sRGB from any accepted mode; the module's docstring says how."""
+    """Convert any accepted mode to 8-bit sRGB, as the module documents."""
     transparent_color = "transparency" in image.info
     profile = image.info.get("icc_profile") or b""
     if is_16_bit_png and transparent_color:
-        # The colour has 16 bits and the pixels no longer have; comparing high bytes would make other colours vanish.
+        # The colour has 16 bits, the decoded pixels 8; comparing high bytes would make other colours transparent.
         raise _unknown_samples("16-bit samples with a transparent colour", name)
     if image.mode.startswith("I"):
         return _in_srgb(_high_bytes(image, is_16_bit_png, name), profile, notes)
@@ -223,12 +223,12 @@ def to_rgb(image: Image.Image, *, is_16_bit_png: bool = False, name: str, notes:
         is_grey = image.mode in ("LA", "La") or (transparent_color and image.mode in ("1", "L"))
         if image.mode != "RGBA":
             image = image.convert("RGBA")
-        # One name for one picture after another, so that each is freed once the next is made.
+        # One name for each picture in turn, so that each is freed once the next is made.
         transparency = image.getchannel("A").point(_INVERTED)
         image = image.convert("L" if is_grey else "RGB")
         image = _in_srgb(image, profile, notes)
-        # White over the picture as far as it is transparent: the same sum, in the same rounding, as the picture over
-        # white as far as it is opaque, without a second picture.
+        # White over the picture by its transparency equals the picture over white by its opacity, in the same
+        # rounding, without a second picture.
         image.paste(_WHITE, mask=transparency)
         return image
     if image.mode not in _PLAIN_MODES:
@@ -246,7 +246,7 @@ def _in_srgb(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Imag
 
 
 def _high_bytes(image: Image.Image, is_16_bit_png: bool, name: str) -> Image.Image:
-    """8-bit grey from 16-bit grey. Pillow's own conversion clips at 255 instead of scaling."""
+    """Return 8-bit grey from 16-bit grey. Pillow's own conversion clips at 255 instead of scaling."""
     if image.mode in ("I;16", "I;16L", "I;16N", "I;16B"):
         big_endian = image.mode == "I;16B" or (image.mode == "I;16N" and sys.byteorder == "big")
         return Image.frombytes("L", image.size, image.tobytes()[0 if big_endian else 1 :: 2])

@@ -183,7 +183,7 @@ def _read_file(name: str) -> bytes:
                 expected="a photo",
                 fix="name a regular file, or - for stdin",
             )
-        # Asked for the limit, Python would first take so much memory.
+        # Not the limit, for which Python would first reserve memory.
         return file.read(min(status.st_size or MAX_PHOTO_BYTES, MAX_PHOTO_BYTES) + 1)
 
 

@@ -1,11 +1,11 @@
-"""Photo bytes to input bytes: the one preprocessing of training's evaluation, calibration and run time. Pillow only.
+"""Photo bytes to input bytes: the one preprocessing of evaluation, quantizer calibration and runtime. Pillow only.
 
     photo bytes -> decode_rgb -> crop -> resize -> pixels_u8 -> input_bytes -> the input tensor
 
-Every step does what the contract says and nothing else; `fit_pixels` is the whole way to pixels. The same steps have
-the same names in the parity trace and in Java. `formats` says what each kind of picture becomes.
+Every step follows the contract; `fit_pixels` is all steps to pixels. The same steps have the same names in the parity
+trace and in Java. `formats` documents how each kind of picture is decoded.
 
-An ordinary JPEG goes through Pillow's C core alone (`jpeg`, `core_image`): the module `PIL.Image` is not imported here.
+An ordinary JPEG needs Pillow's C core alone (`_startup`): the module `PIL.Image` is not imported here.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _tables: dict[tuple[Any, ...], tuple[Any]] = {}
 def decode_rgb(
     photo: bytes, contract: ModelContract, *, name: str = "photo", notes: list[str] | None = None
 ) -> Image.Image:
-    """Decodes a photo to upright 8-bit sRGB.
+    """Decode a photo to upright 8-bit sRGB.
 
     Args:
         photo: The bytes of a JPEG, PNG, WebP, BMP or TIFF file.
         contract: Its input and geometry say how alpha, EXIF and decode scaling are treated.
         name: Named in errors.
-        notes: What the reader of the answer should know of the file is appended here: further frames that were left
-            out, a colour profile that could not be applied.
+        notes: Remarks on the file are appended here: further frames that were left out, a colour profile that could
+            not be applied.
 
     Returns:
         An image of mode RGB.
@@ -55,14 +55,14 @@ def decode_rgb(
 
 
 def as_pillow(picture: Picture) -> Image.Image:
-    """The picture with all that Pillow can do with it."""
+    """Return the picture as an image of Pillow."""
     return picture.to_pillow() if isinstance(picture, CoreImage) else picture
 
 
 def decode(
     photo: bytes, contract: ModelContract, *, name: str = "photo", notes: list[str] | None = None
 ) -> Picture:
-    """As `decode_rgb`; of an ordinary JPEG no more than `crop`, `resize` and `pixel_bytes` need."""
+    """Decode as `decode_rgb`; an ordinary JPEG to the form that `crop`, `resize` and `pixel_bytes` need."""
     scaled = contract.geometry.decode_scaling == "jpeg_dct"
     needed_px = _needed_px(contract) if scaled else None
     ordinary = jpeg.decode_ordinary(photo, needed_px, name)
@@ -74,13 +74,13 @@ def decode(
 
 
 def _needed_px(contract: ModelContract) -> int:
-    """The side that a decoded JPEG must keep; what the contract leaves to spare, libjpeg need not compute."""
+    """Return the least side of a decoded JPEG, so that libjpeg may decode it at a smaller scale."""
     needed_px = max(contract.input.height_px, contract.input.width_px) * contract.geometry.decode_oversampling
     return -int(-needed_px // contract.geometry.crop_fraction)
 
 
 def crop_box(width_px: int, height_px: int, geometry: Geometry) -> tuple[int, int, int, int]:
-    """The region that is kept, as (left, top, right, bottom) in pixels of the upright photo.
+    """Return the region that is kept, as (left, top, right, bottom) in pixels of the upright photo.
 
     Sides are round-half-up of crop_fraction times the side, at least 1; the left and top margins round down.
     """
@@ -99,7 +99,7 @@ def _round_half_up(side_px: float) -> int:
 
 
 def crop(image: Picture, geometry: Geometry) -> Picture:
-    """Cuts the contract's region out of an upright RGB photo."""
+    """Cut the contract's region out of an upright RGB photo."""
     left, top, right, bottom = box = crop_box(image.width, image.height, geometry)
     if box == (0, 0, image.width, image.height):
         return image
@@ -109,30 +109,30 @@ def crop(image: Picture, geometry: Geometry) -> Picture:
 
     if (right - left) * (bottom - top) <= (Image.MAX_IMAGE_PIXELS or MAX_PIXELS):
         return image.crop(box)
-    # Image.crop calls a region above Pillow's limit a bomb; the photo is decoded already, within our own limit.
+    # Image.crop refuses a region above Pillow's limit; the photo is decoded already, within our own limit.
     return image.transform(
         (right - left, bottom - top), Image.Transform.EXTENT, box, Image.Resampling.NEAREST
     )
 
 
 def resize(image: Picture, input_spec: InputSpec) -> Picture:
-    """Resizes to the input's size with Pillow's antialiased fixed-point BILINEAR."""
+    """Resize to the input's size with Pillow's antialiased fixed-point BILINEAR."""
     size_px = (input_spec.width_px, input_spec.height_px)
     return image if image.size == size_px else image.resize(size_px, BILINEAR)
 
 
 def pixel_bytes(image: Picture) -> bytes:
-    """`image.tobytes()` of an RGB image, without what it imports.
+    """Return `image.tobytes()` of an RGB image, without its imports.
 
     It takes one constant, the size of a block, from Pillow's ImageFile, which imports `logging`: 6 ms of an
-    `edge-classify` on one photo. Where a Pillow's encoder is another one, `tobytes` is asked.
+    `edge-classify` on one photo. Where a Pillow's encoder differs, `tobytes` is called.
     """
     pixels_u8 = encode_raw(image.im, image.size)
     return as_pillow(image).tobytes() if pixels_u8 is None else pixels_u8
 
 
 def fit_pixels(photo: bytes, contract: ModelContract, *, name: str = "photo") -> bytes:
-    """The whole way from photo bytes to pixels.
+    """Decode, crop and resize a photo.
 
     Returns:
         pixels_u8: height_px * width_px * 3 bytes, rows first, RGB interleaved, values 0 to 255.
@@ -145,14 +145,14 @@ def fit_pixels(photo: bytes, contract: ModelContract, *, name: str = "photo") ->
 
 
 def input_tensor(pixels_u8: bytes, contract: ModelContract, spec: TensorSpec) -> bytes:
-    """The bytes of an engine's input tensor `spec`; pixels and errors as `input_bytes`."""
+    """Return the bytes of an engine's input tensor `spec`; pixels and errors as `input_bytes`."""
     return input_bytes(pixels_u8, contract.normalization, spec.dtype, spec.scale, spec.zero_point)
 
 
 def input_bytes(
     pixels_u8: bytes, normalization: Normalization, dtype: str, scale: float = 0.0, zero_point: int = 0
 ) -> bytes:
-    """Turns pixels into the bytes of the input tensor.
+    """Return the bytes of the input tensor.
 
     Args:
         pixels_u8: RGB bytes.
@@ -185,7 +185,7 @@ def input_bytes(
 
 
 def _remembered(make: Callable[..., Any], *key: Any) -> Any:
-    """As `functools.lru_cache`, whose import costs more than a table; at most MAX_TABLES are kept."""
+    """Cache as `functools.lru_cache`, whose import costs more than a table; at most MAX_TABLES are kept."""
     # In a tuple, because None is a table too.
     table = _tables.get((make, *key))
     if table is None:
@@ -196,12 +196,12 @@ def _remembered(make: Callable[..., Any], *key: Any) -> Any:
 
 
 def _float32_table(normalization: Normalization) -> list[float]:
-    """For each pixel value the float of its input: Pillow looks them up, in a tenth of the time that Python takes."""
+    """Return the input value of each pixel value, which Pillow looks up in a tenth of the time of Python."""
     return [(p - normalization.mean) / normalization.std for p in range(256)]
 
 
 def _quantized_table(normalization: Normalization, dtype: str, scale: float, zero_point: int) -> bytes | None:
-    """For each pixel value its quantized byte; None when each maps to itself, as our own exports do."""
+    """Return the quantized byte of each pixel value; None when each maps to itself, as in our own exports."""
     low, high = (0, 255) if dtype == "uint8" else (-128, 127)
     table = bytearray()
     for pixel in range(256):
@@ -212,5 +212,5 @@ def _quantized_table(normalization: Normalization, dtype: str, scale: float, zer
 
 
 def _nearest(value: float) -> int:
-    """Nearest integer, halves away from zero, as TFLite's TfLiteRound."""
+    """Round to the nearest integer, halves away from zero, as TFLite's TfLiteRound."""
     return int(value + 0.5) if value >= 0 else -int(-value + 0.5)

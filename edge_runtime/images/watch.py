@@ -19,12 +19,12 @@ POLL_S = 0.5
 
 
 def arrivals(folder: str, *, poll_s: float = POLL_S) -> Iterator[str]:
-    """Photos that arrive in `folder`, each once, when it has kept size and time over one poll; without end.
+    """Yield photos that arrive in `folder`, each once, when size and time are unchanged over one poll; without end.
 
-    Photos that are there already are left alone; one that is replaced has arrived anew.
+    Photos that are there at the start are ignored; one that is replaced arrives again.
 
     Raises:
-        ImageNotFound: The folder cannot be listed, at first or any more.
+        ImageNotFound: The folder cannot be listed.
     """
     done = _states(folder)
     before = dict(done)
@@ -41,7 +41,7 @@ def arrivals(folder: str, *, poll_s: float = POLL_S) -> Iterator[str]:
 
 
 def _states(folder: str) -> dict[str, tuple[int, int]]:
-    """Size in bytes and time of every photo in the folder."""
+    """Return size in bytes and time of every photo in the folder."""
     if not os.path.isdir(folder):  # noqa: PTH112
         raise ImageNotFound(
             "not a folder",

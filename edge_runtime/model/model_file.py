@@ -3,7 +3,7 @@
 Nothing here is native code, so the worst that a hostile file can do is to be refused. Read `open_model` first.
 """
 
-# Importing pathlib costs 4 ms of an edge-classify that takes 150, and this file is on its road.
+# Importing pathlib costs 4 ms of start-up.
 # ruff: noqa: PTH100, PTH116, PTH118, PTH120, PTH123
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ModelFile:
 
     @property
     def sha256(self) -> str:
-        """Of the whole file, 64 hex digits. Computed when first asked for: loading OpenSSL costs memory."""
+        """Of the whole file, 64 hex digits. Computed on first use: loading OpenSSL costs memory."""
         known: str | None = self.__dict__.get("_sha256")
         if known is None:
             import hashlib

@@ -4,8 +4,9 @@
 
 Prints medians, minima and the paired ratios of wall time, processor time and peak memory, on a 600x450 and a 12 MP JPEG
 unless photos are given; edge-classify with DERMEDGE_PLAIN=1 is measured too, and MediaPipe where it is installed. All
-take turns, so that all see the same load; compare ratios, not seconds, and on a busy machine those of processor time. --csv
-appends a row a comparison; `reference/` keeps such a file for each machine type, with the load under which each row was measured.
+take turns, so that all see the same load; compare ratios, not seconds, and on a busy machine those of processor time.
+--csv appends a row a comparison; `reference/` keeps such a file for each machine type, with the load under which each
+row was measured.
 With --check the exit status is 1 when a median ratio is above its limit.
 """
 
