@@ -38,8 +38,8 @@ final class PhotoSource {
             return Photo.read(
                     taken == null ? context.getContentResolver().openInputStream(address) : new FileInputStream(taken),
                     Session.PHOTO_NAME);
-        } catch (EdgeException told) {
-            throw told;
+        } catch (EdgeException refused) {
+            throw refused;
         } catch (IOException | RuntimeException refused) {
             // The owner is another app, and throws what it likes.
             throw Photo.unreachable(Session.PHOTO_NAME, refused.toString(), refused);

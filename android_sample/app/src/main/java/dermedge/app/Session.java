@@ -109,7 +109,7 @@ final class Session {
                 });
     }
 
-    /** Reads and classifies a photo. The last one that was asked for is the one that is shown. */
+    /** Reads and classifies a photo. The last one requested is shown. */
     void classify(final PhotoSource source) {
         newest = source;
         preview = null;
@@ -247,7 +247,7 @@ final class Session {
                     public void run() {
                         tasks--;
                         change.run();
-                        // A copy: who is told may leave.
+                        // A copy: listeners may remove themselves.
                         for (Runnable listener : new ArrayList<Runnable>(listeners)) {
                             listener.run();
                         }

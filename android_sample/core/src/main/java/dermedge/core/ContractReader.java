@@ -223,7 +223,7 @@ final class ContractReader {
         return joined.toString();
     }
 
-    /** One JSON object; knows which of its fields were asked for. Any value is safe after a problem was noted. */
+    /** One JSON object; records which of its fields were read. Any value is safe after a problem was noted. */
     private static final class Fields {
         private final Map<?, ?> object;
         private final String path;
@@ -301,7 +301,7 @@ final class ContractReader {
             return objects;
         }
 
-        /** Every field that nobody asked for is unknown. */
+        /** Every field that was not read is unknown. */
         void finish() {
             if (object != null) {
                 for (Object key : object.keySet()) {

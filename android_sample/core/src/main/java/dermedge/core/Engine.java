@@ -2,7 +2,7 @@ package dermedge.core;
 
 /** One model, loaded and ready to run. Not thread-safe: one engine a thread. */
 public interface Engine {
-    /** Library road and version: `litert-c 2.3.0`. */
+    /** Engine and version: `litert-c 2.3.0`. */
     String name();
 
     /** What computes, for the parity harness: `litert 2.3.0 x86_64`; equal names owe equal integers. */

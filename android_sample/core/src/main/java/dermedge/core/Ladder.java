@@ -7,11 +7,11 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * Finds the best accelerator that gives the right answers and is worth it, and tells the truth about it.
+ * Finds the fastest accelerator that passes the self-test, and reports what ran.
  *
- * <p>A rung is accepted, in each climb anew, when the library opens it, every golden picture gets its golden answer, and a warm inference is
- * faster than the CPU's. LiteRT runs a model wholly on the CPU without a word when a set that holds the CPU is asked
- * for (LiteRT #7891, #8093), so opening alone proves nothing.
+ * <p>A rung is accepted, in each climb anew, when the library opens it, the model's self-test passes, and a warm inference is
+ * faster than the CPU's. LiteRT runs a model wholly on the CPU, without an error, when the requested set contains the
+ * CPU (LiteRT #7891, #8093), so opening alone is no evidence.
  */
 public final class Ladder {
     /** Less than this gain over the CPU is within a phone's noise, or the CPU itself under another name. */
@@ -73,7 +73,7 @@ public final class Ladder {
     /**
      * Climbs down from the best requested rung to the first that passes; the CPU stands below every request.
      *
-     * @throws EdgeException not even the CPU gives the golden answers
+     * @throws EdgeException the self-test fails on the CPU, too
      */
     public Result climb(Set<Accelerator> requested) {
         steps.clear();
@@ -185,7 +185,7 @@ public final class Ladder {
         return worthIt ? open : null;
     }
 
-    /** The CPU comes first: its answers and its speed are the measure of every other rung. */
+    /** The CPU comes first: every other candidate is compared with its outputs and speed. */
     private Open openCpu() {
         Open cpu = tryRung(Rung.CPU);
         boolean timed = false;
@@ -207,7 +207,7 @@ public final class Ladder {
         return cpu;
     }
 
-    /** Opens a rung and runs the golden pictures; null, and a note, when that fails. */
+    /** Opens a candidate and runs the self-test; null, and a note, when that fails. */
     private Open tryRung(Rung rung) {
         store.begin(rung);
         Engine engine = null;

@@ -7,7 +7,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 
-/** What was asked for, what runs, and what became of every rung: shown, copied, sent with an issue. */
+/** The request, what runs, and the result of every candidate: shown, copied, sent with an issue. */
 public final class LadderReport {
     /** What became of a rung. */
     public enum Verdict {
@@ -80,7 +80,7 @@ public final class LadderReport {
         return remembered;
     }
 
-    /** `npu, gpu`: what was asked for, best first. */
+    /** The request, best first: `npu, gpu`. */
     public String requested() {
         return names(requested);
     }

@@ -5,7 +5,7 @@ import java.util.List;
 
 /** A .tflite with its contract; `model_file.py` in Java. */
 public final class ModelFile {
-    /** As in Python; a phone has less room still. */
+    /** As in Python. */
     public static final int MAX_BYTES = 512 * 1024 * 1024;
 
     private static final int MAX_CONTRACT_BYTES = 1024 * 1024;

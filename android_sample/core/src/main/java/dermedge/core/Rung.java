@@ -4,7 +4,7 @@ import java.util.Collections;
 import java.util.EnumSet;
 import java.util.Set;
 
-/** A step of the ladder: what is asked of the library, best first. */
+/** A candidate of the accelerator fallback, best first. */
 public enum Rung {
     /** NPU or GPU and nothing on the CPU: a set without the CPU that LiteRT does not widen by itself. */
     NPU_STRICT("npu, strict", Accelerator.NPU, EnumSet.of(Accelerator.NPU, Accelerator.GPU)),
@@ -30,7 +30,7 @@ public enum Rung {
         return aim;
     }
 
-    /** What the library is asked for. */
+    /** Accelerators requested from the library. */
     public Set<Accelerator> asked() {
         return asked;
     }

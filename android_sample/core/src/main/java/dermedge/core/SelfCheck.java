@@ -3,7 +3,7 @@ package dermedge.core;
 import java.util.ArrayList;
 import java.util.List;
 
-/** Does this engine give the answers that the model's maker got? `self_check.py` in Java, and the best label too. */
+/** Runs the model's self-test vectors on this engine; `self_check.py` in Java, and the best label too. */
 public final class SelfCheck {
     private final int count;
     private final double largestDifference;
@@ -20,7 +20,7 @@ public final class SelfCheck {
     }
 
     /**
-     * Runs every golden picture of the model.
+     * Runs every self-test vector of the model.
      *
      * @throws EdgeException the model has none, a picture or its pixels are not those of the contract, an output
      *     differs by more than its tolerance, or another label is best. All failures are listed.

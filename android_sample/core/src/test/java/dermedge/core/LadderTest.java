@@ -352,6 +352,6 @@ class LadderTest {
         allWork();
         factory.behaviours.put(Rung.CPU, factory.answers(100, 10));
         EdgeException error = assertThrows(EdgeException.class, () -> climb(ALL));
-        assertTrue(error.getMessage().contains("nothing on this device"), error.getMessage());
+        assertTrue(error.getMessage().contains("no accelerator of this device"), error.getMessage());
     }
 }

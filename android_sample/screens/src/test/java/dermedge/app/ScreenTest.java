@@ -64,7 +64,7 @@ public class ScreenTest {
     @Test
     public void theFirstScreenSaysWhatItIsNot() throws Exception {
         Phone phone = Phone.start(null);
-        assertTrue(allText(phone).get(0).getText().toString().startsWith("Not a medical device"));
+        assertTrue(allText(phone).get(0).getText().toString().startsWith("Research use only"));
         RuntimeEnvironment.setQualifiers("+ko");
         assertTrue(allText(Phone.start(null)).get(0).getText().toString().startsWith("의료기기가 아니며"));
     }

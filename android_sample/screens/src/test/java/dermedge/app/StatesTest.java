@@ -150,7 +150,7 @@ public class StatesTest {
         assertEquals(View.VISIBLE, phone.activity().findViewById(R.id.runs).getVisibility());
     }
 
-    /** A climb that fails is told, and told again with the next photo; what ran before does not run now. */
+    /** A trial that fails is reported, also with the next photo; what ran before does not run now. */
     @Test
     public void aLibraryThatIsNotThereIsToldAndDoesNotEndTheApp() throws Exception {
         Phone phone = Phone.start(null);
@@ -158,8 +158,8 @@ public class StatesTest {
         phone.activity().findViewById(R.id.retest).performClick();
         phone.waitUntilIdle();
         String told = phone.text(R.id.reason);
-        assertTrue(told, told.contains("nothing on this device runs the model"));
-        assertEquals("This phone does not run the model as it should.", phone.text(R.id.status));
+        assertTrue(told, told.contains("no accelerator of this device passes"));
+        assertEquals("The model does not run correctly on this phone.", phone.text(R.id.status));
         assertEquals(View.GONE, phone.activity().findViewById(R.id.runs).getVisibility());
         assertEquals("", phone.text(R.id.runs));
         phone.pick(Phone.photo("lesion.jpg"));

@@ -31,7 +31,7 @@ public final class DesktopEngineFactory implements EngineFactory {
         return "litert " + PROVEN_VERSION;
     }
 
-    /** Not asked: the ladder must find the truth without it. */
+    /** Not queried: the fallback must detect it by itself. */
     @Override
     public Set<Accelerator> available() {
         return null;

@@ -28,7 +28,7 @@ final class LiteRtEngine implements Engine {
     /** Owns the environment from here on, and frees it when the model does not open. */
     LiteRtEngine(Environment environment, File file, ModelFile model, Rung rung) throws LiteRtException {
         this.rung = rung;
-        // Out of the file: LiteRT's Kotlin API has no word for uint8 and throws when it is asked.
+        // From the file: LiteRT's Kotlin API has no type for uint8 and throws.
         this.input = model.input();
         this.output = model.output();
         this.environment = environment;
@@ -109,7 +109,7 @@ final class LiteRtEngine implements Engine {
         }
     }
 
-    /** uint8 goes through the int8 road, which moves bytes and looks at no sign. */
+    /** uint8 uses the int8 methods, which copy bytes regardless of sign. */
     private void write(TensorBuffer buffer, byte[] tensor) throws LiteRtException {
         if (input.quantized()) {
             buffer.writeInt8(tensor);
