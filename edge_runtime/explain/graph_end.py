@@ -174,7 +174,7 @@ class _Reader:
                 return maker
             if maker.kind not in PASSED_OVER:
                 found = NAMES.get(maker.kind, f"operator {maker.kind}")
-                raise self._refusal(f"{found} where {NAMES[wanted]} was looked for")
+                raise self._refusal(f"{found} instead of {NAMES[wanted]}")
             tensor = self._input(maker, 0)
         raise self._refusal(f"no {NAMES[wanted]} between the model's input and its output")
 
