@@ -18,7 +18,7 @@ import math
 import struct
 from typing import NamedTuple
 
-from edge_runtime.errors import ModelNotExplainable, NotATfliteFile
+from edge_runtime.errors import ModelNotExplainable, ModelUnsupported, NotATfliteFile
 from edge_runtime.model.flatbuffer import TENSOR_TYPES, Malformed, Table, operator_number, walk_model
 from edge_runtime.model.model_file import ModelFile
 from edge_runtime.model.tensors import STRUCT_CODES
@@ -94,7 +94,7 @@ def _is_meant(data: bytes, model: ModelFile, root: Table, end: GraphEnd) -> bool
     """
     try:
         structure = walk_model(data, where=model.path, end=root.end)
-    except NotATfliteFile:
+    except (NotATfliteFile, ModelUnsupported):
         return False
     after, before = ([one[:3] for one in _operators(x)] for x in (_root(data, model.path), root))
     return after == before and [spec.shape for spec in structure.outputs] == [(1, *end.shape)]
