@@ -117,7 +117,7 @@ def _conflicts(config: TrainConfig) -> Iterator[str]:
         if "+" in folder:
             yield f"data folder {folder!r} must be without +, which joins the names of several"
         if config.source and (folder != Path(folder).name or folder in ("", "..")):
-            yield f"data folder {folder!r} must be a plain name, by which several data sets are told apart"
+            yield f"data folder {folder!r} must be a plain name: it identifies one of several datasets"
     if config.split.test_fold >= config.split.folds:
         yield f"split.test_fold must be -1 to split.folds - 1 (got {config.split.test_fold})"
     if config.model.start_trained_on and not config.model.start:

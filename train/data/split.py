@@ -424,7 +424,8 @@ def require_unseen(learner: Path, rows: Sequence[Mapping[str, str]], assignment:
         row["photo_id"] for row in rows if row["split"] == "train" and row["photo_id"] in held_out
     ):
         raise SplitLeaks(
-            f"{learner}: has learnt from photos that are held out here",
+            "data leakage: photos that are held out here were in its training set",
+            where=str(learner),
             found=f"{len(seen)}, such as {seen[0]}",
             expected="none",
             fix="take runs that held them out too: of the same fold, or trained with split.common_val",
