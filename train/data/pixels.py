@@ -85,7 +85,7 @@ def kept_pixels(path: Path, photos: Sequence[Path], contract: ModelContract, *, 
         pass  # Absent, or what no disk error should leave.
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary:
-        array = np.lib.format.open_memmap(
+        array = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
             temporary, mode="w+", dtype=np.uint8, shape=_shape(photos, contract)
         )
         _fill(array, photos, contract, progress)

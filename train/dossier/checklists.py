@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from edge_runtime.errors import DataInvalid
 from train.artifacts.labels import load_labels, source_licence
@@ -25,6 +25,8 @@ from train.reports import html as page
 from train.reports.html import Markup
 
 if TYPE_CHECKING:
+    from email.message import Message
+
     from train.evaluation.out_of_fold import Answers
 
 CHECKOUT = Path(__file__).parents[2]
@@ -242,7 +244,7 @@ def dependencies() -> Markup:
 def licence_of(name: str, version: str) -> str:
     """What an installed package says of its licence; that it is not installed here, or says nothing."""
     try:
-        about = metadata.metadata(name)
+        about = cast("Message", metadata.metadata(name))
     except metadata.PackageNotFoundError:
         return "not installed here (another platform or Python)"
     if metadata.version(name) != version:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from train.evaluation.metrics import Estimate, FloatArray, IntArray
 
@@ -71,7 +73,7 @@ def recalls(y_true: IntArray, y_pred: IntArray, classes: int, lesions: Sequence[
     return [_recall(names[y_true == index], (y_pred == index)[y_true == index]) for index in range(classes)]
 
 
-def _recall(lesions: np.ndarray, hit: np.ndarray) -> ClassRecall:
+def _recall(lesions: npt.NDArray[Any], hit: npt.NDArray[np.bool_]) -> ClassRecall:
     photos, hits = len(hit), int(hit.sum())
     _, which = np.unique(lesions, return_inverse=True)
     of_lesion = np.bincount(which)

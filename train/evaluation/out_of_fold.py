@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_runtime.errors import RunInvalid
 from train.artifacts.files import read_object
@@ -65,7 +66,7 @@ class Answers:
         """Return the data sets, the one with the most photos first: it is the one that the models are for."""
         return tuple(name for name, _ in Counter(self.sources).most_common())
 
-    def where(self, inside: Sequence[bool] | np.ndarray) -> Answers:
+    def where(self, inside: Sequence[bool] | npt.NDArray[np.bool_]) -> Answers:
         """Return some of the photos, by [n] booleans."""
         rows = np.flatnonzero(np.asarray(inside))
         return dataclasses.replace(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from train.evaluation.metrics import (
     AGE_BANDS,
@@ -149,7 +150,7 @@ def _subgroup(
     probs: FloatArray,
     codes: Sequence[str],
     groups: Sequence[str],
-    malignant: np.ndarray,
+    malignant: npt.NDArray[np.bool_],
     least_lesions: int,
     repeats: int,
     seed: int,
@@ -170,7 +171,7 @@ def _subgroup(
 
 
 def _figures(
-    draws: GroupDraws, y_true: IntArray, probs: FloatArray, malignant: np.ndarray
+    draws: GroupDraws, y_true: IntArray, probs: FloatArray, malignant: npt.NDArray[np.bool_]
 ) -> list[Estimate | None]:
     """Balanced accuracy, accuracy, malignant AUC."""
     classes = probs.shape[1]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from train.evaluation.metrics import FloatArray
 from train.evaluation.results import Finished
@@ -51,7 +53,7 @@ def mistakes(run: Finished, root: Path | None) -> Markup:
     return page.join(blocks)
 
 
-def _worst(run: Finished, among: np.ndarray, score: FloatArray, most: int) -> list[int]:
+def _worst(run: Finished, among: npt.NDArray[Any], score: FloatArray, most: int) -> list[int]:
     """Indices by falling score, one of each lesion."""
     chosen: dict[str, int] = {}
     for i in np.argsort(-score, kind="stable"):

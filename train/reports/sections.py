@@ -137,7 +137,8 @@ def roc_curves(run: Finished, summary: dict[str, Any]) -> Markup:
             height=280,
         )
         plot.line([0, 1], [0, 1], "dashed")
-        plot.line(*roc_curve(side, score)[:2], "first")
+        false_positives, true_positives, _ = roc_curve(side, score)
+        plot.line(false_positives, true_positives, "first")
         caption = (
             f"AUC {found.value:.3f} ({found.low:.3f} to {found.high:.3f}); {side.sum():,} malignant, "
             f"{(~side).sum():,} benign photos. The score is the sum over the malignant classes."
@@ -151,7 +152,8 @@ def roc_curves(run: Finished, summary: dict[str, Any]) -> Markup:
         if auc is not None:
             plot = _small_plot(f"ROC curve of {code} against the rest, AUC {auc.value:.3f}")
             plot.line([0, 1], [0, 1], "dashed")
-            plot.line(*roc_curve(run.y_true == i, run.probs[:, i])[:2], "first")
+            false_positives, true_positives, _ = roc_curve(run.y_true == i, run.probs[:, i])
+            plot.line(false_positives, true_positives, "first")
             small.append(page.figure(plot.svg(), _of_class("AUC", auc, summary, code), title=code))
     explained = "Each class against the rest: share found (up) over share of other photos called so (across)."
     return page.join([*blocks, page.paragraph(explained), page.grid(*small, size="small")])
@@ -450,7 +452,8 @@ def mean_curve(run: Finished, column: str) -> FloatArray:
     columns = [_column(history, column, len(history)) for history in run.histories.values() if history]
     shortest = min(map(len, columns), default=0)
     mean = np.mean([values[:shortest] for values in columns], axis=0) if shortest else np.empty(0)
-    return mean[np.isfinite(mean)]
+    finite: FloatArray = mean[np.isfinite(mean)]
+    return finite
 
 
 def _column(history: History, name: str, epochs: int) -> FloatArray:

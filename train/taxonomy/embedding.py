@@ -51,7 +51,8 @@ def lay_out(features: Features, *, seed: int = 0) -> FloatArray:
     perplexity = min(PERPLEXITY, (len(values) - 1) / 3)
     places = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(flat)
     span = np.ptp(places, axis=0)
-    return np.round((places - places.min(axis=0)) / np.where(span > 0, span, 1), DIGITS).astype(np.float64)
+    scaled: FloatArray = (places - places.min(axis=0)) / np.where(span > 0, span, 1)
+    return np.round(scaled, DIGITS).astype(np.float64)
 
 
 def neighbour_agreement(features: Features) -> dict[str, float]:

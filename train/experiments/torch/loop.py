@@ -228,7 +228,8 @@ class TorchTrainer:
         return history
 
     def _averaged(self) -> KerasNetwork:
-        return self.average if self.config.optimizer.average_decay else self.network
+        network: KerasNetwork = self.average if self.config.optimizer.average_decay else self.network
+        return network
 
     # ---------------------------------------------------------------- an epoch
 
