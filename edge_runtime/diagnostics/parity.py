@@ -1,13 +1,13 @@
-"""The parity harness: what every stage made of one photo, written down, and two such traces compared.
+"""Parity of two devices: record what every stage made of a photo, and compare two such traces.
 
-    python -m edge_runtime.diagnostics.parity record --model M PHOTO... --out TRACE.jsonl [--engine NAME]
-    python -m edge_runtime.diagnostics.parity compare A.jsonl B.jsonl [--tolerance STAGE=VALUE] [--different-models]
-    python -m edge_runtime.diagnostics.parity trace MODEL PHOTO [--engine NAME] [--out TRACE.json]
+    dermedge parity record --model M PHOTO... --out TRACE.jsonl [--engine NAME]
+    dermedge parity compare A.jsonl B.jsonl [--tolerance STAGE=VALUE] [--different-models]
+    dermedge parity trace MODEL PHOTO [--engine NAME] [--out TRACE.json]
 
-A file of `record` has a trace a line, a file of `trace` has one; TRACE_FORMAT.md describes them, and a phone writes
-them too. Stages, in order: decoded, cropped, resized, input_tensor, raw_output, scores. The first that differs is where
-to look: what follows differs because of it. Exit status of `compare`: 0 the traces agree; 1 they differ, and nothing
-else; 2 they cannot be compared, or what is found cannot be written.
+A file of `record` has a trace a line, a file of `trace` has one; TRACE_FORMAT.md describes them, and the Android app
+writes them too. Stages, in order: decoded, cropped, resized, input_tensor, raw_output, scores. Look at the first that
+differs: later stages differ because of it. Exit status of `compare`: 0 the traces agree; 1 they differ, and nothing
+else; 2 they cannot be compared, or the result cannot be written.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ EXIT_DIFFERENT = 1
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
-# Pixels are owed bit for bit, on every platform: the same photo decodes alike with any libjpeg-turbo, and crop, resize
-# and quantization are integer arithmetic. A phone's own JPEG decoder is the one reason to pass another value.
+# Pixels are equal bit for bit on every platform: the same photo decodes alike with any libjpeg-turbo, and crop, resize
+# and quantization are integer arithmetic. Only a phone's own JPEG decoder needs another value.
 DECODED_TOLERANCE = 0.0
 CROPPED_TOLERANCE = 0.0
 RESIZED_TOLERANCE = 0.0
 INPUT_TENSOR_TOLERANCE = 0.0
-# The same kernels (release and processor family) give the same integers; the order of float sums may depend on what the
-# processor can do.
+# The same kernels (release and processor family) give the same integers; the order of float sums may depend on the
+# processor.
 SAME_KERNELS_STEPS_TOLERANCE = 0.0
 SAME_KERNELS_FLOAT_TOLERANCE = 1e-5
 # Other kernels round every layer of a quantized model differently, and near a decision one step of a logit is several
@@ -79,7 +79,7 @@ SAME_KERNELS_FLOAT_TOLERANCE = 1e-5
 OTHER_KERNELS_STEPS_TOLERANCE = 64.0
 OTHER_KERNELS_FLOAT_TOLERANCE = 1e-4
 QUANTIZED_STEPS = 256
-# What JSON of another shape than a trace's raises where it is taken for one.
+# Raised by JSON that has another form than a trace.
 _DAMAGED = (
     LookupError,
     TypeError,
@@ -94,7 +94,7 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class StageComparison:
-    """What two traces say of one stage."""
+    """The comparison of one stage of two traces."""
 
     stage: str
     agrees: bool
@@ -107,15 +107,15 @@ class StageComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two traces say of each other."""
+    """The comparison of two traces."""
 
     stages: tuple[StageComparison, ...]
     models: str = ""
-    """Which two models made them, where they are not one model and that is not meant; else empty."""
+    """The two models, if they differ and should not; else empty."""
 
     @property
     def agrees(self) -> bool:
-        """Whether one model was run, and all stages agree."""
+        """Whether the models are equal and all stages agree."""
         return self.first_difference is None and not self.models
 
     @property
@@ -146,7 +146,7 @@ class Comparison:
 
 
 def trace(classifier: Classifier, photo: bytes, *, name: str = "photo") -> dict[str, Any]:
-    """Runs one photo and writes down every stage.
+    """Run one photo and record every stage.
 
     Args:
         classifier: An open one.
@@ -217,14 +217,14 @@ def compare(
     *,
     different_models: bool = False,
 ) -> Comparison:
-    """Compares two traces of the same photo, stage by stage.
+    """Compare two traces of the same photo, stage by stage.
 
     Args:
         first: A trace.
         second: Another.
         tolerances: By stage, instead of the module's constants. Pixels in steps of 0 to 255, a quantized raw output
             in its steps, scores in 0 to 1.
-        different_models: Whether two model files are meant, as when a contract or a conversion was changed.
+        different_models: Accept two model files, as when a contract or a conversion was changed.
 
     Raises:
         UsageError: Not traces, traces that lack values, traces of different photos, or an unknown stage in
@@ -258,7 +258,7 @@ def compare(
 
 
 def tolerance_of(stage: str, dtype: str, *, same_kernels: bool) -> float:
-    """The tolerance of a stage when none is given.
+    """Return the default tolerance of a stage.
 
     Args:
         stage: One of STAGES.
@@ -282,12 +282,12 @@ def tolerance_of(stage: str, dtype: str, *, same_kernels: bool) -> float:
 
 
 def kernels_of(engine_name: str) -> str:
-    """What computes: the C API and the Interpreter of one ai-edge-litert share their kernels."""
+    """Return the name of the kernels: the C API and the Interpreter of one ai-edge-litert share theirs."""
     return f"{engine_name.replace('litert-c', 'litert')} {platform.machine()}"
 
 
 def _models(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """What `Comparison.models` says of two traces."""
+    """Return `Comparison.models` of two traces."""
     (name, digest), (other_name, other_digest) = ((model["id"], model["sha256"]) for model in (one, other))
     if (name, digest) == (other_name, other_digest):
         return ""
@@ -308,7 +308,7 @@ def _compare_stage(
     difference = largest_difference(values_of(one), values_of(other))
     if difference == 0 and "sha256" not in one:
         return StageComparison(stage, True, 0.0, tolerance, "identical")
-    # A grid of means can hide what a hash shows: with tolerance 0 another hash is a difference.
+    # Means of a grid can be equal where pixels differ: with tolerance 0 another hash is a difference.
     agrees = difference <= tolerance and (tolerance > 0 or "sha256" not in one)
     relation = "within" if agrees else "beyond"
     grid = f" in the means of a {GRID} x {GRID} grid" if "grid" in one else ""
@@ -333,11 +333,11 @@ def _packed(data: bytes) -> dict[str, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the harness and returns its exit status."""
+    """Run `dermedge parity` and return its exit status."""
     if hasattr(sys.stdout, "reconfigure"):
         # A photo's name need not be valid in the terminal's encoding.
         sys.stdout.reconfigure(errors="backslashreplace")
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     commands = {"trace": _trace_command, "record": _record_command, "compare": _compare_command}
     try:
         status = commands[arguments.command](arguments)
@@ -346,12 +346,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except EdgeError as error:
         print(f"error: {error.message}", file=sys.stderr)
-        # 1 says that traces differ, so a photo that cannot be traced must not give it.
+        # 1 means that traces differ, not that a photo cannot be traced.
         return EXIT_USAGE if error.exit_status == EXIT_DIFFERENT else error.exit_status
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except OSError as error:
-        # Only stdout can be meant: all files' errors are ours by now. Python flushes it once more at exit.
+        # Of stdout: errors of files are EdgeErrors. Python flushes it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return EXIT_BROKEN_PIPE
@@ -360,37 +360,48 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m edge_runtime.diagnostics.parity",
-        description="Writes down what every stage makes of a photo, and compares two such traces.",
-        epilog="Exit status: 0 done, or the traces agree; 1 they differ; 2 usage, photo, or a file that cannot be read "
-        "or written; 3 model or interpreter; 130 after Ctrl-C, 141 when the reader of stdout went away.",
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `dermedge parity`."""
+    made = argparse.ArgumentParser(
+        prog="dermedge parity",
+        description="Record what every stage makes of photos, and compare two such traces.",
+        epilog="exit status: 0 done, or the traces agree; 1 they differ; 2 usage, photo, or a file that cannot be read "
+        "or written;\n  3 model or interpreter unusable; 130 after Ctrl-C, 141 when the reader of stdout went away\n\n"
+        "example:\n  dermedge parity record --model model.tflite photos/ --out here.jsonl\n"
+        "  dermedge parity compare here.jsonl phone.jsonl",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = made.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", help="trace, record or compare"
+    )
     tracing = commands.add_parser("trace", help="trace one photo", allow_abbrev=False)
     tracing.add_argument("model", help="a .tflite file")
     tracing.add_argument("photo", help="a photo, or - for stdin")
-    tracing.add_argument("--engine", default="auto", choices=ENGINES, help="default: auto")
     tracing.add_argument("--out", type=Path, help="file to write (default: stdout)")
     recording = commands.add_parser("record", help="trace photos, a line each", allow_abbrev=False)
     recording.add_argument("--model", metavar="M", help="a .tflite file (default: the bundled model)")
     recording.add_argument("photos", nargs="+", metavar="PHOTO", help="a photo or a folder of photos")
-    recording.add_argument("--engine", default="auto", choices=ENGINES, help="default: auto")
     recording.add_argument("--out", type=Path, required=True, help="file to write, JSON lines")
-    comparing = commands.add_parser("compare", help="compare two traces", allow_abbrev=False)
-    comparing.add_argument("first", type=Path)
-    comparing.add_argument("second", type=Path)
+    for one in (tracing, recording):
+        one.add_argument("--engine", default="auto", choices=ENGINES, help="inference engine (default: auto)")
+    comparing = commands.add_parser("compare", help="compare two files of traces", allow_abbrev=False)
+    comparing.add_argument("first", type=Path, help="a file of trace or record, or of the Android app")
+    comparing.add_argument("second", type=Path, help="another one")
     comparing.add_argument(
-        "--tolerance", type=_tolerance, action="append", default=[], metavar="STAGE=VALUE", help="repeatable"
+        "--tolerance",
+        type=_tolerance,
+        action="append",
+        default=[],
+        metavar="STAGE=VALUE",
+        help="largest accepted difference of a stage, repeatable (default: as the stage needs)",
     )
     comparing.add_argument(
         "--different-models",
         action="store_true",
-        help="two model files are meant; without this they are a difference",
+        help="accept traces of two model files (default: a difference)",
     )
-    return parser
+    return made
 
 
 def _tolerance(text: str) -> tuple[str, float]:
@@ -415,7 +426,7 @@ def _trace_command(arguments: argparse.Namespace) -> int:
 
 
 def _record_command(arguments: argparse.Namespace) -> int:
-    """One photo that cannot be traced fails the whole: a record with gaps would be compared as if it had none."""
+    """Trace all photos or none: a missing one would not be compared."""
     names = [name for argument in arguments.photos for name in list_photos(argument)]
     with Classifier.open(arguments.model, engine=arguments.engine) as classifier:
         write_traces(arguments.out, (trace(classifier, read_photo(name), name=name) for name in names))
@@ -424,7 +435,7 @@ def _record_command(arguments: argparse.Namespace) -> int:
 
 
 def _compare_command(arguments: argparse.Namespace) -> int:
-    """Every photo that both files hold; a photo that only one holds is a difference."""
+    """Compare every photo that both files hold; one that is only in one file is a difference."""
     files = (arguments.first, arguments.second)
     first, second = ({one["photo"]["sha256"]: one for one in read_traces(path)} for path in files)
     shared = [key for key in first if key in second]
@@ -465,12 +476,9 @@ def _compare_checked(
         raise
     except _DAMAGED as error:
         raise UsageError(
-            f"{arguments.first} or {arguments.second}: a damaged trace",
+            "not a valid trace",
+            where=f"{arguments.first} or {arguments.second}",
             found=f"{type(error).__name__}: {error}",
-            expected="files as trace wrote them",
+            expected="files that trace or record wrote",
             fix="trace again",
         ) from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

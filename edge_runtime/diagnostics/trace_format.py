@@ -1,4 +1,4 @@
-"""The trace format as code: its stages, whether a trace is whole, traces in files. `TRACE_FORMAT.md` describes it."""
+"""The format of traces: stages, completeness, files. `TRACE_FORMAT.md` describes it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ SHA256_DIGITS = 64
 
 
 def require_whole(stages: Mapping[str, Any]) -> None:
-    """Refuses a trace with fewer values than its sizes say: what is not there would agree with everything.
+    """Refuse a trace with fewer values than its sizes say, since missing values would agree with everything.
 
     Args:
-        stages: A trace's; what is of another type than it should be raises any error.
+        stages: A trace's; values of a wrong type raise any error.
 
     Raises:
         UsageError: A hash, a size or a count is wrong.
     """
     outputs = math.prod(stages["raw_output"]["size"])
-    owed = {
+    expected = {
         "decoded": CHANNELS * GRID * GRID,
         "cropped": CHANNELS * GRID * GRID,
         "resized": CHANNELS * math.prod(stages["resized"]["size"]),
@@ -41,7 +41,7 @@ def require_whole(stages: Mapping[str, Any]) -> None:
         "raw_output": outputs,
         "scores": outputs,
     }
-    for stage, count in owed.items():
+    for stage, count in expected.items():
         given = stages[stage]
         found = len(values_of(given, count + 1))
         if not found == count > 0:
@@ -56,17 +56,15 @@ def require_whole(stages: Mapping[str, Any]) -> None:
 
 
 def _not_whole(stage: str, found: str, expected: str) -> UsageError:
-    return UsageError(
-        f"a trace that is not whole, at stage {stage}", found=found, expected=expected, fix="trace again"
-    )
+    return UsageError(f"incomplete trace, stage {stage}", found=found, expected=expected, fix="trace again")
 
 
 def values_of(stage: Mapping[str, Any], most: int | None = None) -> Sequence[float]:
-    """The numbers of a stage: a grid's means, a tensor's values.
+    """Return the numbers of a stage: a grid's means, a tensor's values.
 
     Args:
         stage: A stage of a trace.
-        most: Of packed values no more than so many are unpacked.
+        most: Largest number of packed values that are unpacked.
     """
     for field in ("grid", "values"):
         if field in stage:
@@ -81,10 +79,10 @@ def values_of(stage: Mapping[str, Any], most: int | None = None) -> Sequence[flo
 
 
 def write_traces(path: Path, traces: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a file with a trace a line, whole or not at all.
+    """Write a file with a trace a line, whole or not at all.
 
     Raises:
-        UsageError: It cannot be written. What `traces` raises passes.
+        UsageError: It cannot be written. Errors of `traces` pass.
     """
     if not path.name:
         raise UsageError("no file to write", found=repr(str(path)), expected="the name of a file")
@@ -109,10 +107,10 @@ def write_traces(path: Path, traces: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_traces(path: Path) -> list[Mapping[str, Any]]:
-    """The traces in a file: one JSON object, over several lines perhaps, or one a line.
+    """Return the traces in a file: one JSON object, over several lines perhaps, or one a line.
 
     Raises:
-        UsageError: It cannot be read, or holds something else. What is in the stages is not looked at.
+        UsageError: It cannot be read, or holds something else. Stages are not checked.
     """
     try:
         text = path.read_bytes().decode("utf-8")

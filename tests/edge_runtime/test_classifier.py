@@ -143,8 +143,9 @@ def test_the_engine_is_closed_at_the_end_and_not_while_it_runs(monkeypatch: pyte
             deed.join()
         assert order == ["ran", "closed"]
     assert order == ["ran", "closed", "closed"]
-    with pytest.raises(InterpreterBroken, match="closed"):
+    with pytest.raises(InterpreterBroken) as caught:
         run(b"")
+    assert caught.value.expected == "an open engine"
 
 
 def test_waiting_for_the_engine_is_no_inference(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,8 +181,9 @@ def test_the_self_check_passes(classifier: Classifier) -> None:
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_the_self_check_fails_on_altered_weights(name: str) -> None:
-    with pytest.raises(SelfCheckFailed, match="outputs differ by"):
+    with pytest.raises(SelfCheckFailed) as caught:
         self_check(opened(with_altered_weights(good(name))))
+    assert "outputs differ by" in caught.value.found
 
 
 def test_the_self_check_holds_the_worst_picture_to_its_tolerance() -> None:
@@ -196,8 +198,9 @@ def test_the_self_check_holds_the_worst_picture_to_its_tolerance() -> None:
     largest = checked(200.0)
     # More only by what other kernels round otherwise.
     assert 90 <= largest <= 110 and checked(largest) == largest
-    with pytest.raises(SelfCheckFailed, match=r"golden_1\.png: outputs differ"):
+    with pytest.raises(SelfCheckFailed) as caught:
         checked(largest - 0.5)
+    assert caught.value.found.startswith("golden_1.png: outputs differ")
 
 
 @pytest.mark.parametrize("place", range(4))
@@ -212,16 +215,18 @@ def test_the_self_check_fails_on_what_is_no_number(place: int, monkeypatch: pyte
             return bytes(raw_output)
 
         monkeypatch.setattr(classifier.engine, "run", broken)
-        with pytest.raises(SelfCheckFailed, match=r"golden_2\.png: outputs differ by inf"):
+        with pytest.raises(SelfCheckFailed) as caught:
             self_check(classifier)
+        assert "golden_2.png: outputs differ by inf" in caught.value.found
 
 
 def test_the_self_check_fails_on_other_preprocessing() -> None:
     def crop_more(contract: dict[str, Any]) -> None:
         contract["geometry"]["crop_fraction"] = 0.5
 
-    with pytest.raises(SelfCheckFailed, match="other pixels") as caught:
+    with pytest.raises(SelfCheckFailed) as caught:
         self_check(opened(with_contract(good(), crop_more)))
+    assert "pixels" in caught.value.found
     assert all(f"golden_{i}.png" in caught.value.message for i in range(3))
 
 
@@ -229,13 +234,15 @@ def test_the_self_check_fails_on_another_picture() -> None:
     def swap(contract: dict[str, Any]) -> None:
         contract["golden"][0]["image"] = "golden_1.png"
 
-    with pytest.raises(SelfCheckFailed, match="not the picture"):
+    with pytest.raises(SelfCheckFailed) as caught:
         self_check(opened(with_contract(good(), swap)))
+    assert "not the picture" in caught.value.found
 
 
 def test_the_self_check_fails_when_there_is_nothing_to_check() -> None:
-    with pytest.raises(SelfCheckFailed, match="no self-test vectors"):
+    with pytest.raises(SelfCheckFailed) as caught:
         self_check(opened(with_contract(good(), lambda contract: contract.update(golden=[]))))
+    assert "no self-test vectors" in caught.value.found
 
 
 def test_a_golden_picture_that_is_not_there() -> None:

@@ -238,8 +238,9 @@ def test_every_stage_has_a_tolerance() -> None:
 
 
 def test_traces_of_different_photos_are_not_compared() -> None:
-    with pytest.raises(UsageError, match="different photos"):
+    with pytest.raises(UsageError) as caught:
         compare(traced(good(U8)), traced(good(U8), p.jpeg(index=5)))
+    assert caught.value.expected == "two traces of the same bytes"
 
 
 def test_traces_of_different_models_differ_in_what_they_say() -> None:
@@ -295,9 +296,9 @@ def deflated(count: int) -> str:
 )
 def test_what_is_not_there_does_not_agree(stage: str, changes: dict[str, object]) -> None:
     damaged = without(stage, **changes)
-    with pytest.raises(UsageError, match=f"not whole, at stage {stage}") as caught:
+    with pytest.raises(UsageError) as caught:
         compare(damaged, damaged)
-    assert caught.value.expected
+    assert caught.value.what.endswith(f"stage {stage}") and caught.value.expected
 
 
 def test_no_more_is_unpacked_than_is_asked_for() -> None:
@@ -319,7 +320,7 @@ def test_a_trace_waits_for_its_turn_at_the_engine(monkeypatch: pytest.MonkeyPatc
 
 
 def harness(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edge_runtime.diagnostics.parity", *map(str, arguments)]
+    command = [sys.executable, "-m", "dermedge", "parity", *map(str, arguments)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
     assert "Traceback" not in ran.stderr, ran.stderr
     return ran
@@ -433,7 +434,7 @@ def test_tolerances_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_result_that_cannot_be_written_is_no_difference(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     path.write_text(json.dumps(traced(good(U8))))
-    command = [sys.executable, "-m", "edge_runtime.diagnostics.parity", "compare", str(path), str(path)]
+    command = [sys.executable, "-m", "dermedge", "parity", "compare", str(path), str(path)]
     with Path("/dev/full").open("w") as full:
         ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
     assert ran.returncode == 2

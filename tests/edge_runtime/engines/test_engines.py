@@ -1,4 +1,4 @@
-"""Engines: the same answers by every road, failures in our words, nothing pretended."""
+"""Engines: the same output by every binding, errors of our own, no accelerator that does not run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.fixtures import FIXTURES, MODEL_NAMES
 from tests.fixtures.bad_models import good, with_contract
 
 HAS_TFLITE_RUNTIME = importlib.util.find_spec("tflite_runtime") is not None
-ROADS = [
+BINDINGS = [
     "litert-c",
     "litert",
     pytest.param(
@@ -56,13 +56,13 @@ def first_input(model: ModelFile, engine: Engine) -> bytes:
     return input_bytes(pixels_u8, model.contract.normalization, spec.dtype, spec.scale, spec.zero_point)
 
 
-@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("binding", BINDINGS)
 @pytest.mark.parametrize("name", MODEL_NAMES)
-def test_every_road_runs_every_model(road: str, name: str) -> None:
+def test_every_binding_runs_every_model(binding: str, name: str) -> None:
     model = open_model(FIXTURES / name)
-    engine = open_engine(model.data, engine=road)
+    engine = open_engine(model.data, engine=binding)
     check_tensors(model.contract, engine.inputs, engine.outputs, name)
-    assert engine.name.startswith(road + " ")
+    assert engine.name.startswith(binding + " ")
     assert (engine.accelerator, engine.threads, engine.skipped) == ("cpu", 1, ())
     output = raw_values(engine.run(first_input(model, engine)), engine.output)
     golden = model.contract.golden[0]
@@ -70,43 +70,45 @@ def test_every_road_runs_every_model(road: str, name: str) -> None:
     assert max(abs(a - b) for a, b in zip(output, golden.output, strict=True)) <= golden.tolerance
     engine.close()
     engine.close()
-    with pytest.raises(InterpreterBroken, match="closed"):
+    with pytest.raises(InterpreterBroken) as caught:
         engine.run(b"")
+    assert caught.value.expected == "an open engine"
 
 
-@pytest.mark.parametrize("road", ROADS)
-def test_all_roads_describe_the_tensors_alike(road: str) -> None:
+@pytest.mark.parametrize("binding", BINDINGS)
+def test_all_bindings_describe_the_tensors_alike(binding: str) -> None:
     for name in MODEL_NAMES:
-        described = open_engine(good(name), engine=road)
+        described = open_engine(good(name), engine=binding)
         reference = open_engine(good(name), engine="litert-c")
         assert described.inputs == reference.inputs
         assert described.outputs == reference.outputs
 
 
-@pytest.mark.parametrize("road", ROADS)
-def test_runs_do_not_depend_on_what_ran_before(road: str) -> None:
+@pytest.mark.parametrize("binding", BINDINGS)
+def test_runs_do_not_depend_on_what_ran_before(binding: str) -> None:
     model = open_model(FIXTURES / "tiny_uint8.tflite")
-    engine = open_engine(model.data, engine=road)
+    engine = open_engine(model.data, engine=binding)
     tensor = first_input(model, engine)
     first = engine.run(tensor)
     other = engine.run(bytes(len(tensor)))
     assert engine.run(tensor) == first != other
 
 
-@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("binding", BINDINGS)
 @pytest.mark.parametrize("length", [0, 1, 24 * 32 * 3 - 1, 24 * 32 * 3 + 1])
-def test_a_tensor_of_the_wrong_length_is_refused(road: str, length: int) -> None:
+def test_a_tensor_of_the_wrong_length_is_refused(binding: str, length: int) -> None:
     """LiteRT's own buffers accept too little and keep the rest of the picture before."""
-    engine = open_engine(good(), engine=road)
-    with pytest.raises(InterpreterBroken, match=f"{length} bytes"):
+    engine = open_engine(good(), engine=binding)
+    with pytest.raises(InterpreterBroken) as caught:
         engine.run(bytes(length))
+    assert caught.value.found == f"{length} bytes"
 
 
-@pytest.mark.parametrize("road", ROADS)
-def test_a_model_that_the_library_refuses(road: str) -> None:
+@pytest.mark.parametrize("binding", BINDINGS)
+def test_a_model_that_the_library_refuses(binding: str) -> None:
     """Past `model_file` on purpose: whatever a library says of nonsense becomes our error."""
     with pytest.raises(InterpreterBroken) as caught:
-        open_engine(b"\x1c\0\0\0TFL3" + bytes(64), engine=road)
+        open_engine(b"\x1c\0\0\0TFL3" + bytes(64), engine=binding)
     assert caught.value.exit_status == 3
 
 
@@ -135,7 +137,7 @@ def test_threads_are_really_used() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_c_api_frees_what_it_takes() -> None:
+def test_the_c_api_frees_its_memory() -> None:
     def resident_mib() -> float:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
@@ -291,8 +293,9 @@ def test_a_library_that_is_no_library(monkeypatch: pytest.MonkeyPatch, tmp_path:
     fake = tmp_path / "libLiteRt.so"
     fake.write_bytes(b"not an ELF")
     monkeypatch.setattr(litert_c, "find_library", lambda: (str(fake), "2.3.0"))
-    with pytest.raises(InterpreterBroken, match="cannot be loaded"):
+    with pytest.raises(InterpreterBroken) as caught:
         open_engine(good(), engine="litert-c")
+    assert caught.value.found
     assert open_engine(good()).name.startswith("litert ")
 
 
@@ -320,10 +323,10 @@ def test_nothing_installed_says_what_to_install() -> None:
     with pytest.raises(NoInterpreter, match="pip install ai-edge-litert") as caught:
         open_engine(good())
     assert caught.value.exit_status == 3
-    for road in ("litert-c", "litert", "tflite-runtime"):
-        assert road in caught.value.message
+    for binding in ("litert-c", "litert", "tflite-runtime"):
+        assert binding in caught.value.message
         with pytest.raises(NoInterpreter) as alone:
-            open_engine(good(), engine=road)
+            open_engine(good(), engine=binding)
         # No index has a package dermedge: whoever claims the name would be installed.
         assert "pip install " in alone.value.fix and "dermedge" not in alone.value.fix
 
@@ -336,7 +339,7 @@ def test_nothing_installed_says_what_to_install() -> None:
         ImportError("numpy.core.multiarray failed to import"),
     ],
 )
-def test_numpy_2_under_tflite_runtime_is_named_with_its_cure(
+def test_numpy_2_under_tflite_runtime_is_named_with_its_fix(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """With numpy 2 tflite-runtime 2.14 imports, then dies with SystemError when the Interpreter is built."""
@@ -364,8 +367,8 @@ def test_when_nothing_works_every_attempt_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(loading, "_open_one", fails)
     with pytest.raises(InterpreterBroken) as caught:
         open_engine(good())
-    for road in ("litert-c", "litert", "tflite-runtime"):
-        assert f"{road} is out of order (smoke)" in caught.value.message
+    for binding in ("litert-c", "litert", "tflite-runtime"):
+        assert f"{binding} is out of order (smoke)" in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -381,12 +384,12 @@ def test_when_nothing_works_every_attempt_is_named(monkeypatch: pytest.MonkeyPat
         {"engine": "litert-c", "delegate": "x.so"},
     ],
 )
-def test_options_that_cannot_be_meant(options: dict[str, object]) -> None:
+def test_invalid_options(options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         open_engine(good(), **options)  # type: ignore[arg-type]
 
 
-def test_xnnpack_is_granted_only_with_proof() -> None:
+def test_xnnpack_is_used_only_if_it_takes_nodes() -> None:
     model = open_model(FIXTURES / "tiny_float32.tflite")
     engine = open_engine(model.data, accelerator="xnnpack")
     assert engine.name.startswith("litert ")
@@ -397,14 +400,16 @@ def test_xnnpack_is_granted_only_with_proof() -> None:
 @pytest.mark.skipif(not HAS_TFLITE_RUNTIME, reason="tflite-runtime is not installed")
 def test_xnnpack_is_refused_where_it_takes_nothing() -> None:
     """tflite-runtime's XNNPACK leaves this int8 model to the plain kernels."""
-    with pytest.raises(DelegateUnusable, match="took no node"):
+    with pytest.raises(DelegateUnusable) as caught:
         open_engine(good(), engine="tflite-runtime", accelerator="xnnpack")
+    assert caught.value.found == "0 nodes"
 
 
 @pytest.mark.parametrize("library", ["/none/lib.so", "libc.so.6", str(FIXTURES / "tiny_uint8.tflite")])
 def test_a_delegate_that_is_none(library: str) -> None:
-    with pytest.raises(DelegateUnusable, match="cannot be loaded") as caught:
+    with pytest.raises(DelegateUnusable) as caught:
         open_engine(good(), delegate=library)
+    assert caught.value.found
     assert isinstance(caught.value, InterpreterError)
 
 
@@ -430,8 +435,9 @@ def test_a_delegate_that_silently_does_nothing_is_refused(tmp_path: Path) -> Non
     source = tmp_path / "idle.c"
     source.write_text(IDLE_DELEGATE)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-    with pytest.raises(DelegateUnusable, match="took no node"):
+    with pytest.raises(DelegateUnusable) as caught:
         open_engine(good(), delegate=str(library))
+    assert caught.value.found == "0 nodes"
 
 
 class Library:
@@ -488,7 +494,7 @@ def test_an_output_of_another_size_is_refused(output_bytes: int) -> None:
     assert caught.value.what.endswith(f"declared 3 bytes, computed {output_bytes} bytes")
 
 
-def test_an_interpreter_gets_the_threads_that_were_asked_for() -> None:
+def test_an_interpreter_gets_the_requested_threads() -> None:
     library: Any = Library()
     engine = interpreter_module.construct(
         library, good(), name="n", threads=3, accelerator="cpu", delegate=None, explain=pytest.fail
@@ -508,11 +514,11 @@ def test_a_delegate_that_fails_on_the_model_is_not_replaced(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("road", "package"), [("litert", "ai_edge_litert"), ("tflite-runtime", "tflite_runtime")]
+    ("binding", "package"), [("litert", "ai_edge_litert"), ("tflite-runtime", "tflite_runtime")]
 )
 @pytest.mark.parametrize("missing", ["flatbuffers", None])
 def test_a_library_that_lacks_something_is_not_called_absent(
-    road: str, package: str, missing: str | None, monkeypatch: pytest.MonkeyPatch
+    binding: str, package: str, missing: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who is told to install what is installed looks in the wrong place."""
 
@@ -526,7 +532,7 @@ def test_a_library_that_lacks_something_is_not_called_absent(
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setattr(sys, "meta_path", [Broken, *sys.meta_path])
     with pytest.raises(InterpreterBroken, match="libthing"):
-        open_engine(good(), engine=road)
+        open_engine(good(), engine=binding)
 
 
 def test_a_dequantized_tensor_is_the_formula() -> None:
@@ -589,9 +595,9 @@ def test_every_zero_point_that_a_dtype_has() -> None:
         check_tensors(contract, *tensors, "m.tflite")
 
 
-def test_errors_are_ours_only() -> None:
-    """No road lets a library's own exception out."""
-    for road in ("litert-c", "litert"):
+def test_only_our_errors_are_raised() -> None:
+    """No binding lets a library's own exception out."""
+    for binding in ("litert-c", "litert"):
         for data in (b"", b"TFL3", good()[:1000]):
             with pytest.raises(EdgeError):
-                open_engine(data, engine=road)
+                open_engine(data, engine=binding)

@@ -81,8 +81,9 @@ def test_a_photo_that_goes_while_it_is_looked_at(tmp_path: Path, monkeypatch: py
 
 
 def test_a_folder_that_is_none() -> None:
-    with pytest.raises(ImageNotFound, match="not a folder"):
+    with pytest.raises(ImageNotFound) as caught:
         next(watch.arrivals("/none"))
+    assert caught.value.code == "image-not-found"
 
 
 def test_the_command_watches_until_it_is_interrupted(tmp_path: Path) -> None:
@@ -168,5 +169,6 @@ def test_a_list_that_is_still_being_written_is_answered(tmp_path: Path) -> None:
 
 
 def test_a_list_that_cannot_be_read() -> None:
-    with pytest.raises(ImageNotFound, match="list of photos"):
+    with pytest.raises(ImageNotFound) as caught:
         list(listed_photos("/none.txt"))
+    assert caught.value.expected == "a text file with a path a line"
