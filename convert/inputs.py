@@ -295,6 +295,7 @@ def read_scores(path: Path, codes: Sequence[str], *, prefix: str = "p_") -> pd.D
             dtype=kinds,
             index_col="photo_id",
             keep_default_na=False,
+            na_values=dict.fromkeys(columns, ""),
             float_precision="round_trip",
         )
     except (OSError, ValueError, EOFError, zlib.error) as error:

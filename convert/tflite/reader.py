@@ -17,6 +17,7 @@ from edge_runtime.errors import (
     ContractMissing,
     ModelMismatch,
     ModelNotFound,
+    ModelUnsupported,
     NotATfliteFile,
 )
 from edge_runtime.model.flatbuffer import TENSOR_TYPES, Malformed, Table, operator_number
@@ -166,7 +167,7 @@ def parse_tflite(path: Path, data: bytes) -> TfliteFile:
         contract = parse_model(data, str(path)).contract
     except ContractMissing:
         problem = "no contract inside"
-    except (ContractInvalid, ModelMismatch) as error:
+    except (ContractInvalid, ModelMismatch, ModelUnsupported) as error:
         problem = error.message
     return read_structure(data, path, contract, problem)
 
@@ -190,7 +191,7 @@ def read_structure(
         buffers = root.children(4, "Buffer")
         graphs = root.children(2, "SubGraph")
         codes = [_kind(code) for code in root.children(1, "OperatorCode")]
-        return TfliteFile(
+        file = TfliteFile(
             path,
             data,
             contract,
@@ -203,10 +204,15 @@ def read_structure(
             len(graphs),
             {_text(x, 0): _content(buffers[x.scalar(1, "I")], 0) for x in root.children(6, "Metadata")},
         )
+        ends = [*file.inputs, *file.outputs]
+        for index in (*ends, *(i for x in file.operators for i in (*x.inputs, *x.outputs) if i != -1)):
+            if not 0 <= index < len(file.tensors):
+                raise IndexError(f"tensor {index} of {len(file.tensors)}")
     except (struct.error, IndexError, Malformed) as error:
         raise NotATfliteFile(
             f"{path}: the .tflite file is damaged", found=str(error), fix="convert the model again"
         ) from error
+    return file
 
 
 def _content(table: Table, number: int) -> bytes:

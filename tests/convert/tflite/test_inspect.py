@@ -17,10 +17,13 @@ from convert.tflite.inspect import describe, main
 from convert.tflite.reader import read_tflite
 from convert.tflite.targets import xnnpack_problem
 from edge_runtime.engines import open_engine
+from edge_runtime.model.flatbuffer import Table
 from edge_runtime.model.model_file import bundled_model_path
 from tests.fixtures import FIXTURES, MODEL_NAMES
 
 REPOSITORY = Path(__file__).parents[3]
+# An operator of no image classifier.
+SVDF = 27
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
@@ -123,6 +126,22 @@ def test_what_is_no_model_is_refused(
     assert main([str(path)]) == 3
     assert capsys.readouterr().err.startswith("error: ")
     assert main([str(tmp_path / "absent.tflite")]) == 3
+
+
+def test_a_model_that_no_device_runs_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Operators that the runtime refuses, from the wrong kind on."""
+    data = bytearray((FIXTURES / "tiny_uint8.tflite").read_bytes())
+    root = Table(bytes(data), len(data), int.from_bytes(data[:4], "little"), "Model")
+    code = root.children(1, "OperatorCode")[0]
+    for field, size in ((0, 1), (3, 4)):
+        if position := code.field(field, size):
+            data[position : position + size] = SVDF.to_bytes(size, "little")
+    path = tmp_path / "odd.tflite"
+    path.write_bytes(data)
+    assert main([str(path), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["contract"] is None and str(path) in report["contract_problem"]
+    assert "SVDF" in report["operator_counts"]
 
 
 def test_no_tensorflow_is_needed() -> None:
