@@ -126,3 +126,4 @@ def test_commands_that_errors_recommend_exist(repository: Path) -> None:
     for place, verb, rest in named:
         assert verb in verbs or verb in ("wheel", "again"), f"{place}: dermedge {verb}"
         assert verb != "experiment" or rest in dermedge.EXPERIMENTS, f"{place}: dermedge {verb} {rest}"
+    assert [f"{place}: {text}" for place, text in fixes if re.search(r"python -m \w+\.", text)] == []
