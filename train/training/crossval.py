@@ -238,11 +238,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _cross_validate(arguments: argparse.Namespace) -> int:
     metrics = run_crossval(
-        arguments.config,
-        arguments.workdir,
-        arguments.data,
-        folds=arguments.folds,
-        pixels=arguments.pixels,
+        arguments.config, arguments.workdir, arguments.data, folds=arguments.folds, pixels=arguments.pixels
     )
     low, high = metrics["balanced_accuracy_interval"]
     print(
