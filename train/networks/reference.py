@@ -1,7 +1,7 @@
-"""The networks of the founding documents, flat functional tf_keras models: a plain CNN, ResNet50, Inception v3.
+"""Reference networks of the founding documents: a plain CNN, and ResNet50's published weights. TensorFlow.
 
 They serve for comparison, not for devices. The first document set a small CNN against a ResNet; the second fine-tuned
-Inception v3 (Esteva et al., Nature 542, 2017). TensorFlow.
+Inception v3 (Esteva et al., Nature 542, 2017).
 """
 
 from __future__ import annotations
@@ -12,13 +12,9 @@ import numpy as np
 import tf_keras
 from tf_keras import layers
 
-from edge_runtime.errors import ConfigInvalid
-
 # Of small_cnn: each block is a 3x3 convolution, ReLU, and a 2x2 maximum.
 SMALL_CNN_FILTERS = (32, 64, 128, 256)
 SMALL_CNN_DROPOUT = 0.25
-# Smallest side that leaves a pixel after Inception's convolutions without padding.
-INCEPTION_SMALLEST_PX = 75
 # ImageNet's mean levels in the order of ResNet50's published weights: blue, green, red.
 RESNET50_MEANS_BGR = (103.939, 116.779, 123.68)
 # Normalized pixels are (level - 128) / 128: the default of [input], for which ResNet50's weights are rewritten.
@@ -48,50 +44,12 @@ def small_cnn(size_px: int | None) -> Any:
     return tf_keras.Model(pixels, x, name="small_cnn")
 
 
-def resnet50(size_px: int | None, weights: str | None) -> Any:
-    """ResNet50 (He et al. 2016), the Keras implementation.
-
-    The published weights (`imagenet`, or the path of the publisher's file without top) want BGR levels less ImageNet's
-    mean. There is no preprocessing layer, so this is folded into the first convolution and its batch norm: the network
-    computes the same from pixels normalized as [input] has it by default, (level - 128) / 128. What differs is the
-    border of three pixels that the network adds: it is grey of level 128, where it was ImageNet's mean (104 to 124).
-
-    Returns:
-        A tf_keras.Model: [n, size_px, size_px, 3] normalized pixels -> [n, size_px / 32, size_px / 32, 2048].
-    """
-    features = tf_keras.applications.ResNet50(
-        input_shape=(size_px, size_px, 3), include_top=False, weights=weights
-    )
-    if weights is not None:
-        fold_bgr_levels(features.get_layer("conv1_conv"), features.get_layer("conv1_bn"))
-    return features
-
-
-def inception_v3(size_px: int | None, weights: str | None) -> Any:
-    """Inception v3 (Szegedy et al. 2016), the Keras implementation.
-
-    The published weights want level / 127.5 - 1; the contract's (level - 128) / 128 differs by less than one level and
-    is given to them as it is.
-
-    Returns:
-        A tf_keras.Model: [n, size_px, size_px, 3] normalized pixels -> [n, height, width, 2048], at 299 px 8 x 8.
-
-    Raises:
-        ConfigInvalid: size_px is too small.
-    """
-    if size_px is not None and size_px < INCEPTION_SMALLEST_PX:
-        raise ConfigInvalid(
-            "inception_v3: input too small",
-            found=f"{size_px} px",
-            expected=f"{INCEPTION_SMALLEST_PX} px or more",
-        )
-    return tf_keras.applications.InceptionV3(
-        input_shape=(size_px, size_px, 3), include_top=False, weights=weights
-    )
-
-
 def fold_bgr_levels(convolution: Any, norm: Any) -> None:
-    """Rewrite a first convolution that takes BGR levels less their mean, so that it takes normalized RGB pixels.
+    """Rewrite ResNet50's first convolution, so that it takes normalized RGB pixels, not BGR levels less their mean.
+
+    There is no preprocessing layer, so this is folded into the convolution and its batch norm: the network computes the
+    same from pixels normalized as [input] has it by default. What differs is the border of three pixels that the
+    network adds: it is grey of level 128, where it was ImageNet's mean (104 to 124).
 
     With r the normalized pixel, level - mean = 128 r + (128 - mean). The offset goes into the bias. The factor 128
     goes into the batch norm's statistics and not into the kernel, whose weights keep the size that learning rates and

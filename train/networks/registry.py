@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,14 @@ DEVELOPER_WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
 LOGITS_LAYER = "logits"
 # Those that Keras has weights for.
 MOBILENET_V2_ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
-# What Keras downloads.
-KERAS_FILE = "{}_weights_tf_dim_ordering_tf_kernels_notop.h5"
-MOBILENET_V2_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{}_224_no_top.h5"
+# Smallest side that leaves a pixel after Inception's convolutions without padding.
+INCEPTION_SMALLEST_PX = 75
+# Keras' function (Sandler et al. 2018, He et al. 2016, Szegedy et al. 2016), and the file that it downloads.
+KERAS = {
+    "mobilenet_v2": ("MobileNetV2", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{}_224_no_top.h5"),
+    "resnet50": ("ResNet50", "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+    "inception_v3": ("InceptionV3", "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+}
 
 
 def build_model(config: ModelConfig, classes: int, size_px: int | None, *, pretrained: bool = True) -> Any:
@@ -74,27 +80,48 @@ def build_model(config: ModelConfig, classes: int, size_px: int | None, *, pretr
     return tf_keras.Model(features.input, logits, name=config.backbone)
 
 
-def _mobilenet_v2(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
-    """Sandler et al. 2018, the Keras implementation."""
-
-    def build(weights: str | None) -> Any:
-        return tf_keras.applications.MobileNetV2(
-            input_shape=(size_px, size_px, 3), alpha=config.alpha, include_top=False, weights=weights
+def _keras(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
+    """Keras' implementation; a local copy of the publisher's file comes before a download."""
+    name, file_name = KERAS[config.backbone]
+    file_name = file_name.format(float(config.alpha))
+    if config.backbone == "inception_v3" and size_px is not None and size_px < INCEPTION_SMALLEST_PX:
+        raise ConfigInvalid(
+            "inception_v3: input too small",
+            found=f"{size_px} px",
+            expected=f"{INCEPTION_SMALLEST_PX} px or more",
         )
-
-    return _from_keras(config, pretrained, MOBILENET_V2_FILE.format(float(config.alpha)), build)
-
-
-def _resnet50(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
-    file_name = KERAS_FILE.format("resnet50")
-    return _from_keras(config, pretrained, file_name, lambda weights: reference.resnet50(size_px, weights))
-
-
-def _inception_v3(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
-    file_name = KERAS_FILE.format("inception_v3")
-    return _from_keras(
-        config, pretrained, file_name, lambda weights: reference.inception_v3(size_px, weights)
+    given = {"alpha": config.alpha} if config.backbone == "mobilenet_v2" else {}
+    build = partial(
+        getattr(tf_keras.applications, name), input_shape=(size_px, size_px, 3), include_top=False, **given
     )
+    if not pretrained or config.weights == "none":
+        return build(weights=None)
+    local = _local_weights(file_name) if config.weights == "imagenet" else Path(config.weights)
+    if local and not local.is_file():
+        raise ConfigInvalid(
+            "model.weights does not exist",
+            found=str(local),
+            expected="imagenet, none, or the path of a weights file",
+        )
+    try:
+        features = build(weights=str(local) if local else "imagenet")
+    except Exception as error:  # Keras raises no narrower one, with the address in its text.
+        if local:
+            raise ConfigInvalid(
+                f"model.weights does not fit {config.backbone}",
+                found=f"{local}: {error}",
+                expected=f"the publisher's {file_name}",
+                fix="fetch the file again, or choose the weights of this backbone and width",
+            ) from error
+        raise ConfigInvalid(
+            f"model.weights: the published weights of {config.backbone} could not be downloaded",
+            found=str(error),
+            expected=f"a connection, or {file_name} in {_weights_folder()}",
+            fix=f'put the file there (or elsewhere, and set {WEIGHTS_VARIABLE}), or train from weights = "none"',
+        ) from error
+    if config.backbone == "resnet50":
+        reference.fold_bgr_levels(features.get_layer("conv1_conv"), features.get_layer("conv1_bn"))
+    return features
 
 
 def _small_cnn(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
@@ -127,45 +154,10 @@ def _efficientnet_lite(config: ModelConfig, size_px: int | None, pretrained: boo
 
 
 BACKBONES: dict[str, Callable[[ModelConfig, int | None, bool], Any]] = {
-    "mobilenet_v2": _mobilenet_v2,
+    **dict.fromkeys(KERAS, _keras),
     **dict.fromkeys(efficientnet_lite.VARIANTS, _efficientnet_lite),
     "small_cnn": _small_cnn,
-    "resnet50": _resnet50,
-    "inception_v3": _inception_v3,
 }
-
-
-def _from_keras(
-    config: ModelConfig, pretrained: bool, file_name: str, build: Callable[[str | None], Any]
-) -> Any:
-    """What `build` makes of Keras' `weights` argument: a local copy of the publisher's file before a download."""
-    if not pretrained or config.weights == "none":
-        return build(None)
-    local = _local_weights(file_name) if config.weights == "imagenet" else Path(config.weights)
-    if local and not local.is_file():
-        raise ConfigInvalid(
-            "model.weights does not exist",
-            found=str(local),
-            expected="imagenet, none, or the path of a weights file",
-        )
-    try:
-        return build(str(local) if local else "imagenet")
-    except ConfigInvalid:
-        raise
-    except Exception as error:  # Keras raises no narrower one, with the address in its text.
-        if local:
-            raise ConfigInvalid(
-                f"model.weights does not fit {config.backbone}",
-                found=f"{local}: {error}",
-                expected=f"the publisher's {file_name}",
-                fix="fetch the file again, or choose the weights of this backbone and width",
-            ) from error
-        raise ConfigInvalid(
-            f"model.weights: the published weights of {config.backbone} could not be downloaded",
-            found=str(error),
-            expected=f"a connection, or {file_name} in {_weights_folder()}",
-            fix=f'put the file there (or elsewhere, and set {WEIGHTS_VARIABLE}), or train from weights = "none"',
-        ) from error
 
 
 def _local_weights(name: str) -> Path | None:
