@@ -8,15 +8,18 @@ import json
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import train
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
-from tests.train.training_runs import finish, rows_of, start
+from tests.train.training_runs import REPOSITORY, finish, rows_of, start
 from train.experiments.record import record_run
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow]
@@ -191,6 +194,22 @@ def test_a_finished_run_is_not_trained_again(finished: Path, config: Path, phant
     assert status == 0, output
     assert "this run is complete" in output
     assert (finished / "model.keras").stat().st_mtime_ns == before
+
+
+def test_the_function_returns_the_metrics(finished: Path, config: Path, phantom: Path) -> None:
+    metrics = train.run(str(config), str(finished), str(phantom))
+    assert metrics == json.loads((finished / "metrics.json").read_text())
+    with pytest.raises(RunInvalid) as caught:
+        train.run(config, finished, phantom, test_split=False)
+    assert "split" in caught.value.found
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    script = "import sys, train; print(sorted({'numpy', 'pydantic', 'tensorflow'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_key_that_came_later_does_not_open_a_finished_run(
