@@ -101,7 +101,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         find_path(str(tmp_path / "absent.tflite"), "model.start", "a .tflite")
 
 
-def test_a_file_that_has_learnt_what_is_held_out_is_refused(tmp_path: Path) -> None:
+def test_a_file_trained_on_what_is_held_out_is_refused(tmp_path: Path) -> None:
     from train.training import run as experiment
 
     (tmp_path / "model.tflite").write_bytes(b"never read")
@@ -118,7 +118,7 @@ def test_a_file_that_has_learnt_what_is_held_out_is_refused(tmp_path: Path) -> N
     )
     manifest.write_text("photo_id,split\na,train\nb,train\n", encoding="utf-8")
     with pytest.raises(SplitLeaks, match=r"model\.tflite"):
-        experiment._first_model(inputs, lambda: None)  # type: ignore[arg-type,return-value]
+        experiment.first_model(inputs, tmp_path)
     manifest.unlink()
-    with pytest.raises(DataInvalid, match=r"split\.csv\.gz: no such file"):
-        experiment._first_model(inputs, lambda: None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(DataInvalid, match=r"split\.csv\.gz"):
+        experiment.first_model(inputs, tmp_path)
