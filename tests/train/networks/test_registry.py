@@ -27,6 +27,11 @@ SMALLEST = {
 SAME = 1e-4
 
 
+def fast(*names: str) -> list[Any]:
+    """All networks, those that are not named here in the long tier."""
+    return [name if name in names else pytest.param(name, marks=pytest.mark.long) for name in SMALLEST]
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     import tf_keras
@@ -52,7 +57,7 @@ def test_every_backbone_has_its_smallest_form_here():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize("name", fast("efficientnet_lite0", "small_cnn"))
 def test_a_network_is_flat_trainable_and_storable(name: str, tmp_path: Path):
     import tensorflow as tf
     import tf_keras
@@ -97,7 +102,7 @@ def test_a_network_is_flat_trainable_and_storable(name: str, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", ["efficientnet_lite0", pytest.param("mobilenet_v2", marks=pytest.mark.long)])
 def test_what_devices_carry_can_be_quantized(name: str):
     import tensorflow_model_optimization as tfmot
     import tf_keras
@@ -125,13 +130,16 @@ def test_dropout_is_a_layer_only_when_asked_for():
     assert len(model.get_weights()) == len(plain.get_weights())
 
 
-@pytest.mark.slow
-def test_every_width_of_mobilenet_v2_builds_and_no_other():
+@pytest.mark.long
+def test_every_width_of_mobilenet_v2_builds():
     from train.networks.registry import MOBILENET_V2_ALPHAS
 
     assert MOBILENET_V2_ALPHAS == (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
     sizes = [_build(ModelConfig(alpha=a, weights="none"), 32).count_params() for a in MOBILENET_V2_ALPHAS]
     assert sizes == sorted(set(sizes))
+
+
+def test_a_width_that_is_not_published_is_refused():
     for alpha in (0.4, 2.0, 0.0):
         with pytest.raises(ConfigInvalid, match=rf"{alpha}.*0.35 or 0.5 or 0.75 or 1.0 or 1.3 or 1.4"):
             _build(ModelConfig(alpha=alpha, weights="none"), 32)
@@ -163,13 +171,14 @@ def test_small_cnn_has_no_published_weights():
 
 
 def test_a_local_copy_comes_before_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from train.networks.registry import MOBILENET_V2_FILE
+    from train.networks.registry import KERAS
 
+    file_name = KERAS["mobilenet_v2"][1].format(0.35)
     source = _build(ModelConfig(alpha=0.35, weights="none"), 32)
     import tf_keras
 
     features = tf_keras.Model(source.input, source.get_layer("out_relu").output)
-    features.save_weights(str(tmp_path / MOBILENET_V2_FILE.format(0.35)), save_format="h5")
+    features.save_weights(str(tmp_path / file_name), save_format="h5")
     monkeypatch.setenv("DERMEDGE_WEIGHTS", str(tmp_path))
     loaded = _build(ModelConfig(alpha=0.35))
     wanted = features.get_weights()
@@ -177,7 +186,7 @@ def test_a_local_copy_comes_before_a_download(tmp_path: Path, monkeypatch: pytes
     for given, expected in zip(loaded.get_weights(), wanted, strict=False):
         np.testing.assert_array_equal(given, expected)
     # The same file by its path; and ignored when no weights are wanted.
-    named = _build(ModelConfig(alpha=0.35, weights=str(tmp_path / MOBILENET_V2_FILE.format(0.35))))
+    named = _build(ModelConfig(alpha=0.35, weights=str(tmp_path / file_name)))
     np.testing.assert_array_equal(named.get_weights()[0], wanted[0])
     fresh = _build(ModelConfig(alpha=0.35), pretrained=False)
     assert not np.array_equal(fresh.get_weights()[0], wanted[0])

@@ -18,7 +18,7 @@ import pytest
 
 from edge_runtime.errors import ConfigInvalid
 from tests.train.conftest import PHANTOM_PHOTOS
-from tests.train.training_runs import PLAIN, finish_apart, rows_of, start
+from tests.train.training_runs import PLAIN, finish, finish_apart, rows_of, start
 from train.configs.loading import load_config
 from train.configs.schema import DistributeConfig
 from train.data.synthetic.dataset import draw_dataset
@@ -121,6 +121,14 @@ def test_an_interrupted_worker_keeps_its_pixels_and_nothing_else(tmp_path: Path)
 
 @pytest.mark.tf
 @pytest.mark.slow
+def test_a_strategy_of_one_device_trains_as_none(plain_run: Path, phantom: Path, tmp_path: Path) -> None:
+    status, output = finish("plain", config_with("mirrored", tmp_path), tmp_path / "run", phantom)
+    assert status == 0, output
+    assert_same_training(tmp_path / "run", plain_run)
+
+
+@pytest.mark.tf
+@pytest.mark.long
 def test_two_devices_train_as_one(plain_run: Path, phantom: Path, tmp_path: Path) -> None:
     config = config_with("mirrored", tmp_path)
     status, output = finish_apart("plain", config, tmp_path / "run", phantom, LOGICAL_DEVICES="2")
