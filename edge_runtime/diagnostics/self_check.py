@@ -64,7 +64,8 @@ def self_check(classifier: Classifier) -> SelfCheck:
     golden = classifier.contract.golden
     if not golden:
         raise SelfCheckFailed(
-            f"{classifier.model.path}: the model cannot be checked",
+            "the model cannot be checked",
+            where=classifier.model.path,
             found="no self-test vectors in its contract",
             expected="at least one",
             fix="convert the model with dermedge convert",
@@ -73,7 +74,8 @@ def self_check(classifier: Classifier) -> SelfCheck:
     problems = [check.problem for check in checks if check.problem]
     if problems:
         raise SelfCheckFailed(
-            f"{classifier.model.path}: the self-test failed ({classifier.engine.name})",
+            f"the self-test failed ({classifier.engine.name})",
+            where=classifier.model.path,
             found="; ".join(problems),
             expected=f"the outputs of {golden[0].runtime}",
             fix="copy the model again; if it was not altered, do not trust this runtime with it",

@@ -100,7 +100,8 @@ def write_traces(path: Path, traces: Iterable[Mapping[str, Any]]) -> None:
         raise
     except OSError as error:
         raise UsageError(
-            f"{path}: cannot be written",
+            "cannot be written",
+            where=str(path),
             found=error.strerror or str(error),
             expected="a file's name in a folder that can be written to",
         ) from error
@@ -120,7 +121,8 @@ def read_traces(path: Path) -> list[Mapping[str, Any]]:
             traces = [json.loads(line) for line in text.splitlines() if line.strip()]
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
-            f"{path}: not a trace",
+            "not a trace",
+            where=str(path),
             found=getattr(error, "strerror", None) or str(error),
             expected="a file that trace or record wrote",
         ) from error
@@ -130,6 +132,9 @@ def read_traces(path: Path) -> list[Mapping[str, Any]]:
             isinstance(photo, dict) and all(isinstance(photo.get(key), str) for key in ("sha256", "name"))
         ):
             raise UsageError(
-                f"{path}: not a trace", found=type(one).__name__, expected="a JSON object with a photo"
+                "not a trace",
+                where=str(path),
+                found=type(one).__name__,
+                expected="a JSON object with a photo",
             )
     return traces
