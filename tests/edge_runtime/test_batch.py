@@ -41,7 +41,7 @@ def photos(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
-def test_answers_are_those_of_single_runs_in_order(
+def test_predictions_are_those_of_single_runs_in_order(
     classifier: Classifier, photos: list[str], workers: int
 ) -> None:
     expected = [classifier.classify(photo).scores for photo in photos]
@@ -66,7 +66,7 @@ def test_a_bad_photo_has_its_error_in_its_place(classifier: Classifier, photos: 
     assert isinstance(answers[3][1], Prediction)
 
 
-def test_photos_are_taken_no_faster_than_answers(classifier: Classifier, photos: list[str]) -> None:
+def test_photos_are_fetched_no_faster_than_results(classifier: Classifier, photos: list[str]) -> None:
     taken = 0
 
     def endless() -> Iterator[str]:
@@ -82,7 +82,7 @@ def test_photos_are_taken_no_faster_than_answers(classifier: Classifier, photos:
     answers.close()  # type: ignore[attr-defined]
 
 
-def test_an_answer_does_not_wait_for_the_next_name(classifier: Classifier, photos: list[str]) -> None:
+def test_a_result_does_not_wait_for_the_next_name(classifier: Classifier, photos: list[str]) -> None:
     fetched = threading.Event()
     waited: list[bool] = []
 
@@ -166,7 +166,7 @@ def test_predictions_keep_their_number_of_workers(classifier: Classifier, photos
     (_, several), *_ = classify_each(classifier, photos[:3], workers=3)
     list(classify_each(classifier, photos[:2], workers=2))
     assert isinstance(several, Prediction)
-    workers = [said.runtime["workers"] for said in (alone, several, classifier.classify(photos[0]))]
+    workers = [reported.runtime["workers"] for reported in (alone, several, classifier.classify(photos[0]))]
     assert workers == [1, 3, 1]
 
 
@@ -196,13 +196,13 @@ def test_everything_takes_turns_at_the_classifiers_engine(
 
     monkeypatch.setattr(classifier.engine, "run", watched)
     pixels_u8 = fit_pixels(p.jpeg(), classifier.contract)
-    deeds: list[Callable[[], object]] = [
+    calls: list[Callable[[], object]] = [
         lambda: classifier.classify(photos[1]),
         lambda: list(classify_each(classifier, photos[1:4], workers=1)),
         lambda: self_check(classifier),
         lambda: classifier.runner.scores_of_pixels(pixels_u8),
     ]
-    threads = [threading.Thread(target=lambda deed=deed: [deed() for _ in range(10)]) for deed in deeds]
+    threads = [threading.Thread(target=lambda call=call: [call() for _ in range(10)]) for call in calls]
     for thread in threads:
         thread.start()
     for thread in threads:

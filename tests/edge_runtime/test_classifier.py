@@ -83,7 +83,7 @@ def test_paths_and_bytes_give_the_same(classifier: Classifier, tmp_path: Path) -
     assert classifier.classify(str(photo)).scores == classifier.classify(photo).scores == by_bytes.scores
 
 
-def test_photos_get_different_answers() -> None:
+def test_photos_get_different_predictions() -> None:
     """A classifier that looks at nothing would pass much of the above."""
     with Classifier.open(FIXTURES / "tiny_uint8.tflite") as classifier:
         answers = {classifier.classify(p.saved(p.draw_photo(i), "PNG")).label for i in range(12)}
@@ -130,17 +130,17 @@ def test_the_engine_is_closed_at_the_end_and_not_while_it_runs(monkeypatch: pyte
 
         monkeypatch.setattr(engine, "run", slow)
         monkeypatch.setattr(engine, "close", lambda: (order.append("closed"), close()))
-        deeds = [
-            threading.Thread(target=deed)
-            for deed in (lambda: classifier.classify(p.jpeg()), classifier.close)
+        calls = [
+            threading.Thread(target=call)
+            for call in (lambda: classifier.classify(p.jpeg()), classifier.close)
         ]
-        deeds[0].start()
+        calls[0].start()
         assert started.wait(60)
-        deeds[1].start()
-        deeds[1].join(0.2)
+        calls[1].start()
+        calls[1].join(0.2)
         released.set()
-        for deed in deeds:
-            deed.join()
+        for call in calls:
+            call.join()
         assert order == ["ran", "closed"]
     assert order == ["ran", "closed", "closed"]
     with pytest.raises(InterpreterBroken) as caught:
@@ -245,7 +245,7 @@ def test_the_self_check_fails_when_there_is_nothing_to_check() -> None:
     assert "no self-test vectors" in caught.value.found
 
 
-def test_a_golden_picture_that_is_not_there() -> None:
+def test_a_missing_self_test_picture() -> None:
     def rename(contract: dict[str, Any]) -> None:
         contract["golden"][0]["image"] = "nowhere.png"
 

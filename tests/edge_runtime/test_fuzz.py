@@ -20,7 +20,7 @@ CUTS = [fraction / 20 for fraction in range(1, 17)]
 @pytest.mark.parametrize(
     ("kind", "count"), [("models", MODELS), ("graphs", GRAPHS), ("contracts", CONTRACTS), ("photos", PHOTOS)]
 )
-def test_mutations_are_answered_or_refused_in_our_words(kind: str, count: int) -> None:
+def test_mutations_are_classified_or_refused_with_our_errors(kind: str, count: int) -> None:
     outcomes, wrong = fuzz.run(kind, SEED, count)
     assert wrong == {}
     assert sum(outcomes.values()) == count

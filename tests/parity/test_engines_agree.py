@@ -95,7 +95,7 @@ def test_the_bundled_model_on_real_photos_by_tflite_runtime(data_root: Path) -> 
 
 @pytest.mark.parametrize("model", [*FIXTURE_MODELS, BUNDLED])
 @pytest.mark.parametrize("threads", [2, 4])
-def test_threads_do_not_change_the_answer(model: Path, threads: int) -> None:
+def test_threads_do_not_change_the_prediction(model: Path, threads: int) -> None:
     with Classifier.open(model) as one, Classifier.open(model, threads=threads) as several:
         for photo in photos():
             # Integer sums have no order; float sums keep theirs within a tile, which is what a thread gets.

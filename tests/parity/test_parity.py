@@ -183,7 +183,7 @@ def test_tolerances_decide() -> None:
     assert compare(one, other).first_difference is not None
 
 
-def test_floats_of_other_kernels_are_not_owed_to_64_units() -> None:
+def test_floats_of_other_kernels_have_no_tolerance_of_64_units() -> None:
     one, other = traced(good(F32)), traced(good(F32))
     other["runtime"]["kernels"] = "something else"
     for stage in ("raw_output", "scores"):
@@ -215,7 +215,7 @@ def test_a_looser_tolerance_admits_another_jpeg_decoder() -> None:
     assert compare(one, other, {"decoded": 1.0, "cropped": 1.0}).first_difference is None
 
 
-def test_a_hash_alone_is_a_difference_when_pixels_are_owed_exactly() -> None:
+def test_a_hash_alone_is_a_difference_at_tolerance_0() -> None:
     one, other = traced(good(U8)), traced(good(U8))
     other["stages"]["decoded"]["sha256"] = "0" * 64
     assert compare(one, other).first_difference.stage == "decoded"  # type: ignore[union-attr]
@@ -251,7 +251,7 @@ def test_traces_of_different_models_differ_in_what_they_say() -> None:
 
 
 @pytest.mark.parametrize(("field", "value"), [("sha256", "0" * 64), ("id", "another")])
-def test_two_models_do_not_agree_unless_they_are_meant(field: str, value: str) -> None:
+def test_two_models_differ_unless_they_are_accepted(field: str, value: str) -> None:
     one, other = traced(good(U8)), traced(good(U8))
     other["model"][field] = value
     comparison = compare(one, other)
@@ -294,14 +294,14 @@ def deflated(count: int) -> str:
         ("scores", {"codes": ["a"]}),
     ],
 )
-def test_what_is_not_there_does_not_agree(stage: str, changes: dict[str, object]) -> None:
+def test_missing_values_do_not_agree(stage: str, changes: dict[str, object]) -> None:
     damaged = without(stage, **changes)
     with pytest.raises(UsageError) as caught:
         compare(damaged, damaged)
     assert caught.value.what.endswith(f"stage {stage}") and caught.value.expected
 
 
-def test_no_more_is_unpacked_than_is_asked_for() -> None:
+def test_no_more_is_unpacked_than_requested() -> None:
     assert len(values_of({"dtype": "float32", "deflated": deflated(50_000_000)}, 10)) == 10
 
 
@@ -474,7 +474,7 @@ def test_a_record_of_several_photos_is_compared_photo_by_photo(
         assert "2 photos in both, 0 of them differ; 1 in one file only" in capsys.readouterr().out
 
 
-def test_a_record_tells_which_photo_and_which_stage(
+def test_a_record_reports_which_photo_and_which_stage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos = [tmp_path / f"{index}.jpg" for index in range(2)]
@@ -490,12 +490,17 @@ def test_a_record_tells_which_photo_and_which_stage(
     (tmp_path / "two.jsonl").write_text(lines[0] + "\n" + json.dumps(other) + "\n")
     capsys.readouterr()
     assert parity.main(["compare", str(out), str(tmp_path / "two.jsonl")]) == 1
-    said = capsys.readouterr().out
-    assert f"{photos[1]}: differ: first at stage cropped" in said
+    reported = capsys.readouterr().out
+    assert f"{photos[1]}: differ: first at stage cropped" in reported
     # The table is of the worst of all photos, and a difference that only a hash shows is worse than none.
-    assert [line.split()[1] for line in said.splitlines()[1:7]] == ["ok", "DIFFERS", *["ok"] * 3, "DIFFERS"]
-    assert said.splitlines()[7].startswith("differ: first at stage cropped: ")
-    assert "2 photos in both, 1 of them differ; 0 in one file only" in said
+    assert [line.split()[1] for line in reported.splitlines()[1:7]] == [
+        "ok",
+        "DIFFERS",
+        *["ok"] * 3,
+        "DIFFERS",
+    ]
+    assert reported.splitlines()[7].startswith("differ: first at stage cropped: ")
+    assert "2 photos in both, 1 of them differ; 0 in one file only" in reported
 
 
 def test_a_record_with_a_bad_photo_is_not_written(tmp_path: Path) -> None:

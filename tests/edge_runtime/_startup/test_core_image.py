@@ -47,10 +47,10 @@ def test_each_operation_is_pillow_s(image: Image.Image) -> None:
     for method in UPRIGHT.values():
         done.append((core.transpose(method), image.transpose(Image.Transpose(method))))
     done.append((core.to_rgb(), image.convert("RGB")))
-    for ours, owed in done:
-        assert (ours.mode, ours.size) == (owed.mode, owed.size)
-        assert encode_raw(ours.im, ours.size) == owed.tobytes()
-        assert ours.to_pillow().tobytes() == owed.tobytes()
+    for ours, expected in done:
+        assert (ours.mode, ours.size) == (expected.mode, expected.size)
+        assert encode_raw(ours.im, ours.size) == expected.tobytes()
+        assert ours.to_pillow().tobytes() == expected.tobytes()
 
 
 @needs_tested_pillow
@@ -67,7 +67,7 @@ def test_another_pillow_decodes_by_pil_image(monkeypatch: pytest.MonkeyPatch) ->
     contract = open_model(FIXTURES / "tiny_uint8.tflite").contract
     photo = p.with_orientation(6, "JPEG")
     assert isinstance(decode(photo, contract), CoreImage)
-    owed = fit_pixels(photo, contract), decode_rgb(photo, contract).tobytes()
+    expected = fit_pixels(photo, contract), decode_rgb(photo, contract).tobytes()
     monkeypatch.setattr(core_image, "TESTED_RELEASES", ("9",))
     assert isinstance(decode(photo, contract), Image.Image)
-    assert (fit_pixels(photo, contract), decode_rgb(photo, contract).tobytes()) == owed
+    assert (fit_pixels(photo, contract), decode_rgb(photo, contract).tobytes()) == expected

@@ -68,11 +68,11 @@ def test_the_pixels_are_the_plugin_s(name: str, scale: int) -> None:
     header = jpeg.read_header(photo)
     assert header is not None
     scale = min(scale, header.width_px, header.height_px)
-    image, owed = jpeg.decode(photo, header, scale), of_plugin(photo, scale)
+    image, expected = jpeg.decode(photo, header, scale), of_plugin(photo, scale)
     assert image is not None
-    assert (image.mode, image.size) == (owed.mode, owed.size)
-    assert image.to_pillow().tobytes() == owed.tobytes()
-    assert header.exif == (owed.info.get("exif") or b"")
+    assert (image.mode, image.size) == (expected.mode, expected.size)
+    assert image.to_pillow().tobytes() == expected.tobytes()
+    assert header.exif == (expected.info.get("exif") or b"")
 
 
 @pytest.mark.parametrize("name", NOT_ORDINARY)
@@ -147,8 +147,8 @@ def test_mutated_files_have_the_same_pixels_on_both_paths(monkeypatch: pytest.Mo
         if image is None:
             continue
         taken += 1
-        owed = of_plugin(photo, 1)
-        assert (image.mode, image.to_pillow().tobytes()) == (owed.mode, owed.tobytes()), index
+        expected = of_plugin(photo, 1)
+        assert (image.mode, image.to_pillow().tobytes()) == (expected.mode, expected.tobytes()), index
     assert MUTATIONS / 4 < taken < MUTATIONS
     with monkeypatch.context() as patched:
         patched.setattr(jpeg, "read_header", lambda photo: None)

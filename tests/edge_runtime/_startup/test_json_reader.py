@@ -53,12 +53,12 @@ def test_it_reads_what_json_reads(text: str, encoding: str | None) -> None:
 @pytest.mark.parametrize("text", BAD)
 def test_it_refuses_what_json_refuses_in_the_same_words(text: str) -> None:
     for document in (text, text.encode()):
-        with pytest.raises((ValueError, RecursionError)) as owed:
+        with pytest.raises((ValueError, RecursionError)) as expected:
             json.loads(document, object_pairs_hook=_pairs)
-        with pytest.raises(type(owed.value)) as caught:
+        with pytest.raises(type(expected.value)) as caught:
             read_json(document, _pairs)
-        if not isinstance(owed.value, RecursionError):
-            assert str(caught.value) == str(owed.value)
+        if not isinstance(expected.value, RecursionError):
+            assert str(caught.value) == str(expected.value)
 
 
 def test_a_byte_order_mark_is_taken_in_bytes_only_as_json_does() -> None:
@@ -88,15 +88,13 @@ def test_what_the_hook_raises_arrives() -> None:
         lambda options, tomorrow: None,
     ],
 )
-def test_what_another_python_asks_for_is_left_to_the_package(
-    python: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_python_uses_the_package(python: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("_json.make_scanner", python)
     assert read_json('{"a": 1}', _pairs) == [("a", 1)]
 
 
 @needs_tricks
-def test_the_parser_of_python_3_15_finds_all_that_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_parser_of_python_3_15_finds_all_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
     real = _json.make_scanner
 
     def asking(options: Any) -> Any:

@@ -15,18 +15,18 @@ from tests.fixtures import pictures as p
 def test_a_measurement_has_every_stage() -> None:
     with Classifier.open(FIXTURES / "tiny_uint8.tflite") as classifier:
         bench = measure(classifier, p.jpeg(), 20)
-    said = bench.to_dict()["bench"]
+    reported = bench.to_dict()["bench"]
     stages = ["decode", "crop", "resize", "input", "inference", "total"]
-    assert said["runs"] == 20
+    assert reported["runs"] == 20
     for field in ("median_ms", "p95_ms", "min_ms"):
-        assert list(said[field]) == stages
+        assert list(reported[field]) == stages
     for stage in stages:
-        assert 0 <= said["min_ms"][stage] <= said["median_ms"][stage] <= said["p95_ms"][stage]
+        assert 0 <= reported["min_ms"][stage] <= reported["median_ms"][stage] <= reported["p95_ms"][stage]
     assert bench.to_text().count("\n") >= len(stages) + 1
     assert "p95 ms" in bench.to_text()
 
 
-def test_the_first_run_does_not_count_and_heat_is_told_before_and_after(
+def test_the_first_run_does_not_count_and_heat_is_reported_before_and_after(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     done: list[str] = []
@@ -55,7 +55,7 @@ def test_a_percentile_is_one_of_the_values() -> None:
     assert percentile([1.0, 9.0], 0.95) == 9.0
 
 
-def test_throttling_is_read_where_it_is_told(tmp_path: Path) -> None:
+def test_throttling_is_read_where_it_is_reported(tmp_path: Path) -> None:
     assert throttling(str(tmp_path)) == {}
     firmware = tmp_path / "devices/platform/soc/soc:firmware"
     firmware.mkdir(parents=True)

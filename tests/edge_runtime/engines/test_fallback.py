@@ -65,15 +65,15 @@ def test_a_wrong_delegate_is_refused_with_its_reason(behaviour: str, libraries: 
         assert classifier.engine.accelerator == "cpu"
         assert BEHAVIOURS[behaviour] in classifier.engine.skipped[0]
         assert classifier.engine.skipped[0].startswith(library)
-        said = classifier.describe_runtime()
-        assert said["asked"] == library and said["accelerator"] == "cpu"
-        assert said["verdicts"][0]["accepted"] is False
+        reported = classifier.describe_runtime()
+        assert reported["asked"] == library and reported["accelerator"] == "cpu"
+        assert reported["verdicts"][0]["accepted"] is False
         with Classifier.open(U8) as plain:
             assert classifier.classify(p.jpeg()).scores == plain.classify(p.jpeg()).scores
     (kept,) = cache.iterdir()
-    assert json.loads(kept.read_text())["why"] == said["verdicts"][0]["why"]
+    assert json.loads(kept.read_text())["why"] == reported["verdicts"][0]["why"]
     if behaviour in ("WRONG", "SLOW"):
-        assert (said["verdicts"][0]["operators_taken"], said["verdicts"][0]["operators"]) == (1, 7)
+        assert (reported["verdicts"][0]["operators_taken"], reported["verdicts"][0]["operators"]) == (1, 7)
 
 
 @needs_compiler
@@ -254,7 +254,7 @@ RIGHT = (0.25, 0.25, 0.25, 0.25)
 def test_one_wrong_output_is_enough(
     picture: int, answer: tuple[float, ...], difference: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To any golden picture, in any place; and what is said of it is JSON."""
+    """To any golden picture, in any place; and what is reported of it is JSON."""
     model = open_model(FIXTURES / "tiny_float32.tflite")
     answers = [RIGHT] * 3
     answers[picture] = answer
@@ -320,9 +320,9 @@ def test_the_command_reports_what_was_requested_and_what_is_used(tmp_path: Path)
         env={**os.environ, validation.CACHE_VARIABLE: str(tmp_path)}, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    said = json.loads(ran.stdout)["runtime"]
-    assert (said["asked"], said["accelerator"]) == ("edgetpu", "cpu")
-    assert "libedgetpu.so.1 cannot be loaded" in said["skipped"][0]
+    reported = json.loads(ran.stdout)["runtime"]
+    assert (reported["asked"], reported["accelerator"]) == ("edgetpu", "cpu")
+    assert "libedgetpu.so.1 cannot be loaded" in reported["skipped"][0]
     assert "note: skipped edgetpu: the delegate libedgetpu.so.1 cannot be loaded" in ran.stderr
 
 

@@ -64,7 +64,7 @@ def map_of_labels(model: ModelFile, prepared: Prepared) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
-def test_the_map_adds_up_to_the_answer(name: str) -> None:
+def test_the_map_adds_up_to_the_logits(name: str) -> None:
     """Its mean over places is the logit less the bias; between two photos the bias cancels."""
     model = model_of(name)
     found: list[tuple[list[float], list[float]]] = []
@@ -88,7 +88,7 @@ def test_the_map_adds_up_to_the_answer(name: str) -> None:
 
 @pytest.mark.parametrize("engine", ["litert-c", "litert", "tflite-runtime"])
 @pytest.mark.parametrize("name", MODEL_NAMES)
-def test_the_answer_is_the_same_as_without_a_map(name: str, engine: str) -> None:
+def test_the_prediction_is_the_same_as_without_a_map(name: str, engine: str) -> None:
     if engine == "tflite-runtime":
         pytest.importorskip("tflite_runtime", reason="tflite-runtime is not installed")
     with Classifier.open(FIXTURES / name, engine=engine) as classifier, Explainer(classifier) as explainer:
@@ -105,7 +105,7 @@ def test_the_answer_is_the_same_as_without_a_map(name: str, engine: str) -> None
             assert min(min(row) for row in explanation.heat) == 0
 
 
-def test_what_changes_no_answer_changes_no_map() -> None:
+def test_what_changes_no_prediction_changes_no_map() -> None:
     """More of a feature everywhere is a bias; the same weights for all labels are nothing to a softmax."""
     random_ = random.Random(5)
     spec = TensorSpec((1, 2, 3, 4), "float32", 0.0, 0)
@@ -225,7 +225,7 @@ def test_a_model_of_another_form_is_refused(name: str) -> None:
     assert caught.value.exit_status == 3
 
 
-def test_mutated_models_are_mapped_or_refused_in_our_words() -> None:
+def test_mutated_models_are_mapped_or_refused_with_our_errors() -> None:
     """No native code runs here: what the reader makes of tables that the walk has let through."""
     random_ = random.Random(20261124)
     outcomes = {"mapped": 0, "refused": 0}
@@ -300,7 +300,7 @@ def test_several_photos_go_to_a_folder(photo: Path, tmp_path: Path) -> None:
     assert len(list(out.iterdir())) == 3
 
 
-def test_what_cannot_be_meant_is_refused_before_anything_is_opened(photo: Path, tmp_path: Path) -> None:
+def test_invalid_options_are_refused_before_anything_is_opened(photo: Path, tmp_path: Path) -> None:
     photo.with_suffix(".png").write_bytes(png_bytes(draw_photo(0)))
     cases: list[tuple[str | Path, ...]] = [
         (photo, photo, "--explain", tmp_path / "map.png"),
@@ -330,9 +330,7 @@ def test_a_model_without_a_map_ends_the_command(photo: Path, tmp_path: Path) -> 
     assert not (tmp_path / "map.png").exists()
 
 
-def test_a_picture_that_cannot_be_written_costs_no_answer_and_leaves_nothing(
-    photo: Path, tmp_path: Path
-) -> None:
+def test_an_unwritten_picture_leaves_the_prediction_and_no_file(photo: Path, tmp_path: Path) -> None:
     out = tmp_path / f"{'x' * 300}.png"
     ran = run("--model", U8, photo, "--explain", out)
     assert ran.returncode == 1
@@ -457,7 +455,7 @@ def test_it_needs_no_numpy(photo: Path, tmp_path: Path) -> None:
     assert "numpy" not in imported
 
 
-def test_the_ordinary_road_loads_none_of_it(photo: Path) -> None:
+def test_classifying_without_a_map_imports_none_of_it(photo: Path) -> None:
     probe = "import sys; from edge_runtime.cli.command import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"  # noqa: E501
     command = [sys.executable, "-c", probe, "--model", U8, str(photo)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)

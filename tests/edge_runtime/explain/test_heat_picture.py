@@ -34,16 +34,16 @@ def explained(lead: Grid, decision: str = "answer") -> Explanation:
     return Explanation(prediction(decision=decision), lead, PHOTO, 1.0)
 
 
-def test_heat_lies_where_it_is() -> None:
+def test_heat_is_drawn_at_its_place() -> None:
     shown = heat_over(PHOTO, explained(HOT))
     assert shown.size == PHOTO.size
     # A cold place is the photo; the hottest is the ramp's end, as far as it is opaque.
     assert shown.getpixel((0, 0)) == shown.getpixel((79, 0)) == shown.getpixel((0, 39)) == (100, 100, 100)
-    owed = [OPAQUE * hot + (1 - OPAQUE) * 100 for hot in RAMP[-1]]
-    assert shown.getpixel((79, 39)) == pytest.approx(owed, abs=1)
+    wanted = [OPAQUE * hot + (1 - OPAQUE) * 100 for hot in RAMP[-1]]
+    assert shown.getpixel((79, 39)) == pytest.approx(wanted, abs=1)
     # Halfway, by the same scale: the ramp's middle, half as opaque.
-    owed = [OPAQUE / 2 * half + (1 - OPAQUE / 2) * 100 for half in RAMP[4]]
-    assert shown.getpixel((50, 39)) == pytest.approx(owed, abs=2)
+    wanted = [OPAQUE / 2 * half + (1 - OPAQUE / 2) * 100 for half in RAMP[4]]
+    assert shown.getpixel((50, 39)) == pytest.approx(wanted, abs=2)
 
 
 def test_a_map_of_one_place_has_no_heat() -> None:
@@ -62,7 +62,7 @@ def test_the_longer_side_fills_its_panel(size: tuple[int, int], shown: tuple[int
 
 
 @pytest.mark.parametrize("decision", ["answer", "refer", "not_a_lesion"])
-def test_the_picture_says_what_the_answer_says(decision: str) -> None:
+def test_the_picture_repeats_the_prediction(decision: str) -> None:
     """Who sees the picture alone must not take a refused answer for one."""
     answer, colours = describe(explained(HOT, decision), "B (b)")
     caution = {"answer": "", "refer": "REFER: not sure of ", "not_a_lesion": "NOT A LESION: not sure of "}
@@ -82,15 +82,15 @@ def test_the_photo_is_the_one_that_the_network_saw_before_it_was_made_small() ->
     photo = p.jpeg(300, 200, index=3)
     with Classifier.open(FIXTURES / "tiny_float32.tflite") as classifier, Explainer(classifier) as explainer:
         shown = explainer.explain(photo).photo
-        owed = crop(decode_rgb(photo, classifier.contract), classifier.contract.geometry)
+        wanted = crop(decode_rgb(photo, classifier.contract), classifier.contract.geometry)
     with pytest.raises(InterpreterBroken) as caught:
         explainer._engine.run(b"")
     assert caught.value.expected == "an open engine"
-    assert shown.size == owed.size != (32, 32)
-    assert shown.tobytes() == owed.tobytes()  # type: ignore[union-attr]
+    assert shown.size == wanted.size != (32, 32)
+    assert shown.tobytes() == wanted.tobytes()  # type: ignore[union-attr]
 
 
-def test_a_heat_map_is_told_by_its_own_entry(tmp_path: Path) -> None:
+def test_a_heat_map_is_recognized_by_its_entry(tmp_path: Path) -> None:
     """A photo whose pixels happen to hold the words is a photo; replaced by a heat map it would be lost."""
     made, photo = tmp_path / "made.png", tmp_path / "photo.png"
     write_picture(str(made), explained(HOT), "A notice.")

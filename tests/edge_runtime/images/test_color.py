@@ -1,4 +1,4 @@
-"""Colour profiles: what is sRGB passes untouched, what is not becomes sRGB, what is damaged is said."""
+"""Colour profiles: what is sRGB passes untouched, what is not becomes sRGB, what is damaged is reported."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_grey_of_another_gamma_becomes_srgb_grey() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "reported"),
     [
         (lambda: P3[:140] + bytes(len(P3) - 140), "damaged"),
         (lambda: P3[:200], "damaged"),
@@ -114,13 +114,13 @@ def test_grey_of_another_gamma_becomes_srgb_grey() -> None:
         (lambda: P3 + bytes(MAX_PROFILE_BYTES), "does not fit"),
     ],
 )
-def test_a_profile_that_cannot_be_applied_is_said(make: Callable[[], bytes], said: str) -> None:
+def test_a_profile_that_cannot_be_applied_is_noted(make: Callable[[], bytes], reported: str) -> None:
     image = draw_photo(4, 64, 48)
     same, note = to_srgb(image, make())
-    assert same is image and said in note
+    assert same is image and reported in note
 
 
-def test_the_note_is_in_the_answer(classifier: Classifier) -> None:
+def test_the_note_is_in_the_prediction(classifier: Classifier) -> None:
     photo = p.saved(draw_photo(4, 64, 48), "PNG", icc_profile=P3[:200])
     prediction = classifier.classify(photo)
     assert prediction.notes == ("its colour profile is damaged and was not applied",)
@@ -138,7 +138,7 @@ def frames(format_name: str, count: int) -> bytes:
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "WEBP", "TIFF"])
-def test_of_several_frames_the_first_is_taken_and_said(format_name: str, classifier: Classifier) -> None:
+def test_of_several_frames_the_first_is_used_with_a_note(format_name: str, classifier: Classifier) -> None:
     one, several = classifier.classify(frames(format_name, 1)), classifier.classify(frames(format_name, 3))
     assert one.notes == ()
     assert len(several.notes) == 1 and "the first was taken" in several.notes[0]

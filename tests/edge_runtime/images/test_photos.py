@@ -99,7 +99,7 @@ def test_stdin_is_read_no_further_than_the_cap(monkeypatch: pytest.MonkeyPatch) 
         read_photo("-")
 
 
-def test_as_many_pixels_as_are_allowed() -> None:
+def test_the_limit_of_pixels_is_accepted() -> None:
     photos.require_size(12_000, 10_000, "p.jpg")
     with pytest.raises(ImageTooLarge, match="got 12001 x 10000 pixels, expected at most 120,000,000 pixels"):
         photos.require_size(12_001, 10_000, "p.jpg")

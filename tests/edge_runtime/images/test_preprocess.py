@@ -119,7 +119,7 @@ def test_opaque_pictures_are_what_pillow_makes_of_them(name: str, contract: Mode
 
 
 @pytest.mark.parametrize("name", ["png_rgba", "png_la", "png_palette_transparent", "webp_rgba", "tiff_rgba"])
-def test_transparent_pictures_lie_over_white(name: str, contract: ModelContract) -> None:
+def test_transparent_pictures_are_blended_over_white(name: str, contract: ModelContract) -> None:
     photo = p.READABLE[name]()
     # Two correct roundings of the same blend may differ by a step.
     assert largest_difference(decode_rgb(photo, contract), over_white(Image.open(io.BytesIO(photo)))) <= 1
@@ -136,12 +136,12 @@ def test_transparency_is_rounded_as_it_always_was(mode: str, contract: ModelCont
         scaled = value * alpha + 255 * (255 - alpha) + 128
         return (scaled + (scaled >> 8)) >> 8
 
-    owed = bytes(
+    wanted = bytes(
         over_white(channel, a)
         for v, a in pairs
         for channel in ((v, 255 - v, v ^ 85) if mode == "RGBA" else 3 * (v,))
     )
-    assert decode_rgb(p.saved(image, "PNG"), contract).tobytes() == owed
+    assert decode_rgb(p.saved(image, "PNG"), contract).tobytes() == wanted
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to read the peak from")
@@ -254,7 +254,7 @@ def test_a_truncated_picture_is_refused_at_every_length(name: str, contract: Mod
         assert refused == len(lengths)
 
 
-def test_pillows_warnings_made_errors_are_ours(contract: ModelContract) -> None:
+def test_pillows_warnings_as_errors_become_image_errors(contract: ModelContract) -> None:
     """pytest runs with warnings as errors, and so may a caller."""
     photo = p.READABLE["tiff"]()
     refused = 0
@@ -323,7 +323,7 @@ def test_crop_boxes(size: tuple[int, int], changes: dict[str, object], box: tupl
 
 
 @pytest.mark.parametrize("kind", ["center_square", "stretch"])
-def test_crops_lie_inside_and_in_the_middle(kind: str) -> None:
+def test_crops_are_inside_and_centred(kind: str) -> None:
     chance = random.Random(SEED)
     for _ in range(500):
         width_px, height_px = chance.randint(1, 5000), chance.randint(1, 5000)
@@ -467,13 +467,13 @@ def test_decoding_imports_one_plugin_at_most(name: str, modules: list[str]) -> N
 def test_pixel_bytes_are_those_of_tobytes(monkeypatch: pytest.MonkeyPatch) -> None:
     for size_px in ((1, 1), (3, 2), (224, 224), (500, 333)):
         image = draw_photo(3, *size_px)
-        owed = image.tobytes()
-        assert pixel_bytes(image) == owed
+        wanted = image.tobytes()
+        assert pixel_bytes(image) == wanted
         with monkeypatch.context() as patched:
             # A Pillow that has no such function.
             patched.setattr(core_image, "usable_core", object)
-            patched.setattr(image, "tobytes", lambda owed=owed: owed)
-            assert pixel_bytes(image) == owed
+            patched.setattr(image, "tobytes", lambda wanted=wanted: wanted)
+            assert pixel_bytes(image) == wanted
 
 
 def test_many_models_leave_few_tables() -> None:

@@ -137,7 +137,7 @@ def test_a_list_names_photos(tmp_path: Path) -> None:
         assert rows[2]["error"]["code"] == "image-not-found" and rows[0]["label"] == rows[1]["label"]
 
 
-def test_a_list_that_is_still_being_written_is_answered(tmp_path: Path) -> None:
+def test_a_list_is_read_while_it_is_being_written(tmp_path: Path) -> None:
     photo = tmp_path / "a.jpg"
     photo.write_bytes(p.jpeg())
     command = [

@@ -58,7 +58,7 @@ def test_a_tampered_model_is_refused(signed: tuple[Path, Path]) -> None:
 
 
 @signing
-def test_what_was_read_is_verified_and_not_what_lies_there_now(signed: tuple[Path, Path]) -> None:
+def test_the_bytes_in_memory_are_verified_and_not_the_file(signed: tuple[Path, Path]) -> None:
     path, public = signed
     whole = path.read_bytes()
     path.write_bytes(with_altered_weights(good()))
