@@ -1,7 +1,7 @@
-"""The paper's two questions, asked of out-of-fold answers: curves, operating points, dermatologists. numpy.
+"""The paper's two binary tasks on out-of-fold predictions: curves, operating points, dermatologists. numpy.
 
-A question is about two nodes of the taxonomy, and only their photos are asked about, as the readers knew that it was
-one or the other. The score is the positive node's share of both: P+ / (P+ + P-), fixed before any figure was seen.
+A task is about two nodes of the taxonomy and evaluated on their photos alone, since the readers knew that it was one or
+the other. The score is the positive node's share of both: P+ / (P+ + P-), fixed before any figure was seen.
 """
 
 from __future__ import annotations
@@ -12,27 +12,33 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_runtime.errors import DataInvalid
-from train.dossier.reader_tests import BIOPSY, DIAGNOSIS, Question, ReaderTest
+from train.dossier.dermatologists import BIOPSY, DIAGNOSIS, Question, ReaderTest
 from train.evaluation.metrics import Estimate, FloatArray
-from train.evaluation.out_of_fold import Answers
+from train.evaluation.out_of_fold import FLOAT, Answers
 from train.evaluation.roc import (
     BoolArray,
     Curve,
     OperatingPoint,
     above_reader,
+    auc_difference,
     make_curve,
     operating_point,
     readers_under,
     threshold_for_sensitivity,
     youden_threshold,
 )
-from train.taxonomy.partition import TrainingClass, label_classes, node_probabilities
+from train.reports import charts
+from train.reports import html as page
+from train.reports.html import Markup
+from train.taxonomy.partition import label_classes, node_probabilities
 from train.taxonomy.tree import Taxonomy
 
-# A quantized file's scores have steps of 1/256; where both sides are 0 it has no opinion, which is a half.
+# A quantized file's scores have steps of 1/256; where both sides are 0 the score is a half.
 HALF_STEP = 1 / 512
-# Finds nearly all, as a screening would want it.
+# A sensitivity for screening.
 HIGH_SENSITIVITY = 0.95
+# Line of each model: colour and, for the colour-blind, dashes.
+LINES = ("first", "second broken")
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Against:
 
 @dataclass(frozen=True)
 class BinaryResult:
-    """One model, one question, one data set."""
+    """One model on one task and one dataset."""
 
     question: Question
     model: str
@@ -61,8 +67,13 @@ class BinaryResult:
     """Empty where there are too few folds."""
 
 
+def shown_name(model: str) -> str:
+    """Return `float`, or `int8_qat file`."""
+    return model if model == FLOAT else f"{model} file"
+
+
 def data_set_of(taxonomy: Taxonomy, codes: Sequence[str]) -> str:
-    """The data set whose labels the codes are.
+    """Find the dataset whose labels the codes are.
 
     Raises:
         DataInvalid: None of those that the taxonomy maps.
@@ -71,31 +82,29 @@ def data_set_of(taxonomy: Taxonomy, codes: Sequence[str]) -> str:
         if set(labels) == set(codes):
             return name
     raise DataInvalid(
-        f"taxonomy {taxonomy.name} does not know these labels",
-        found=", ".join(codes),
+        "unknown labels", where=f"taxonomy {taxonomy.name}", found=", ".join(codes),
         expected="; ".join(f"{name}: {', '.join(labels)}" for name, labels in taxonomy.labels.items()),
-        fix="add a [labels.NAME] table with them",
-    )
+        fix="Add a [labels.NAME] table with them",
+    )  # fmt: skip
 
 
 def side_scores(
     answers: Answers, taxonomy: Taxonomy, positive: str, negative: str
 ) -> tuple[BoolArray, BoolArray, FloatArray]:
-    """Which photos a question is about, on which side they are, and how the model answers it.
+    """Select the photos of a task and score them.
 
     Args:
-        answers: Any.
-        taxonomy: Knows the labels.
-        positive: Node that is looked for.
-        negative: Node that it is told from.
+        answers: Predictions of any model.
+        taxonomy: Maps the labels.
+        positive: Node of the positive side.
+        negative: Node of the negative side.
 
     Returns:
         inside [photos]; then of those inside: positive [n], score [n] in [0, 1].
     """
     data_set = data_set_of(taxonomy, answers.codes)
-    sums = node_probabilities(
-        taxonomy, _classes(taxonomy, data_set, answers), answers.probs, (positive, negative)
-    )
+    classes = label_classes(taxonomy, data_set, answers.codes)
+    sums = node_probabilities(taxonomy, classes, answers.probs, (positive, negative))
     nodes = [taxonomy.node_of(data_set, code) for code in answers.codes]
     of_node = [
         np.array([node in taxonomy.descendants(side) for node in nodes]) for side in (positive, negative)
@@ -105,11 +114,7 @@ def side_scores(
     return inside, of_node[0][answers.y_true][inside], score[inside]
 
 
-def _classes(taxonomy: Taxonomy, data_set: str, answers: Answers) -> tuple[TrainingClass, ...]:
-    return label_classes(taxonomy, data_set, answers.codes)
-
-
-def ask(
+def evaluate_task(
     answers: Answers,
     taxonomy: Taxonomy,
     question: Question,
@@ -118,24 +123,24 @@ def ask(
     narrow: bool = False,
     repeats: int = 1000,
 ) -> BinaryResult | None:
-    """One question to one model about the photos of one data set.
+    """Evaluate one model on one task and one dataset.
 
     Args:
-        answers: Of one data set.
+        answers: Predictions on one dataset.
         taxonomy: Its tree.
-        question: Which.
-        tests: The dermatologists; those of other questions are ignored, and there may be none.
-        narrow: With the question's narrow node as the positive side.
+        question: The task.
+        tests: The dermatologists; those of other tasks are ignored, and there may be none.
+        narrow: Whether the task's narrow node is the positive side.
         repeats: Bootstrap draws.
 
     Returns:
         None where a side has no photo.
     """
-    looked_for = question.narrow if narrow and question.narrow else question.positive
-    inside, positive, score = side_scores(answers, taxonomy, looked_for, question.negative)
+    node = question.narrow if narrow and question.narrow else question.positive
+    inside, positive, score = side_scores(answers, taxonomy, node, question.negative)
     if positive.all() or not positive.any():
         return None
-    asked = answers.where(inside)
+    chosen = answers.where(inside)
     own = [
         test
         for code in question.tests
@@ -143,24 +148,24 @@ def ask(
         if (test := tests.get((code, decision))) is not None
     ]
     places = np.array([s for test in own for s in (test.mean[1], *test.points[:, 1].tolist())])
-    curve = make_curve(positive, score, asked.groups, specificities=places, repeats=repeats)
+    curve = make_curve(positive, score, chosen.groups, specificities=places, repeats=repeats)
     against = tuple(
         Against(test, above_reader(curve, *test.mean), readers_under(curve, test.points)) for test in own
     )
     return BinaryResult(
         question=question,
         model=answers.model,
-        source=asked.sources[0],
+        source=chosen.sources[0],
         photos_of={
-            code: int((asked.y_true == i).sum()) for i, code in enumerate(asked.codes) if i in asked.y_true
+            code: int((chosen.y_true == i).sum()) for i, code in enumerate(chosen.codes) if i in chosen.y_true
         },
         curve=curve,
         against=against,
-        points=_points(curve, asked, against),
+        points=_points(curve, chosen, against),
     )
 
 
-def _points(curve: Curve, asked: Answers, against: Sequence[Against]) -> tuple[OperatingPoint, ...]:
+def _points(curve: Curve, chosen: Answers, against: Sequence[Against]) -> tuple[OperatingPoint, ...]:
     rules = {
         "largest sum of both (Youden)": youden_threshold,
         f"sensitivity {HIGH_SENSITIVITY:g}": threshold_for_sensitivity(HIGH_SENSITIVITY),
@@ -169,5 +174,75 @@ def _points(curve: Curve, asked: Answers, against: Sequence[Against]) -> tuple[O
         target = against[0].test.mean[0]
         name = f"the readers' mean sensitivity, {target:.3f}"
         rules = {name: threshold_for_sensitivity(target)} | rules
-    found = (operating_point(name, rule, curve, asked.folds) for name, rule in rules.items())
+    found = (operating_point(name, rule, curve, chosen.folds) for name, rule in rules.items())
     return tuple(point for point in found if point is not None)
+
+
+# ------------------------------------------------------------------ charts
+
+
+def legend(results: Sequence[BinaryResult], *, with_tests: bool) -> Markup:
+    """Name the lines and marks of the charts."""
+    lines = zip(results, LINES, strict=False)
+    entries = [(f"{shown_name(result.model)} (pale: 95 %)", line) for result, line in lines]
+    marks = [
+        ("dermatologist, diagnosis", "circle"),
+        ("dermatologist, whether to biopsy", "ring"),
+        ("mean dermatologist, diagnosis", "cross"),
+    ]
+    return page.legend(entries + marks if with_tests else entries)
+
+
+def task_charts(results: Sequence[BinaryResult], *, with_tests: bool) -> list[Markup]:
+    """Draw the curves of one task: once for each test of readers, or once without readers."""
+    codes = dict.fromkeys(against.test.code for against in results[0].against)
+    return [_chart(results, code) for code in (codes if with_tests else (None,))]
+
+
+def auc_differences(results: Sequence[BinaryResult]) -> list[Estimate | None]:
+    """Subtract the first model's AUC from each model's, paired; None where photos differ, and for the first."""
+    first = results[0].curve
+    return [None] + [
+        auc_difference(first, result.curve) if len(result.curve.score) == len(first.score) else None
+        for result in results[1:]
+    ]
+
+
+def _chart(results: Sequence[BinaryResult], code: str | None) -> Markup:
+    tests = [against.test for against in results[0].against if against.test.code == code]
+    areas = "; ".join(f"{shown_name(r.model)} AUC {r.curve.auc.value:.3f}" for r in results)
+    description, title, caption = (
+        f"{results[0].question.title}: sensitivity over specificity. {areas}.",
+        "Curves",
+        "",
+    )
+    if tests:
+        name, mean = tests[0].title, tests[0].mean
+        description += (
+            f" Dermatologists on {name}: mean sensitivity {mean[0]:.3f} at mean specificity {mean[1]:.3f}."
+        )
+        numbers = " and ".join(f"{len(test.points)} ({test.decision})" for test in tests)
+        title, caption = (
+            f"Against readers of {name}",
+            f"Readers: {numbers}; photos of the paper's own test, {name}.",
+        )
+    plot = charts.Plot(
+        description, charts.unit_axis("specificity"), charts.unit_axis("sensitivity"), height=300
+    )
+    for result, line in zip(results, LINES, strict=False):
+        plot.band(result.curve.specificity, *result.curve.band, line.split(" ")[0])
+    for result, line in zip(results, LINES, strict=False):
+        plot.line(result.curve.specificity, result.curve.sensitivity, line)
+    for test in tests:
+        _mark_readers(plot, test)
+    return page.figure(plot.svg(), caption, title=title)
+
+
+def _mark_readers(plot: charts.Plot, test: ReaderTest) -> None:
+    shape = "circle" if test.decision == DIAGNOSIS else "ring"
+    titles = [f"{test.decision}: sensitivity {s:.3f}, specificity {p:.3f}" for s, p in test.points]
+    plot.marks(test.points[:, 1], test.points[:, 0], shape, "plain", titles=titles)
+    if test.decision == DIAGNOSIS:
+        sensitivity, specificity = test.mean
+        title = f"mean of {len(test.points)}: sensitivity {sensitivity:.3f}, specificity {specificity:.3f}"
+        plot.marks([specificity], [sensitivity], "cross", "second", titles=[title])

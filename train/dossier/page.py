@@ -1,18 +1,18 @@
-"""`python -m train.dossier.page RUN --out dossier.html`: everything that can be said of a model, on one page.
+"""`dermedge dossier RUN`: the evidence report of a model, one page. numpy, scikit-learn; a minute.
 
-RUN is a cross-validation's folder, or the record of one: oof.csv (or .gz) is enough. What else is found there is shown,
-and what is not there is named with the command that makes it:
+RUN is a cross-validation's folder, or the record of one: oof.csv (or .gz) is enough. Inputs that are found there are
+shown, missing ones are named with the command that makes them:
 
-  oof_int8_qat.csv[.gz]   the quantized files' answers          dermedge convert RUN --recipe int8_qat
-  crossval.json           config, commit, seconds               python -m train.training.crossval
-  hierarchy.json          fine classes against coarse ones      python -m train.taxonomy.hierarchy
-  embedding.json          t-SNE of held-out photos              python -m train.taxonomy.embedding
+  oof_int8_qat.csv[.gz]   predictions of the quantized files    python -m convert.crossval RUN --recipe int8_qat
+  crossval.json           config, commit, seconds               dermedge crossval
+  hierarchy.json          fine classes against coarse ones      dermedge experiment hierarchy
+  embedding.json          t-SNE of held-out photos              dermedge experiment embedding
   robustness.json         disturbances and phone photos         dermedge robustness
-  explanation.png         a heat map of a generated photo       edge-classify PHOTO --explain
+  explanation.png         a heat map of a generated photo       dermedge explain
   tests.xml               results of the tests                  python -m pytest --junitxml
-  ../readers              the paper's dermatologists, beside the data sets (DERMEDGE_DATA)
+  ../readers              the paper's dermatologists, beside the datasets (DERMEDGE_DATA)
 
-The page loads nothing and holds no photo of a data set; equal inputs give equal bytes. numpy, scikit-learn; a minute.
+The page loads nothing and holds no photo of a dataset; equal inputs give equal bytes.
 """
 
 from __future__ import annotations
@@ -20,87 +20,157 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import DataInvalid
+from edge_runtime.errors import DataInvalid, RunInvalid
 from train.artifacts.command import NOTHING_WRITTEN, run_command
 from train.artifacts.files import read_object
-from train.data.metadata import read_facts, read_skin_types
-from train.dossier import checklists as evidence_pack
-from train.dossier import figures as dossier_parts
-from train.dossier.binary_tasks import BinaryResult, ask
-from train.dossier.coarse_levels import level_result
-from train.dossier.dermatologists import FORBIDDEN, binary_part, narrow_table, shown_name
-from train.dossier.found import CONVERT, RECIPE, Dossier, read_dossier
-from train.dossier.levels import fine_coarse_part, levels_part, paper_table, taxonomy_part
-from train.dossier.reader_tests import (
+from train.artifacts.labels import LabelSet, load_labels
+from train.data.metadata import data_root, read_facts, read_skin_types
+from train.dossier import checklists, figures, levels
+from train.dossier.binary_tasks import (
+    LINES,
+    BinaryResult,
+    auc_differences,
+    data_set_of,
+    evaluate_task,
+    legend,
+    shown_name,
+    task_charts,
+)
+from train.dossier.dermatologists import (
     Question,
     ReaderTest,
     find_reader_points,
     load_questions,
     read_reader_tests,
 )
-from train.dossier.robustness import robustness_part
-from train.evaluation.out_of_fold import FLOAT, Answers
+from train.evaluation.metrics import Estimate
+from train.evaluation.out_of_fold import FLOAT, Answers, find_answers, read_answers, require_same_photos
+from train.evaluation.subgroups import LEAST_LESIONS
 from train.reports import html as page
 from train.reports.html import Markup, Section
-from train.reports.sections import estimate_of
+from train.reports.sections import INTERVALS, estimate_of
+from train.taxonomy.tree import Taxonomy, load_taxonomy
 
 NAME = "dossier.html"
+TEMPLATE = Path(__file__).with_name("page.html.j2")
 DEPTHS = (1, 2)
-WHAT_WOULD_CHANGE_IT = (
-    "What would change it: more lesions of the rarer side to learn from, a larger network or several views of a photo "
-    "at the price of time on the device; and, to know what it is worth, readers on the same photos."
-)
+RECIPE = "int8_qat"
+CONVERT = f"python -m convert.crossval RUN --recipe {RECIPE}"
+CROSSVAL = "dermedge crossval CONFIG.toml --workdir RUN"
+ROBUSTNESS_SCHEMA = 1
+
+
+@dataclass
+class Dossier:
+    """The inputs that were found, and the missing ones."""
+
+    run: Path
+    answers: dict[str, Answers]
+    """Model to its predictions, the float one first."""
+    taxonomy: Taxonomy
+    labels: LabelSet
+    data: Path
+    """The folder that holds the datasets."""
+    missing: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    """Section to what it lacks, and the command that makes it."""
+
+    @property
+    def main(self) -> str:
+        """The dataset that the metrics are about."""
+        return self.answers[FLOAT].source_names[0]
+
+    @property
+    def macros(self) -> Any:
+        """The page's template."""
+        return page.macros(TEMPLATE)
+
+    def models(self, source: str | None = None) -> list[Answers]:
+        """Every model's predictions on one dataset."""
+        name = source or self.main
+        return [part for answers in self.answers.values() if (part := answers.of_source(name)).photo_ids]
+
+    def lacks(self, section: str, what: str, command: str) -> Markup:
+        """Record a missing input and note it on the page."""
+        self.missing.setdefault(section, []).append((what, command))
+        return Markup(self.macros.missing(what, command))
+
+    def names_of(self, nodes: Sequence[str]) -> list[str]:
+        """The names of nodes."""
+        return [self.taxonomy.by_code[code].name for code in nodes]
+
+
+def read_dossier(run: Path, data: Path | None = None) -> Dossier:
+    """Find a run's inputs.
+
+    Raises:
+        RunInvalid: No out-of-fold predictions, or the quantized ones are of other photos.
+        DataInvalid: Labels that the taxonomy does not map.
+    """
+    answers = {FLOAT: read_answers(run)}
+    if find_answers(run, RECIPE):
+        answers[RECIPE] = read_answers(run, RECIPE)
+        require_same_photos(answers[FLOAT], answers[RECIPE])
+    taxonomy = load_taxonomy(load_questions()[0])
+    labels = load_labels(data_set_of(taxonomy, answers[FLOAT].codes))
+    return Dossier(run, answers, taxonomy, labels, data or data_root())
 
 
 def make_dossier(
-    found: Dossier,
-    *,
-    tests: Path | None = None,
-    readers: Path | None = None,
-    explanation: Path | None = None,
+    found: Dossier, *, tests: Path | None = None, readers: Path | None = None, explanation: Path | None = None
 ) -> str:
-    """The page.
+    """Make the page.
 
     Args:
-        found: What `read_dossier` found.
+        found: The inputs.
         tests: A JUnit file; None looks for RUN/tests.xml.
-        readers: The readers' table; None looks beside the data sets.
+        readers: The readers' table; None looks beside the datasets.
         explanation: A heat map; None looks for RUN/explanation.png.
 
     Raises:
-        DataInvalid, RunInvalid: An ingredient that is there cannot be read.
+        DataInvalid, RunInvalid: An input that exists cannot be read.
     """
-    points = readers or find_reader_points(found.data / "readers" / find_reader_points().name)
+    macros, answers, load = found.macros, found.answers[FLOAT], checklists.load_evidence
+    points = readers or find_reader_points(found.data)
     reader_tests = read_reader_tests(points) if points.is_file() else {}
-    summaries = [(answers, dossier_parts.summary_of(answers, found.labels)) for answers in found.models()]
-    results = {question.code: _ask_all(found, question, reader_tests) for question in load_questions()[1]}
+    questions = load_questions()[1]
+    summaries = [(model, figures.summary_of(model, found.labels)) for model in found.models()]
+    results = {question.code: _evaluate(found, question, reader_tests) for question in questions}
+    sheet = macros.data_sheet(
+        list(answers.codes), checklists.composition(answers), load("data_sheet")["source"]
+    )
     sections = [
-        Section("figures", "Figures", _figures(found, summaries)),
-        Section("origin", "Origin", [_origin(found)]),
-        Section("taxonomy", "Taxonomy", [taxonomy_part(found.taxonomy, found.models()[0])]),
+        Section("figures", "Metrics", _metrics(found, summaries)),
+        Section("origin", "Origin", _origin(found)),
+        Section("taxonomy", "Taxonomy", [_taxonomy(found)]),
         Section("levels", "Three-way and nine-way", [_levels(found)]),
         Section("fine-coarse", "Fine against coarse", [_fine_coarse(found)]),
         *(
-            Section(question.code, question.title, _question(found, question, results[question.code],
-            bool(reader_tests))) for question in load_questions()[1]
+            Section(q.code, q.title, _question(found, q, results[q.code], with_tests=bool(reader_tests)))
+            for q in questions
         ),
-        Section("embedding", "What the network sorts together", [_embedding(found)]),
-        Section("explanation", "Heat map of the int8 file", [_explanation(found, explanation)]),
+        Section("embedding", "Feature embedding (t-SNE)", [_embedding(found)]),
+        Section("explanation", "Heat map of the int8 file", _explanation(found, explanation)),
         Section("robustness", "Robustness", [_robustness(found)]),
-        Section("parts", "Parts of the photos", [_parts(found)]),
-        Section("data", "Data sheet", [evidence_pack.data_sheet(found.answers[FLOAT])]),
-        Section("requirements", "Requirements and tests", [_requirements(found, tests)]),
-        Section("limits", "Known limits", [evidence_pack.limits()]),
-        Section("licences", "Licences", [evidence_pack.data_licences(found.labels.name), evidence_pack.dependencies()]),
-    ]  # fmt: skip
-    checklists = [evidence_pack.checklist(name, found.missing) for name in evidence_pack.CHECKLISTS]
-    sections.append(Section("checklists", "Reporting checklists", checklists))
-    overview = Section("overview", "Overview", _overview(found, summaries, results, bool(reader_tests)))
-    licences = evidence_pack.licence_line(found.answers[FLOAT].source_names)
-    return page.page(f"Dossier of {_name(found)}", _subtitle(found), licences, [overview, *sections])
+        Section("parts", "Subgroup analysis", [_subgroups(found)]),
+        Section("data", "Dataset sheet", [sheet]),
+        Section("requirements", "Requirements and tests", _requirements(found, tests)),
+        Section("limits", "Known limits", [macros.limits(load("limits")["limit"])]),
+        Section("licences", "Licences", [_licences(found)]),
+    ]
+    guidelines = [
+        macros.checklist(content["name"], content["item"], found.missing)
+        for content in map(load, checklists.CHECKLISTS)
+    ]
+    sections.append(Section("checklists", "Reporting checklists", guidelines))
+    overview = Section(
+        "overview", "Overview", _overview(found, summaries, list(results.values()), bool(reader_tests))
+    )
+    licences = checklists.licence_line(answers.source_names)
+    return page.page(f"Evidence report: {_name(found)}", _subtitle(found), licences, [overview, *sections])
 
 
 def _name(found: Dossier) -> str:
@@ -114,280 +184,245 @@ def _subtitle(found: Dossier) -> str:
     sources = ", ".join(
         f"{len(answers.of_source(source).photo_ids):,} photos of {source}" for source in answers.source_names
     )
-    return f"Out-of-fold answers of {page.counted(len(answers.fold_numbers), 'fold')} to {sources}"
-
-
-# ------------------------------------------------------------------ overview
-
-
-def _overview(
-    found: Dossier,
-    summaries: Sequence[tuple[Answers, dict[str, Any]]],
-    results: dict[str, list[BinaryResult]],
-    with_readers: bool,
-) -> list[Markup]:
-    tiles = []
-    for answers, summary in summaries:
-        name = shown_name(answers.model)
-        note = f"{len(answers.codes)} classes, out of fold"
-        tiles.append(
-            dossier_parts.tile(f"Balanced accuracy, {name}", estimate_of(summary, "balanced_accuracy"), note)
-        )
-    for asked in results.values():
-        result = asked[-1]
-        tiles.append(
-            dossier_parts.tile(f"AUC, {shown_name(result.model)}", result.curve.auc, result.question.title)
-        )
-        if with_readers and result.against:
-            against = result.against[0]
-            tiles.append(
-                dossier_parts.tile(
-                    f"Readers under the curve, {shown_name(result.model)}",
-                    against.share_under,
-                    f"of {len(against.test.points)}; {result.question.title.lower()}, {against.test.title}",
-                )
-            )
-    rows = [
-        (_state(found, entry["section"]), entry["paper"], entry["ours"]) for entry in paper_table()["element"]
-    ]
-    table = page.table(
-        ("Section", "In the paper", "Here"),
-        rows,
-        texts=(1, 2),
-        caption="Esteva et al. 2017, element by element",
-    )
-    return [page.tiles(tiles), *_answers_in_words(found, results), table, _missing(found)]
-
-
-def _state(found: Dossier, section: str) -> Markup:
-    link = page.element("a", section, href=f"#{section}")
-    return page.join((link, " (incomplete)")) if section in found.missing else link
-
-
-def _answers_in_words(found: Dossier, results: dict[str, list[BinaryResult]]) -> list[Markup]:
-    lines = []
-    for asked in results.values():
-        result = asked[-1]
-        for against in result.against[:1]:
-            sensitivity, specificity = against.test.mean
-            above = against.above_mean
-            where, change = ("lies", "") if above.value > 0 else ("does not lie", f" {WHAT_WOULD_CHANGE_IT}")
-            lines.append(
-                page.paragraph(
-                    f"{result.question.title}: the curve of the {shown_name(result.model)} {where} above the "
-                    f"mean reader of {against.test.title} ({sensitivity:.3f} sensitivity at {specificity:.3f} "
-                    f"specificity): by {page.signed(above.value)} in sensitivity ({page.signed(above.low)} to "
-                    f"{page.signed(above.high)}); {page.share(against.share_under.value)} of "
-                    f"{len(against.test.points)} readers are under it. Other photos than the readers': see there what "
-                    f"that forbids.{change}"
-                )
-            )
-    return lines
-
-
-def _missing(found: Dossier) -> Markup:
-    if not found.missing:
-        return page.paragraph("Nothing that this page knows of is missing.")
-    items = [
-        page.element("li", page.element("a", section, href=f"#{section}"), f": {what}")
-        for section, entries in found.missing.items()
-        for what, _ in entries
-    ]
-    return page.join([page.element("h3", "Missing"), page.element("ul", *items)])
+    folds = page.counted(len(answers.fold_numbers), "fold")
+    return f"Out-of-fold predictions of {folds} on {sources}"
 
 
 # ------------------------------------------------------------------ sections
 
 
-def _figures(found: Dossier, summaries: Sequence[tuple[Answers, dict[str, Any]]]) -> list[Markup]:
-    blocks = [dossier_parts.figures_part(summaries)]
-    if RECIPE not in found.answers:
-        blocks.insert(0, found.lacks("figures", f"answers of the {RECIPE} files", CONVERT))
-    return blocks
+def _overview(
+    found: Dossier,
+    summaries: Sequence[tuple[Answers, dict[str, Any]]],
+    results: Sequence[Sequence[BinaryResult]],
+    with_readers: bool,
+) -> list[Markup]:
+    tiles: list[tuple[str, Estimate | None, str]] = [
+        (
+            f"Balanced accuracy, {shown_name(answers.model)}",
+            estimate_of(summary, "balanced_accuracy"),
+            f"{len(answers.codes)} classes, out of fold",
+        )
+        for answers, summary in summaries
+    ]
+    last = [of_question[-1] for of_question in results if of_question]
+    for result in last:
+        name, title = shown_name(result.model), result.question.title
+        tiles.append((f"AUC, {name}", result.curve.auc, title))
+        if with_readers and result.against:
+            against = result.against[0]
+            counted = f"of {len(against.test.points)}; {title.lower()}, {against.test.title}"
+            tiles.append((f"Readers under the curve, {name}", against.share_under, counted))
+    shown = page.tiles((name, page.estimate(value), note) for name, value, note in tiles)
+    elements = levels.paper_table()["element"]
+    return [shown, found.macros.overview(last, with_readers, elements, found.missing)]
 
 
-def _origin(found: Dossier) -> Markup:
-    folder = evidence_pack.CHECKOUT / "edge_runtime" / "models"
-    cards = [page.element("code", f"edge_runtime/models/{card.name}") for card in sorted(folder.glob("*.md"))]
-    told = page.paragraph(
-        "Model card and licence of the shipped file: ",
-        page.join([part for card in cards for part in (", ", card)][1:]),
-        f". Intended use: {found.labels.intended_use}",
-    )
-    path = found.run / "crossval.json"
+def _metrics(found: Dossier, summaries: Sequence[tuple[Answers, dict[str, Any]]]) -> list[Markup]:
+    shown = found.macros.metrics(summaries, figures.METRICS, estimate_of, INTERVALS)
+    if RECIPE in found.answers:
+        return [shown]
+    return [found.lacks("figures", f"predictions of the {RECIPE} files", CONVERT), shown]
+
+
+def _origin(found: Dossier) -> list[Markup]:
+    cards = sorted(path.name for path in (checklists.CHECKOUT / "edge_runtime" / "models").glob("*.md"))
+    use, path = found.labels.intended_use, found.run / "crossval.json"
     if not path.is_file():
-        return page.join(
-            [
-                found.lacks(
-                    "origin", "crossval.json with config and commit", "python -m train.training.crossval"
-                ),
-                told,
-            ]
-        )
+        gap = found.lacks("origin", "crossval.json with config and commit", CROSSVAL)
+        return [gap, found.macros.origin(None, cards, use, "")]
     content = read_object(path)
-    config = content.get("config", {})
-    model, seconds = config.get("model", {}), [s for s in content.get("seconds_by_fold", []) if s]
-    pairs = {
-        "Experiment": content.get("name", ""),
-        "Network": str(model.get("backbone", "")),
-        "First weights": str(model.get("weights", "")),
-        "Input": f"{config.get('input', {}).get('size_px', '')} px",
-        "Folds": f"{len(content.get('folds', []))} of {content.get('of', '')} answered",
-        "Training": f"{sum(seconds) / len(seconds) / 60:.0f} minutes a fold" if seconds else "",
-        "Commit": str(content.get("commit", "")),
-    }
-    blocks = [page.definitions(pairs), told]
-    if (lacking := content.get("of", 0) - len(content.get("folds", []))) > 0:
-        what = f"{lacking} of {content['of']} folds, so figures are of a part of the photos"
-        blocks.insert(
-            0, found.lacks("origin", what, "python -m train.training.crossval CONFIG.toml --workdir RUN")
-        )
-    return page.join(blocks)
+    seconds = [s for s in content.get("seconds_by_fold", []) if s]
+    minutes = f"{sum(seconds) / len(seconds) / 60:.0f} minutes a fold" if seconds else ""
+    shown = found.macros.origin(content, cards, use, minutes)
+    lacking = content.get("of", 0) - len(content.get("folds", []))
+    if lacking <= 0:
+        return [shown]
+    what = f"{lacking} of {content['of']} folds, so metrics are of a part of the photos"
+    return [found.lacks("origin", what, CROSSVAL), shown]
+
+
+def _taxonomy(found: Dossier) -> Markup:
+    tree, photos = found.taxonomy, levels.photos_of_nodes(found.taxonomy, found.models()[0])
+    rows, classes = levels.tree_rows(tree, photos), levels.partition_rows(tree, photos)
+    return Markup(found.macros.taxonomy(tree, rows, classes, levels.MOST_PHOTOS))
 
 
 def _levels(found: Dossier) -> Markup:
-    results = [level_result(answers, found.taxonomy, depth) for depth in DEPTHS for answers in found.models()]
-    return levels_part(found.taxonomy, results)
+    results = [
+        levels.level_result(answers, found.taxonomy, depth) for depth in DEPTHS for answers in found.models()
+    ]
+    papers = {entry["depth"]: entry for entry in levels.paper_table()["level"]}
+    return Markup(found.macros.levels(results, papers, found.names_of))
 
 
-def _ask_all(
+def _evaluate(
     found: Dossier, question: Question, tests: dict[tuple[str, str], ReaderTest]
 ) -> list[BinaryResult]:
-    asked = (ask(answers, found.taxonomy, question, tests) for answers in found.models())
-    return [result for result in asked if result is not None]
+    results = (evaluate_task(answers, found.taxonomy, question, tests) for answers in found.models())
+    return [result for result in results if result is not None]
 
 
 def _question(
-    found: Dossier, question: Question, results: Sequence[BinaryResult], with_readers: bool
+    found: Dossier, question: Question, results: Sequence[BinaryResult], *, with_tests: bool
 ) -> list[Markup]:
+    code = question.code
     if not results:
-        return [found.lacks(question.code, "photos of both sides", "a data set with both")]
-    blocks = [
-        binary_part(results, with_tests=with_readers and bool(results[0].against)),
-        page.note(FORBIDDEN),
-    ]
-    if not any(result.points for result in results):
-        what = "operating points: one fold has answered, and another must choose its thresholds"
-        blocks.insert(
-            0, found.lacks(question.code, what, "python -m train.training.crossval CONFIG.toml --workdir RUN")
-        )
-    if not with_readers:
-        blocks.insert(
-            0, found.lacks(question.code, "the readers' table", "DERMEDGE_DATA, or --readers FILE.csv")
-        )
+        return [found.lacks(code, "photos of both sides", "a dataset with both")]
+    blocks = []
     if RECIPE not in found.answers:
-        blocks.insert(
-            0,
-            found.lacks(question.code, f"the {RECIPE} curve", CONVERT),
-        )
+        blocks.append(found.lacks(code, f"the {RECIPE} curve", CONVERT))
+    if not with_tests:
+        blocks.append(found.lacks(code, "the readers' table", "DERMEDGE_DATA, or --readers FILE.csv"))
+    if not any(result.points for result in results):
+        what = "operating points: one fold was evaluated, and another must choose its thresholds"
+        blocks.append(found.lacks(code, what, CROSSVAL))
+    shown = with_tests and bool(results[0].against)
+    key, drawn = legend(results, with_tests=shown), task_charts(results, with_tests=shown)
+    blocks.append(found.macros.question(results, shown, key, drawn, auc_differences(results)))
     others = [(source, False) for source in found.answers[FLOAT].source_names[1:]]
     if question.narrow:
         others.insert(0, (found.main, True))
     for source, narrow in others:
-        further = [
-            result
+        evaluated = (
+            evaluate_task(answers, found.taxonomy, question, {}, narrow=narrow)
             for answers in found.models(source)
-            if (result := ask(answers, found.taxonomy, question, {}, narrow=narrow)) is not None
-        ]
-        if further:
-            looked_for = found.taxonomy.by_code[question.narrow].name if narrow and question.narrow else ""
-            name = (
-                f"The same, looking for {looked_for} alone"
-                if narrow
-                else f"The same on {source}, as a true shift"
-            )
-            blocks.append(narrow_table(further, name))
+        )
+        if further := [result for result in evaluated if result is not None]:
+            node = found.taxonomy.by_code[question.narrow].name if narrow and question.narrow else ""
+            caption = f"Positive side: {node} alone" if narrow else f"Distribution shift: {source}"
+            blocks.append(found.macros.further(further, caption))
     return blocks
 
 
-def _ingredient(found: Dossier, section: str, name: str, fix: str, show: Callable[[Path], Markup]) -> Markup:
+def _from_file(
+    found: Dossier, section: str, name: str, command: str, show: Callable[[dict[str, Any]], Any]
+) -> Markup:
     path = found.run / name
-    return show(path) if path.is_file() else found.lacks(section, name, fix)
+    return Markup(show(read_object(path))) if path.is_file() else found.lacks(section, name, command)
 
 
 def _fine_coarse(found: Dossier) -> Markup:
-    fix = "python -m train.taxonomy.hierarchy FEATURES.npz --out RUN/hierarchy.json"
-    return _ingredient(
-        found,
-        "fine-coarse",
-        "hierarchy.json",
-        fix,
-        lambda path: fine_coarse_part(found.taxonomy, read_object(path)),
-    )
+    def show(study: dict[str, Any]) -> Any:
+        verdicts = {level: levels.verdict(level, content) for level, content in study["levels"].items()}
+        return found.macros.fine_coarse(study, verdicts, found.names_of)
+
+    command = "dermedge experiment hierarchy FEATURES.npz --out RUN/hierarchy.json"
+    return _from_file(found, "fine-coarse", "hierarchy.json", command, show)
 
 
 def _embedding(found: Dossier) -> Markup:
-    fix = "python -m train.taxonomy.embedding RUN/fold0 --out RUN/embedding.json"
     names = {label.code: label.name for label in found.labels.labels}
-    return _ingredient(
-        found,
-        "embedding",
-        "embedding.json",
-        fix,
-        lambda path: dossier_parts.embedding_part(read_object(path), names),
-    )
+    command = "dermedge experiment embedding RUN/fold0 --out RUN/embedding.json"
+    return _from_file(
+        found, "embedding", "embedding.json", command,
+        lambda content: found.macros.embedding(content, figures.embedding_panels(content, names)),
+    )  # fmt: skip
 
 
-def _explanation(found: Dossier, picture: Path | None) -> Markup:
-    told = page.paragraph(
-        "The int8 file itself says on the device where it looked: ",
-        page.element("code", "edge-classify PHOTO --explain OUT.png"),
-    )
-    if picture is not None:
-        return page.join([told, dossier_parts.explanation_part(picture)])
-    fix = "edge-classify build/sample.jpg --explain RUN/explanation.png"
-    shown = _ingredient(found, "explanation", "explanation.png", fix, dossier_parts.explanation_part)
-    return page.join([told, shown])
+def _explanation(found: Dossier, path: Path | None) -> list[Markup]:
+    picture = path or found.run / "explanation.png"
+    if path is not None or picture.is_file():
+        return [found.macros.explanation(figures.heat_map(picture))]
+    command = "dermedge explain build/sample.jpg RUN/explanation.png"
+    return [found.macros.explanation(None), found.lacks("explanation", "explanation.png", command)]
 
 
 def _robustness(found: Dossier) -> Markup:
-    fix = "dermedge robustness FLOAT.tflite INT8.tflite --data RUN/fold0 --out DIR"
-    return _ingredient(
-        found, "robustness", "robustness.json", fix, lambda path: robustness_part(read_object(path))
-    )
+    command = "dermedge robustness FLOAT.tflite INT8.tflite --data RUN/fold0 --out DIR"
+    return _from_file(found, "robustness", "robustness.json", command, robustness_part)
 
 
-def _parts(found: Dossier) -> Markup:
+def robustness_part(report: dict[str, Any]) -> Markup:
+    """Show curves over each disturbance, and other photos as a distribution shift.
+
+    Args:
+        report: The content of robustness.json; convert/robustness/study.py describes its fields.
+
+    Raises:
+        RunInvalid: Another version of it, or fields are missing.
+    """
+    where, fix = "robustness.json", "Run dermedge robustness of this checkout"
+    if report.get("schema_version") != ROBUSTNESS_SCHEMA:
+        found = f"schema_version {report.get('schema_version')}"
+        raise RunInvalid(
+            "unsupported version", where=where, found=found, expected=str(ROBUSTNESS_SCHEMA), fix=fix
+        )
+    try:
+        names = [f"{model['name']} (pale: 95 %)" for model in report["models"]]
+        key = page.legend(zip(names, LINES, strict=False))
+        return Markup(page.macros(TEMPLATE).robustness(report, key, figures.robustness_charts(report)))
+    except (KeyError, TypeError, IndexError) as error:
+        raise RunInvalid(
+            "fields are missing", where=where, found=f"{type(error).__name__}: {error}", fix=fix
+        ) from error
+
+
+def _subgroups(found: Dossier) -> Markup:
     answers = found.answers[FLOAT]
     facts = read_facts(found.data, answers.source_names, found.labels.name)
     main = found.models()[0]
     others = [answers.of_source(source) for source in answers.source_names[1:]]
     if not set(main.photo_ids) <= set(facts):
-        return found.lacks(
-            "parts", f"the table of {found.main} with age, sex and site", "DERMEDGE_DATA, or --data DIR"
-        )
-    return dossier_parts.parts_part(
-        main, found.labels, facts, others, read_skin_types(found.data, answers.source_names)
-    )
+        what = f"the table of {found.main} with age, sex and site"
+        return found.lacks("parts", what, "DERMEDGE_DATA, or --data DIR")
+    skin_types = read_skin_types(found.data, answers.source_names)
+    tables = figures.subgroups(main, found.labels, facts, others, skin_types)
+    return Markup(found.macros.subgroups(main.sources[0], tables, LEAST_LESIONS))
 
 
-def _requirements(found: Dossier, tests: Path | None) -> Markup:
+def _requirements(found: Dossier, tests: Path | None) -> list[Markup]:
     path = tests or found.run / "tests.xml"
-    fix = "python -m pytest --junitxml RUN/tests.xml"
-    if not path.is_file():
-        if tests is not None:
-            raise DataInvalid(
-                f"{path}: no test results", found="no such file", expected="a JUnit file", fix=fix
-            )
-        return page.join(
-            [found.lacks("requirements", "results of the tests", fix), evidence_pack.requirements(None)]
-        )
-    return evidence_pack.requirements(evidence_pack.read_outcomes(path))
+    command = "python -m pytest --junitxml RUN/tests.xml"
+    if tests is not None and not path.is_file():
+        raise DataInvalid("no test results", where=str(path), expected="a JUnit file", fix=f"Run {command}")
+    outcomes = checklists.read_outcomes(path) if path.is_file() else None
+    entries = checklists.load_evidence("requirements")["requirement"]
+    results = [checklists.describe(entry["tests"], outcomes) for entry in entries]
+    gaps = [] if outcomes is not None else [found.lacks("requirements", "results of the tests", command)]
+    return [*gaps, found.macros.requirements(entries, results)]
+
+
+def _licences(found: Dossier) -> Markup:
+    packages = checklists.dependencies()
+    on_device = sum(needed == "device" for _, _, needed, _ in packages)
+    return Markup(found.macros.licences(checklists.data_licences(found.labels.name), packages, on_device))
 
 
 # ------------------------------------------------------------------ the command
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns 0, also with ingredients missing (stderr names them), 2 on an error, 130 on Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m train.dossier.page", allow_abbrev=False)
-    parser.add_argument("run", type=Path, metavar="RUN", help="a cross-validation's folder, or its record")
-    parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page (default: RUN/{NAME})")
-    parser.add_argument("--tests", type=Path, metavar="FILE.xml", help="results of pytest --junitxml")
-    parser.add_argument("--explanation", type=Path, metavar="FILE.png", help="from edge-classify --explain")
-    parser.add_argument("--readers", type=Path, metavar="FILE.csv", help="the paper's readers")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the folder that holds the data sets")
-    arguments = parser.parse_args(argv)
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of `dermedge dossier`."""
+    made = argparse.ArgumentParser(
+        prog="dermedge dossier",
+        description="Write the evidence report of a cross-validation: metrics, subgroups, checklists, licences.",
+        epilog="example:\n  dermedge dossier train/records/ham10000_lite0_crossval --out dossier.html",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("run", type=Path, metavar="RUN", help="read a cross-validation's folder, or its record")
+    made.add_argument("--out", type=Path, metavar="FILE", help=f"write the page there (default: RUN/{NAME})")
+    made.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder that holds the datasets (default: $DERMEDGE_DATA)"
+    )
+    made.add_argument(
+        "--tests", type=Path, metavar="FILE.xml", help="results of pytest --junitxml (default: RUN/tests.xml)"
+    )
+    made.add_argument(
+        "--explanation", type=Path, metavar="FILE.png",
+        help="heat map of a generated photo (default: RUN/explanation.png)",
+    )  # fmt: skip
+    made.add_argument(
+        "--readers", type=Path, metavar="FILE.csv",
+        help="points of the paper's dermatologists (default: readers/ beside the datasets)",
+    )  # fmt: skip
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return 0, also with inputs missing (stderr names them), 2 on an error, 130 on Ctrl-C."""
+    arguments = parser().parse_args(argv)
     return run_command(lambda: _write_dossier(arguments), interrupted=NOTHING_WRITTEN)
 
 
@@ -400,11 +435,7 @@ def _write_dossier(arguments: argparse.Namespace) -> int:
     )
     page.write_page(out, text)
     for section, entries in found.missing.items():
-        for what, fix in entries:
-            print(f"missing in {section}: {what} ({fix})", file=sys.stderr)
+        for what, command in entries:
+            print(f"missing in {section}: {what} ({command})", file=sys.stderr)
     print(out)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

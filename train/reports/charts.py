@@ -1,4 +1,4 @@
-"""Small charts as inline SVG, drawn by hand: they take the page's colours, light or dark, and its type. numpy.
+"""Small charts as inline SVG: they take the page's colours, light or dark, and its type. numpy.
 
 Each is some 320 units wide, which is about as many pixels on a phone; there it fills the screen, elsewhere a column.
 Colours are CSS classes of style.css: `first`, `second`, `third`, `fourth`, `pale`.
@@ -44,17 +44,17 @@ class Axis:
     """Of the ticks; numbers where empty."""
 
     def text(self, i: int) -> str:
-        """What stands at tick i."""
+        """The text of tick i."""
         return self.texts[i] if self.texts else f"{self.ticks[i]:g}"
 
 
 def unit_axis(label: str = "", *, ticks: int = 5) -> Axis:
-    """From 0 to 1."""
+    """Make an axis from 0 to 1."""
     return Axis(0, 1, label, np.linspace(0, 1, ticks).tolist())
 
 
 def nice_axis(low: float, high: float, label: str = "", *, ticks: int = 5) -> Axis:
-    """An axis that holds [low, high] and has ticks at round numbers."""
+    """Make an axis that holds [low, high] with ticks at round numbers."""
     span = high - low if high > low else max(abs(high), 1.0)
     magnitude = 10.0 ** np.floor(np.log10(span / ticks))
     step = next(magnitude * k for k in (1, 2, 2.5, 5, 10) if span / (magnitude * k) <= ticks)
@@ -91,7 +91,7 @@ class Plot:
         return list(zip(np.round(left, DECIMALS).tolist(), np.round(top, DECIMALS).tolist(), strict=True))
 
     def line(self, xs: Numbers, ys: Numbers, class_: str) -> None:
-        """A line through points; broken where one is not a number."""
+        """Draw a line through points, broken where one is not a number."""
         path, pen_is_down, before = [], False, None
         for x, y in self._at(xs, ys):
             if not (np.isfinite(x) and np.isfinite(y)):
@@ -104,56 +104,56 @@ class Plot:
     def points(
         self, xs: Numbers, ys: Numbers, class_: str, *, radii: Numbers = (), titles: Sequence[str] = ()
     ) -> None:
-        """Dots, with texts that appear when pointed at."""
+        """Draw dots, with texts that appear when pointed at."""
         for i, (x, y) in enumerate(self._at(xs, ys)):
-            said = [element("title", titles[i])] if len(titles) else []
+            title = [element("title", titles[i])] if len(titles) else []
             radius = round(float(radii[i]), 1) if len(radii) else 3
-            self.shapes.append(element("circle", *said, cx=x, cy=y, r=radius, class_=f"fill {class_}"))
+            self.shapes.append(element("circle", *title, cx=x, cy=y, r=radius, class_=f"fill {class_}"))
 
     def band(self, xs: Numbers, lows: Numbers, highs: Numbers, class_: str) -> None:
-        """The room between two lines, pale: an interval along a curve."""
+        """Fill the area between two lines, pale: an interval along a curve."""
         there, back = self._at(xs, lows), self._at(xs, highs)[::-1]
         path = "L".join(f"{x:g} {y:g}" for x, y in [*there, *back])
         self.shapes.append(element("path", d=f"M{path}Z", class_=f"band {class_}"))
 
     def marks(self, xs: Numbers, ys: Numbers, shape: str, class_: str, *, titles: Sequence[str] = ()) -> None:
-        """Points that differ by shape, not by colour alone: `circle`, `ring` or `cross`."""
+        """Draw points that differ by shape, not by colour alone: `circle`, `ring` or `cross`."""
         for i, (x, y) in enumerate(self._at(xs, ys)):
-            said = [element("title", titles[i])] if len(titles) else []
+            title = [element("title", titles[i])] if len(titles) else []
             if shape == "cross":
                 d = f"M{x - CROSS:g} {y:g}h{2 * CROSS}M{x:g} {y - CROSS:g}v{2 * CROSS}"
-                self.shapes.append(element("path", *said, d=d, class_=f"cross {class_}"))
+                self.shapes.append(element("path", *title, d=d, class_=f"cross {class_}"))
             else:
                 filled = "fill" if shape == "circle" else "ring"
-                self.shapes.append(element("circle", *said, cx=x, cy=y, r=3, class_=f"{filled} {class_}"))
+                self.shapes.append(element("circle", *title, cx=x, cy=y, r=3, class_=f"{filled} {class_}"))
 
     def dots(self, xs: Numbers, ys: Numbers, class_: str) -> None:
-        """Thousands of small dots as one shape: a tenth of the bytes of as many circles."""
+        """Draw thousands of small dots as one shape: a tenth of the bytes of as many circles."""
         path = "".join(f"M{x:g} {y:g}h0" for x, y in dict.fromkeys(self._at(xs, ys)))
         self.shapes.append(element("path", d=path, class_=f"dots {class_}"))
 
     def bars(
         self, lefts: Numbers, rights: Numbers, heights: Numbers, class_: str, *, titles: Sequence[str] = ()
     ) -> None:
-        """Upright bars from the lower axis."""
+        """Draw vertical bars from the lower axis."""
         starts, ends = self._at(lefts, heights), self._at(rights, heights)
         for i, ((x, y), (end, _)) in enumerate(zip(starts, ends, strict=True)):
-            said = [element("title", titles[i])] if len(titles) else []
+            title = [element("title", titles[i])] if len(titles) else []
             width, height = round(max(end - x - 1, 0.5), 1), round(self._floor - y, 1)
             if height > 0:
                 self.shapes.append(
-                    element("rect", *said, x=x, y=y, width=width, height=height, class_=f"fill {class_}")
+                    element("rect", *title, x=x, y=y, width=width, height=height, class_=f"fill {class_}")
                 )
 
     def upright(self, x: float, text: str = "") -> None:
-        """A dashed line across the plot, with a text beside its foot."""
+        """Draw a dashed vertical line across the plot, with a text beside its foot."""
         ((left, bottom), (_, top)) = self._at([x, x], [self.y.low, self.y.high])
         self.shapes.append(element("path", d=f"M{left:g} {bottom:g}V{top:g}", class_="dashed"))
         if text:
             self.shapes.append(element("text", text, x=left + 3, y=bottom - 4, class_="quiet"))
 
     def svg(self) -> Markup:
-        """The picture."""
+        """Return the picture."""
         return _svg(self.title, self.width, self.height, [*self._frame(), *self.shapes])
 
     def _frame(self) -> Iterable[Markup]:
@@ -190,7 +190,7 @@ def bar_chart(
     width: int = WIDTH,
     most: float | None = None,
 ) -> Markup:
-    """Lying bars with their names before and their values behind them.
+    """Draw horizontal bars with their names before and their values behind them.
 
     Args:
         title: Read out where the picture cannot be seen.
@@ -203,7 +203,7 @@ def bar_chart(
     """
     before = min(CHARACTER * max(map(len, names), default=1) + 6, width * 0.42)
     behind = CHARACTER * max(map(len, texts), default=1) + 8
-    room = max(width - before - behind, 40)
+    full = max(width - before - behind, 40)
     longest = most or max((sum(bar) for bar in parts), default=0) or 1
     shapes = []
     for i, (name, bar, text) in enumerate(zip(names, parts, texts, strict=True)):
@@ -211,7 +211,7 @@ def bar_chart(
         middle = y + BAR / 2 + 4
         shapes.append(element("text", name, x=round(before - 5, 1), y=middle, text_anchor="end"))
         for part, class_ in zip(bar, classes, strict=False):
-            length = room * part / longest
+            length = full * part / longest
             if length > 0:
                 shown = max(length, 0.7)
                 shapes.append(

@@ -299,8 +299,8 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"cell": _cell, "percent": _percent}
-    functions = (estimate, number, signed, figure, grid, photo_card)
-    environment.globals |= {function.__name__: function for function in functions}
+    functions = (counted, definitions, estimate, figure, grid, heat_table, number, photo_card, share, signed)
+    environment.globals |= {"zip": zip} | {function.__name__: function for function in functions}
     return environment
 
 

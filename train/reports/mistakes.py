@@ -1,4 +1,4 @@
-"""The worst mistakes of a run: which photos, with thumbnails where the photos are at hand. numpy."""
+"""The most confident errors of a run, with thumbnails where the photos are on this machine. numpy."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MISSED_SHOWN = 16
 
 
 def mistakes(run: Finished, root: Path | None) -> Markup:
-    """The wrong answers given with the highest scores, and the malignant lesions called benign.
+    """Show the wrong predictions with the highest scores, and the malignant lesions predicted benign.
 
     Args:
-        run: Its answers.
+        run: Its predictions.
         root: Of the photos' paths; None gives tables without thumbnails.
     """
     wrong = run.y_pred != run.y_true
@@ -31,10 +31,10 @@ def mistakes(run: Finished, root: Path | None) -> Markup:
     benign_score = 1 - run.probs[:, malignant].sum(axis=1)
     blocks = _mistake_list(
         run,
-        "Most confident mistakes",
+        "Most confident errors",
         _worst(run, wrong, run.probs.max(axis=1), MISTAKES_SHOWN),
-        f"{wrong.sum():,} of {page.counted(len(wrong), 'photo')} are answered wrongly "
-        f"({page.share(wrong.mean())}); these are the ones with the highest scores, one photo a lesion.",
+        f"{wrong.sum():,} of {page.counted(len(wrong), 'photo')} are predicted wrongly "
+        f"({page.share(wrong.mean())}); these have the highest scores, one photo a lesion.",
         ("score", run.probs.max(axis=1)),
         root,
     )
@@ -42,11 +42,11 @@ def mistakes(run: Finished, root: Path | None) -> Markup:
         side = malignant[run.y_true]
         blocks += _mistake_list(
             run,
-            "Malignant lesions called benign",
+            "Malignant lesions predicted benign",
             _worst(run, missed, benign_score, MISSED_SHOWN),
             f"{missed.sum():,} of {page.counted(int(side.sum()), 'photo')} of malignant lesions "
-            f"({page.share(missed.sum(), side.sum())}); the ones with the highest benign score (the sum over the "
-            "benign classes), one photo a lesion.",
+            f"({page.share(missed.sum(), side.sum())}); these have the highest benign score (the sum over the benign "
+            "classes), one photo a lesion.",
             ("benign", benign_score),
             root,
         )
@@ -77,7 +77,7 @@ def _mistake_list(
         return [heading, page.paragraph("None.")]
     measured, values = measure
     if root is None:
-        header = ("Photo", "Truth", "Answer", "What is known", measured.capitalize(), "Truth's score")
+        header = ("Photo", "Truth", "Prediction", "Metadata", measured.capitalize(), "Score of the truth")
         rows = [
             (
                 run.photos[i].photo_id,
@@ -99,15 +99,15 @@ def _mistake_list(
                 page.join(
                     (
                         page.element("b", truth, class_="truth"),
-                        " called ",
-                        page.element("b", answer, class_="answer"),
+                        " predicted ",
+                        page.element("b", answer, class_="prediction"),
                     )
                 ),
                 f"{measured} {values[i]:.3f}",
-                f"truth's score {run.probs[i, run.y_true[i]]:.3f}",
+                f"score of the truth {run.probs[i, run.y_true[i]]:.3f}",
                 _facts(run, i),
                 photo.photo_id,
-                description=f"{photo.photo_id}: {truth} called {answer}",
+                description=f"{photo.photo_id}: {truth} predicted {answer}",
             )
         )
     return [heading, page.paragraph(intro), page.photo_row(cards)]

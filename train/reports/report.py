@@ -1,13 +1,12 @@
-"""`python -m train.reports.report RUN...`: one HTML page of one or several finished runs or cross-validations. numpy.
+"""`dermedge report RUN...`: one HTML page about finished runs or cross-validations. numpy.
 
-One run: its figures with intervals, confusion, ROC, calibration, curves, parts of the photos, worst mistakes. Several:
+One run: metrics with intervals, confusion, ROC, calibration, learning curves, subgroups, errors. Several:
 first a comparison, paired on the photos that they share, then each run. Without TensorFlow; seconds a run.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,15 +35,15 @@ PART_NAMES = ("first", "second", "third", "fourth")
 
 
 def make_report(runs: Sequence[Finished], *, source: str | None = None, photos: bool = True) -> str:
-    """The page.
+    """Make the page.
 
     Args:
-        runs: One or more; the first is what the others are compared with.
-        source: The data set whose photos are counted; None takes each run's first one.
-        photos: Whether to show thumbnails of the worst mistakes, where the photos are on this machine.
+        runs: One or more; the others are compared with the first.
+        source: The dataset to evaluate on; None takes each run's first one.
+        photos: Whether to show thumbnails of errors, where the photos are on this machine.
 
     Raises:
-        RunInvalid: No photos of this data set, or two runs give a photo two labels.
+        RunInvalid: No photos of this dataset, or two runs give a photo two labels.
     """
     whole = runs
     runs = [
@@ -73,13 +72,13 @@ def make_report(runs: Sequence[Finished], *, source: str | None = None, photos: 
             for section in _of_run(whole[i], run, summary, photos)
             for part in (page.element("h3", section.title), *section.content)
         )
-        sections.append(Section(f"run-{i + 1}", name, [page.details(f"{name}: everything", *parts)]))
+        sections.append(Section(f"run-{i + 1}", name, [page.details(f"{name}: all metrics", *parts)]))
     subtitle = f"{len(runs)} runs, compared with the first on the photos that they share"
     return page.page("Comparison of runs", subtitle, "; ".join(licences), sections)
 
 
 def distinct_names(runs: Sequence[Finished]) -> list[str]:
-    """The folders' names, with as many parents as tell them apart."""
+    """Return the folders' names, with as many parents as make them distinct."""
     paths = [run.folder.resolve() for run in runs]
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-depth:]) for path in paths]
@@ -95,38 +94,42 @@ def _of_run(whole: Finished, run: Finished, summary: dict[str, Any], photos: boo
         run_figures.folds(run),
     ]
     sections = [
-        Section("figures", "Figures", figures),
-        Section("confusion", "Confusion", [run_figures.confusion(run, summary)]),
+        Section("metrics", "Metrics", figures),
+        Section("confusion", "Confusion matrix", [run_figures.confusion(run, summary)]),
         Section("roc", "ROC", [run_figures.roc_curves(run, summary)]),
         Section("precision", "Precision and recall", [run_figures.precision_recall_curves(run, summary)]),
         Section("calibration", "Calibration", [run_figures.reliability(run, summary)]),
         Section("decisions", "Decisions", [run_figures.decisions(run)]),
         Section("curves", "Learning curves", [run_figures.learning_curves(run)]),
-        Section("parts", "Parts of the photos", [run_figures.subgroups(run)]),
-        Section("mistakes", "Worst mistakes", _mistakes(run, photos)),
+        Section("subgroups", "Subgroup analysis", [run_figures.subgroups(run)]),
+        Section("errors", "Errors", _mistakes(run, photos)),
     ]
     if len(whole.source_names) > 1:
-        told = f"Everything else here is about {run.sources[0]}; --source names another data set."
-        content = [run_figures.data_sets(whole), page.paragraph(told)]
-        sections.insert(1, Section("data-sets", "Data sets", content))
+        text = f"All other sections are about {run.sources[0]}; --source selects another dataset."
+        content = [run_figures.data_sets(whole), page.paragraph(text)]
+        sections.insert(1, Section("datasets", "Datasets", content))
     return sections
 
 
 def _mistakes(run: Finished, photos: bool) -> list[Markup]:
     if photos and run.root is None:
-        told = run.state.get("data", {}).get("root", "where they were")
+        root = run.state.get("data", {}).get("root", "unknown folder")
         return [
             page.note(
-                f"The photos are not on this machine any more ({told}): no thumbnails. --data names their folder."
+                f"The photos are not on this machine any more ({root}): no thumbnails. Name their folder with --data."
             ),
             mistakes(run, None),
         ]
     if not photos:
         return [mistakes(run, None)]
-    licence = f"The photos are the data set's, under its licence: {run.contract.provenance.data_licence}."
+    licence = f"The photos are the dataset's, under its licence: {run.contract.provenance.data_licence}."
     shown = mistakes(run, run.root)
-    lost = shown.count('class="missing"')
-    remark = [page.note(f"{page.counted(lost, 'photo')} of these cannot be read any more.")] if lost else []
+    unreadable = shown.count('class="missing"')
+    remark = (
+        [page.note(f"{page.counted(unreadable, 'photo')} of these cannot be read any more.")]
+        if unreadable
+        else []
+    )
     return [page.paragraph(licence, " --no-photos leaves them out."), *remark, shown]
 
 
@@ -134,10 +137,10 @@ def _mistakes(run: Finished, photos: bool) -> list[Markup]:
 
 
 def comparison(runs: Sequence[Finished], summaries: Sequence[dict[str, Any]], names: Sequence[str]) -> Markup:
-    """Figures side by side, differences on shared photos, recall by class, validation curves."""
+    """Show metrics side by side, differences on shared photos, recall by class, validation curves."""
     header = (
         "Run", "Photos", "Lesions", "Balanced accuracy", "Malignant AUC", "Accuracy", "Calibration error",
-        "Which photos",
+        "Evaluated on",
     )  # fmt: skip
     figures = ("balanced_accuracy", "malignant_auc", "accuracy", "expected_calibration_error")
     own = [
@@ -162,19 +165,20 @@ def comparison(runs: Sequence[Finished], summaries: Sequence[dict[str, Any]], na
 
 def _paired(runs: Sequence[Finished], names: Sequence[str]) -> Markup:
     header = (
-        "Run", "Shared photos", "Lesions", f"{names[0]} there", "This run there", "Difference", "Wrong to right",
+        "Run", "Shared photos", "Lesions", f"{names[0]}", "This run", "Difference", "Wrong to right",
         "Right to wrong",
     )  # fmt: skip
     rows = [(name, *paired_row(runs[0], run)) for name, run in zip(names[1:], runs[1:], strict=True)]
-    told = (
-        f"Difference in balanced accuracy to {names[0]} on the photos that both answered without having learned from "
-        "them. An interval that holds 0 does not show a difference. A dash: no photo in common, or other labels."
+    text = (
+        f"Difference in balanced accuracy to {names[0]} on the photos that both were evaluated on and neither was "
+        "trained on. A difference whose interval contains 0 is not significant. A dash: no photo in common, or other "
+        "labels."
     )
-    return page.join([page.table(header, rows, caption="Paired with the first"), page.paragraph(told)])
+    return page.join([page.table(header, rows, caption="Paired with the first"), page.paragraph(text)])
 
 
 def paired_row(first: Finished, second: Finished) -> tuple[page.Cell, ...]:
-    """Photos and lesions shared, both balanced accuracies there, their difference, answers that changed.
+    """Compare two runs on shared photos: photos, lesions, balanced accuracies, difference, changed predictions.
 
     Raises:
         RunInvalid: A photo has two labels.
@@ -188,7 +192,8 @@ def paired_row(first: Finished, second: Finished) -> tuple[page.Cell, ...]:
     if (y_true != second.y_true[theirs]).any():
         i = mine[int(np.argmax(y_true != second.y_true[theirs]))]
         raise RunInvalid(
-            f"{first.folder} and {second.folder}: the same photo with two labels",
+            "the same photo with two labels",
+            where=f"{first.folder} and {second.folder}",
             found=first.photos[i].photo_id,
             expected="runs of the same data",
         )
@@ -224,7 +229,7 @@ def _recall_by_class(
 
 
 def _validation_curves(runs: Sequence[Finished], names: Sequence[str]) -> Markup:
-    """Validation balanced accuracy over epochs, of the first runs only: more than four lines cannot be told apart."""
+    """Draw validation balanced accuracy over epochs, of the first four runs: more lines are hard to distinguish."""
     drawn: list[tuple[str, FloatArray]] = []
     epochs = 1
     for run, name in zip(runs, names, strict=True):
@@ -239,7 +244,7 @@ def _validation_curves(runs: Sequence[Finished], names: Sequence[str]) -> Markup
     )
     for (_, curve), class_ in zip(drawn, PART_NAMES, strict=False):
         plot.line(np.arange(1, len(curve) + 1, dtype=float), curve, class_)
-    shown = page.figure(plot.svg(), title="Balanced accuracy on the validation photos")
+    shown = page.figure(plot.svg(), title="Balanced accuracy, validation split")
     marks = [(name, class_) for (name, _), class_ in zip(drawn, PART_NAMES, strict=False)]
     return page.join([page.legend(marks), page.grid(shown, size="wide")])
 
@@ -247,37 +252,45 @@ def _validation_curves(runs: Sequence[Finished], names: Sequence[str]) -> Markup
 # ------------------------------------------------------------------ the command
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m train.reports.report",
-        description="Write the HTML page of one or several finished runs. It loads nothing from elsewhere.",
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of `dermedge report`."""
+    made = argparse.ArgumentParser(
+        prog="dermedge report",
+        description="Write a self-contained HTML page about one or more finished runs.",
+        epilog="example:\n  dermedge report runs/first runs/second --out comparison.html",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
+    made.add_argument(
         "runs",
         type=Path,
         nargs="+",
         metavar="RUN",
-        help="a run directory, or the folder of a cross-validation",
+        help="read a run directory, or a cross-validation's folder",
     )
-    parser.add_argument(
+    made.add_argument(
         "--out", type=Path, metavar="FILE",
-        help=f"the page (default: {ONE_NAME} in the run, of several {SEVERAL_NAME} in the first)",
+        help=f"write the page there (default: {ONE_NAME} in the run; of several, {SEVERAL_NAME} in the first)",
     )  # fmt: skip
-    parser.add_argument(
-        "--split", choices=("test", "val"), help="which photos of a run (default: test, where it has any)"
+    made.add_argument(
+        "--split", choices=("test", "val"), help="split to evaluate on (default: test, or val without one)"
     )
-    parser.add_argument(
-        "--source", metavar="NAME", help="of several data sets the one to report on (default: the first)"
+    made.add_argument(
+        "--source", metavar="NAME", help="dataset to report on, of several (default: the first)"
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's folder, if it moved")
-    parser.add_argument("--no-photos", action="store_true", help="no thumbnails: the page can then be shared")
-    return parser
+    made.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of the first dataset (default: as the run says)"
+    )
+    made.add_argument(
+        "--no-photos", action="store_true",
+        help="leave out thumbnails, so that the page can be shared (default: show them)",
+    )  # fmt: skip
+    return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, 2 on an error, 130 when interrupted."""
-    arguments = _parser().parse_args(argv)
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 0, 2 on an error, 130 when interrupted."""
+    arguments = parser().parse_args(argv)
     return run_command(lambda: _write_report(arguments), interrupted=NOTHING_WRITTEN)
 
 
@@ -285,13 +298,9 @@ def _write_report(arguments: argparse.Namespace) -> int:
     name = ONE_NAME if len(arguments.runs) == 1 else SEVERAL_NAME
     out = arguments.out or arguments.runs[0] / name
     if len({run.resolve() for run in arguments.runs}) < len(arguments.runs):
-        raise UsageError("a run is given twice", fix="name each once")
+        raise UsageError("named twice", where="RUN", fix="Name each run once")
     runs = [read_finished(run, split=arguments.split, data=arguments.data) for run in arguments.runs]
     page.require_place(out)
     page.write_page(out, make_report(runs, source=arguments.source, photos=not arguments.no_photos))
     print(out)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

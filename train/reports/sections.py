@@ -1,4 +1,4 @@
-"""What a report shows of one run, block by block: from answers to tables and charts. numpy, scikit-learn."""
+"""Blocks of a run's report: tables and charts of its predictions. numpy, scikit-learn."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from train.reports.html import Markup
 
 CALIBRATION_BINS = 15
 REPEATS = 1000
-INTERVALS = f"Intervals: 95 %, bootstrap of {REPEATS:,} draws of whole lesions."
+INTERVALS = f"Intervals: 95 %, bootstrap by lesion, {REPEATS:,} draws."
 
 
 def estimate_of(summary: dict[str, Any], name: str, code: str | None = None) -> Estimate | None:
-    """A figure of `metrics.summarize` with its interval; None where there is none."""
+    """Return a metric of `metrics.summarize` with its interval; None where there is none."""
     if name == "balanced_accuracy":
         value, interval = summary[name], summary[f"{name}_interval"]
     elif code is None:
@@ -42,7 +42,7 @@ def estimate_of(summary: dict[str, Any], name: str, code: str | None = None) -> 
 
 
 def headline(run: Finished, summary: dict[str, Any]) -> Markup:
-    """The main figures as tiles, the remarks, and where the run comes from."""
+    """Show the main metrics as tiles, the remarks, and the run's origin."""
     counted = f"{page.counted(summary['photos'], 'photo')} of {page.counted(summary['lesions'], 'lesion')}"
     y_malignant = np.asarray(run.malignant)[run.y_true]
     sides = f"{y_malignant.sum():,} malignant against {(~y_malignant).sum():,} benign photos"
@@ -86,13 +86,13 @@ def _origin(run: Finished) -> Markup:
     return page.join(
         [
             page.definitions(pairs),
-            page.details("Every value of its config", page.element("pre", resolved, tabindex=0)),
+            page.details("Config", page.element("pre", resolved, tabindex=0)),
         ]
     )
 
 
 def per_class(run: Finished, summary: dict[str, Any]) -> Markup:
-    """Recall, precision and one-against-rest AUC of each class."""
+    """Tabulate recall, precision and one-against-rest AUC of each class."""
     lesions = [
         len({g for g, y in zip(run.groups, run.y_true.tolist(), strict=True) if y == i})
         for i in range(len(run.codes))
@@ -113,18 +113,19 @@ def per_class(run: Finished, summary: dict[str, Any]) -> Markup:
 
 
 def confusion(run: Finished, summary: dict[str, Any]) -> Markup:
-    """Truth in rows, answers in columns; counts, shares of the row as colour."""
+    """Cross true classes (rows) with predictions (columns)."""
     rows = [(code, counts) for code, counts in zip(run.codes, summary["confusion"], strict=True)]
-    told = "Rows are the truth, columns the answer. Below each count its share of the row."
-    table = page.heat_table("truth \\ answer", run.codes, rows)
-    return page.join([page.paragraph(told), table])
+    intro = page.paragraph(
+        "Rows are true classes, columns predictions. Below each count, its share of the row."
+    )
+    return page.join([intro, page.heat_table("truth \\ prediction", run.codes, rows)])
 
 
 # ------------------------------------------------------------------ ROC, precision and recall
 
 
 def roc_curves(run: Finished, summary: dict[str, Any]) -> Markup:
-    """Malignant against benign, then each class against the rest."""
+    """Draw the ROC curve of malignant against benign, then of each class against the rest."""
     blocks = []
     malignant = np.asarray(run.malignant)
     side, score = malignant[run.y_true], run.probs[:, malignant].sum(axis=1)
@@ -132,19 +133,21 @@ def roc_curves(run: Finished, summary: dict[str, Any]) -> Markup:
     if found is not None:
         plot = charts.Plot(
             f"ROC curve of malignant against benign, AUC {found.value:.3f}",
-            charts.unit_axis("share of benign photos called malignant"),
-            charts.unit_axis("share of malignant photos found"),
+            charts.unit_axis("false positive rate (benign)"),
+            charts.unit_axis("sensitivity (malignant)"),
             height=280,
         )
         plot.line([0, 1], [0, 1], "dashed")
-        false_positives, true_positives, _ = roc_curve(side, score)
-        plot.line(false_positives, true_positives, "first")
+        false_positives, sensitivity, _ = roc_curve(side, score)
+        plot.line(false_positives, sensitivity, "first")
         caption = (
             f"AUC {found.value:.3f} ({found.low:.3f} to {found.high:.3f}); {side.sum():,} malignant, "
             f"{(~side).sum():,} benign photos. The score is the sum over the malignant classes."
         )
         blocks.append(
-            page.grid(page.figure(plot.svg(), caption, title="Malignant against benign"), size="wide")
+            page.grid(
+                page.figure(plot.svg(), caption, title="ROC curve, malignant against benign"), size="wide"
+            )
         )
     small = []
     for i, code in enumerate(run.codes):
@@ -152,15 +155,15 @@ def roc_curves(run: Finished, summary: dict[str, Any]) -> Markup:
         if auc is not None:
             plot = _small_plot(f"ROC curve of {code} against the rest, AUC {auc.value:.3f}")
             plot.line([0, 1], [0, 1], "dashed")
-            false_positives, true_positives, _ = roc_curve(run.y_true == i, run.probs[:, i])
-            plot.line(false_positives, true_positives, "first")
+            false_positives, sensitivity, _ = roc_curve(run.y_true == i, run.probs[:, i])
+            plot.line(false_positives, sensitivity, "first")
             small.append(page.figure(plot.svg(), _of_class("AUC", auc, summary, code), title=code))
-    explained = "Each class against the rest: share found (up) over share of other photos called so (across)."
-    return page.join([*blocks, page.paragraph(explained), page.grid(*small, size="small")])
+    intro = page.paragraph("Each class against the rest: sensitivity (up) over false positive rate (across).")
+    return page.join([*blocks, intro, page.grid(*small, size="small")])
 
 
 def precision_recall_curves(run: Finished, summary: dict[str, Any]) -> Markup:
-    """One small plot a class; the point is where the highest score decides."""
+    """Draw one small plot a class; the point is the prediction by the highest score."""
     small = []
     for i, code in enumerate(run.codes):
         recall = estimate_of(summary, "recall", code)
@@ -173,14 +176,14 @@ def precision_recall_curves(run: Finished, summary: dict[str, Any]) -> Markup:
         plot.line(recalls, precisions, "first")
         precision = summary["per_class"][code]["precision"]
         if precision is not None:
-            said = f"recall {recall.value:.3f}, precision {precision:.3f}"
-            plot.points([recall.value], [precision], "second", radii=[4.5], titles=[said])
+            text = f"recall {recall.value:.3f}, precision {precision:.3f}"
+            plot.points([recall.value], [precision], "second", radii=[4.5], titles=[text])
         small.append(page.figure(plot.svg(), _of_class("recall", recall, summary, code), title=code))
-    explained = (
-        "Precision (up) over recall (across). The point is the model as it is, where the highest score decides; "
-        "the dashed line is a model that guesses."
+    intro = (
+        "Precision (up) over recall (across). The point is the prediction by the highest score; the dashed line is a "
+        "random classifier."
     )
-    return page.join([page.paragraph(explained), page.grid(*small, size="small")])
+    return page.join([page.paragraph(intro), page.grid(*small, size="small")])
 
 
 def _small_plot(title: str) -> charts.Plot:
@@ -202,13 +205,13 @@ def _of_class(name: str, found: Estimate, summary: dict[str, Any], code: str) ->
 
 
 def reliability(run: Finished, summary: dict[str, Any]) -> Markup:
-    """How often answers of each score are right, with intervals, and how many photos have such a score."""
+    """Draw accuracy by top score with intervals, and the histogram of top scores."""
     top, right = run.probs.max(axis=1), run.y_pred == run.y_true
     which = np.minimum((top * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     plot = charts.Plot(
-        "Reliability: share of right answers over the top score",
+        "Reliability: accuracy over the top score",
         charts.unit_axis("top score"),
-        charts.unit_axis("share of right answers"),
+        charts.unit_axis("accuracy"),
         height=280,
     )
     plot.line([0, 1], [0, 1], "dashed")
@@ -220,13 +223,13 @@ def reliability(run: Finished, summary: dict[str, Any]) -> Markup:
         place, part = float(top[which == i].mean()), float(right[which == i].mean())
         of_draws = np.divide(hits[:, i], totals[:, i], out=np.full(REPEATS, np.nan), where=totals[:, i] > 0)
         low, high = percentile_interval(of_draws)
-        said = (
+        text = (
             f"top score {i / CALIBRATION_BINS:.2f} to {(i + 1) / CALIBRATION_BINS:.2f}: "
-            f"{int(counts[i]):,} photos, {part:.3f} right ({low:.3f} to {high:.3f})"
+            f"{int(counts[i]):,} photos, accuracy {part:.3f} ({low:.3f} to {high:.3f})"
         )
         plot.line([place, place], [low, high], "first faint")
         radius = 2.5 + 6 * math.sqrt(counts[i] / counts.max())
-        plot.points([place], [part], "first", radii=[radius], titles=[said])
+        plot.points([place], [part], "first", radii=[radius], titles=[text])
     histogram = charts.Plot(
         "Photos by top score",
         charts.unit_axis("top score"),
@@ -241,35 +244,35 @@ def reliability(run: Finished, summary: dict[str, Any]) -> Markup:
     caption = (
         f"Expected calibration error {found.value:.3f} ({found.low:.3f} to {found.high:.3f}), the mean distance to "
         f"the dashed line; {plain:.3f} before temperature scaling. {page.counted(len(top), 'photo')}, "
-        f"{CALIBRATION_BINS} bins; larger points hold more photos, upright lines are 95 % intervals by lesion."
+        f"{CALIBRATION_BINS} bins; larger points hold more photos, vertical lines are 95 % intervals by lesion."
     )
     return page.grid(
-        page.figure(plot.svg(), caption, title="Scores against hits"),
-        page.figure(histogram.svg(), "How many photos have such a top score.", title="Scores"),
+        page.figure(plot.svg(), caption, title="Reliability diagram"),
+        page.figure(histogram.svg(), "Photos by top score.", title="Top scores"),
         size="wide",
     )
 
 
-# ------------------------------------------------------------------ decisions and parts
+# ------------------------------------------------------------------ decisions and subgroups
 
 
 def decisions(run: Finished) -> Markup:
-    """What the contract's rules make of the photos, and how good the answers are that remain."""
+    """Count what the contract's rules decide, and evaluate the predictions that remain."""
     decision = run.contract.decision
     if decision.refer is None and decision.not_a_lesion is None:
-        return page.paragraph("The contract has no rule to refer or to refuse a photo: all are answered.")
-    told = [
+        return page.paragraph("The contract has no decision rules: every photo gets a prediction.")
+    lines = [
         f"{name}: {rule.measure} {rule.threshold:g}, chosen as {rule.source}."
         for name, rule in (("Refer", decision.refer), ("Not a lesion", decision.not_a_lesion))
         if rule is not None
     ]
     if len(run.contracts) > 1:
-        told.append("The thresholds are those of the first fold; each fold's own were applied.")
+        lines.append("The thresholds shown are the first fold's; each fold's own were applied.")
     draws = GroupDraws.draw(run.groups, repeats=REPEATS)
     given = np.asarray(run.decisions)
     parts = {row.value: row for row in _tables(run, {"decision": list(run.decisions)})["decision"]}
     rows = []
-    for value, name in ((ANSWER, "answered"), (REFER, "referred"), (NOT_A_LESION, "called no lesion")):
+    for value, name in ((ANSWER, "predicted"), (REFER, "referred"), (NOT_A_LESION, "rejected as non-lesion")):
         share = Estimate(float((given == value).mean()), *percentile_interval(draws.mean(given == value)))
         part = parts.get(value)
         counts = (0, 0) if part is None else (part.photos, part.lesions)
@@ -279,11 +282,11 @@ def decisions(run: Finished) -> Markup:
         "Decision", "Photos", "Lesions", "Share of photos", "Balanced accuracy", "Malignant AUC", "Accuracy",
     )  # fmt: skip
     table = page.table(header, rows, caption="Photos of lesions")
-    return page.join([*(page.paragraph(line) for line in told), table, _outliers(run)])
+    return page.join([*(page.paragraph(line) for line in lines), table, _ood(run)])
 
 
-def _outliers(run: Finished) -> Markup:
-    """Pictures without a lesion that neither trained the model nor chose its threshold."""
+def _ood(run: Finished) -> Markup:
+    """OOD images that were used neither for training nor for the threshold."""
     rows = []
     for fold, kinds in run.outliers.items():
         for kind, counted in kinds.items():
@@ -292,13 +295,12 @@ def _outliers(run: Finished) -> Markup:
             rows.append((f"{fold} {kind}".strip(), photos, Estimate(share, *interval)))
     if not rows:
         return Markup("")
-    header = ("Pictures", "Counted", "Called no lesion")
-    caption = "Pictures without a lesion, kept for the end (Wilson's 95 % intervals)"
-    return page.table(header, rows, caption=caption)
+    header = ("Images", "Number", "Rejected as non-lesion")
+    return page.table(header, rows, caption="Out-of-distribution test set (Wilson 95 % intervals)")
 
 
 def folds(run: Finished) -> Markup:
-    """Figures of each fold of a cross-validation, and how far they scatter; nothing of a run."""
+    """Tabulate the metrics of each fold of a cross-validation and their spread; nothing for a run."""
     if not run.folds:
         return Markup("")
     tables = _tables(run, {"fold": list(run.folds)}, least_lesions=1)["fold"]
@@ -308,15 +310,15 @@ def folds(run: Finished) -> Markup:
     ]
     values = [row.balanced_accuracy.value for row in tables if row.balanced_accuracy is not None]
     spread = f", standard deviation {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    told = f"Mean balanced accuracy over folds {np.mean(values):.3f}{spread}; the figures above pool all folds' photos."
+    text = f"Mean balanced accuracy over folds {np.mean(values):.3f}{spread}; the metrics above pool all folds' photos."
     header = ("Fold", "Balanced accuracy", "Malignant AUC", "Accuracy", "Photos", "Lesions")
-    return page.join([page.table(header, rows, caption="Each fold"), page.paragraph(told)])
+    return page.join([page.table(header, rows, caption="Each fold"), page.paragraph(text)])
 
 
 def data_sets(run: Finished) -> Markup:
-    """Figures of each data set of a run that has several, and what the rules make of its photos."""
+    """Tabulate the metrics of each dataset of a run that has several, and what the rules decide."""
     rows = []
-    # A data set is shown however small: it is what the reader asked for, and its intervals say the rest.
+    # A dataset is shown however small it is: its intervals are shown too.
     tables = _tables(run, {"source": list(run.sources)}, least_lesions=1)["source"]
     for row in sorted(tables, key=lambda row: run.source_names.index(row.value)):
         part = run.part(row.value)
@@ -333,17 +335,17 @@ def data_sets(run: Finished) -> Markup:
             (row.value, *_figures(row), Estimate(error, *interval), *shares, row.photos, row.lesions, absent)
         )
     header = (
-        "Data set", "Balanced accuracy", "Malignant AUC", "Accuracy", "Calibration error", "Referred",
-        "Called no lesion", "Photos", "Lesions", "Absent classes",
+        "Dataset", "Balanced accuracy", "Malignant AUC", "Accuracy", "Calibration error", "Referred",
+        "Rejected as non-lesion", "Photos", "Lesions", "Absent classes",
     )  # fmt: skip
     return page.table(header, rows, texts=(len(header) - 1,))
 
 
 def subgroups(run: Finished) -> Markup:
-    """A table for each column of which something is known."""
+    """Make a table for each metadata column that has values."""
     tables = _tables(run, subgroup_columns(run.photos, run.sources))
     if not tables:
-        return page.paragraph("The data says nothing of sex, age, site or diagnosis.")
+        return page.paragraph("No metadata on sex, age, site or diagnosis.")
     intro = (
         "Balanced accuracy is the mean recall over the classes that occur in the row; absent ones are named, since "
         f"rows with other classes cannot be compared. Rows of fewer than {LEAST_LESIONS} lesions show counts only."
@@ -393,10 +395,10 @@ def _figures(row: Subgroup) -> tuple[Estimate | None, ...]:
 
 
 def learning_curves(run: Finished) -> Markup:
-    """Loss and balanced accuracy over epochs; of folds each one faint and their mean."""
+    """Draw loss and balanced accuracy over epochs; of folds each one faint and their mean."""
     histories = [history for history in run.histories.values() if history]
     if not histories:
-        return page.paragraph("The run kept no history.")
+        return page.paragraph("The run has no history.")
     epochs = max(map(len, histories))
     names = list(dict.fromkeys(str(row["name"]) for row in histories[0]))
     starts = [
@@ -404,7 +406,7 @@ def learning_curves(run: Finished) -> Markup:
     ]
     figures = []
     for measure, title in (
-        ("loss", "Loss (training: of augmented photos)"),
+        ("loss", "Loss (training: augmented photos)"),
         ("balanced_accuracy", "Balanced accuracy"),
     ):
         parts = {
@@ -441,19 +443,18 @@ def _draw(plot: charts.Plot, columns: Sequence[FloatArray], class_: str) -> None
 
 
 def epoch_axis(epochs: int) -> charts.Axis:
-    """The first, the last, and round numbers between them that have room."""
+    """Return an axis with ticks at the first, the last, and round numbers between them."""
     step = next(k for k in (1, 2, 5, 10, 20, 50, 100, 1000) if epochs / k <= 10)
     between = [epoch for epoch in range(step, epochs - step // 2, step) if epoch > 1]
     return charts.Axis(0.5, epochs + 0.5, "epoch", sorted({1, *between, epochs}))
 
 
 def mean_curve(run: Finished, column: str) -> FloatArray:
-    """[epochs] mean over folds of a column of the history, as long as all folds have it; empty where none do."""
+    """Average a column of the history over folds, [epochs], as long as all folds have it; empty where none do."""
     columns = [_column(history, column, len(history)) for history in run.histories.values() if history]
     shortest = min(map(len, columns), default=0)
-    mean = np.mean([values[:shortest] for values in columns], axis=0) if shortest else np.empty(0)
-    finite: FloatArray = mean[np.isfinite(mean)]
-    return finite
+    mean: FloatArray = np.mean([values[:shortest] for values in columns], axis=0) if shortest else np.empty(0)
+    return np.asarray(mean[np.isfinite(mean)], np.float64)
 
 
 def _column(history: History, name: str, epochs: int) -> FloatArray:

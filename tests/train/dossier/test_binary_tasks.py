@@ -1,4 +1,4 @@
-"""The two questions, and the dermatologists' table."""
+"""The two binary tasks, and the dermatologists' table."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import DataInvalid
-from train.dossier.binary_tasks import ask, data_set_of, side_scores
-from train.dossier.reader_tests import find_reader_points, load_questions, read_reader_tests
+from train.dossier.binary_tasks import data_set_of, evaluate_task, side_scores
+from train.dossier.dermatologists import find_reader_points, load_questions, read_reader_tests
 from train.evaluation.out_of_fold import Answers
 from train.taxonomy.tree import load_taxonomy
 
@@ -48,18 +48,18 @@ def make_answers(*, skill: float, seed: int = 0, folds: int = 2) -> Answers:
     )
 
 
-def test_only_the_two_sides_are_asked_about() -> None:
+def test_only_photos_of_the_two_sides_count() -> None:
     tree = load_taxonomy("nature2017")
     answers = make_answers(skill=3)
     inside, positive, score = side_scores(answers, tree, "malignant_epidermal", "benign_epidermal")
-    asked = [CODES[y] for y in answers.y_true[inside]]
-    assert set(asked) == {"akiec", "bcc", "bkl"}
-    assert [code != "bkl" for code in asked] == positive.tolist()
+    chosen = [CODES[y] for y in answers.y_true[inside]]
+    assert set(chosen) == {"akiec", "bcc", "bkl"}
+    assert [code != "bkl" for code in chosen] == positive.tolist()
     p = answers.probs[inside]
     assert score == pytest.approx(p[:, :2].sum(axis=1) / p[:, :3].sum(axis=1), abs=0.02)
 
 
-def test_no_opinion_is_a_half() -> None:
+def test_two_scores_of_zero_are_a_half() -> None:
     answers = make_answers(skill=0)
     answers.probs[:] = np.eye(len(CODES))[CODES.index("df")]
     score = side_scores(answers, load_taxonomy("nature2017"), "melanoma", "nevus")[2]
@@ -70,7 +70,7 @@ def test_a_good_model_stands_above_the_readers(tmp_path: Path) -> None:
     tests = read_reader_tests(write_points(tmp_path / "points.csv"))
     name, questions, _ = load_questions()
     melanoma = next(question for question in questions if question.code == "melanoma")
-    result = ask(make_answers(skill=4), load_taxonomy(name), melanoma, tests, repeats=50)
+    result = evaluate_task(make_answers(skill=4), load_taxonomy(name), melanoma, tests, repeats=50)
     assert result is not None
     assert result.photos_of == {"mel": 40, "nv": 40}
     dermoscopy, biopsy, clinical = result.against
@@ -87,28 +87,30 @@ def test_a_good_model_stands_above_the_readers(tmp_path: Path) -> None:
 def test_a_guessing_model_does_not(tmp_path: Path) -> None:
     tests = read_reader_tests(write_points(tmp_path / "points.csv"))
     name, questions, _ = load_questions()
-    result = ask(make_answers(skill=0), load_taxonomy(name), questions[0], tests, repeats=50)
+    result = evaluate_task(make_answers(skill=0), load_taxonomy(name), questions[0], tests, repeats=50)
     assert result is not None
     assert result.against[0].above_mean.high < 0
     assert result.against[0].share_under.value == 0
 
 
-def test_what_cannot_be_asked() -> None:
+def test_a_task_needs_both_sides_and_two_folds() -> None:
     name, questions, _ = load_questions()
     tree = load_taxonomy(name)
     answers = make_answers(skill=1)
-    assert ask(answers.where(answers.y_true != CODES.index("mel")), tree, questions[0], {}) is None
-    one_fold = ask(make_answers(skill=1, folds=1), tree, questions[0], {}, repeats=20)
+    assert evaluate_task(answers.where(answers.y_true != CODES.index("mel")), tree, questions[0], {}) is None
+    one_fold = evaluate_task(make_answers(skill=1, folds=1), tree, questions[0], {}, repeats=20)
     assert one_fold is not None
     assert one_fold.points == ()
-    with pytest.raises(DataInvalid, match="does not know these labels"):
+    with pytest.raises(DataInvalid) as caught:
         data_set_of(tree, ("x", "y"))
+    assert tree.name in caught.value.where
+    assert caught.value.found == "x, y"
 
 
-def test_the_narrow_question_looks_for_one_disease() -> None:
+def test_the_narrow_task_has_one_disease_on_its_positive_side() -> None:
     name, questions, _ = load_questions()
     carcinoma = questions[1]
-    result = ask(make_answers(skill=2), load_taxonomy(name), carcinoma, {}, narrow=True, repeats=20)
+    result = evaluate_task(make_answers(skill=2), load_taxonomy(name), carcinoma, {}, narrow=True, repeats=20)
     assert result is not None
     assert result.photos_of == {"bcc": 40, "bkl": 40}
 
@@ -122,8 +124,10 @@ def test_the_narrow_question_looks_for_one_disease() -> None:
     ],
 )
 def test_rows_that_are_no_readers(tmp_path: Path, row: dict[str, list[tuple[float, float]]]) -> None:
-    with pytest.raises(DataInvalid, match="a row that is no reader's point"):
+    with pytest.raises(DataInvalid) as caught:
         read_reader_tests(write_points(tmp_path / "points.csv", row))
+    assert caught.value.where == str(tmp_path / "points.csv")
+    assert caught.value.found.startswith(next(iter(row)))
 
 
 @pytest.mark.real_data

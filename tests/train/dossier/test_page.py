@@ -1,4 +1,4 @@
-"""The dossier of generated answers: whole, the same twice, and honest about what it lacks."""
+"""The evidence report of generated predictions: complete, the same twice, and explicit about missing inputs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from train.dossier.checklists import (
     read_outcomes,
 )
 from train.dossier.levels import paper_table, verdict
-from train.dossier.robustness import robustness_part
+from train.dossier.page import robustness_part
 
 LABELS = load_labels("ham10000")
 # Enough that every class has lesions in every fold, few enough that thousand draws take a second.
@@ -194,9 +194,10 @@ def test_equal_inputs_give_equal_bytes(whole: tuple[Path, Path], page_of_whole: 
 
 def test_figures_of_both_models_and_of_the_readers(page_of_whole: Page) -> None:
     for told in (
-        "int8_qat file", "Readers under the curve", "0.800 at 0.750", "Our operating points",
-        "Fine against coarse, nine-way: of 1 comparisons 1 show finer classes to be better", "By sex", "phone, all",
-        "White balance in numbers", "A true shift, by fitspatrick", "int8_qat: a golden picture", "1 failed, 1 passed",
+        "int8_qat file", "Readers under the curve", "0.800 at 0.750", "Operating points of the models",
+        "Fine against coarse, nine-way: of 1 comparisons", "directly in 1, worse in 0", "By sex", "phone, all",
+        "White balance in numbers", "Distribution shift, by fitspatrick", "int8_qat: a golden picture",
+        "1 failed, 1 passed",
         "1 passed, 1 skipped", "not run: tests/train/training/test_crossval.py",
     ):  # fmt: skip
         assert told in page_of_whole.text
@@ -209,13 +210,14 @@ def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     page = Page.of(folder / "dossier.html")
     assert page.problems == []
     for section, what in (
-        ("figures", "answers of the int8_qat files"), ("origin", "crossval.json"), ("fine-coarse", "hierarchy.json"),
+        ("figures", "predictions of the int8_qat files"), ("origin", "crossval.json"),
+        ("fine-coarse", "hierarchy.json"),
         ("embedding", "embedding.json"), ("explanation", "explanation.png"), ("robustness", "robustness.json"),
         ("requirements", "results of the tests"), ("parts", "the table of clinic"), ("melanoma", "the readers' table"),
     ):  # fmt: skip
         assert f"missing in {section}: {what}" in told
         assert what in page.text
-    assert "Nothing that this page knows of is missing" not in page.text
+    assert "All inputs present" not in page.text
 
 
 def test_one_fold_of_several_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,12 +233,12 @@ def test_one_fold_of_several_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     told = capsys.readouterr().err
     assert "missing in origin: 2 of 3 folds" in told
     assert "missing in melanoma: operating points" in told
-    assert "Our operating points" not in Page.of(folder / "dossier.html").text
+    assert "Operating points of the models" not in Page.of(folder / "dossier.html").text
 
 
 def test_no_run_and_no_test_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert dossier.main([str(tmp_path)]) == 2
-    assert "python -m train.training.crossval" in capsys.readouterr().err
+    assert "crossval" in capsys.readouterr().err
     folder = write_folder(tmp_path / "bare")
     assert dossier.main([str(folder), "--tests", str(tmp_path / "gone.xml")]) == 2
     assert "no test results" in capsys.readouterr().err
@@ -249,8 +251,10 @@ def test_no_run_and_no_test_results(tmp_path: Path, capsys: pytest.CaptureFixtur
     ("content", "told"), [({"schema_version": 2}, "schema_version 2"), ({"schema_version": 1}, "KeyError")]
 )
 def test_another_robustness_report(content: dict[str, Any], told: str) -> None:
-    with pytest.raises(RunInvalid, match=told):
+    with pytest.raises(RunInvalid) as caught:
         robustness_part(content)
+    assert caught.value.where == "robustness.json"
+    assert told in caught.value.found
 
 
 def test_a_claim_has_four_outcomes() -> None:
@@ -261,7 +265,7 @@ def test_a_claim_has_four_outcomes() -> None:
     assert "the paper's claim holds here" in told([0.1, 0.05, 0.2], [0.0, -0.1, 0.1])
     assert "the contrary does" in told([-0.1, -0.2, -0.05])
     assert "it depends" in told([0.1, 0.05, 0.2], [-0.1, -0.2, -0.05])
-    assert "not shown here, nor its contrary" in told([0.0, -0.1, 0.1])
+    assert "neither the paper's claim nor its contrary" in told([0.0, -0.1, 0.1])
 
 
 # ------------------------------------------------------------------ evidence

@@ -105,9 +105,9 @@ def test_scores_are_those_of_a_device(run: Path) -> None:
     assert set(found.decisions) == {"answer", "refer", "not_a_lesion"}
     read = whole(run)
     for name, decision in (
-        ("answered", "answer"),
+        ("predicted", "answer"),
         ("referred", "refer"),
-        ("called no lesion", "not_a_lesion"),
+        ("rejected as non-lesion", "not_a_lesion"),
     ):
         photos = list(found.decisions).count(decision)
         assert re.search(rf"{name} {photos} \d+ {photos / len(top):.3f}", read.text), name
@@ -115,7 +115,7 @@ def test_scores_are_those_of_a_device(run: Path) -> None:
 
 def test_a_run_without_rules_says_so(data: Path, tmp_path: Path) -> None:
     write_run(tmp_path / "plain", data)
-    assert "no rule to refer" in whole(tmp_path / "plain").text
+    assert "no decision rules" in whole(tmp_path / "plain").text
 
 
 def test_the_worst_mistakes_come_first_one_of_each_lesion(run: Path) -> None:
@@ -128,10 +128,10 @@ def test_the_worst_mistakes_come_first_one_of_each_lesion(run: Path) -> None:
     for i in order:
         seen.setdefault(found.groups[i], found.photos[i].photo_id)
     assert len(seen) < len(wrong)
-    mistakes = read.text.split("Most confident mistakes")[1].split("Malignant lesions called benign")[0]
+    mistakes = read.text.split("Most confident errors")[1].split("Malignant lesions predicted benign")[0]
     assert re.findall(r"PHANTOM_\d+", mistakes) == list(seen.values())[:24]
     worst = found.photos[order[0]]
-    assert f"{worst.label} called {found.codes[found.y_pred[order[0]]]}" in mistakes
+    assert f"{worst.label} predicted {found.codes[found.y_pred[order[0]]]}" in mistakes
     assert f"score {found.probs[order[0]].max():.3f}" in mistakes
     assert len(read.pictures) == read.tags["img"] >= len(seen)
 
@@ -140,7 +140,7 @@ def test_thumbnails_are_what_the_network_sees(run: Path, data: Path) -> None:
     read = whole(run)
     picture = Image.open(io.BytesIO(base64.b64decode(read.pictures[0].partition(",")[2])))
     assert picture.size == SIZE
-    photo_id = re.findall(r"PHANTOM_\d+", read.text.split("Most confident mistakes")[1])[0]
+    photo_id = re.findall(r"PHANTOM_\d+", read.text.split("Most confident errors")[1])[0]
     (path,) = data.glob(f"*/{photo_id}.jpg")
     whole_photo = Image.open(path)
     side = min(whole_photo.size)
@@ -170,7 +170,7 @@ def test_a_photo_that_is_lost_or_damaged_is_a_grey_square(run: Path, data: Path,
     moved = Path(shutil.copytree(data, tmp_path / "phantom"))
     shown = len(whole(run, "--data", moved).pictures)
     text = whole(run, "--data", moved).text
-    first, second = dict.fromkeys(re.findall(r"PHANTOM_\d+", text.split("Most confident mistakes")[1])[:2])
+    first, second = dict.fromkeys(re.findall(r"PHANTOM_\d+", text.split("Most confident errors")[1])[:2])
     next(moved.glob(f"*/{first}.jpg")).unlink()
     next(moved.glob(f"*/{second}.jpg")).write_bytes(b"\xff\xd8\xff damaged")
     read = whole(run, "--data", moved)
@@ -333,7 +333,7 @@ def test_runs_of_one_name_are_told_apart() -> None:
 
 def test_a_run_is_not_compared_with_itself(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main([str(run), str(run / ".." / run.name)]) == 2
-    assert "given twice" in capsys.readouterr().err
+    assert "named twice" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------ bad input

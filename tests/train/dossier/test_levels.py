@@ -1,11 +1,11 @@
-"""Coarse questions are answered by sums of scores, and their intervals are of lesions."""
+"""Coarse levels are predicted by sums of scores, and their intervals are of lesions."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from train.dossier.coarse_levels import level_result
+from train.dossier.levels import level_result
 from train.evaluation.metrics import balanced_accuracy, bootstrap_interval
 from train.evaluation.out_of_fold import Answers
 from train.taxonomy.tree import load_taxonomy
@@ -18,7 +18,7 @@ REPEATS = 200
 
 @pytest.fixture
 def answers() -> Answers:
-    """Three photos of each lesion, answered alike and hardly better than at random."""
+    """Three photos of each lesion, scored alike and hardly better than at random."""
     rng = np.random.default_rng(11)
     lesion = np.repeat(np.arange(LESIONS), VIEWS)
     y_true = lesion % len(CODES)
@@ -67,7 +67,7 @@ def test_intervals_are_of_lesions(answers: Answers) -> None:
     assert result.balanced_accuracy[1:] == pytest.approx((low, high))
 
 
-def test_nodes_without_a_photo_are_never_an_answer(answers: Answers) -> None:
+def test_nodes_without_a_photo_are_never_predicted(answers: Answers) -> None:
     """Of nine nodes five occur; without a mole and without skin cancer of the surface three."""
     taxonomy = load_taxonomy("nature2017")
     some = answers.where(np.isin(answers.y_true, [CODES.index(code) for code in ("bkl", "df", "mel")]))
