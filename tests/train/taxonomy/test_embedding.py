@@ -11,8 +11,9 @@ from PIL import Image
 from tests.train.finished_runs import write_run
 from tests.train.html_reader import Page
 from train.artifacts.run import read_contract
-from train.dossier.figures import embedding_part
+from train.dossier.figures import embedding_panels
 from train.reports import charts
+from train.reports import html as page
 from train.taxonomy import embedding
 from train.taxonomy.features import Features
 
@@ -50,12 +51,12 @@ def test_neighbours_are_of_other_lesions() -> None:
     assert set(embedding.neighbour_agreement(alone).values()) == {0.0}
 
 
-def test_the_content_names_no_photo_and_is_drawn_without_colours_to_tell_apart() -> None:
+def test_the_content_names_no_photo_and_is_drawn_in_one_colour() -> None:
     features = two_clouds()
     content = embedding.embedding(features, embedding.lay_out(features))
     assert "ISIC" not in str(content)
     assert len(content["points"]["nv"].split()) == 2 * PHOTOS
-    drawn = embedding_part(content, {"nv": "Nevus"})
+    drawn = page.join(embedding_panels(content, {"nv": "Nevus"}))
     assert drawn.count("<svg") == 2
     assert "nv: Nevus" in drawn
     assert Page(f"<main>{drawn}</main>").problems == []
