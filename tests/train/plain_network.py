@@ -1,6 +1,6 @@
 """`python -m tests.train.plain_network MODULE ...`: a training command, but every backbone is a small plain network.
 
-Without batch norm and dropout, what is learnt does not depend on how a batch is divided, nor on where training was
+Without batch norm and dropout, training does not depend on how a batch is divided, nor on where training was
 interrupted; differences that remain are of the order of additions. The variable LOGICAL_DEVICES divides the CPU into so
 many devices.
 """

@@ -87,7 +87,7 @@ def test_a_config_runs(
 
 
 @pytest.mark.long
-# Of the studies only those variants that take a road of their own through the code; the others change a number.
+# Of the studies only those variants that take a path of their own through the code; the others change a number.
 @pytest.mark.parametrize("name", ["tiles", "merged", "binary_focal", "cnn_at_random"])
 def test_a_variant_runs(name: str, tmp_path: Path, data_root: Path) -> None:
     found = [

@@ -135,7 +135,7 @@ def first_model(inputs: Inputs, run: Path, data: TrainingData | None = None) -> 
 def start_views(inputs: Inputs, data: TrainingData) -> npt.NDArray[np.float32]:
     """Draw views as the last stage shows them, OOD images among them.
 
-    A converted file holds batch norms of such views, folded in. Scale and offset can be told apart again only by the
+    A converted file holds batch norms of such views, folded in. Scale and offset can be separated again only by the
     statistics that those had: of whole photos they would be others (train/networks/from_tflite.py).
 
     Returns:

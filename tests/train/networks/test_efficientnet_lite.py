@@ -102,7 +102,7 @@ def test_random_weights_differ_from_layer_to_layer():
     kernels = [w.numpy() for w in _features("efficientnet_lite1").weights if "kernel" in w.name]
     assert len(kernels) > 60
     assert len({kernel.tobytes() for kernel in kernels}) == len(kernels)
-    # He over the fan-out, so that a network without weights of its own starts to learn at once.
+    # He over the fan-out, so that a network without weights of its own trains at once.
     wide = next(k for k in kernels if k.shape == (1, 1, 1152, 320))
     assert wide.std() == pytest.approx((2 / 320) ** 0.5, rel=0.05)
 

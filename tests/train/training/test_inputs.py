@@ -1,4 +1,4 @@
-"""What an experiment learns from: which photos, how often, which prior that leaves, which pictures without a lesion."""
+"""What an experiment is trained on: which photos, how often, which prior that leaves, which OOD images."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def answers_of(inputs: Inputs, logits: np.ndarray) -> np.ndarray:
     return softmax(model.weights[1][None])[0]
 
 
-def test_training_photos_alone_are_learnt_from(tmp_path: Path) -> None:
+def test_only_training_photos_are_trained_on(tmp_path: Path) -> None:
     inputs = inputs_of(tmp_path)
     photos = [inputs.data.manifest.photos[i] for i in inputs.training_rows()]
     assert len(photos) == sum(CLINIC.values()) + sum(PHONES.values())
@@ -103,7 +103,7 @@ def test_photos_of_a_further_data_set_are_drawn_as_often_as_it_says(tmp_path: Pa
 
 @pytest.mark.parametrize("draw", [1.0, 4.0])
 def test_the_prior_of_what_was_drawn_is_taken_out(tmp_path: Path, draw: float) -> None:
-    """A network that has learnt nothing but how often it saw each class then finds all alike."""
+    """A network that was trained on nothing but how often it saw each class then finds all alike."""
     log_prior = np.log(drawn_prior(draw))
     for power in (0.0, 0.5, 1.0):
         inputs = inputs_of(tmp_path, draw=draw, decision={"prior_correction": power})
@@ -137,9 +137,7 @@ def draw_ordinary(folder: Path) -> Path:
     return folder
 
 
-def test_no_picture_without_a_lesion_is_learnt_from_and_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_ood_image_is_trained_on_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts are those of train/data/outliers.py, whatever the config's seed; drawings have a seed for each part."""
     paths = read_outliers(draw_ordinary(tmp_path / "ordinary"))
     assert list(GENERATED) == [TRAIN, THRESHOLD, TEST] == ["train", "threshold", "test"]

@@ -85,7 +85,7 @@ def changed_layers(made: Any, of: StageConfig) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("given", "learnt"),
+    ("given", "trained"),
     [
         (stage(trains="head"), {"logits"}),
         (stage(), {"early_conv", "early_bn", "late_conv", "late_bn", "logits"}),
@@ -94,9 +94,9 @@ def changed_layers(made: Any, of: StageConfig) -> set[str]:
     ids=["head", "all", "frozen"],
 )
 def test_a_stage_changes_its_layers_and_no_others(
-    tmp_path: Path, given: StageConfig, learnt: set[str]
+    tmp_path: Path, given: StageConfig, trained: set[str]
 ) -> None:
-    assert changed_layers(trainer(tmp_path, given), given) == learnt
+    assert changed_layers(trainer(tmp_path, given), given) == trained
 
 
 def test_later_stages_thaw_what_earlier_ones_froze(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from train.training.run import run_experiment
 VARIABLE = "DERMEDGE_TORCH_PYTHON"
 CHECKOUT = Path(__file__).parents[4]
 CONFIG = CHECKOUT / "train/configs/phantom.toml"
-# Side in pixels at which each is asked: odd ones pad unevenly.
+# Side in pixels at which each predicts: odd ones pad unevenly.
 NETWORKS = {
     "mobilenet_v2": 64,
     "efficientnet_lite0": 72,
@@ -215,7 +215,7 @@ def history(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_an_epoch_is_learnt_alike(both: tuple[Path, Path]) -> None:
+def test_an_epoch_trains_alike(both: tuple[Path, Path]) -> None:
     tensorflow, pytorch = (history(run) for run in both)
     assert [list(row) for row in tensorflow] == [list(row) for row in pytorch]
     for ours, theirs in zip(tensorflow, pytorch, strict=True):
@@ -243,7 +243,7 @@ def test_what_was_trained_elsewhere_is_finished_here(
     assert (run / "model.keras").is_file()
 
 
-def test_a_run_can_be_measured_where_it_is_learnt(
+def test_a_run_can_be_evaluated_where_it_is_trained(
     both: tuple[Path, Path], data_root: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -288,7 +288,7 @@ def test_the_config_for_a_gpu_runs_in_its_smallest_form(data_root: Path, tmp_pat
     assert len(history(run)) == len(load_config(path).stage)
 
 
-def test_what_cannot_be_learnt_is_refused(both: tuple[Path, Path], data_root: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_trained_is_refused(both: tuple[Path, Path], data_root: Path, tmp_path: Path) -> None:
     said = by_torch(*COMMAND, tmp_path, status=2)
     assert said.startswith("error: ")
     assert "run.json" in said
