@@ -19,10 +19,9 @@ probe, and in `convert` comparison, robustness study, self-test vectors, accepta
     softmax               raw output             `values`, checked to be a softmax
     scores                raw output             `softmax`, divided by its sum
 
-`pixels_u8` is decode to pixels_of in one call, `scores_of_pixels` input_tensor to scores. Models with equal `pixel_key`
-want the same pixels, so that a photo is decoded once for all of them. A model without an embedded contract is run by
-`Runner.open(ModelFile(name, tflite, contract))`. Importing this module imports neither numpy, Pillow nor an inference
-library.
+`pixels_u8` is decode to pixels_of, `scores_of_pixels` input_tensor to scores. Models with equal `pixel_key` want the
+same pixels. A model without an embedded contract is run by `Runner.open(ModelFile(name, tflite, contract))`. Importing
+this module imports neither numpy, Pillow nor an inference library.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from edge_runtime.contract import GoldenVector
@@ -28,11 +28,7 @@ class SelfCheck:
 
     def to_dict(self) -> dict[str, float]:
         """Return the fields for JSON."""
-        return {
-            "count": self.count,
-            "largest_difference": self.largest_difference,
-            "tolerance": self.tolerance,
-        }
+        return asdict(self)
 
     def to_text(self) -> str:
         """Return one line of text."""

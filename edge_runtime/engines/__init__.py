@@ -1,12 +1,12 @@
 """The only place that touches an inference library, and where its errors become ours.
 
-    engine.py                      what an engine is; names of engines and accelerators
-    loading.py                     `open_engine`: which library runs the model, and which were skipped
-    litert_c.py                    LiteRT by its C API through ctypes: no numpy, the fastest
-    litert_interpreter.py          LiteRT by `ai_edge_litert.interpreter`: numpy
-    tflite_runtime_interpreter.py  its predecessor, Python 3.11 at most, numpy below 2
-    fallback.py, probe.py          accelerators, validated in a child process; the CPU where they fail
-    opening.py                     model file and engine together, for `Classifier`
+    engine.py              what an engine is; names of engines and accelerators
+    loading.py             `open_engine`: which library runs the model, and which were skipped
+    litert_c.py            LiteRT by its C API through ctypes: no numpy, the fastest
+    interpreter.py         LiteRT by `ai_edge_litert.interpreter`, and tflite-runtime, its predecessor: numpy
+    fallback.py, probe.py  accelerators, validated in a child process; the CPU where they fail
+    validation.py          starts the child and caches its results
+    opening.py             model file and engine together, for `Classifier`
 
 Importing this package imports no inference library.
 """

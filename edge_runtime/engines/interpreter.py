@@ -1,4 +1,8 @@
-"""What the two Interpreter classes (LiteRT's and tflite-runtime's) have in common. numpy, imported on first use."""
+"""The two Interpreter classes, LiteRT's and that of its predecessor tflite-runtime. numpy, imported on first use.
+
+LiteRT's supports delegates, kernel sets and inner tensors. tflite-runtime 2.14 needs Python 3.11 at most and numpy
+below 2.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,13 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from edge_runtime.errors import DelegateUnusable, InterpreterBroken, InterpreterError, UsageError
+from edge_runtime.errors import (
+    DelegateUnusable,
+    InterpreterBroken,
+    InterpreterError,
+    NoInterpreter,
+    UsageError,
+)
 from edge_runtime.model.tensors import STRUCT_CODES, TensorSpec
 
 # What either library raises when a model, a delegate or numpy does not suit it; SystemError: tflite-runtime, numpy 2.
@@ -121,15 +131,74 @@ class InterpreterEngine:
         self._interpreter = None
 
 
+def open_interpreter(library: str, model_bytes: bytes, **options: Any) -> InterpreterEngine:
+    """Load a model into an Interpreter.
+
+    Args:
+        library: `litert` or `tflite-runtime`.
+        model_bytes: A checked .tflite.
+        options: As `construct`.
+
+    Raises:
+        NoInterpreter: The library or numpy is not installed.
+        InterpreterBroken: They are, but they fail: with numpy 2 tflite-runtime imports, then dies when it is used.
+        DelegateUnusable: As `construct`.
+    """
+
+    def explain(error: BaseException) -> InterpreterError:
+        return _explained(library, name, error)
+
+    name, is_litert = library, library == "litert"
+    try:
+        if is_litert:
+            import ai_edge_litert as package
+            from ai_edge_litert import interpreter as module
+        else:
+            import tflite_runtime as package
+            from tflite_runtime import interpreter as module
+        name = f"{library} {getattr(package, '__version__', 'of unknown version')}"
+    except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("numpy", "ai_edge_litert" if is_litert else "tflite_runtime"):
+            raise explain(error) from error
+        distribution = "ai-edge-litert" if is_litert else "tflite-runtime"
+        raise NoInterpreter(
+            f"{'numpy' if is_litert and missing == 'numpy' else distribution} is not installed",
+            found=str(error),
+            # Not an extra's name: no index has a package dermedge, so anybody may claim it.
+            fix="pip install ai-edge-litert numpy"
+            if is_litert
+            else "pip install 'tflite-runtime==2.14.0' 'numpy<2' (Python 3.11 at most)",
+        ) from error
+    except LIBRARY_ERRORS as error:
+        raise explain(error) from error
+    return construct(module, model_bytes, name=name, explain=explain, **options)
+
+
+def _explained(library: str, name: str, error: BaseException) -> InterpreterError:
+    """Return a library's error as ours; name numpy 2 as the cause, which tflite-runtime's own message does not."""
+    if library == "tflite-runtime":
+        import numpy
+
+        if int(numpy.__version__.partition(".")[0]) >= 2:
+            return InterpreterBroken(
+                f"tflite-runtime does not work with numpy {numpy.__version__}",
+                found=f"{type(error).__name__}: {' '.join(str(error).split())}",
+                expected="numpy below 2",
+                fix="pip install 'numpy<2', or pip install ai-edge-litert",
+            )
+    return broken(name, "cannot be imported" if name == library else "refuses the model", error)
+
+
 def construct(
     module: ModuleType,
     model_bytes: bytes,
     *,
     name: str,
+    explain: Callable[[BaseException], InterpreterError],
     threads: int,
     accelerator: str,
     delegate: str | None,
-    explain: Callable[[BaseException], InterpreterError],
     kernels: str = "",
     keep_tensors: bool = False,
 ) -> InterpreterEngine:
@@ -139,10 +208,10 @@ def construct(
         module: Has Interpreter, OpResolverType and load_delegate.
         model_bytes: A checked .tflite.
         name: Library and version.
+        explain: Turns an error of the library's constructor into ours.
         threads: CPU threads.
         accelerator: `auto`, `cpu` or `xnnpack`.
         delegate: Path of a delegate library with its options, as `split_delegate` reads it; or None.
-        explain: Turns an error of the library's constructor into ours.
         kernels: A name of the module's OpResolverType, or empty for its default.
         keep_tensors: Whether inner tensors are kept for `InterpreterEngine.tensor`.
 

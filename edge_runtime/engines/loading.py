@@ -48,9 +48,12 @@ def open_engine(
                 found=f"engine {engine}",
                 expected="engine litert",
             )
-        from edge_runtime.engines.litert_interpreter import open_interpreter
+        from edge_runtime.engines.interpreter import open_interpreter
 
-        return open_interpreter(model_bytes, threads, accelerator, delegate, kernels, keep_tensors)
+        return open_interpreter(
+            engine, model_bytes, threads=threads, accelerator=accelerator, delegate=delegate,
+            kernels=kernels, keep_tensors=keep_tensors,
+        )  # fmt: skip
     if engine != "auto":
         return _open_one(engine, model_bytes, threads, accelerator, delegate)
     errors: list[tuple[str, InterpreterError]] = []
@@ -73,13 +76,9 @@ def _open_one(name: str, model_bytes: bytes, threads: int, accelerator: str, del
         return LiteRtC(model_bytes, threads=threads, hardware=hardware)
     if accelerator == "edgetpu":
         delegate = EDGETPU_LIBRARY
-    if name == "litert":
-        from edge_runtime.engines import litert_interpreter
+    from edge_runtime.engines.interpreter import open_interpreter
 
-        return litert_interpreter.open_interpreter(model_bytes, threads, accelerator, delegate)
-    from edge_runtime.engines import tflite_runtime_interpreter
-
-    return tflite_runtime_interpreter.open_interpreter(model_bytes, threads, accelerator, delegate)
+    return open_interpreter(name, model_bytes, threads=threads, accelerator=accelerator, delegate=delegate)
 
 
 def _nothing_works(errors: list[tuple[str, InterpreterError]]) -> InterpreterError:
