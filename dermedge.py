@@ -42,6 +42,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Models": {
         "convert": ("convert.__main__:main", "quantize and export a run or a foreign model"),
+        "evaluate": ("convert.evaluation.evaluate:main", "measure a model file on labelled photos"),
         "compare": ("convert.comparison.compare:main", "compare models on the same photos, paired"),
         "inspect": ("convert.tflite.inspect:main", "list a model's operators, tensors and precision"),
         "robustness": ("convert.robustness.study:main", "measure models on disturbed photos"),

@@ -1,0 +1,1 @@
+"""One model file on labelled photos of any origin: `dermedge evaluate`."""

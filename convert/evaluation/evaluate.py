@@ -1,0 +1,205 @@
+"""`dermedge evaluate MODEL --data FOLDER`: a model file on labelled photos of any origin, as a device runs it.
+
+Balanced accuracy, recall, AUC and calibration with intervals, decisions, and subgroups go to the terminal, to
+DIR/evaluation.json and to DIR/evaluation.html. Nothing is chosen here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convert.comparison.compare import write_results
+from convert.comparison.workers import Workers
+from edge_runtime.errors import EXIT_OK, DataInvalid, UsageError
+from edge_runtime.model.model_file import open_model
+from edge_runtime.result import decide
+from train.artifacts.command import NOTHING_WRITTEN, positive, run_command
+from train.artifacts.files import json_text, require_out_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from edge_runtime.contract import ModelContract
+
+SCHEMA_VERSION = 1
+REPORT_NAME, PAGE_NAME = "evaluation.json", "evaluation.html"
+EXIT_UNREADABLE = 1
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    out: str | Path | None = None,
+    *,
+    labels: str | Path | None = None,
+    mapping: Mapping[str, str] | None = None,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Run a model on labelled photos and compute its figures.
+
+    Args:
+        model: A .tflite with a contract.
+        data: A folder of photos; without `labels` each photo's folder is named by its label.
+        out: Folder for evaluation.json and evaluation.html; None writes nothing.
+        labels: A CSV of true labels, see `convert.evaluation.truth`.
+        mapping: Label of the data to code of the model, "" to leave photos out.
+        workers: Processes; by default one a core.
+
+    Returns:
+        The content of evaluation.json; estimates are [value, low, high] at 95 %.
+
+    Raises:
+        UsageError, DataInvalid: The photos cannot be used.
+        ModelFileError, InterpreterError: The model cannot be used.
+    """
+    with Workers([Path(model)], workers) as pool:
+        opened = open_model(model)
+        contract = opened.contract
+        from convert.evaluation.truth import read_truth
+
+        codes = [label.code for label in contract.labels]
+        truth = read_truth(
+            Path(data), codes, labels=None if labels is None else Path(labels), mapping=mapping
+        )
+        if out is not None:
+            require_out_folder(Path(out))
+        from tqdm import tqdm
+
+        paths = list(truth.table["path"])
+        results = list(tqdm(pool.run(paths), total=len(paths), desc="photos", unit="photo", mininterval=0.5))
+    failures = {str(path): one.problem for path, one in zip(paths, results, strict=True) if one.problem}
+    kept = [i for i, one in enumerate(results) if not one.problem]
+    if not kept:
+        raise DataInvalid(f"{data}: no photo could be read", found=next(iter(failures.values())))
+    rows = [results[i].scores[0][0] for i in kept]
+    report = {
+        "schema": SCHEMA_VERSION,
+        "model": {"name": Path(model).name, "model_id": contract.model_id, "sha256": opened.sha256},
+        "data": {
+            "folder": str(data),
+            "labels": None if labels is None else str(labels),
+            "mapping": dict(mapping or {}),
+            "left_out": truth.left_out,
+            "grouped": truth.grouped,
+            "failures": failures,
+        },
+        **_figures(truth.table.iloc[kept], rows, contract),
+    }
+    if out is not None:
+        from convert.evaluation.page import make_page
+
+        write_results(Path(out), {REPORT_NAME: json_text(report), PAGE_NAME: make_page(report, contract)})
+    return report
+
+
+def _figures(table: pd.DataFrame, rows: list[tuple[float, ...]], contract: ModelContract) -> dict[str, Any]:
+    import numpy as np
+
+    from convert.evaluation.metrics import figures
+
+    scores = np.array(rows, dtype=np.float64)
+    decisions = [decide(contract.decision, list(row))[0] for row in rows]
+    return figures(
+        table.reset_index(drop=True), scores / scores.sum(axis=1, keepdims=True), decisions, contract
+    )
+
+
+def terminal_summary(report: Mapping[str, Any]) -> str:
+    """The figures as lines for the terminal."""
+    error, floor = report["calibration"]["error"], report["calibration"]["perfectly_calibrated"]
+    lines = [
+        f"{report['model']['name']}: {report['photos']:,} photos of {report['lesions']:,} lesions",
+        f"balanced accuracy {_estimate(report['balanced_accuracy'])} over {report['classes_present']} classes",
+        f"accuracy {_estimate(report['accuracy'])}",
+        f"calibration error {error[0]:.3f} ({report['calibration']['bins']} bins); a perfectly calibrated model would "
+        f"show {floor[1]:.3f} to {floor[2]:.3f} on these photos",
+    ]
+    lines += [
+        f"AUC {group} against the rest {_estimate(value)}"
+        for group, value in report["groups"].items()
+        if value
+    ]
+    lines.append(", ".join(f"{kind} {count:,}" for kind, count in report["decisions"].items()))
+    lines += ["", f"{'label':<16}{'photos':>8}{'lesions':>9}  recall"]
+    for code, one in report["per_class"].items():
+        few = f"  fewer than {report['few_lesions']} lesions" if one["few"] else ""
+        lines.append(f"{code:<16}{one['photos']:>8,}{one['lesions']:>9,}  {_estimate(one['recall'])}{few}")
+    if not report["data"]["grouped"]:
+        lines.append(
+            "No column says which photos show the same lesion: intervals treat every photo as its own."
+        )
+    if report["data"]["failures"]:
+        lines.append(f"{len(report['data']['failures']):,} photos could not be read")
+    return "\n".join(lines)
+
+
+def _estimate(value: Sequence[float] | None) -> str:
+    return "-" if value is None else f"{value[0]:.3f} ({value[1]:.3f} to {value[2]:.3f})"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        0 evaluated; 1 evaluated, but photos are unreadable; 2 usage or data; 3 model unusable; 130 interrupted.
+    """
+    arguments = parser().parse_args(argv)
+    return run_command(lambda: _command(arguments), interrupted=NOTHING_WRITTEN)
+
+
+def _command(arguments: argparse.Namespace) -> int:
+    report = evaluate(
+        arguments.model,
+        arguments.data,
+        arguments.out,
+        labels=arguments.labels,
+        mapping=_mapping(arguments.map),
+        workers=arguments.workers,
+    )
+    print(terminal_summary(report))
+    print("", arguments.out / REPORT_NAME, arguments.out / PAGE_NAME, sep="\n")
+    return EXIT_UNREADABLE if report["data"]["failures"] else EXIT_OK
+
+
+def _mapping(pairs: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        label, equals, code = pair.partition("=")
+        if not equals or not label:
+            raise UsageError("--map: not LABEL=CODE", found=pair)
+        found[label] = code
+    return found
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of the command."""
+    made = argparse.ArgumentParser(
+        prog="dermedge evaluate",
+        description="Evaluate a model file on labelled photos: recall, AUC, calibration, decisions, subgroups.",
+        epilog="example:\n  dermedge evaluate model.tflite --data ISIC2018_Test --labels ISIC2018_GroundTruth.csv",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("model", type=Path, metavar="MODEL", help="Model file (.tflite) with a contract")
+    made.add_argument("--data", type=Path, required=True, metavar="FOLDER",
+                      help="Dataset: a folder of photos, by label without --labels (required)")  # fmt: skip
+    made.add_argument("--labels", type=Path, metavar="FILE.csv",
+                      help="Table of true labels: a column of photos, and one of labels or one for each label "
+                      "(default: the photos' folders)")  # fmt: skip
+    made.add_argument("--map", action="append", default=[], metavar="LABEL=CODE",
+                      help="Take a label of the data for a label of the model; LABEL= leaves its photos out; may be "
+                      "repeated (default: none)")  # fmt: skip
+    made.add_argument(
+        "--workers", type=positive, metavar="N", help="Number of processes (default: one per core)"
+    )
+    made.add_argument("--out", type=Path, default=Path("evaluation"), metavar="DIR",
+                      help=f"Folder for {REPORT_NAME} and {PAGE_NAME} (default: evaluation)")  # fmt: skip
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Photos and their true labels, as datasets are published: folders by class, or a folder and a table. pandas.
+
+A table names each photo (`image`, `image_id`, `isic_id`, `photo_id`, `img_id`, `file`, `filename` or `path`, with or
+without suffix) and its label: a column `label`, `dx`, `diagnosis`, `diagnostic`, `class` or `target`, or one column of
+0 and 1 for each label, as ISIC's ground truth has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from edge_runtime.errors import DataInvalid, UsageError
+
+PHOTO_COLUMNS = ("image", "image_id", "isic_id", "photo_id", "img_id", "file", "filename", "path")
+LABEL_COLUMNS = ("label", "dx", "diagnosis", "diagnostic", "class", "target")
+GROUP_COLUMNS = ("group_id", "lesion_id", "group", "patient_id")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+NAMED = 8
+"""So many of a problem's cases are named; the others are counted."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Labelled photos in the order of their names."""
+
+    table: pd.DataFrame
+    """Columns path, label (index in the model's labels), group (lesion or patient; the photo itself where unknown), and
+    the ground truth's own columns, all text."""
+    left_out: int
+    """Photos whose label is mapped to nothing."""
+    grouped: bool
+    """Whether a column says which photos show the same lesion or patient."""
+
+
+def read_truth(
+    data: Path, codes: Sequence[str], *, labels: Path | None = None, mapping: Mapping[str, str] | None = None
+) -> Truth:
+    """Read photos and labels.
+
+    Args:
+        data: A folder of photos, at any depth; without `labels` the name of each photo's folder is its label.
+        codes: The model's labels.
+        labels: A CSV of true labels.
+        mapping: Label of the data to code of the model, "" to leave its photos out; others must be codes, in any case.
+
+    Raises:
+        UsageError: No such folder or table.
+        DataInvalid: Unknown labels, photos that are missing or twice, no photo.
+    """
+    if not data.is_dir():
+        raise UsageError("--data: not a folder", found=str(data))
+    files = sorted(path for path in data.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if labels is None:
+        table = pd.DataFrame({"path": files, "given": [path.parent.name for path in files]})
+    else:
+        table = _join(_read_table(labels, codes), files, labels, data)
+    known = {code.lower(): code for code in codes} | {k.lower(): v for k, v in (mapping or {}).items()}
+    found = table["given"].str.lower().map(known)
+    if unknown := sorted(set(table.loc[found.isna(), "given"])):
+        raise DataInvalid(
+            f"{labels or data}: labels that the model does not have",
+            found=_some(unknown),
+            expected=", ".join(codes),
+            fix="map them with --map LABEL=CODE, or leave them out with --map LABEL=",
+        )
+    chosen = table[found != ""].assign(label=found[found != ""].map(list(codes).index))
+    if chosen.empty:
+        raise DataInvalid(f"{data}: no labelled photo", expected=f"files ending in {', '.join(SUFFIXES)}")
+    group = next((column for column in GROUP_COLUMNS if column in chosen), None)
+    own = chosen["path"].map(str)
+    groups = own if group is None else chosen[group].where(chosen[group] != "", own)
+    return Truth(
+        chosen.assign(group=groups).reset_index(drop=True), len(table) - len(chosen), group is not None
+    )
+
+
+def _read_table(path: Path, codes: Sequence[str]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise UsageError("--labels: cannot read the table", found=str(error)) from error
+    table.columns = [str(column).strip() for column in table.columns]
+    lower = {column.lower(): column for column in table.columns}
+    photo = next((lower[name] for name in PHOTO_COLUMNS if name in lower), None)
+    label = next((lower[name] for name in LABEL_COLUMNS if name in lower), None)
+    one_hot = [lower[code.lower()] for code in codes if code.lower() in lower]
+    if photo is None or (label is None and len(one_hot) < 2):
+        raise DataInvalid(
+            f"{path}: no column of photos, or none of labels",
+            found=", ".join(table.columns[:20]),
+            expected=f"one of {', '.join(PHOTO_COLUMNS)}; one of {', '.join(LABEL_COLUMNS)}, or one for each label",
+        )
+    if label is not None:
+        given = table[label].str.strip()
+    else:
+        marks: Any = table[one_hot].apply(pd.to_numeric, errors="coerce").fillna(0) > 0.5
+        if (bad := marks.sum(axis=1) != 1).any():
+            raise DataInvalid(
+                f"{path}: rows without exactly one label", found=_some(list(table.loc[bad, photo]))
+            )
+        given = marks.idxmax(axis=1)
+    return table.rename(columns={"path": "given_path"}).assign(
+        given=given, stem=table[photo].map(lambda name: Path(name.strip()).stem)
+    )
+
+
+def _join(table: pd.DataFrame, files: Sequence[Path], labels: Path, data: Path) -> pd.DataFrame:
+    places = pd.DataFrame({"path": files, "stem": [path.stem for path in files]})
+    for what, stems in (
+        ("the table", table["stem"]),
+        (str(data), places[places.stem.isin(set(table.stem))]["stem"]),
+    ):
+        if (twice := stems[stems.duplicated()]).any():
+            raise DataInvalid(f"{labels}: photos that are twice in {what}", found=_some(sorted(set(twice))))
+    joined = table.merge(places, on="stem", how="left", validate="one_to_one")
+    if (missing := joined["path"].isna()).any():
+        raise DataInvalid(
+            f"{labels}: {int(missing.sum())} of {len(joined)} photos are not in {data}",
+            found=_some(list(joined.loc[missing, "stem"])),
+            fix="name the folder of all photos with --data",
+        )
+    return joined
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,146 @@
+"""`dermedge evaluate`: true labels from folders and tables, figures with what they rest on, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from convert.evaluation.evaluate import PAGE_NAME, REPORT_NAME, evaluate, main
+from convert.evaluation.metrics import figures
+from convert.evaluation.truth import read_truth
+from edge_runtime.errors import DataInvalid, UsageError
+from edge_runtime.model.model_file import open_model
+from tests.fixtures import FIXTURES
+
+MODEL = FIXTURES / "tiny_uint8.tflite"
+CODES = [label.code for label in open_model(MODEL).contract.labels]
+PHOTOS = 12
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos in folders named by label."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(3)
+    for index in range(PHOTOS):
+        place = folder / CODES[index % len(CODES)]
+        place.mkdir(exist_ok=True)
+        pixels = rng.integers(0, 255, (48, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(place / f"photo_{index}.png")
+    return folder
+
+
+def table_of(folder: Path, out: Path, **columns: object) -> Path:
+    files = sorted(folder.rglob("*.png"))
+    table = pd.DataFrame({"image": [path.stem for path in files], "dx": [path.parent.name for path in files]})
+    table.assign(**columns).to_csv(out, index=False)
+    return out
+
+
+def test_folders_and_tables_give_the_same_labels(photos: Path, tmp_path: Path) -> None:
+    by_folder = read_truth(photos, CODES)
+    by_table = read_truth(photos, CODES, labels=table_of(photos, tmp_path / "t.csv"))
+    assert list(by_folder.table["label"]) == list(by_table.table["label"])
+    assert len(by_folder.table) == PHOTOS and not by_folder.grouped
+    one_hot = pd.DataFrame({"image": [path.stem for path in by_folder.table["path"]]})
+    for index, code in enumerate(CODES):
+        one_hot[code.upper()] = (by_folder.table["label"] == index).astype(float)
+    one_hot.to_csv(tmp_path / "hot.csv", index=False)
+    assert list(read_truth(photos, CODES, labels=tmp_path / "hot.csv").table["label"]) == list(
+        by_folder.table["label"]
+    )
+
+
+def test_labels_are_mapped_or_left_out(photos: Path, tmp_path: Path) -> None:
+    path = table_of(photos, tmp_path / "t.csv")
+    path.write_text(path.read_text().replace(f",{CODES[0]}\n", ",OTHER\n"))
+    with pytest.raises(DataInvalid) as caught:
+        read_truth(photos, CODES, labels=path)
+    assert caught.value.found == "OTHER"
+    assert "--map" in caught.value.fix
+    mapped = read_truth(photos, CODES, labels=path, mapping={"other": CODES[0]})
+    assert list(mapped.table["label"]) == list(read_truth(photos, CODES).table["label"])
+    left = read_truth(photos, CODES, labels=path, mapping={"OTHER": ""})
+    assert left.left_out == sum(path.parent.name == CODES[0] for path in photos.rglob("*.png"))
+    assert len(left.table) + left.left_out == PHOTOS
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda rows: [*rows, "absent,x"], "absent"),
+        (lambda rows: [*rows, rows[1]], "photo_"),
+        (lambda rows: [rows[0].replace("image", "picture"), *rows[1:]], "picture"),
+    ],
+)
+def test_tables_that_cannot_be_used(photos: Path, tmp_path: Path, change: object, named: str) -> None:
+    path = table_of(photos, tmp_path / "t.csv")
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join(change(rows)) + "\n")  # type: ignore[operator]
+    with pytest.raises(DataInvalid) as caught:
+        read_truth(photos, CODES, labels=path)
+    assert named in caught.value.found
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        read_truth(tmp_path / "none", CODES)
+
+
+def test_the_command_writes_figures_and_a_page(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = table_of(
+        photos,
+        tmp_path / "t.csv",
+        lesion_id=[f"L{i // 2}" for i in range(PHOTOS)],
+        sex=["f", "m"] * (PHOTOS // 2),
+    )
+    out = tmp_path / "out"
+    words = [str(MODEL), "--data", str(photos), "--labels", str(labels), "--out", str(out), "--workers", "1"]
+    assert main(words) == 0
+    report = json.loads((out / REPORT_NAME).read_text())
+    assert report["schema"] == 1
+    assert (report["photos"], report["lesions"]) == (PHOTOS, PHOTOS // 2)
+    assert sum(report["decisions"].values()) == PHOTOS
+    assert report["classes_few"] == [code for code, one in report["per_class"].items() if one["photos"]]
+    value, low, high = report["balanced_accuracy"]
+    assert low < value < high and high - low > 0.1
+    assert {row["value"] for row in report["subgroups"]["Sex"]} == {"f", "m"}
+    assert np.array(report["confusion"]).sum() == PHOTOS
+    page = (out / PAGE_NAME).read_text()
+    assert "Fewer than 10 lesions" in page and "<script" not in page
+    assert "balanced accuracy" in capsys.readouterr().out
+
+
+def test_an_unreadable_photo_is_counted(photos: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "data" / CODES[0]
+    broken.mkdir(parents=True)
+    (broken / "broken.png").write_bytes(b"no picture")
+    for path in photos.rglob("*.png"):
+        place = tmp_path / "data" / path.parent.name
+        place.mkdir(exist_ok=True)
+        (place / path.name).write_bytes(path.read_bytes())
+    report = evaluate(MODEL, tmp_path / "data", workers=1)
+    assert report["photos"] == PHOTOS
+    assert [Path(name).name for name in report["data"]["failures"]] == ["broken.png"]
+
+
+def test_a_perfectly_calibrated_model_lies_within_its_own_floor() -> None:
+    """On photos whose labels are drawn from the scores themselves, the error is one that the floor calls usual."""
+    contract = open_model(MODEL).contract
+    rng = np.random.default_rng(1)
+    inside = 0
+    for _ in range(20):
+        scores = rng.dirichlet(np.ones(len(CODES)), 300)
+        labels = np.array([rng.choice(len(CODES), p=row) for row in scores])
+        table = pd.DataFrame({"label": labels, "group": [str(i) for i in range(300)]})
+        made = figures(table, scores, ["answer"] * 300, contract)["calibration"]
+        _, low, high = made["perfectly_calibrated"]
+        inside += low <= made["error"][0] <= high
+    assert inside >= 16
