@@ -7,18 +7,16 @@ known of a dataset's limits is in data_notes/NAME.md. No TensorFlow.
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from convert.cards.sources import Sources, read_sources
 from edge_runtime.errors import EXIT_OK
 from train.artifacts.command import AND_NOTHING_WRITTEN, run_command
 from train.artifacts.files import write_text
 from train.artifacts.run import SOURCE_SEPARATOR
+from train.reports.html import render_text
 
 NOTES = Path(__file__).parent / "data_notes"
 TEMPLATE = Path(__file__).with_name("card.md.j2")
@@ -27,14 +25,9 @@ Row = Sequence[object]
 
 def write_card(sources: Sources) -> str:
     """Make the card, as Markdown."""
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
-    environment.filters |= {"percent": _percent, "number": _number}
     functions = (_split_rows, _worst_class, _pair_rows, _epoch_rows, _loss_of, _interval, _table)
-    environment.globals |= {function.__name__[1:]: function for function in functions}
-    text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(_values(sources))
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    values = _values(sources) | {function.__name__[1:]: function for function in functions}
+    return render_text(TEMPLATE, values, {"percent": _percent, "number": _number})
 
 
 def _values(s: Sources) -> dict[str, Any]:

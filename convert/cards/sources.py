@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ from convert.files import report_path
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
 from edge_runtime.model.model_file import open_model
-from train.artifacts.files import sha256_of
+from train.artifacts.files import read_object, sha256_of
 
 # Entries without which no card can be written; each level of a name is an object.
-REPORT_NEEDS = (
+REPORT_NEEDS = [
     "model.sha256",
     "model.bytes",
     "options",
@@ -35,7 +34,7 @@ REPORT_NEEDS = (
     "check.limits.min_agreement",
     "check.limits.max_mean_score_difference",
     "test",
-)
+]
 RUN_NEEDS = {"run": (), "config": ("name", "model.backbone"), "split": (), "metrics": ()}
 TEST_NEEDS = ("photos", "folds", "lesions", "photos_per_class", "keras.recall", "converted.recall")
 
@@ -92,7 +91,7 @@ def read_sources(run: Path, model: Path, crossval: Path | None = None) -> Source
                 report["run"]["run_id"],
                 opened.contract.provenance.run_id,
             ),
-            ("model.keras", sha256_of(_file(run / "model.keras")), report["run"]["model_keras_sha256"]),
+            ("model.keras", sha256_of(run / "model.keras"), report["run"]["model_keras_sha256"]),
         )
         if found != expected
     ]
@@ -141,20 +140,9 @@ def _require_same_options(options: list[str], of_folds: list[str] | None, crossv
         )
 
 
-def _file(path: Path) -> Path:
-    if not path.is_file():
-        raise RunInvalid(f"{path}: missing", expected="a file of a finished run or conversion")
-    return path
-
-
 def _read(path: Path, needs: Sequence[str] = ()) -> dict[str, Any]:
-    """A JSON object that has certain entries, named with a dot for each level."""
-    try:
-        content = json.loads(_file(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunInvalid(f"{path}: not JSON", found=str(error)) from error
-    if not isinstance(content, dict):
-        raise RunInvalid(f"{path}: not a JSON object", found=type(content).__name__)
+    """Read a JSON object that has certain entries, named with a dot for each level."""
+    content = read_object(path)
     if missing := [name for name in needs if not _has(content, name)]:
         raise RunInvalid(
             f"{path}: entries are missing",

@@ -103,11 +103,12 @@ def _measure(arguments: argparse.Namespace) -> int:
         "seconds": round(time.monotonic() - started),
         "machine": machine(),
     }
+    from convert.comparison.text import terminal_safe
     from convert.robustness.page import make_page, summary
 
     page = make_page(report, models[0].contract.provenance.data_licence)
     paths = write_results(arguments.out, {REPORT_NAME: json_text(report), PAGE_NAME: page})
-    print(summary(report))
+    print(terminal_safe(summary(report)))
     print("", *paths, sep="\n")
     failed = disturbed.failures or (shifted and shifted.failures)
     return EXIT_DOUBTFUL if failed or any(model["caught"] for model in report["models"]) else EXIT_OK

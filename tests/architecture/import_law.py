@@ -84,10 +84,6 @@ LAWS: Mapping[str, Law] = {
         {"convert": EVERYTHING, "edge_runtime": _EDGE_FOR_CONVERT, "train": _TRAIN_FOR_CONVERT},
         TENSORFLOW | _SCIENCE | {"flatbuffers"},
     ),
-    "convert/cards/card.py": Law(
-        {"convert": EVERYTHING, "edge_runtime": _EDGE_FOR_CONVERT, "train": _TRAIN_FOR_CONVERT},
-        frozenset({"jinja2"}),
-    ),
     # Runs LiteRT's kernel sets one by one, which no device has to choose among: not a part of edge_runtime.engines.
     "convert/tflite/kernel_probe.py": Law(
         {"edge_runtime": _EDGE_FOR_CONVERT},

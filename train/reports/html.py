@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import io
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,16 @@ def _environment() -> jinja2.Environment:
     functions = (counted, definitions, estimate, figure, grid, heat_table, number, photo_card, share, signed)
     environment.globals |= {"zip": zip} | {function.__name__: function for function in functions}
     return environment
+
+
+def render_text(template: Path, values: Mapping[str, object], filters: Mapping[str, Any]) -> str:
+    """Fill a template of plain text or Markdown, in which nothing is escaped; at most one empty line in a row stays."""
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    environment.filters |= filters
+    text = environment.from_string(template.read_text(encoding="utf-8")).render(values)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 @functools.cache

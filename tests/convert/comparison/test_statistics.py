@@ -25,7 +25,7 @@ from convert.comparison.statistics import (
     paired,
     verdict,
 )
-from convert.comparison.text import p_value
+from convert.comparison.text import p_value, terminal_safe
 from convert.inputs import Photo
 from convert.recipes import RECIPES
 from convert.tflite.reader import Operator, read_tflite
@@ -184,6 +184,10 @@ def test_exchanged_labels_are_found_and_correct_models_pass() -> None:
 
 def test_p_values_are_not_rounded_to_nothing() -> None:
     assert [p_value(x) for x in (0.00001, 0.0123, 0.5)] == ["< 0.001", "0.012", "0.50"]
+
+
+def test_names_from_files_cannot_control_the_terminal() -> None:
+    assert terminal_safe("a\x1b[31m\nb\u202e\n") == "a\\x1b[31m\nb\\u202e"
 
 
 def _pairs(kinds: list[str]) -> list[Pair]:
