@@ -67,12 +67,13 @@ def find_data(config: TrainConfig, folder: Path | None) -> Path:
     # Not resolved: a link may bear the name that its target lacks.
     folder = folder.absolute()
     if config.source and folder.name != config.data.folder:
-        # Several data sets are told apart by the first part of a photo's path, here and wherever a run is read.
+        # Several data sets are distinguished by the first part of a photo's path, here and wherever a run is read.
         raise DataInvalid(
-            "the first of several data sets lies under another name",
+            "the first of several data sets has another name",
+            where=str(folder),
             found=folder.name,
             expected=config.data.folder,
-            fix="rename the folder, or give a link of that name beside the others",
+            fix="rename the folder, or add a link of that name beside the others",
         )
     return folder
 
@@ -80,11 +81,11 @@ def find_data(config: TrainConfig, folder: Path | None) -> Path:
 def merged_labels(config: TrainConfig) -> LabelSet:
     """The config's label set, with [[merge]] applied and the licences of further data sets beside its own.
 
-    A merged label stands where its first one stood.
+    A merged label takes the place of its first one.
 
     Raises:
         ConfigInvalid: An unknown label, one merged twice, a code that another label has, or labels of different
-            groups: a merger may not hide whether an answer is malignant.
+            groups: a merger may not hide whether a prediction is malignant.
     """
     labels = load_labels(config.data.labels)
     by_code = {label.code: label for label in labels.labels}
@@ -180,7 +181,7 @@ def split_sources(config: TrainConfig, manifests: Sequence[Manifest]) -> DataSet
 
 
 def reread(config: TrainConfig, path: Path, folder: Path) -> DataSet:
-    """The photos and split of an interrupted run; they pass the gate again.
+    """Read the photos and split of an interrupted run back, and check them again.
 
     Args:
         config: The experiment.
@@ -207,11 +208,10 @@ def reread(config: TrainConfig, path: Path, folder: Path) -> DataSet:
 def _require_apart(
     photos: Sequence[Photo], root: Path, assignment: Mapping[str, str], source_of: Mapping[str, str]
 ) -> None:
-    """Refuses one file in two data sets and two parts of the split.
+    """Refuse one file in two data sets and two splits.
 
-    Data sets are split one by one, and look-alikes across them are strangers (train/data/near_duplicates.py); a copy
-    of the
-    same file is not.
+    Data sets are split one by one, and look-alikes across them show different lesions (train/data/near_duplicates.py);
+    copies of the same file do not.
 
     Raises:
         SplitLeaks: There is one.
@@ -232,11 +232,11 @@ def _require_apart(
             other = part_of.setdefault(content, photo)
             if assignment[other.photo_id] != assignment[photo.photo_id]:
                 raise SplitLeaks(
-                    "one photo stands in two data sets, and in two parts of the split",
+                    "Data leakage: the same image occurs in two datasets and two splits",
                     found=f"{other.path} ({assignment[other.photo_id]}) and {photo.path} "
                     f"({assignment[photo.photo_id]})",
                     expected="each photo once",
-                    fix="take the copies out of one of the data sets",
+                    fix="remove the copies from one of the datasets",
                 )
 
 

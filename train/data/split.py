@@ -1,9 +1,8 @@
-"""Divides a manifest into train, val and test so that no lesion, and no near-duplicate, stands on two sides.
+"""Split a manifest into train, val and test so that no lesion, and no near-duplicate, is in two splits.
 
 Lesions are merged into groups where photos of different lesions are near-duplicates by perceptual hash; groups are
-spread over the parts, stratified by class. `check_split` is the gate: `make_split` calls it on its own work, and
-training calls it again on whatever split it is given. `make_random_split` leaks on purpose, to show what that would
-have reported. numpy.
+spread over the splits, stratified by class. `make_split` and training call `check_split`, which refuses leakage.
+`make_random_split` leaks by design, to show what that would have reported. numpy.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ NAMES_SHOWN = 5
 
 @dataclass(frozen=True)
 class LeakReport:
-    """What this split avoided or did, and its sizes. Shares are 0 to 1."""
+    """Leakage of this split and of a random one, and sizes. Shares are 0 to 1."""
 
     method: str
     """`grouped` or `random`."""
@@ -68,8 +67,8 @@ class LeakReport:
             f"{self.photos} photos of {self.lesions} lesions; {len(self.near_duplicates_across_lesions)} "
             f"near-duplicate pairs (at most {self.near_duplicate_bits} bits, or known) across lesions; "
             f"{self.merged_groups} groups of several lesions, {self.groups} groups in all",
-            f"a random split of the same size would have leaked the lesion of {self.random_leak:.1%} of the "
-            f"test photos into training ({of_class}); this split: {self._leaked_text()}",
+            f"expected leakage of a random image-level split: {self.random_leak:.1%} of the test photos ({of_class}); "
+            f"this split: {self._leaked_text()}",
         ]
         for part, counts in self.sizes.items():
             by_class = ", ".join(f"{code} {counts[code]}" for code in codes)
@@ -85,12 +84,12 @@ class LeakReport:
         shares = [
             f"{code} {n / tested[code]:.1%}" for code, n in self.leaked_of_class.items() if tested[code]
         ]
-        return f"{self.leaked} of {sum(tested.values())} ({', '.join(shares)}), IT LEAKS"
+        return f"{self.leaked} of {sum(tested.values())} ({', '.join(shares)}), LEAKY BY DESIGN"
 
 
 @dataclass(frozen=True)
 class Split:
-    """Where each photo belongs."""
+    """Split of each photo."""
 
     assignment: dict[str, str]
     """photo_id to `train`, `val` or `test`."""
@@ -110,7 +109,7 @@ def make_split(
     every_class: bool = True,
     common_val: bool = False,
 ) -> Split:
-    """Splits by group, stratified by class.
+    """Split by group, stratified by class.
 
     Args:
         manifest: The photos; the result does not depend on their order.
@@ -126,7 +125,7 @@ def make_split(
     Raises:
         ConfigInvalid: Numbers out of range.
         DataInvalid: There is no photo; or, with `every_class`, a class has too few groups to stand in every part.
-        SplitLeaks: Never, unless this module is broken: the result goes through the gate.
+        SplitLeaks: Never, unless this module is broken: the result is checked.
     """
     parts = _require_ranges(manifest, folds, test_fold, val_share)
     photos = sorted(manifest.photos, key=lambda photo: photo.photo_id)
@@ -154,10 +153,10 @@ def make_random_split(
     every_class: bool = True,
     common_val: bool = False,
 ) -> Split:
-    """Splits photo by photo, stratified by class, whichever lesion they show: it leaks, and says how much.
+    """Split photo by photo, stratified by class: leaky by design, and reported as such.
 
-    So the founding study divided its photos. Such a split does not pass `check_split`; it serves only to show what
-    it would have reported. Groups and near-duplicates are found all the same, for the report and for intervals.
+    The founding study split its photos so. Such a split does not pass `check_split`; it only shows what would have been
+    reported. Groups and near-duplicates are found all the same, for the report and for intervals.
 
     Args and Raises: As `make_split`, of photos in place of groups.
     """
@@ -178,7 +177,7 @@ def make_random_split(
 
 
 def check_split(manifest: Manifest, assignment: Mapping[str, str], near_duplicate_bits: int) -> None:
-    """The gate: returns if no lesion and no near-duplicate stands in two parts.
+    """Refuse a split with a lesion or a near-duplicate in two parts.
 
     Args:
         manifest: The photos.
@@ -201,20 +200,20 @@ def check_split(manifest: Manifest, assignment: Mapping[str, str], near_duplicat
     ]
     found = []
     if lesions:
-        found.append(f"{len(lesions)} lesions in several parts: {_first(lesions)}")
+        found.append(f"{len(lesions)} lesions in several splits: {_first(lesions)}")
     if twins:
-        found.append(f"{len(twins)} near-duplicate pairs in different parts: {_first(twins)}")
+        found.append(f"{len(twins)} near-duplicate pairs in different splits: {_first(twins)}")
     if found:
         raise SplitLeaks(
-            "the split leaks",
-            found="; ".join(found),
-            expected="each lesion, and near-duplicates, in one part",
-            fix="make the split again, grouped by lesion",
+            "Data leakage: the same lesion occurs in two splits",
+            details=found,
+            expected="each lesion, with its near-duplicates, in one split",
+            fix='split by lesion: split.method = "grouped"',
         )
 
 
 def require_parts(manifest: Manifest, assignment: Mapping[str, str]) -> None:
-    """Returns if each photo, and nothing else, stands in one of the known parts; says nothing of leaks.
+    """Refuse an assignment that lacks photos, has others, or names an unknown split; leakage is not checked.
 
     Raises:
         DataInvalid: Photos without a part, parts without a photo, or a part other than train, val, test.
@@ -224,8 +223,8 @@ def require_parts(manifest: Manifest, assignment: Mapping[str, str]) -> None:
     astray += sorted(i for i in ids & assignment.keys() if assignment[i] not in PARTS)
     if astray:
         raise DataInvalid(
-            "the split does not belong to these photos",
-            found=f"{len(astray)} photos in only one of the two, or in an unknown part: {_first(astray)}",
+            "the split does not match these photos",
+            found=f"{len(astray)} photos in only one of the two, or in an unknown split: {_first(astray)}",
             expected=f"each photo in one of {', '.join(PARTS)}",
             fix="make the split again",
         )
@@ -246,11 +245,9 @@ def _require_ranges(manifest: Manifest, folds: int, test_fold: int, val_share: f
     elif not 0 <= val_share < 1 - 1 / folds:
         problems.append(f"val_share is {val_share}, not 0 to below {1 - 1 / folds:.3g}")
     if problems:
-        raise ConfigInvalid("the split cannot be made", found="; ".join(problems))
+        raise ConfigInvalid("invalid split", details=problems)
     if not manifest.photos:
-        raise DataInvalid(
-            "there is nothing to split", found=f"no photo in {manifest.name}", expected="photos"
-        )
+        raise DataInvalid("no photos to split", where=manifest.name)
     return [part for part in PARTS if part != "val" or val_share > 0]
 
 
@@ -356,7 +353,7 @@ def _require_every_class(
         return
     groups = Counter(label for _, label in {(group_of[photo.photo_id], photo.label) for photo in photos})
     raise DataInvalid(
-        "a class does not stand in every part of the split",
+        "a class is missing from a split",
         found=f"{'; '.join(lacking)} (groups: {', '.join(f'{code} {groups[code]}' for code in codes)})",
         expected="at least as many lesions of each class as there are folds, and one more for val",
         fix="add photos of other lesions of the class, or use fewer folds",
@@ -408,11 +405,11 @@ def _leak_report(
     )
 
 
-def require_unseen(learner: Path, rows: Sequence[Mapping[str, str]], assignment: Mapping[str, str]) -> None:
-    """Refuses weights that have learnt from photos which are held out now.
+def require_unseen(source: Path, rows: Sequence[Mapping[str, str]], assignment: Mapping[str, str]) -> None:
+    """Refuse weights that were trained on photos which are held out now.
 
     Args:
-        learner: Whose weights they are, for the error.
+        source: Run or record of the weights, for the error.
         rows: train/artifacts/manifest.py `read_parts` of it.
         assignment: The parts of this training, by photo_id.
 
@@ -425,10 +422,10 @@ def require_unseen(learner: Path, rows: Sequence[Mapping[str, str]], assignment:
     ):
         raise SplitLeaks(
             "data leakage: photos that are held out here were in its training set",
-            where=str(learner),
+            where=str(source),
             found=f"{len(seen)}, such as {seen[0]}",
             expected="none",
-            fix="take runs that held them out too: of the same fold, or trained with split.common_val",
+            fix="use runs that held them out too: of the same fold, or trained with split.common_val",
         )
 
 

@@ -1,15 +1,13 @@
-"""`python -m train.evaluation.external RUN [RUN ...] --reader NAME --data DIR`: a float model on a data set that it
-never saw.
+"""`dermedge experiment external`: evaluate float models on a dataset that none of them was trained on. TensorFlow.
 
-Several runs are measured one by one and as an ensemble, by the mean of their calibrated scores. Nothing is chosen here.
-Labels that occur in no photo are answered all the same; balanced accuracy is over the classes that occur, and
-`among_present` is what it would be if only these could be answered. TensorFlow.
-"""  # noqa: D205
+Several runs are measured one by one and as an ensemble, by the mean of their calibrated scores. Nothing is fitted here.
+Classes that occur in no photo can be predicted all the same; balanced accuracy is over the classes that occur, and
+`among_present` is what it would be if only these could be predicted.
+"""
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,18 +34,18 @@ from train.evaluation.predict import VIEWS, views_of
 def measure_runs(
     runs: Sequence[Path], reader: str, folder: Path, *, views: int = 1, pixels: Path
 ) -> dict[str, Any]:
-    """Figures of each run and of their ensemble.
+    """Return metrics of each run and of their ensemble.
 
     Args:
-        runs: Finished run directories with the same labels, none of which has learnt from these photos.
-        reader: How the photos lie there, see train/data/readers.py.
+        runs: Finished run directories with the same labels, none of which was trained on these photos.
+        reader: Format of the dataset, see train/data/readers.
         folder: The data set's own folder.
-        views: Turned and mirrored views that are averaged, see train/experiments/teach.py.
+        views: Turned and mirrored views that are averaged, see train/evaluation/predict.py.
         pixels: Folder for cached pixels.
 
     Raises:
-        RunInvalid: A run is not finished, or has other labels than the first. SplitLeaks: A run has learnt from some of
-            these photos, by their photo_ids. And what `read_photos` raises.
+        RunInvalid: A run is not finished, or has other labels than the first. SplitLeaks: A run was trained on some
+            of these photos, by their photo_ids. And what `read_photos` raises.
     """
     figures: dict[str, Any] = {}
     scores = []
@@ -57,12 +55,13 @@ def measure_runs(
     for run, contract in zip(runs, contracts, strict=True):
         if (found := contract.labels) != (expected := contracts[0].labels):
             raise RunInvalid(
-                f"{run}: other labels than {runs[0]}, so their scores have no mean",
+                f"other labels than {runs[0]}",
+                where=str(run),
                 found=", ".join(label.code for label in found),
                 expected=", ".join(label.code for label in expected),
             )
     for run, contract in zip(runs, contracts, strict=True):
-        manifest, labels, probs = _answers(run, contract, reader, folder, views, pixels)
+        manifest, labels, probs = _predict(run, contract, reader, folder, views, pixels)
         scores.append(probs)
         figures[str(run)] = _figures(manifest, labels, probs, contract)
     if len(runs) > 1:
@@ -70,7 +69,7 @@ def measure_runs(
     return figures
 
 
-def _answers(
+def _predict(
     run: Path, contract: ModelContract, reader: str, folder: Path, views: int, pixels: Path
 ) -> tuple[Manifest, LabelSet, FloatArray]:
     import tf_keras
@@ -121,15 +120,34 @@ def _figures(
     return figures
 
 
+def parser() -> argparse.ArgumentParser:
+    """Build the command line's parser."""
+    made = argparse.ArgumentParser(
+        prog="dermedge experiment external",
+        description="Evaluate float models, and their ensemble, on a dataset that none was trained on.",
+        epilog="example:\n  dermedge experiment external runs/a --reader csv --data photos",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="Finished run directories")
+    made.add_argument("--reader", required=True, choices=READERS, help="Format of the dataset (required)")
+    made.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="Folder of the dataset (required)"
+    )
+    made.add_argument(
+        "--views",
+        type=int,
+        choices=VIEWS,
+        default=1,
+        help="Number of turned and mirrored views to average (default: %(default)s)",
+    )
+    made.add_argument("--out", type=Path, metavar="FILE.json", help="File for all metrics (default: none)")
+    return made
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0 done, 2 refused, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m train.evaluation.external", allow_abbrev=False)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
-    parser.add_argument("--reader", required=True, choices=READERS)
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data set's own folder")
-    parser.add_argument("--views", type=int, choices=VIEWS, default=1, help="default %(default)s")
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="all figures")
-    arguments = parser.parse_args(argv)
+    """Run the command; return its exit status: 0 done, 2 refused, 130 interrupted."""
+    arguments = parser().parse_args(argv)
     return run_command(lambda: _measure(arguments), interrupted=NOTHING_WRITTEN)
 
 
@@ -153,10 +171,8 @@ def _measure(arguments: argparse.Namespace) -> int:
             "referred": row.get("referred_share"),
             "not a lesion": row.get("not_a_lesion_share"),
         }
-        told = ", ".join(f"{key} {value:.3f}" for key, value in rest.items() if value is not None)
-        print(f"{name}: balanced accuracy {row['balanced_accuracy']:.4f} ({low:.4f} to {high:.4f}), {told}")
+        rest_text = ", ".join(f"{key} {value:.3f}" for key, value in rest.items() if value is not None)
+        print(
+            f"{name}: balanced accuracy {row['balanced_accuracy']:.4f} ({low:.4f} to {high:.4f}), {rest_text}"
+        )
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

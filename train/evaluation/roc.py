@@ -1,4 +1,4 @@
-"""Sensitivity over specificity with intervals by lesion, and operating points chosen on other folds. numpy.
+"""Sensitivity over specificity with intervals by lesion, and operating points fitted on other folds. numpy.
 
 A curve here is a staircase: at each specificity the sensitivity of the lowest threshold that keeps it. Straight lines
 between steps would promise thresholds that do not exist, which matters for a quantized file's few levels.
@@ -30,7 +30,7 @@ GRID = np.linspace(0, 1, 101)
 def sensitivity_at(
     positive: BoolArray, score: FloatArray, specificity: FloatArray, weights: FloatArray | None = None
 ) -> FloatArray:
-    """The staircase at given specificities.
+    """Return the sensitivity at given specificities.
 
     Args:
         positive: [n] sides.
@@ -58,14 +58,14 @@ def sensitivity_at(
 
 @dataclass(frozen=True)
 class Curve:
-    """One model's answers to one question."""
+    """One model's ROC curve of one task."""
 
     positives: int
     negatives: int
     lesions: int
     auc: Estimate
     specificity: FloatArray
-    """[k] where the curve was computed: GRID, and whatever else was asked for; sorted."""
+    """[k] where the curve was computed: GRID and further ones; sorted."""
     sensitivity: FloatArray
     """[k]."""
     of_draws: FloatArray
@@ -75,13 +75,13 @@ class Curve:
     score: FloatArray
 
     def at(self, specificity: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Sensitivities [m] at some of the curve's specificities [m], and of every draw [repeats, m]."""
+        """Return sensitivities [m] at some of the curve's specificities [m], and of every draw [repeats, m]."""
         places = np.searchsorted(self.specificity, specificity)
         return self.sensitivity[places], self.of_draws[:, places]
 
     @property
     def band(self) -> tuple[FloatArray, FloatArray]:
-        """[k] each: 95 % at each specificity by itself."""
+        """Return the 95 % band, low and high [k], at each specificity by itself."""
         low, high = np.nanquantile(self.of_draws, [0.025, 0.975], axis=0)
         return low, high
 
@@ -95,13 +95,13 @@ def make_curve(
     repeats: int = 1000,
     seed: int = 0,
 ) -> Curve:
-    """A curve with its intervals.
+    """Compute a curve with its intervals.
 
     Args:
         positive: [n] sides, both of them present.
         score: [n] higher means positive.
         groups: [n] lesion of each photo.
-        specificities: Where `Curve.at` will be asked, beside GRID.
+        specificities: Arguments of `Curve.at`, beside GRID.
         repeats: Bootstrap draws of whole lesions.
         seed: Of the draws: equal groups and seed give equal draws, so that two models can be compared as a pair.
     """
@@ -137,7 +137,7 @@ def _of_draws(
 
 
 def auc_difference(first: Curve, second: Curve) -> Estimate:
-    """Area of `second` minus that of `first` on the same photos, on the same draws."""
+    """Return the area of `second` minus that of `first` on the same photos, on the same draws."""
     of_draws = second.draws.auc(second.positive, second.score) - first.draws.auc(first.positive, first.score)
     return Estimate(second.auc.value - first.auc.value, *percentile_interval(of_draws))
 
@@ -146,14 +146,14 @@ def auc_difference(first: Curve, second: Curve) -> Estimate:
 
 
 def readers_under(curve: Curve, points: FloatArray) -> Estimate:
-    """Share of readers whose sensitivity is below the curve at their own specificity.
+    """Return the share of readers whose sensitivity is below the curve at their own specificity.
 
     Args:
         curve: The model's.
         points: [readers, 2] sensitivity and specificity.
 
     Returns:
-        The share, with an interval over draws of our photos; the readers are taken as they are.
+        The share, with an interval over draws of photos; the readers are fixed.
     """
     reached, of_draws = curve.at(points[:, 1])
     return Estimate(
@@ -162,7 +162,7 @@ def readers_under(curve: Curve, points: FloatArray) -> Estimate:
 
 
 def above_reader(curve: Curve, sensitivity: float, specificity: float) -> Estimate:
-    """How far the curve lies above a point, in sensitivity at the point's specificity."""
+    """Return the curve's advantage over a point, in sensitivity at the point's specificity."""
     reached, of_draws = curve.at(np.array([specificity]))
     return Estimate(float(reached[0]) - sensitivity, *percentile_interval(of_draws[:, 0] - sensitivity))
 
@@ -173,7 +173,7 @@ Rule = Callable[[BoolArray, FloatArray], float]
 
 
 def threshold_for_sensitivity(target: float) -> Rule:
-    """The highest threshold that finds at least this share of the positives."""
+    """Return a rule: the highest threshold that finds at least this share of the positives."""
 
     def rule(positive: BoolArray, score: FloatArray) -> float:
         found = np.sort(score[positive])
@@ -183,7 +183,7 @@ def threshold_for_sensitivity(target: float) -> Rule:
 
 
 def youden_threshold(positive: BoolArray, score: FloatArray) -> float:
-    """The threshold with the largest sum of sensitivity and specificity (Youden 1950); the highest of equals."""
+    """Return the threshold with the largest sum of sensitivity and specificity (Youden 1950); the highest of equals."""
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(np.diff(score[order], append=np.inf) != 0)
     found = np.cumsum(positive[order])[ends] / positive.sum()
@@ -193,7 +193,7 @@ def youden_threshold(positive: BoolArray, score: FloatArray) -> float:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What thresholds do to folds that did not choose them."""
+    """Sensitivity and specificity of thresholds on folds that they were not fitted on."""
 
     name: str
     sensitivity: Estimate
@@ -205,13 +205,10 @@ class OperatingPoint:
 def operating_point(
     name: str, rule: Rule, curve: Curve, folds: IntArray, *, least_folds: int = 2
 ) -> OperatingPoint | None:
-    """Chooses a threshold for each fold on the other folds' answers, and counts on the fold itself.
-
-    The other folds' answers were given by networks that learnt from this fold's photos; those answers, to photos that
-    each network had not seen, are all that the threshold comes from.
+    """Fit a threshold for each fold on the other folds' out-of-fold predictions, and evaluate it on the fold itself.
 
     Returns:
-        None with fewer than `least_folds` folds: nothing is left to choose on.
+        None with fewer than `least_folds` folds.
     """
     numbers = sorted({int(fold) for fold in folds})
     if len(numbers) < least_folds:

@@ -1,7 +1,7 @@
-"""How a model does in parts of the photos: by sex, age band, site, how the diagnosis was made, data set. numpy.
+"""Metrics by subgroup: sex, age band, site, kind of diagnosis, data set. numpy.
 
-A class may be absent from a part, or have two photos in it: the absent ones are named, intervals by lesion stand
-beside every figure, and a part of few lesions gets counts only.
+A class may be absent from a subgroup, or have two photos in it: absent ones are named, every metric has an interval by
+lesion, and a subgroup of few lesions gets counts only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from train.evaluation.metrics import (
     percentile_interval,
 )
 
-# Of fewer lesions an interval says little, and one person may stand for the whole row.
+BoolArray = npt.NDArray[np.bool_]
+# Below this an interval is not informative, and one person may make up the whole row.
 LEAST_LESIONS = 20
 COLUMNS = {
     "sex": "Sex",
@@ -64,16 +65,16 @@ class Subgroup:
     malignant: int | None
     """Photos of malignant lesions; None when no label is called malignant."""
     absent: tuple[str, ...]
-    """Codes of the classes without a photo here; balanced accuracy is the mean over the others."""
+    """Codes of the classes without a photo; balanced accuracy is the mean over the others."""
     balanced_accuracy: Estimate | None
     accuracy: Estimate | None
     malignant_auc: Estimate | None
 
 
 def subgroup_columns(photos: Sequence[Described], sources: Sequence[str] = ()) -> dict[str, list[str]]:
-    """The values by which photos are grouped: each key of COLUMNS to [n] texts.
+    """Return the values by which photos are grouped: each key of COLUMNS to [n] texts.
 
-    Columns of which nothing is known, and a single data set, are left out: they would be tables of one row.
+    Unknown columns and a single data set are left out: they would be tables of one row.
     """
     columns = {
         "sex": [photo.sex or UNKNOWN for photo in photos],
@@ -81,8 +82,8 @@ def subgroup_columns(photos: Sequence[Described], sources: Sequence[str] = ()) -
         "site": [photo.site or UNKNOWN for photo in photos],
         "dx_type": [getattr(photo, "dx_type", "") or UNKNOWN for photo in photos],
     }
-    told = {name: values for name, values in columns.items() if set(values) != {UNKNOWN}}
-    return told | ({"source": list(sources)} if len(set(sources)) > 1 else {})
+    known = {name: values for name, values in columns.items() if set(values) != {UNKNOWN}}
+    return known | ({"source": list(sources)} if len(set(sources)) > 1 else {})
 
 
 def subgroup_tables(
@@ -97,7 +98,7 @@ def subgroup_tables(
     repeats: int = 1000,
     seed: int = 0,
 ) -> dict[str, list[Subgroup]]:
-    """Figures of each part of the photos.
+    """Return metrics of each subgroup.
 
     Args:
         y_true: [n] class indices.
@@ -106,33 +107,35 @@ def subgroup_tables(
         groups: [n] lesion of each photo, for intervals.
         malignant: [classes] which labels are malignant.
         columns: Name to [n] values, as `subgroup_columns` gives them.
-        least_lesions: Parts of fewer get no figures.
-        repeats: Bootstrap draws, of the part's own lesions.
+        least_lesions: Subgroups of fewer get counts only.
+        repeats: Bootstrap draws, of the subgroup's own lesions.
         seed: Of the draws.
 
     Returns:
         Column to rows: age bands in order, else the largest first; `unknown` last.
     """
     lesions, malignant_labels = np.asarray(groups), np.asarray(malignant, dtype=bool)
-    tables: dict[str, list[Subgroup]] = {}
+
+    def row_of(value: str, inside: BoolArray) -> Subgroup:
+        some, of_lesions = y_true[inside], lesions[inside].tolist()
+        counts = np.bincount(some, minlength=len(codes))
+        figures: list[Estimate | None] = [None, None, None]
+        if len(set(of_lesions)) >= least_lesions:
+            draws = GroupDraws.draw(of_lesions, repeats=repeats, seed=seed)
+            figures = _figures(draws, some, probs[inside], malignant_labels)
+        return Subgroup(
+            value,
+            len(some),
+            len(set(of_lesions)),
+            int(malignant_labels[some].sum()) if malignant_labels.any() else None,
+            tuple(code for code, count in zip(codes, counts, strict=True) if count == 0),
+            *figures,
+        )
+
+    tables = {}
     for column, values in columns.items():
         texts = np.asarray(values)
-        rows = []
-        for value in set(texts.tolist()):
-            inside = texts == value
-            rows.append(
-                _subgroup(
-                    value,
-                    y_true[inside],
-                    probs[inside],
-                    codes,
-                    lesions[inside].tolist(),
-                    malignant_labels,
-                    least_lesions,
-                    repeats,
-                    seed,
-                )
-            )
+        rows = [row_of(value, texts == value) for value in set(values)]
         tables[column] = sorted(rows, key=lambda row: place(row.value, row.photos))
     return tables
 
@@ -144,36 +147,10 @@ def place(value: str, photos: int) -> tuple[bool, int, int, str]:
     return value == UNKNOWN, band, -photos, value
 
 
-def _subgroup(
-    value: str,
-    y_true: IntArray,
-    probs: FloatArray,
-    codes: Sequence[str],
-    groups: Sequence[str],
-    malignant: npt.NDArray[np.bool_],
-    least_lesions: int,
-    repeats: int,
-    seed: int,
-) -> Subgroup:
-    counts = np.bincount(y_true, minlength=len(codes))
-    figures: list[Estimate | None] = [None, None, None]
-    if len(set(groups)) >= least_lesions:
-        draws = GroupDraws.draw(groups, repeats=repeats, seed=seed)
-        figures = _figures(draws, y_true, probs, malignant)
-    return Subgroup(
-        value,
-        len(y_true),
-        len(set(groups)),
-        int(malignant[y_true].sum()) if malignant.any() else None,
-        tuple(code for code, count in zip(codes, counts, strict=True) if count == 0),
-        *figures,
-    )
-
-
 def _figures(
-    draws: GroupDraws, y_true: IntArray, probs: FloatArray, malignant: npt.NDArray[np.bool_]
+    draws: GroupDraws, y_true: IntArray, probs: FloatArray, malignant: BoolArray
 ) -> list[Estimate | None]:
-    """Balanced accuracy, accuracy, malignant AUC."""
+    """Return balanced accuracy, accuracy and malignant AUC."""
     classes = probs.shape[1]
     y_pred = probs.argmax(axis=1).astype(np.int64)
     right = y_true == y_pred

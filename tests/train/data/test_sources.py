@@ -165,7 +165,7 @@ def test_one_file_in_two_data_sets_stands_in_one_part(phantom: Path, tmp_path: P
     test = next(p for p in manifests[0].photos if divided.assignment[p.photo_id] == "test")
     train = next(p for p in manifests[1].photos if divided.assignment[p.photo_id] == "train")
     shutil.copy(tmp_path / test.path, tmp_path / train.path)
-    with pytest.raises(SplitLeaks, match="two data sets"):
+    with pytest.raises(SplitLeaks, match="two datasets"):
         split_sources(TWO, read_sources(TWO, tmp_path / "phantom"))
 
 

@@ -172,7 +172,7 @@ def test_the_gate_fails_when_one_photo_of_a_lesion_is_moved(manifest: Manifest):
         p for p in manifest.photos if lesions[p.lesion_id] > 1 and split.assignment[p.photo_id] == "test"
     )
     leaking = split.assignment | {moved.photo_id: "train"}
-    with pytest.raises(SplitLeaks, match="1 lesions in several parts") as caught:
+    with pytest.raises(SplitLeaks, match="1 lesions in several splits") as caught:
         check_split(manifest, leaking, -1)
     assert f"{moved.lesion_id} (test, train)" in caught.value.found
     assert caught.value.exit_status == 2
@@ -185,7 +185,7 @@ def test_the_gate_fails_when_a_near_duplicate_lesion_is_moved_whole(manifest: Ma
     there = {"train": "val", "val": "test", "test": "train"}[split.assignment[b]]
     lesion = by_id[b].lesion_id
     leaking = split.assignment | {p.photo_id: there for p in manifest.photos if p.lesion_id == lesion}
-    with pytest.raises(SplitLeaks, match="near-duplicate pairs in different parts") as caught:
+    with pytest.raises(SplitLeaks, match="near-duplicate pairs in different splits") as caught:
         check_split(manifest, leaking, DEFAULT_NEAR_DUPLICATE_BITS)
     assert a in caught.value.found
     assert "lesions in several" not in caught.value.found
@@ -197,7 +197,7 @@ def test_what_is_made_by_group_goes_through_the_gate(every_class: bool, monkeypa
     manifest = _generated(0)
     alternating = {photo.photo_id: PARTS[i % 3] for i, photo in enumerate(manifest.photos)}
     monkeypatch.setattr("train.data.split._assign", lambda *_: alternating)
-    with pytest.raises(SplitLeaks, match="lesions in several parts"):
+    with pytest.raises(SplitLeaks, match="lesions in several splits"):
         _split(manifest, every_class=every_class)
 
 
@@ -367,7 +367,7 @@ def test_lenient_about_classes_or_not_gives_one_split(manifest: Manifest):
 
 
 def test_no_photo_at_all_is_refused():
-    with pytest.raises(DataInvalid, match="nothing to split"):
+    with pytest.raises(DataInvalid, match="no photos to split"):
         _split(dataclasses.replace(_generated(0), photos=()), every_class=False)
 
 
@@ -379,7 +379,7 @@ def test_a_random_split_leaks_as_much_as_it_says(manifest: Manifest):
 
     split = divide(manifest)
     assert divide(dataclasses.replace(manifest, photos=manifest.photos[::-1])) == split
-    with pytest.raises(SplitLeaks, match="lesions in several parts"):
+    with pytest.raises(SplitLeaks, match="lesions in several splits"):
         check_split(manifest, split.assignment, 4)
     leaked: Counter[str] = Counter()
     for photo in manifest.photos:

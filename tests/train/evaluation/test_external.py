@@ -47,7 +47,7 @@ def test_photos_that_a_run_has_learnt_are_refused(
     plain_run: Path, phantom: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(plain_run), "--reader", "ham10000", "--data", str(phantom)]) == 2
-    assert "data leakage: photos that are held out here" in capsys.readouterr().err
+    assert "data leakage" in capsys.readouterr().err.lower()
 
 
 def test_a_folder_without_a_run_is_refused(

@@ -1,16 +1,14 @@
-"""Draws a HAM10000-shaped data set of lesion-like pictures: `python -m train.data.synthetic.dataset --out DIR`.
-numpy and Pillow only.
+"""`dermedge experiment synthetic`: draw a dataset of synthetic lesion images in HAM10000's format. numpy, Pillow.
 
-No photo of a person is in it, so it may be in tests and demos. The seven classes look different, as the seven
+No photo of a person is in it, so tests and demos may contain it. The seven classes look different, as the seven
 diagnoses do, and overlap a little; several photos show the same lesion from another angle, distance and light.
 Nothing measured on it says anything about skin.
-"""  # noqa: D205
+"""
 
 from __future__ import annotations
 
 import argparse
 import csv
-import os
 import shutil
 import sys
 import tempfile
@@ -21,6 +19,7 @@ import numpy as np
 
 from edge_runtime.errors import DataInvalid, UsageError
 from train.artifacts.command import NOTHING_WRITTEN, run_command
+from train.artifacts.files import whole_file
 from train.data.readers.ham10000 import COLUMNS, FOLDERS, METADATA
 from train.data.synthetic.lesions import PAINTERS, draw_photo
 
@@ -48,7 +47,7 @@ DX_TYPES = ("histo", "follow_up", "consensus", "confocal")
 
 
 def draw_dataset(out: Path, *, photos: int = 700, seed: int = 0) -> None:
-    """Draws a data set that `train.data.readers` reads as `ham10000`; it appears whole or not at all.
+    """Draw a data set that `train.data.readers` reads as `ham10000`; it appears whole or not at all.
 
     Args:
         out: The folder to make; it may exist if it is empty.
@@ -130,7 +129,7 @@ def _facts(rng: np.random.Generator) -> tuple[str, str, str, str]:
 
 
 def draw_sample(path: Path, *, code: str = "nv", seed: int = 0) -> None:
-    """Writes one 600 x 450 photo, whole or not at all; the suffix of `path` says the format.
+    """Write one 600 x 450 image, whole or not at all; the suffix of `path` determines the format.
 
     Raises:
         UsageError: Unknown class, or a suffix that is not of an image.
@@ -140,41 +139,45 @@ def draw_sample(path: Path, *, code: str = "nv", seed: int = 0) -> None:
         raise UsageError(f"{path}: cannot tell the format", found=repr(suffix), expected=".jpg or .png")
     image = draw_photo(code, seed, 0, SAMPLE_SIZE_PX)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=suffix)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            image.save(file, "PNG" if suffix == ".png" else "JPEG", quality=JPEG_QUALITY)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as temporary:
+        image.save(temporary, "PNG" if suffix == ".png" else "JPEG", quality=JPEG_QUALITY)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m train.data.synthetic.dataset",
-        description="Draws lesion-like pictures, no photo of a person: a HAM10000-shaped data set, or one sample.",
+def parser() -> argparse.ArgumentParser:
+    """Build the command line's parser."""
+    made = argparse.ArgumentParser(
+        prog="dermedge experiment synthetic",
+        description="Draw synthetic lesion images: a dataset in HAM10000's format, or one sample.",
+        epilog="example:\n  dermedge experiment synthetic --out build/phantom --photos 100",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--out", type=Path, metavar="DIR", help="draw a data set into a new or empty folder")
-    target.add_argument("--sample", type=Path, metavar="FILE", help="draw one photo, .jpg or .png")
-    parser.add_argument(
-        "--photos", type=int, default=700, metavar="N", help="size of the data set (default 700)"
+    target = made.add_mutually_exclusive_group(required=True)
+    target.add_argument(
+        "--out", type=Path, metavar="DIR", help="New or empty folder for a dataset (default: none)"
     )
-    parser.add_argument(
-        "--label", choices=[*PAINTERS], default="nv", help="what the sample shows (default nv)"
+    target.add_argument(
+        "--sample", type=Path, metavar="FILE", help="File for one image, .jpg or .png (default: none)"
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="equal seeds give equal files (default 0)"
+    made.add_argument(
+        "--photos",
+        type=int,
+        default=700,
+        metavar="N",
+        help="Number of images in the dataset (default: %(default)s)",
     )
-    return parser
+    made.add_argument(
+        "--label", choices=[*PAINTERS], default="nv", help="Class of the sample (default: %(default)s)"
+    )
+    made.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="Seed of the images (default: %(default)s)"
+    )
+    return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, 2 on an error, 130 when interrupted."""
-    arguments = _parser().parse_args(argv)
+    """Run the command; return its exit status: 0, 2 on an error, 130 when interrupted."""
+    arguments = parser().parse_args(argv)
     return run_command(lambda: _draw(arguments), interrupted=NOTHING_WRITTEN)
 
 
