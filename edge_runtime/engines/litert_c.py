@@ -46,6 +46,8 @@ LOCK_READ, LOCK_WRITE = 0, 1
 MODEL_ALIGNMENT = 16
 ELEMENT_TYPES = {1: "float32", 2: "int32", 3: "uint8", 4: "int64", 7: "int16", 9: "int8", 10: "float16"}
 PER_TENSOR = 1
+# The payload's name in 2.3 and in nightly builds of 2.4; each ignores the other's.
+CPU_OPTIONS = (b"xnnpack", b"cpu_options")
 STATUS_NAMES = {
     1: "invalid argument",
     2: "memory allocation failure",
@@ -384,11 +386,12 @@ class LiteRtC:
         # frees it, so it comes from the C library's own allocator.
         c_library = ctypes.CDLL(None)
         c_library.strdup.restype, c_library.strdup.argtypes = c_void_p, [c_char_p]
-        payload = c_library.strdup(b"num_threads = %d\n" % self.threads)
         free = ctypes.cast(c_library.free, c_void_p)
-        cpu_options = c_void_p()
-        self._call("LiteRtCreateOpaqueOptions", b"xnnpack", payload, free, byref(cpu_options))
-        self._call("LiteRtAddOpaqueOptions", options, cpu_options)
+        for name in CPU_OPTIONS:
+            payload = c_library.strdup(b"num_threads = %d\n" % self.threads)
+            cpu_options = c_void_p()
+            self._call("LiteRtCreateOpaqueOptions", name, payload, free, byref(cpu_options))
+            self._call("LiteRtAddOpaqueOptions", options, cpu_options)
         return options
 
     def _describe(self, model: c_void_p, role: str) -> tuple[tuple[TensorSpec, ...], list[_RankedTensorType]]:

@@ -332,7 +332,8 @@ def test_self_check(photo: Path, tmp_path: Path) -> None:
     altered.write_bytes(with_altered_weights(good()))
     ran = run("--self-check", "--model", altered, photo)
     assert (ran.returncode, ran.stdout) == (3, "")
-    assert ran.stderr.startswith(f"error: {altered}: the self-test failed")
+    # An untested release of LiteRT is skipped first, with a note.
+    assert ran.stderr.splitlines()[-1].startswith(f"error: {altered}: the self-test failed")
 
 
 def test_bench(photo: Path, tmp_path: Path) -> None:

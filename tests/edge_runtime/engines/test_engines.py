@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
@@ -114,7 +113,7 @@ def test_a_model_that_the_library_refuses(binding: str) -> None:
 
 def test_auto_takes_the_c_api() -> None:
     engine = open_engine(good())
-    assert engine.name == f"litert-c {metadata.version('ai-edge-litert')}"
+    assert engine.name == f"litert-c {litert_c.find_library()[1]}"
     assert engine.skipped == ()
 
 

@@ -70,7 +70,7 @@ def test_a_wrong_delegate_is_refused_with_its_reason(behaviour: str, libraries: 
         assert reported["verdicts"][0]["accepted"] is False
         with Classifier.open(U8) as plain:
             assert classifier.classify(p.jpeg()).scores == plain.classify(p.jpeg()).scores
-    (kept,) = cache.iterdir()
+    (kept,) = cache.glob("verdict-*")
     assert json.loads(kept.read_text())["why"] == reported["verdicts"][0]["why"]
     if behaviour in ("WRONG", "SLOW"):
         assert (reported["verdicts"][0]["operators_taken"], reported["verdicts"][0]["operators"]) == (1, 7)
@@ -116,7 +116,7 @@ def test_a_verdict_is_cached_until_something_changes(cache: Path, monkeypatch: p
     first_accepted(model, asked="gpu", again=True)
     assert asked == ["gpu"] * 5
     for times, damaged in enumerate((b'{"rung": 1', b'{"rung": 1}', b"[1]", b"\xff"), 6):
-        for kept in cache.iterdir():
+        for kept in cache.glob("verdict-*"):
             kept.write_bytes(damaged)
         first_accepted(model, asked="gpu")
         assert asked == ["gpu"] * times
@@ -213,7 +213,7 @@ def test_a_verdict_that_cannot_be_cached_leaves_no_file(cache: Path, monkeypatch
     monkeypatch.setattr(fallback, "_probe", lambda *_: fallback._refused("gpu", "no"))
     monkeypatch.setattr(os, "replace", full)
     assert first_accepted(open_model(U8), asked="gpu")[1][0].why == "no"
-    assert list(cache.iterdir()) == []
+    assert list(cache.glob("verdict-*")) == []
 
 
 def test_a_child_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
