@@ -1,22 +1,19 @@
-"""`python -m train.taxonomy.embedding RUN --out embedding.json [--page PHOTOS.html]`: held-out photos as the network
-sorts them.
+"""`dermedge experiment embedding RUN --out embedding.json [--page PHOTOS.html]`: t-SNE of held-out photos.
 
-The last layer before the logits (train/taxonomy/features.py) of photos that the run held out, laid out in two
-dimensions by
-t-SNE (van der Maaten and Hinton 2008), as Esteva et al., Nature 542 (2017), show it. Distances between clusters and
-their sizes mean nothing in such a picture; what can be counted is counted in the full space: how often the nearest
-photo of another lesion has the same label.
+The penultimate layer (train/taxonomy/features.py) of photos that the run held out, laid out in two dimensions by t-SNE
+(van der Maaten and Hinton 2008), as in Esteva et al., Nature 542 (2017). Distances between clusters and their sizes
+mean nothing in such a picture; neighbours are counted in the full space: how often the nearest photo of another lesion
+has the same label.
 
 embedding.json holds points and labels, no photo and no photo's id, and may be committed. PHOTOS.html shows thumbnails
-of the data set, under its licence, and may not. numpy, scikit-learn; TensorFlow.
-"""  # noqa: D205
+of the dataset, under its licence, and may not. numpy, scikit-learn; TensorFlow.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,14 +35,14 @@ from train.reports import html as page
 from train.taxonomy.features import Features, run_features
 
 PERPLEXITY = 30.0
-# What t-SNE's authors advise: fewer, less noisy dimensions, and a tenth of the time.
+# As t-SNE's authors advise: fewer, less noisy dimensions, and a tenth of the time.
 DIRECTIONS = 50
 DIGITS = 3
 PICTURE_PX, THUMBNAIL_PX = 1600, 28
 
 
 def lay_out(features: Features, *, seed: int = 0) -> FloatArray:
-    """Places of the photos, [n, 2] in [0, 1]; equal arguments give equal places on one machine."""
+    """Place the photos by t-SNE, [n, 2] in [0, 1]; equal arguments give equal places on one machine."""
     values = features.values
     flat = PCA(min(DIRECTIONS, *values.shape), random_state=seed).fit_transform(values)
     perplexity = min(PERPLEXITY, (len(values) - 1) / 3)
@@ -56,7 +53,7 @@ def lay_out(features: Features, *, seed: int = 0) -> FloatArray:
 
 
 def neighbour_agreement(features: Features) -> dict[str, float]:
-    """By label: share of photos whose nearest one of another group has the same label.
+    """Compute by label the share of photos whose nearest one of another group has the same label.
 
     Cosine of the features less their mean; chance is the label's own share.
     """
@@ -70,7 +67,7 @@ def neighbour_agreement(features: Features) -> dict[str, float]:
 
 
 def embedding(features: Features, places: FloatArray) -> dict[str, Any]:
-    """The content of embedding.json."""
+    """Make the content of embedding.json."""
     labels = np.asarray(features.labels)
     return {
         "about": features.about,
@@ -87,19 +84,19 @@ def embedding(features: Features, places: FloatArray) -> dict[str, Any]:
 
 
 def thumbnails(photos: Sequence[Path], places: FloatArray, contract: ModelContract) -> npt.NDArray[np.uint8]:
-    """One picture [PICTURE_PX, PICTURE_PX, 3] with every photo at its place; unreadable ones are left out."""
+    """Draw one picture [PICTURE_PX, PICTURE_PX, 3] with every photo at its place; unreadable ones are left out."""
     given = contract.input
     small = dataclasses.replace(
         contract, input=InputSpec(THUMBNAIL_PX, THUMBNAIL_PX, given.color_space, given.alpha)
     )
     picture = np.full((PICTURE_PX, PICTURE_PX, 3), 255, np.uint8)
-    room = PICTURE_PX - THUMBNAIL_PX
+    span = PICTURE_PX - THUMBNAIL_PX
     for photo, (x, y) in zip(photos, places, strict=True):
         try:
             pixels = np.frombuffer(fit_photo(photo, small), np.uint8)
         except (OSError, ImageError):
             continue
-        left, top = int(x * room), int((1 - y) * room)
+        left, top = int(x * span), int((1 - y) * span)
         picture[top : top + THUMBNAIL_PX, left : left + THUMBNAIL_PX] = pixels.reshape(
             THUMBNAIL_PX, THUMBNAIL_PX, 3
         )
@@ -107,30 +104,48 @@ def thumbnails(photos: Sequence[Path], places: FloatArray, contract: ModelContra
 
 
 def photo_page(picture: npt.NDArray[np.uint8], licence: str, about: dict[str, Any]) -> str:
-    """A page with the picture; not to be committed."""
+    """Make a page with the picture; not to be committed."""
     description = f"Thumbnails of {about['photos']}, similar ones near each other"
     shown = page.picture(Image.fromarray(picture), description)
-    told = page.note(
-        f"The photos are the data set's, under its licence: {licence}. This page is not to be published."
+    remark = page.note(
+        f"The photos are the dataset's, under its licence: {licence}. Do not publish this page."
     )
     return page.page(
-        "Photos as the network sorts them",
+        "Feature embedding (t-SNE)",
         about["photos"],
         licence,
-        [page.Section("photos", "t-SNE", [told, shown])],
+        [page.Section("photos", "t-SNE", [remark, shown])],
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, 2 on an error, 130 when interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m train.taxonomy.embedding", allow_abbrev=False)
-    parser.add_argument(
-        "run", type=Path, metavar="RUN", help="a finished run with a test part, for example a fold"
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of `dermedge experiment embedding`."""
+    made = argparse.ArgumentParser(
+        prog="dermedge experiment embedding",
+        description="Place held-out photos by t-SNE of their features.",
+        epilog="example:\n  dermedge experiment embedding runs/folds/fold0 --out embedding.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
-    parser.add_argument("--page", type=Path, metavar="FILE.html", help="thumbnails; not to be committed")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's folder, if it moved")
-    arguments = parser.parse_args(argv)
+    made.add_argument(
+        "run", type=Path, metavar="RUN", help="read a finished run with a test split, such as a fold"
+    )
+    made.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.json", help="write the points there (required)"
+    )
+    made.add_argument(
+        "--page", type=Path, metavar="FILE.html",
+        help="write a page of thumbnails too, not for publication (default: none)",
+    )  # fmt: skip
+    made.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of the first dataset (default: as the run says)"
+    )
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 0, 2 on an error, 130 when interrupted."""
+    arguments = parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return run_command(lambda: _embed(arguments))
 
@@ -145,7 +160,3 @@ def _embed(arguments: argparse.Namespace) -> int:
         page.write_page(arguments.page, photo_page(picture, contract.provenance.data_licence, features.about))
     print(arguments.out)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

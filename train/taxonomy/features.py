@@ -1,22 +1,20 @@
-"""`python -m train.taxonomy.features CONFIG.toml|RUN --out FILE.npz`: the penultimate layer's answers to photos.
-TensorFlow.
+"""`dermedge experiment features CONFIG.toml|RUN --out FILE.npz`: penultimate-layer activations. TensorFlow.
 
-CONFIG.toml   the config's network with its first, published weights, on every photo of the first data set: it has seen
+CONFIG.toml   the config's network with its published weights, on every photo of the first dataset: it was trained on
               none of them, so the features can be divided into folds in any way
-RUN           a finished run's network, on its test photos of the first data set, which it did not learn from
+RUN           a finished run's network, on its test photos of the first dataset
 
 FILE.npz
   photo_id, label, group_id   [n] texts; a group (lesion and near-duplicates) is never divided
   features                    [n, width] float16, the mean over places of the last activation
   about                       JSON: network, weights, size_px, photos
-"""  # noqa: D205
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +54,7 @@ Network = Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Features:
-    """What a network makes of photos, before it decides."""
+    """Penultimate-layer activations of photos."""
 
     photo_ids: tuple[str, ...]
     labels: tuple[str, ...]
@@ -70,7 +68,7 @@ class Features:
 
 
 def write_features(path: Path, features: Features) -> None:
-    """Writes FILE.npz, whole or not at all."""
+    """Write FILE.npz, whole or not at all."""
     with whole_file(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
@@ -83,7 +81,7 @@ def write_features(path: Path, features: Features) -> None:
 
 
 def read_features(path: Path) -> Features:
-    """Reads FILE.npz.
+    """Read FILE.npz.
 
     Raises:
         DataInvalid: No such file, or another one.
@@ -97,17 +95,17 @@ def read_features(path: Path) -> Features:
             )  # fmt: skip
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise DataInvalid(
-            f"{path}: no features",
+            "not a file of features",
+            where=str(path),
             found=str(error),
-            expected="a file that python -m train.taxonomy.features wrote",
-            fix="dermedge experiment features CONFIG.toml --out FILE.npz",
+            fix="Make it with dermedge experiment features CONFIG.toml --out FILE.npz",
         ) from error
 
 
 def pooled_features(
     network: Network, photos: Sequence[Path], contract: ModelContract, *, progress: str = ""
 ) -> npt.NDArray[np.float32]:
-    """The network's answers to photos, through the runtime's preprocessing.
+    """Run a network on photos, through the runtime's preprocessing.
 
     Args:
         network: [n, s, s, 3] normalized pixels -> [n, width].
@@ -149,10 +147,10 @@ def _penultimate(model: Any) -> Network:
 
 
 def published_features(config_path: Path, data_folder: Path | None = None) -> Features:
-    """Of a network with its published weights, on every photo of a config's first data set.
+    """Compute the features of every photo of a config's first dataset, by published weights.
 
     Raises:
-        ConfigInvalid, DataInvalid: As for training; weights "none" have learnt nothing and are refused.
+        ConfigInvalid, DataInvalid: As for training; weights "none" are refused.
     """
     from train.configs.contract import make_contract
     from train.networks.registry import build_model
@@ -160,7 +158,8 @@ def published_features(config_path: Path, data_folder: Path | None = None) -> Fe
     config = load_config(config_path)
     if config.model.weights == "none":
         raise DataInvalid(
-            f"{config_path}: a network without published weights has no features",
+            "no published weights to compute features with",
+            where=str(config_path),
             found='model.weights = "none"',
             expected="imagenet, or a weights file",
         )
@@ -191,7 +190,7 @@ def published_features(config_path: Path, data_folder: Path | None = None) -> Fe
 
 
 def run_features(run: Path, data_folder: Path | None = None) -> tuple[Features, list[Photo], Path]:
-    """Of a finished run's network, on its test photos of the first data set.
+    """Compute the features of a finished run's test photos of the first dataset.
 
     Returns:
         The features; the photos in their order; the folder where their paths start.
@@ -214,10 +213,12 @@ def run_features(run: Path, data_folder: Path | None = None) -> tuple[Features, 
     ]
     if root is None or not held_out:
         raise DataInvalid(
-            f"{run}: no photos to look at",
+            "no test photos on this machine",
+            where=str(run),
             found="no test photos" if root else f"no folder {state.get('data', {}).get('root')}",
-            expected="photos that the run held out, on this machine",
-            fix="name the first data set's folder with --data" if held_out else "take a run with a test part",
+            fix="Name the first dataset's folder with --data"
+            if held_out
+            else "Choose a run with a test split",
         )
     model = tf_keras.models.load_model(network_file(run), compile=False)
     photos = [photo for photo, _ in held_out]
@@ -245,13 +246,32 @@ def _features(
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, 2 on an error, 130 when interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m train.taxonomy.features", allow_abbrev=False)
-    parser.add_argument("source", type=Path, metavar="CONFIG.toml|RUN")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the first data set's own folder")
-    arguments = parser.parse_args(argv)
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of `dermedge experiment features`."""
+    made = argparse.ArgumentParser(
+        prog="dermedge experiment features",
+        description="Store the penultimate layer's activations of photos.",
+        epilog="example:\n  dermedge experiment features train/configs/ham10000_lite0.toml --out features.npz",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "source", type=Path, metavar="CONFIG.toml|RUN",
+        help="use the config's network with published weights on all photos, or a run's on its test photos",
+    )  # fmt: skip
+    made.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.npz", help="write the file there (required)"
+    )
+    made.add_argument(
+        "--data", type=Path, metavar="DIR",
+        help="folder of the first dataset (default: as the config or the run says)",
+    )  # fmt: skip
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 0, 2 on an error, 130 when interrupted."""
+    arguments = parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return run_command(lambda: _keep_features(arguments), interrupted=NOTHING_WRITTEN)
 
@@ -264,7 +284,3 @@ def _keep_features(arguments: argparse.Namespace) -> int:
     write_features(arguments.out, features)
     print(arguments.out)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

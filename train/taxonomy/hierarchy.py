@@ -1,22 +1,20 @@
-"""`python -m train.taxonomy.hierarchy FEATURES.npz --out hierarchy.json`: are coarse questions answered better by
-fine classes?
+"""`dermedge experiment hierarchy FEATURES.npz --out hierarchy.json`: train on fine classes or on coarse ones?
 
 Esteva et al., Nature 542 (2017), claim that training on fine classes and summing upwards beats training on the three or
-nine coarse ones. The claim is asked here in a grouped 9-fold cross-validation, with everything equal but the classes
-that are learnt: features, folds, weights of the photos, steps.
+nine coarse ones. The claim is tested here in a grouped 9-fold cross-validation with everything equal but the training
+classes: features, folds, weights of the photos, steps.
 
 This is not end-to-end training, which would take 72 trainings: heads are trained on frozen features
-(train/taxonomy/features.py)
-of a network with published weights that has seen none of the photos. It says what classes do to a head, not what they
-would do to the features.
+(train/taxonomy/features.py) of a network with published weights that was trained on none of the photos. It measures
+what the classes do to a head, not to the features.
 
-  direct         the classes that are asked for
-  labels         the data set's labels, summed
+  direct         the coarse classes themselves
+  labels         the dataset's labels, summed
   partition N    the paper's partition with at most N training photos a class, summed; a disease with more is cut along
                  the first principal direction of its training photos' features
 
-Photos weigh so that the nodes that are asked for count alike, for every choice of classes. numpy, scikit-learn.
-"""  # noqa: D205
+Photos are weighted so that the coarse classes count alike, for every choice of classes. numpy, scikit-learn.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +76,7 @@ HEADS: dict[str, Head] = {
 def fold_numbers(
     features: Features, label_set: str, folds: int, seed: int, *, method: str = "grouped"
 ) -> IntArray:
-    """The fold in which each photo is tested, [n]; classes are spread evenly.
+    """Assign each photo the fold in which it is tested, [n]; classes are spread evenly.
 
     `grouped`: groups stay whole. `random`: they do not, as `make_random_split` says.
     """
@@ -99,13 +97,13 @@ def fold_numbers(
 def class_choices(
     taxonomy: Taxonomy, data_set: str, labels: Sequence[str], nodes: Sequence[str], most_photos: Sequence[int]
 ) -> dict[str, tuple[TrainingClass, ...]]:
-    """The classes that a head may learn, by name.
+    """List the choices of training classes, by name.
 
     Args:
         taxonomy: The tree.
         data_set: Whose labels.
         labels: [n] of the training photos.
-        nodes: That are asked for and occur.
+        nodes: The coarse classes that occur.
         most_photos: Largest classes of partitions; small enough that no class holds several of the nodes.
     """
     counts = Counter(taxonomy.node_of(data_set, label) for label in labels)
@@ -119,7 +117,7 @@ def class_choices(
 def assign_classes(
     classes: Sequence[TrainingClass], nodes: Sequence[str], features: npt.NDArray[Any]
 ) -> IntArray:
-    """The class of each training photo.
+    """Assign each training photo its class.
 
     Args:
         classes: As `partition` gives them.
@@ -163,10 +161,10 @@ def study(
     most_photos: Sequence[int] = MOST_PHOTOS,
     report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """All heads, levels and choices of classes over all folds.
+    """Train and evaluate all heads, levels and choices of classes over all folds.
 
     Args:
-        features: Of photos that the network has not seen.
+        features: Of photos that the network was not trained on.
         taxonomy: Maps the label set.
         label_set: Name of the labels, in train/configs/labels and in the taxonomy.
         folds: Number of them.
@@ -175,7 +173,7 @@ def study(
         report: Called with a line when a fold ends.
 
     Returns:
-        What hierarchy.json holds.
+        The content of hierarchy.json.
     """
     fold_of = fold_numbers(features, label_set, folds, seed)
     node_of = np.array([taxonomy.node_of(label_set, label) for label in features.labels])
@@ -185,16 +183,16 @@ def study(
     for fold in range(folds):
         train = np.flatnonzero(fold_of != fold)
         test = np.flatnonzero(fold_of == fold)
-        inputs, asked = _reduced(features.values, train, test, seed)
+        inputs, test_inputs = _reduced(features.values, train, test, seed)
         labels = [features.labels[i] for i in train]
         for level, (nodes, y_true) in levels.items():
             weights = (len(train) / np.bincount(y_true[train]))[y_true[train]]
             for choice, classes in class_choices(taxonomy, label_set, labels, nodes, most_photos).items():
                 widths.setdefault(f"{level}: {choice}", []).append(len(classes))
-                learnt = assign_classes(classes, node_of[train].tolist(), inputs)
+                targets = assign_classes(classes, node_of[train].tolist(), inputs)
                 for head in HEADS:
                     probs = _fit(
-                        HEADS[head](len(train), seed), inputs, learnt, weights / weights.mean(), asked
+                        HEADS[head](len(train), seed), inputs, targets, weights / weights.mean(), test_inputs
                     )
                     sums = node_probabilities(taxonomy, classes, probs, nodes)
                     answers.setdefault((level, head, choice), np.empty(len(node_of), np.int64))[test] = (
@@ -248,12 +246,12 @@ def _reduced(
     )
 
 
-def _fit(head: Any, inputs: Any, learnt: IntArray, weights: FloatArray, asked: Any) -> FloatArray:
+def _fit(head: Any, inputs: Any, targets: IntArray, weights: FloatArray, test_inputs: Any) -> FloatArray:
     with warnings.catch_warnings():
         # The number of epochs is the budget, the same for every choice of classes.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        head.fit(inputs, learnt, sample_weight=weights)
-    return np.asarray(head.predict_proba(asked), np.float64)
+        head.fit(inputs, targets, sample_weight=weights)
+    return np.asarray(head.predict_proba(test_inputs), np.float64)
 
 
 def _figures(
@@ -296,25 +294,39 @@ def _figures(
     return figures
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, 2 on an error, 130 when interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m train.taxonomy.hierarchy", allow_abbrev=False)
-    parser.add_argument(
-        "features",
-        type=Path,
-        metavar="FEATURES.npz",
-        help="from python -m train.taxonomy.features CONFIG.toml",
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of `dermedge experiment hierarchy`."""
+    made = argparse.ArgumentParser(
+        prog="dermedge experiment hierarchy",
+        description="Compare training on fine and on coarse classes, by heads on stored features.",
+        epilog="example:\n  dermedge experiment hierarchy features.npz --out hierarchy.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
-    parser.add_argument("--taxonomy", default="nature2017", metavar="NAME", help="or a .toml file")
-    parser.add_argument("--labels", default="ham10000", metavar="NAME", help="the label set")
-    parser.add_argument("--folds", type=int, default=FOLDS, metavar="N", help=f"default {FOLDS}")
-    parser.add_argument(
+    made.add_argument(
+        "features", type=Path, metavar="FEATURES.npz", help="read a file of dermedge experiment features"
+    )
+    made.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.json", help="write the result there (required)"
+    )
+    made.add_argument(
+        "--taxonomy", default="nature2017", metavar="NAME", help="tree, or a .toml file (default: nature2017)"
+    )
+    made.add_argument("--labels", default="ham10000", metavar="NAME", help="label set (default: ham10000)")
+    made.add_argument(
+        "--folds", type=int, default=FOLDS, metavar="N", help=f"number of folds (default: {FOLDS})"
+    )
+    made.add_argument(
         "--most-photos", type=int, nargs="+", default=MOST_PHOTOS, metavar="N",
-        help="largest training classes of the partitions (default 1000 300)",
+        help="largest training class of each partition (default: 1000 300)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of folds and heads (default 0)")
-    arguments = parser.parse_args(argv)
+    made.add_argument("--seed", type=int, default=0, metavar="N", help="seed of folds and heads (default: 0)")
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 0, 2 on an error, 130 when interrupted."""
+    arguments = parser().parse_args(argv)
     return run_command(lambda: _compare_partitions(arguments), interrupted=NOTHING_WRITTEN)
 
 
@@ -335,7 +347,3 @@ def _compare_partitions(arguments: argparse.Namespace) -> int:
                 value, low, high = figures["balanced_accuracy"]
                 print(f"{level}, {head}, {choice}: balanced accuracy {value:.4f} ({low:.4f} to {high:.4f})")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
 """From a disease tree to training classes, and from their scores to any node's probability. numpy.
 
-Esteva et al., Nature 542 (2017), trained on fine classes found by a partition of the tree, and answered coarse
-questions by summing the probabilities of a node's descendants.
+Esteva et al., Nature 542 (2017), trained on fine classes found by a partition of the tree, and predicted coarse
+classes by summing the probabilities of a node's descendants.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from train.taxonomy.tree import Taxonomy
 
 @dataclass(frozen=True)
 class TrainingClass:
-    """What a network is trained to tell from the rest."""
+    """One class that a network is trained on."""
 
     node: str
     """The highest node in it."""
@@ -37,10 +37,10 @@ class TrainingClass:
 
 
 def partition(taxonomy: Taxonomy, photos: Mapping[str, int], most: int) -> tuple[TrainingClass, ...]:
-    """Training classes, none of which has more than `most` photos: as coarse as that allows.
+    """Divide the tree into training classes of at most `most` photos, as coarse as that allows.
 
     The paper's recursive algorithm: from each root downwards, a node becomes one class with all of its descendants if
-    they have few enough photos; else its children are looked at. The paper leaves a single disease with too many
+    they have few enough photos; else its children are visited. The paper leaves a single disease with too many
     photos as it is. Here its photos are divided into equal parts, so that the limit holds for any tree and counts;
     which photo goes to which part is the caller's choice.
 
@@ -58,7 +58,8 @@ def partition(taxonomy: Taxonomy, photos: Mapping[str, int], most: int) -> tuple
     unknown = [code for code in photos if code not in taxonomy.by_code]
     if most < 1 or unknown or min(photos.values(), default=0) < 0:
         raise DataInvalid(
-            f"taxonomy {taxonomy.name} cannot be divided into training classes",
+            "cannot be divided into training classes",
+            where=f"taxonomy {taxonomy.name}",
             found=f"no node {unknown[0]!r}" if unknown else f"at most {most} photos, counts {dict(photos)}",
             expected="counts of its nodes, 0 or more, and classes of 1 photo or more",
         )
@@ -88,7 +89,7 @@ def _parts(code: str, photos: int, most: int) -> list[TrainingClass]:
 def node_probabilities(
     taxonomy: Taxonomy, classes: Sequence[TrainingClass], probs: FloatArray, nodes: Sequence[str]
 ) -> FloatArray:
-    """Probability of any node: the sum over the training classes among its descendants.
+    """Sum the probabilities of the training classes among each node's descendants.
 
     Args:
         taxonomy: The tree.
@@ -97,10 +98,10 @@ def node_probabilities(
         nodes: Of which; their probabilities sum to 1 where they divide the tree between them, as the roots do.
 
     Returns:
-        [n, nodes]. What the network only knows as some ancestor's own class counts for that ancestor alone.
+        [n, nodes]. An ancestor's own class counts for that ancestor alone.
 
     Raises:
-        DataInvalid: A node inside a training class: the network does not tell it from the rest of the class.
+        DataInvalid: A node inside a training class, which the network cannot distinguish from the rest.
     """
     sums = np.zeros((len(probs), len(nodes)))
     for j, code in enumerate(nodes):
@@ -110,7 +111,8 @@ def node_probabilities(
                 sums[:, j] += probs[:, i]
             elif code in entry.nodes:
                 raise DataInvalid(
-                    f"taxonomy {taxonomy.name}: {code} is finer than the training classes",
+                    f"{code} is finer than the training classes",
+                    where=f"taxonomy {taxonomy.name}",
                     found=f"it is a part of the class {entry.name}",
                     expected="a class's own node, or one above it",
                 )
@@ -118,7 +120,7 @@ def node_probabilities(
 
 
 def label_classes(taxonomy: Taxonomy, data_set: str, labels: Sequence[str]) -> tuple[TrainingClass, ...]:
-    """A data set's labels as training classes, for `node_probabilities` of a network with those outputs.
+    """Treat a dataset's labels as training classes, for `node_probabilities` of a network with those outputs.
 
     A label at an inner node stands for the node alone if another label lies below it.
 
@@ -128,7 +130,9 @@ def label_classes(taxonomy: Taxonomy, data_set: str, labels: Sequence[str]) -> t
     codes = [taxonomy.node_of(data_set, label) for label in labels]
     if len(set(codes)) < len(codes):
         twice = next(code for code, count in Counter(codes).items() if count > 1)
-        raise DataInvalid(f"taxonomy {taxonomy.name}: two labels of {data_set} at one node", found=twice)
+        raise DataInvalid(
+            f"two labels of {data_set} at one node", where=f"taxonomy {taxonomy.name}", found=twice
+        )
     classes = []
     for code in codes:
         below = taxonomy.descendants(code)

@@ -1,6 +1,6 @@
 """A tree of diseases as data: nodes, parents, and which node a data set's label belongs to. stdlib only.
 
-Trees are TOML files in train/taxonomy/taxonomies. What they are for stands in train/taxonomy/partition.py.
+Trees are TOML files in train/taxonomy/taxonomies. train/taxonomy/partition.py says what they are for.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Taxonomy:
     source: str
     nodes: tuple[Node, ...]
     labels: Mapping[str, Mapping[str, str]]
-    """Data set to label to the code of its node."""
+    """Dataset to label to the code of its node."""
 
     @cached_property
     def by_code(self) -> dict[str, Node]:
@@ -60,11 +60,11 @@ class Taxonomy:
         return self.children(None)
 
     def children(self, code: str | None) -> tuple[str, ...]:
-        """Codes below a node, in the file's order; the roots below None."""
+        """List the codes below a node, in the file's order; the roots below None."""
         return self._children.get(code, ())
 
     def path(self, code: str) -> tuple[str, ...]:
-        """From the root to the node, both included.
+        """List the codes from the root to the node, both included.
 
         Raises:
             DataInvalid: No such node.
@@ -78,7 +78,7 @@ class Taxonomy:
         return tuple(reversed(codes))
 
     def descendants(self, code: str) -> tuple[str, ...]:
-        """The node and everything below it, parents before children.
+        """List the node and everything below it, parents before children.
 
         Raises:
             DataInvalid: No such node.
@@ -92,11 +92,11 @@ class Taxonomy:
         return tuple(found)
 
     def level(self, depth: int) -> tuple[str, ...]:
-        """Codes of the nodes at a depth; the roots are 1."""
+        """List the codes of the nodes at a depth; the roots are 1."""
         return tuple(node.code for node in self.nodes if len(self.path(node.code)) == depth)
 
     def ancestor(self, code: str, depth: int) -> str:
-        """The node of that depth on the way from the root to `code`.
+        """Return the node of that depth on the path from the root to `code`.
 
         Raises:
             DataInvalid: `code` stands above that depth, or is no node.
@@ -104,31 +104,34 @@ class Taxonomy:
         path = self.path(code)
         if not 1 <= depth <= len(path):
             raise DataInvalid(
-                f"taxonomy {self.name}: {code} has no ancestor at depth {depth}",
-                found=f"it stands at depth {len(path)}",
+                f"{code} has no ancestor at depth {depth}",
+                where=f"taxonomy {self.name}",
+                found=f"depth {len(path)}",
                 expected="a depth from 1 (the root) to its own",
             )
         return path[depth - 1]
 
     def node_of(self, data_set: str, label: str) -> str:
-        """The node that a data set's label belongs to.
+        """Return the node that a dataset's label belongs to.
 
         Raises:
-            DataInvalid: A data set that is not mapped, or a label without a node.
+            DataInvalid: A dataset that is not mapped, or a label without a node.
         """
         if data_set not in self.labels:
             raise DataInvalid(
-                f"taxonomy {self.name} does not know the labels of {data_set}",
+                f"no labels of {data_set}",
+                where=f"taxonomy {self.name}",
                 found=f"[labels.{'], [labels.'.join(self.labels)}]",
                 expected=f"[labels.{data_set}]",
-                fix="add the table to the taxonomy's file",
+                fix="Add the table to the taxonomy's file",
             )
         if label not in self.labels[data_set]:
             raise DataInvalid(
-                f"taxonomy {self.name}: a label of {data_set} without a node",
+                f"a label of {data_set} without a node",
+                where=f"taxonomy {self.name}",
                 found=repr(label),
                 expected=f"one of {', '.join(self.labels[data_set])}",
-                fix=f"add it to [labels.{data_set}]",
+                fix=f"Add it to [labels.{data_set}]",
             )
         return self.labels[data_set][label]
 
@@ -136,10 +139,11 @@ class Taxonomy:
         if code not in self.by_code:
             near = difflib.get_close_matches(code, self.by_code, n=1)
             raise DataInvalid(
-                f"taxonomy {self.name}: no such node",
+                "no such node",
+                where=f"taxonomy {self.name}",
                 found=repr(code),
                 expected=f"one of its {len(self.nodes)} codes",
-                fix=f"did you mean {near[0]}?" if near else "",
+                fix=f"Did you mean {near[0]}?" if near else "",
             )
 
 
@@ -147,7 +151,7 @@ class Taxonomy:
 
 
 def load_taxonomy(name_or_path: str) -> Taxonomy:
-    """Reads a taxonomy.
+    """Read a taxonomy.
 
     Args:
         name_or_path: The name of a file in `train/taxonomy/taxonomies` without its suffix, or a path to a TOML file.
@@ -168,15 +172,15 @@ def load_taxonomy(name_or_path: str) -> Taxonomy:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataInvalid(f"{path}: not TOML", found=str(error), fix="correct the file") from error
+        raise DataInvalid("not TOML", where=str(path), found=str(error), fix="Correct the file") from error
     return make_taxonomy(table, str(path))
 
 
 def make_taxonomy(table: Mapping[str, Any], where: str) -> Taxonomy:
-    """A taxonomy from the content of its file.
+    """Make a taxonomy from the content of its file.
 
     Args:
-        table: `name`, `source`, `node`: list of code, name and, but for roots, parent; `labels`: data set to label to
+        table: `name`, `source`, `node`: list of code, name and, but for roots, parent; `labels`: dataset to label to
             code.
         where: Named in errors.
 
@@ -188,11 +192,12 @@ def make_taxonomy(table: Mapping[str, Any], where: str) -> Taxonomy:
         problems = [*_no_forest(table["node"]), *_labels_without_node(table)]
     if problems:
         raise DataInvalid(
-            f"{where}: the taxonomy is no tree",
-            found="; ".join(problems),
+            "not a tree",
+            where=where,
+            details=problems,
             expected=f"{', '.join(TEXTS)}; [[node]] with {', '.join(NODE_TEXTS)} and one {PARENT}, none for a root; "
             "[labels.DATA_SET] with label = code",
-            fix="correct the file",
+            fix="Correct the file",
         )
     nodes = tuple(Node(entry["code"], entry["name"], entry.get(PARENT)) for entry in table["node"])
     labels = {name: dict(codes) for name, codes in table.get("labels", {}).items()}
@@ -200,7 +205,7 @@ def make_taxonomy(table: Mapping[str, Any], where: str) -> Taxonomy:
 
 
 def _malformed(table: Mapping[str, Any]) -> list[str]:
-    """Entries that are not what they must be; trees are only looked at where there are none."""
+    """List malformed entries; the tree is only checked where there are none."""
     problems = [f"{key} is unknown" for key in table if key not in (*TEXTS, "node", "labels")]
     problems += [f"{key} is missing or not a text" for key in TEXTS if not _is_text(table.get(key))]
     entries = table.get("node")

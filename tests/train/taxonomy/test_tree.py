@@ -82,23 +82,27 @@ def test_ways_through_a_tree() -> None:
         (table(("a", None), ("b", None), ("c", ["a", "b"])), "c has 2 parents: a, b"),
         (table(("a", None), ("a", None)), "a occurs twice"),
         (table(("a", None), clinic={"x": "gone"}), "the label x of clinic has no node: there is no 'gone'"),
-        (table(), r"no \[\[node\]\]"),
+        (table(), "no [[node]]"),
         (table(("", None)), "node 1: code is missing"),
         (table(("a", None)) | {"more": 1}, "more is unknown"),
         (table(("a", None)) | {"labels": {"clinic": "a"}}, "labels is not a table of tables"),
     ],
 )
 def test_what_is_no_tree_is_named(content: dict[str, Any], told: str) -> None:
-    with pytest.raises(DataInvalid, match=told):
+    with pytest.raises(DataInvalid) as caught:
         make_taxonomy(content, "here")
+    assert caught.value.where == "here"
+    assert told in "; ".join(caught.value.details)
 
 
-def test_all_problems_are_told_at_once() -> None:
-    with pytest.raises(DataInvalid, match="orphan.*a cycle.*no node"):
+def test_all_problems_are_reported_at_once() -> None:
+    with pytest.raises(DataInvalid) as caught:
         make_taxonomy(
             table(("a", "gone"), ("b", "c"), ("c", "b"), clinic={"x": "nowhere"}),
             "here",
         )
+    for part, problem in zip(("orphan", "a cycle", "no node"), caught.value.details, strict=True):
+        assert part in problem
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
@@ -106,18 +110,22 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         load_taxonomy("natur")
     broken = tmp_path / "broken.toml"
     broken.write_text("[[node", encoding="utf-8")
-    with pytest.raises(DataInvalid, match="not TOML"):
+    with pytest.raises(DataInvalid) as caught:
         load_taxonomy(str(broken))
+    assert caught.value.where == str(broken)
 
 
-def test_questions_without_an_answer() -> None:
+def test_nodes_and_labels_that_do_not_exist() -> None:
     tree = make_taxonomy(table(("apple", None), ("b", "apple"), clinic={"x": "b"}), "here")
     with pytest.raises(DataInvalid) as caught:
         tree.path("aple")
     assert "apple" in caught.value.fix
-    with pytest.raises(DataInvalid, match="no ancestor at depth 2"):
+    with pytest.raises(DataInvalid) as caught:
         tree.ancestor("apple", 2)
-    with pytest.raises(DataInvalid, match="a label of clinic without a node"):
+    assert caught.value.found == "depth 1"
+    with pytest.raises(DataInvalid) as caught:
         tree.node_of("clinic", "y")
-    with pytest.raises(DataInvalid, match="does not know the labels of another"):
+    assert caught.value.found == "'y'"
+    with pytest.raises(DataInvalid) as caught:
         tree.node_of("another", "x")
+    assert caught.value.expected == "[labels.another]"
