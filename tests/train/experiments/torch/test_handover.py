@@ -160,7 +160,7 @@ def test_a_key_that_came_later_does_not_make_another_run(config: TrainConfig) ->
     given: Any = SimpleNamespace(config=config, data=data)
     assert fingerprint(given) == hashlib.sha256(content.encode()).hexdigest()
     found = {fingerprint(given)}
-    for section, key, value in (("model", "start_learnt_from", "record"), ("split", "seed", 7)):
+    for section, key, value in (("model", "start_trained_on", "record"), ("split", "seed", 7)):
         changed = dataclasses.replace(getattr(config, section), **{key: value})
         given.config = dataclasses.replace(config, **{section: changed})
         found.add(fingerprint(given))
