@@ -50,17 +50,21 @@ class GcPaused:
             gc.enable()
 
 
-def import_ahead(module: str) -> None:
-    """Import a module in a thread; what fails here fails again, and is reported, where the module is needed."""
+def import_ahead(load: Callable[[], object]) -> None:
+    """Call what imports a module in a thread; if it fails, the import fails again, and is reported, where it is needed.
+
+    Args:
+        load: Imports the module.
+    """
     if PLAIN:
         return
     from _thread import start_new_thread
 
-    start_new_thread(_import, (module,))
+    start_new_thread(_quietly, (load,))
 
 
-def _import(module: str) -> None:
+def _quietly(load: Callable[[], object]) -> None:
     try:
-        __import__(module)
+        load()
     except Exception:  # noqa: BLE001
         return

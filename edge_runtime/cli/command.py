@@ -196,7 +196,7 @@ def _open_classifier(arguments: Arguments) -> Classifier:
     with GcPaused(), _NativeChatterDropped():
         from edge_runtime.engines.opening import open_engine_for, open_trusted
 
-        import_ahead("edge_runtime.classifier")
+        import_ahead(_import_classifier)
         model = open_trusted(arguments.model, arguments.require_signature)
         opened = open_engine_for(
             model,
@@ -209,6 +209,10 @@ def _open_classifier(arguments: Arguments) -> Classifier:
         from edge_runtime.classifier import Classifier
 
         return Classifier.of(opened)
+
+
+def _import_classifier() -> None:
+    import edge_runtime.classifier  # noqa: F401
 
 
 def _self_check(classifier: Classifier, arguments: Arguments) -> None:
