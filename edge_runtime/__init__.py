@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edge_runtime.model.model_file import bundled_model_path
     from edge_runtime.result import Prediction, ScoredLabel
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Classifier",

@@ -11,7 +11,7 @@ android {
         minSdk = 24
         targetSdk = 36
         versionCode = 1
-        versionName = "0.1.0"
+        versionName = "0.2.0"
         ndk {
             abiFilters += listOf("arm64-v8a", "x86_64")
         }

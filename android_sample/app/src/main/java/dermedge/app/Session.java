@@ -33,7 +33,7 @@ final class Session {
     /** Stands for the photo in errors: a share may have no name, and its name is nobody's affair. */
     static final String PHOTO_NAME = "photo";
 
-    private static final String APP_VERSION = "0.1.0";
+    private static final String APP_VERSION = "0.2.0";
     private static final int PREVIEW_SIDE_PX = 1024;
 
     private static Session instance;

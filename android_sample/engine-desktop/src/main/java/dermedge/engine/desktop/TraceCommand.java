@@ -50,7 +50,7 @@ public final class TraceCommand {
         line.put("photo", file.getName());
         try {
             line.put("prediction", classifier.classify(photo, file.getName()).toMap());
-            Map<String, Object> trace = ParityTrace.trace(classifier, photo, file.getName(), "0.1.0");
+            Map<String, Object> trace = ParityTrace.trace(classifier, photo, file.getName(), "0.2.0");
             if (mistake.equals("labels")) {
                 Map<?, ?> stages = (Map<?, ?>) trace.get("stages");
                 Collections.reverse((List<?>) ((Map<?, ?>) stages.get("scores")).get("codes"));
