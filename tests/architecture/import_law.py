@@ -41,6 +41,7 @@ _EDGE_FOR_CONVERT = frozenset(
         "errors",
         "images.preprocess",
         "model",
+        "result",
         "runner",
     }
 )
@@ -139,6 +140,7 @@ PACKAGES = ("edge_runtime", "convert", "train", "tests")
 
 # Files whose dynamic imports have names that only run time knows, and why.
 DYNAMIC: Mapping[str, str] = {
+    "edge_runtime/_startup/process.py": "imports in a thread what its caller, in this package, names",
     "edge_runtime/__init__.py": "loads its exported names from its own modules when they are first used",
 }
 
