@@ -21,7 +21,7 @@ from train.artifacts.manifest import Manifest, Photo, read_manifest
 from train.artifacts.run import DATA_VARIABLE, SOURCE_SEPARATOR
 from train.configs.schema import TrainConfig
 from train.data.readers import read_photos
-from train.data.split import LeakReport, Split, check_split, make_random_split, make_split, require_parts
+from train.data.split import LeakReport, Split, check_split, make_split, require_parts
 
 DEVELOPER_DATA = Path(__file__).parents[3] / "shared" / "data"
 # split.test_fold of a model that is to be shipped: it learns from every fold, and has no test photos.
@@ -243,7 +243,6 @@ def _require_apart(
 def _split(config: TrainConfig, manifest: Manifest, *, first: bool) -> Split:
     """Of one data set; only the first must have photos of every class."""
     given = config.split
-    divide = make_random_split if given.method == "random" else make_split
     folds, test_fold, val_share = given.folds, given.test_fold, given.val_share
     renamed = {}
     if test_fold == NO_TEST and given.common_val:
@@ -251,7 +250,7 @@ def _split(config: TrainConfig, manifest: Manifest, *, first: bool) -> Split:
     elif test_fold == NO_TEST:
         # One of 1 / val_share folds is val, the rest train.
         folds, test_fold, val_share, renamed = max(2, round(1 / val_share)), 0, 0.0, {"test": "val"}
-    split = divide(
+    split = make_split(
         manifest,
         folds=folds,
         test_fold=test_fold,
@@ -260,6 +259,7 @@ def _split(config: TrainConfig, manifest: Manifest, *, first: bool) -> Split:
         seed=given.seed or config.seed,
         every_class=first,
         common_val=given.common_val,
+        method=given.method,
     )
     return _rename_parts(split, renamed)
 

@@ -2,7 +2,7 @@
 
 Lesions are merged into groups where photos of different lesions are near-duplicates by perceptual hash; groups are
 spread over the splits, stratified by class. `make_split` and training call `check_split`, which refuses leakage.
-`make_random_split` leaks by design, to show what that would have reported. numpy.
+Its method `random` leaks by design. numpy.
 """
 
 from __future__ import annotations
@@ -108,6 +108,7 @@ def make_split(
     seed: int,
     every_class: bool = True,
     common_val: bool = False,
+    method: str = "grouped",
 ) -> Split:
     """Split by group, stratified by class.
 
@@ -121,6 +122,8 @@ def make_split(
         every_class: False for one data set of several: classes that do not occur in it are ignored, and one with
             fewer groups than parts is spread as far as it goes.
         common_val: Val is fold 0's, less the photos of test_fold.
+        method: `grouped`; or `random`, photo by photo as the founding study did, leaky by design: it only shows what
+            would have been reported. Groups are found all the same, for the report and for intervals.
 
     Raises:
         ConfigInvalid: Numbers out of range.
@@ -131,48 +134,14 @@ def make_split(
     photos = sorted(manifest.photos, key=lambda photo: photo.photo_id)
     pairs = _pairs(manifest, near_duplicate_bits)
     group_of = _merge_lesions(photos, pairs)
-    val_for = 0 if common_val else test_fold
-    assignment = _assign(photos, group_of, manifest.labels.codes, folds, test_fold, val_share, val_for, seed)
+    kept = group_of if method == "grouped" else {photo.photo_id: photo.photo_id for photo in photos}
+    codes, val_for = manifest.labels.codes, 0 if common_val else test_fold
+    assignment = _assign(photos, kept, codes, folds, test_fold, val_share, val_for, seed)
     if every_class:
-        _require_every_class(photos, assignment, manifest.labels.codes, parts, group_of)
-    check_split(manifest, assignment, near_duplicate_bits)
-    leak = _leak_report(
-        "grouped", photos, pairs, group_of, assignment, manifest.labels.codes, near_duplicate_bits, parts
-    )
-    return Split(assignment, group_of, leak)
-
-
-def make_random_split(
-    manifest: Manifest,
-    *,
-    folds: int,
-    test_fold: int,
-    val_share: float,
-    near_duplicate_bits: int,
-    seed: int,
-    every_class: bool = True,
-    common_val: bool = False,
-) -> Split:
-    """Split photo by photo, stratified by class: leaky by design, and reported as such.
-
-    The founding study split its photos so. Such a split does not pass `check_split`; it only shows what would have been
-    reported. Groups and near-duplicates are found all the same, for the report and for intervals.
-
-    Args and Raises: As `make_split`, of photos in place of groups.
-    """
-    parts = _require_ranges(manifest, folds, test_fold, val_share)
-    photos = sorted(manifest.photos, key=lambda photo: photo.photo_id)
-    pairs = _pairs(manifest, near_duplicate_bits)
-    alone = {photo.photo_id: photo.photo_id for photo in photos}
-    val_for = 0 if common_val else test_fold
-    assignment = _assign(photos, alone, manifest.labels.codes, folds, test_fold, val_share, val_for, seed)
-    if every_class:
-        _require_every_class(photos, assignment, manifest.labels.codes, parts, alone)
-    require_parts(manifest, assignment)
-    group_of = _merge_lesions(photos, pairs)
-    leak = _leak_report(
-        "random", photos, pairs, group_of, assignment, manifest.labels.codes, near_duplicate_bits, parts
-    )
+        _require_every_class(photos, assignment, codes, parts, kept)
+    if method == "grouped":
+        check_split(manifest, assignment, near_duplicate_bits)
+    leak = _leak_report(method, photos, pairs, group_of, assignment, codes, near_duplicate_bits, parts)
     return Split(assignment, group_of, leak)
 
 

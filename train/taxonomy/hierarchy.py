@@ -39,7 +39,7 @@ from train.artifacts.command import NOTHING_WRITTEN, run_command
 from train.artifacts.files import write_json
 from train.artifacts.labels import load_labels
 from train.artifacts.manifest import Manifest, Photo
-from train.data.split import make_random_split, make_split
+from train.data.split import make_split
 from train.evaluation.metrics import (
     FloatArray,
     GroupDraws,
@@ -78,9 +78,8 @@ def fold_numbers(
 ) -> IntArray:
     """Assign each photo the fold in which it is tested, [n]; classes are spread evenly.
 
-    `grouped`: groups stay whole. `random`: they do not, as `make_random_split` says.
+    `grouped`: groups stay whole. `random`: they do not; see `make_split`.
     """
-    make = {"grouped": make_split, "random": make_random_split}[method]
     photos = tuple(
         Photo(photo_id, photo_id, label, group)
         for photo_id, label, group in zip(features.photo_ids, features.labels, features.groups, strict=True)
@@ -89,7 +88,15 @@ def fold_numbers(
     numbers = np.full(len(photos), -1, np.int64)
     for fold in range(folds):
         # Near-duplicates are in the groups already.
-        split = make(manifest, folds=folds, test_fold=fold, val_share=0, near_duplicate_bits=-1, seed=seed)
+        split = make_split(
+            manifest,
+            folds=folds,
+            test_fold=fold,
+            val_share=0,
+            near_duplicate_bits=-1,
+            seed=seed,
+            method=method,
+        )
         numbers[[split.assignment[photo.photo_id] == "test" for photo in photos]] = fold
     return numbers
 

@@ -19,7 +19,6 @@ from train.data.split import (
     Split,
     _random_leak,
     check_split,
-    make_random_split,
     make_split,
     require_parts,
 )
@@ -367,8 +366,14 @@ def test_no_photo_at_all_is_refused():
 
 def test_a_random_split_leaks_as_much_as_it_says(manifest: Manifest):
     def divide(photos: Manifest, fold: int = 0) -> Split:
-        return make_random_split(
-            photos, folds=FOLDS, test_fold=fold, val_share=VAL_SHARE, near_duplicate_bits=4, seed=0
+        return make_split(
+            photos,
+            folds=FOLDS,
+            test_fold=fold,
+            val_share=VAL_SHARE,
+            near_duplicate_bits=4,
+            seed=0,
+            method="random",
         )
 
     split = divide(manifest)

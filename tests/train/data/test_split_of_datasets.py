@@ -13,7 +13,7 @@ from tests.train.data.test_split import FOLDS, _split
 from train.artifacts.labels import load_labels
 from train.artifacts.manifest import Manifest
 from train.data.readers import read_photos
-from train.data.split import make_random_split
+from train.data.split import make_split
 
 # HAM10000's known figures (random 80/20): 38.6 % of all test photos, 68.3 % of the melanoma ones. One random draw
 # scatters by a percentage point; ours is the exact expectation.
@@ -66,8 +66,14 @@ def test_ham10000_leaks_at_random_and_not_here(ham10000: Manifest):
 @pytest.mark.real_data
 @pytest.mark.slow
 def test_a_random_split_of_ham10000_leaks_as_known(ham10000: Manifest):
-    split = make_random_split(
-        ham10000, folds=FOLDS, test_fold=0, val_share=0, near_duplicate_bits=-1, seed=20181
+    split = make_split(
+        ham10000,
+        folds=FOLDS,
+        test_fold=0,
+        val_share=0,
+        near_duplicate_bits=-1,
+        seed=20181,
+        method="random",
     )
     tested = split.leak.sizes["test"]
     # One draw: 2,003 photos, a percentage point; 223 of mel, three.
