@@ -324,7 +324,7 @@ def _explanation(found: Dossier, path: Path | None) -> list[Markup]:
     picture = path or found.run / "explanation.png"
     if path is not None or picture.is_file():
         return [found.macros.explanation(figures.heat_map(picture))]
-    command = "dermedge explain build/sample.jpg RUN/explanation.png"
+    command = "dermedge explain build/sample.jpg --out RUN/explanation.png"
     return [found.macros.explanation(None), found.lacks("explanation", "explanation.png", command)]
 
 

@@ -265,8 +265,8 @@ def _ages(view: DataView) -> Markup:
         ages = known[view.photos["label"] == code]
         if len(ages):
             histogram = _age_histogram(code, ages, charts.SMALL_WIDTH, charts.SMALL_HEIGHT)
-            told = f"median {ages.median():g}, {page.counted(len(ages), 'photo')}"
-            small.append(page.figure(histogram, told, title=code))
+            median = f"median {ages.median():g}, {page.counted(len(ages), 'photo')}"
+            small.append(page.figure(histogram, median, title=code))
     whole = page.grid(page.figure(drawn, caption, title="All classes"), size="wide")
     return page.join([whole, page.grid(*small, size="small")])
 

@@ -92,7 +92,7 @@ def _mistake_list(
         return [heading, page.paragraph(intro), page.table(header, rows, caption=title, texts=(1, 2, 3))]
     cards = []
     for i in chosen:
-        photo, truth, answer = run.photos[i], run.codes[run.y_true[i]], run.codes[run.y_pred[i]]
+        photo, truth, prediction = run.photos[i], run.codes[run.y_true[i]], run.codes[run.y_pred[i]]
         cards.append(
             page.photo_card(
                 page.thumbnail(root / photo.path, run.contract),
@@ -100,14 +100,14 @@ def _mistake_list(
                     (
                         page.element("b", truth, class_="truth"),
                         " predicted ",
-                        page.element("b", answer, class_="prediction"),
+                        page.element("b", prediction, class_="prediction"),
                     )
                 ),
                 f"{measured} {values[i]:.3f}",
                 f"score of the truth {run.probs[i, run.y_true[i]]:.3f}",
                 _facts(run, i),
                 photo.photo_id,
-                description=f"{photo.photo_id}: {truth} predicted {answer}",
+                description=f"{photo.photo_id}: {truth} predicted {prediction}",
             )
         )
     return [heading, page.paragraph(intro), page.photo_row(cards)]

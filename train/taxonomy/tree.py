@@ -238,12 +238,12 @@ def _no_forest(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     for code, count in counts.items():
         parents = {str(entry.get(PARENT, "none")) for entry in entries if entry["code"] == code}
         if count > 1:
-            told = (
+            problem = (
                 f"has {len(parents)} parents: {', '.join(sorted(parents))}"
                 if len(parents) > 1
                 else "occurs twice"
             )
-            problems.append(f"{code} {told}")
+            problems.append(f"{code} {problem}")
     parent_of = {entry["code"]: entry.get(PARENT) for entry in entries}
     problems += [
         f"{code} is an orphan: there is no node {parent}"

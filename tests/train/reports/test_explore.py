@@ -22,21 +22,13 @@ from edge_runtime.contract import InputSpec, ModelContract
 from edge_runtime.images.preprocess import fit_pixels
 from tests.train.finished_runs import change_json, write_config, write_crossval, write_run
 from tests.train.html_reader import Page
+from tests.train.reports.conftest import PHOTOS
 from train.artifacts import files
 from train.artifacts.tables import read_rows
-from train.data.synthetic.dataset import draw_dataset
 from train.reports import explore
 from train.reports import html as page
 
-PHOTOS = 130
 METADATA = "HAM10000_metadata.csv"
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sets") / "phantom"
-    draw_dataset(folder, photos=PHOTOS, seed=1)
-    return folder
 
 
 @pytest.fixture(scope="module")

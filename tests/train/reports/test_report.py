@@ -19,6 +19,7 @@ from PIL import Image
 from edge_runtime.contract import Decision
 from tests.train.finished_runs import SECOND_SOURCE, change_json, rule, write_crossval, write_run
 from tests.train.html_reader import Page
+from tests.train.reports.conftest import PHOTOS
 from train.artifacts import files
 from train.artifacts.tables import read_rows
 from train.data.synthetic.dataset import draw_dataset
@@ -28,15 +29,7 @@ from train.reports import report
 from train.reports.html import NOTICE, THUMBNAIL_PX
 
 REPOSITORY = Path(__file__).parents[3]
-PHOTOS = 130
 SIZE = (THUMBNAIL_PX, THUMBNAIL_PX)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sets") / "phantom"
-    draw_dataset(folder, photos=PHOTOS, seed=1)
-    return folder
 
 
 @pytest.fixture(scope="module")
