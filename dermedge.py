@@ -55,10 +55,10 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
 }
 EXPERIMENTS: dict[str, tuple[str, str]] = {
     "synthetic": ("train.data.synthetic.dataset:main", "draw a dataset of lesion-like pictures"),
-    "external": ("train.evaluation.external:main", "evaluate a run on another dataset"),
-    "features": ("train.taxonomy.features:main", "store the penultimate layer's activations"),
-    "hierarchy": ("train.taxonomy.hierarchy:main", "compare training on fine and on coarse classes"),
-    "embedding": ("train.taxonomy.embedding:main", "place photos by t-SNE of their features"),
+    "external": ("train.experiments.external:main", "evaluate a run on another dataset"),
+    "features": ("train.experiments.features:main", "store the penultimate layer's activations"),
+    "hierarchy": ("train.experiments.hierarchy:main", "compare training on fine and on coarse classes"),
+    "embedding": ("train.experiments.embedding:main", "place photos by t-SNE of their features"),
     "study": ("train.experiments.study:main", "compare variants of a config by cross-validation"),
     "average": ("train.experiments.soup:main", "average the weights of several runs"),
     "soft-labels": ("train.experiments.teach:main", "write a teacher's out-of-fold scores as soft labels"),

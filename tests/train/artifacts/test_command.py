@@ -14,11 +14,9 @@ from train.artifacts.command import EXIT_INTERRUPTED, NOTHING_WRITTEN, RESUMES, 
 from train.data import init
 from train.data.synthetic import dataset as phantom
 from train.dossier import page as dossier
-from train.evaluation import external
-from train.experiments import record, soup, study, teach
+from train.experiments import embedding, external, features, hierarchy, record, soup, study, teach
 from train.experiments import weights_from_pypi as published_lite
 from train.reports import explore, report
-from train.taxonomy import embedding, features, hierarchy
 from train.training import crossval
 
 # Every command of the room, with arguments that its parser takes.

@@ -1,7 +1,7 @@
 """`dermedge experiment embedding RUN --out embedding.json [--page PHOTOS.html]`: t-SNE of held-out photos.
 
-The penultimate layer (train/taxonomy/features.py) of photos that the run held out, laid out in two dimensions by t-SNE
-(van der Maaten and Hinton 2008), as in Esteva et al., Nature 542 (2017). Distances between clusters and their sizes
+The penultimate layer (train/experiments/features.py) of photos that the run held out, laid out in two dimensions by
+t-SNE (van der Maaten and Hinton 2008), as in Esteva et al., Nature 542 (2017). Distances between clusters and their sizes
 mean nothing in such a picture; neighbours are counted in the full space: how often the nearest photo of another lesion
 has the same label.
 
@@ -31,8 +31,8 @@ from train.artifacts.files import write_json
 from train.artifacts.run import read_contract
 from train.data.pixels import fit_photo
 from train.evaluation.metrics import FloatArray
+from train.experiments.features import Features, run_features
 from train.reports import html as page
-from train.taxonomy.features import Features, run_features
 
 PERPLEXITY = 30.0
 # As t-SNE's authors advise: fewer, less noisy dimensions, and a tenth of the time.

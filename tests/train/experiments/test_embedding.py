@@ -12,10 +12,10 @@ from tests.train.finished_runs import write_run
 from tests.train.html_reader import Page
 from train.artifacts.run import read_contract
 from train.dossier.figures import embedding_panels
+from train.experiments import embedding
+from train.experiments.features import Features
 from train.reports import charts
 from train.reports import html as page
-from train.taxonomy import embedding
-from train.taxonomy.features import Features
 
 PHOTOS = 30
 ABOUT = {"network": "net", "weights": "run x", "size_px": 32, "photos": "60 test photos of clinic"}

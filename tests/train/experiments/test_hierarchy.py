@@ -12,8 +12,8 @@ import pytest
 
 from edge_runtime.errors import DataInvalid
 from train.evaluation.metrics import balanced_accuracy, bootstrap_interval, paired_difference_interval
-from train.taxonomy import hierarchy
-from train.taxonomy.features import Features, read_features, write_features
+from train.experiments import hierarchy
+from train.experiments.features import Features, read_features, write_features
 from train.taxonomy.partition import TrainingClass
 from train.taxonomy.tree import load_taxonomy
 

@@ -5,7 +5,7 @@ nine coarse ones. The claim is tested here in a grouped 9-fold cross-validation 
 classes: features, folds, weights of the photos, steps.
 
 This is not end-to-end training, which would take 72 trainings: heads are trained on frozen features
-(train/taxonomy/features.py) of a network with published weights that was trained on none of the photos. It measures
+(train/experiments/features.py) of a network with published weights that was trained on none of the photos. It measures
 what the classes do to a head, not to the features.
 
   direct         the coarse classes themselves
@@ -48,7 +48,7 @@ from train.evaluation.metrics import (
     paired_difference_interval,
     percentile_interval,
 )
-from train.taxonomy.features import Features, read_features
+from train.experiments.features import Features, read_features
 from train.taxonomy.partition import TrainingClass, label_classes, node_probabilities, partition
 from train.taxonomy.tree import Taxonomy, load_taxonomy
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from train.evaluation.external import main
+from train.experiments.external import main
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow]
 
