@@ -114,7 +114,7 @@ LAWS: Mapping[str, Law] = {
         {"train": frozenset(_PAGES), "edge_runtime": _EDGE_FOR_TRAIN},
         frozenset({"PIL", "jinja2", "markupsafe"}),
     ),
-    "train/taxonomy": _train("artifacts", "taxonomy"),
+    "train/taxonomy": _train("artifacts", "evaluation.metrics", "taxonomy"),
     "train/dossier": _train(*_PAGES, "taxonomy", "dossier"),
     "train/experiments": Law({"train": EVERYTHING, "edge_runtime": _EDGE_FOR_TRAIN}, TENSORFLOW | _SCIENCE),
     "train/experiments/torch": _BY_TORCH,

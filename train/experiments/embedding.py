@@ -1,7 +1,7 @@
 """`dermedge experiment embedding RUN --out embedding.json [--page PHOTOS.html]`: t-SNE of held-out photos.
 
 The penultimate layer (train/experiments/features.py) of photos that the run held out, laid out in two dimensions by
-t-SNE (van der Maaten and Hinton 2008), as in Esteva et al., Nature 542 (2017). Distances between clusters and their sizes
+t-SNE (van der Maaten and Hinton 2008), as in Esteva et al., Nature 542 (2017). Distances between clusters and sizes
 mean nothing in such a picture; neighbours are counted in the full space: how often the nearest photo of another lesion
 has the same label.
 
