@@ -46,13 +46,14 @@ LONG_PATHS = {
     "tests/convert": 100,
     "tests/train/experiments": 110,
     "tests/train/test_configs.py": 150,
-    "tests/train/training": 80,
+    "tests/train/networks": 90,
+    "tests/train/training": 60,
 }
 UNITS = (
     *(_tests(path, cost_s=cost_s) for path, cost_s in LONG_PATHS.items()),
-    _tests("tests", *(f"--ignore={path}" for path in LONG_PATHS), cost_s=120),
+    _tests("tests", *(f"--ignore={path}" for path in LONG_PATHS), cost_s=50),
     Unit(("mediapipe",), 75),
-    Unit(("test-torch",), 400),
+    Unit(("test-torch",), 380),
     Unit(("test-newest",), 130),
     Unit(("test-gpu",), 50),
     Unit(("test-pi",), 280),

@@ -72,7 +72,13 @@ def values() -> dict[str, np.ndarray]:
     return {_published_name(w): rng.uniform(0.1, 1, w.shape).astype(np.float32) for w in _features().weights}
 
 
-@pytest.mark.parametrize("variant", PARAMETERS)
+@pytest.mark.parametrize(
+    "variant",
+    [
+        name if name <= "efficientnet_lite1" else pytest.param(name, marks=pytest.mark.long)
+        for name in PARAMETERS
+    ],
+)
 def test_each_variant_has_the_published_size(variant: str):
     features = _features(variant, 64)
     assert features.output_shape == (None, 2, 2, 1280)
@@ -186,7 +192,7 @@ def test_no_checkpoint_or_a_damaged_one_is_refused(
 
 
 @pytest.mark.real_data
-@pytest.mark.slow
+@pytest.mark.long
 def test_published_weights_tell_kinds_of_pictures_apart(data_root: Path, weights_root: Path):
     from train.networks.efficientnet_lite import load_checkpoint
 

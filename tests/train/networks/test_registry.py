@@ -192,7 +192,10 @@ def test_a_local_copy_comes_before_a_download(tmp_path: Path, monkeypatch: pytes
     assert not np.array_equal(fresh.get_weights()[0], wanted[0])
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50", "inception_v3"])
+@pytest.mark.parametrize(
+    "name",
+    ["mobilenet_v2", *(pytest.param(name, marks=pytest.mark.long) for name in ("resnet50", "inception_v3"))],
+)
 def test_a_failed_download_says_where_the_file_belongs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -224,7 +227,7 @@ def test_weights_that_are_not_there_or_not_this_networks(tmp_path: Path):
         _build(ModelConfig(weights=str(tmp_path / "other.h5")))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_resnet50_sees_normalized_rgb_as_its_weights_saw_bgr_levels(tmp_path: Path):
     import tf_keras
     from tf_keras.applications import resnet50
