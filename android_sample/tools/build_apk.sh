@@ -12,7 +12,7 @@ build="$sample/../build/android"
 work="${APK_WORK:-$build/apk}"
 min_sdk=24
 target_sdk=36
-version=0.1.0
+version=0.2.0
 
 # API 24: an android.* that a minSdk of 24 does not have does not compile. API 33: the newest resources that Debian's aapt2 can read.
 platform=org.robolectric:android-all:7.0.0_r1-robolectric-r1
