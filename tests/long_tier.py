@@ -56,7 +56,7 @@ UNITS = (
     Unit(("test-torch",), 380),
     Unit(("test-newest",), 130),
     Unit(("test-gpu",), 50),
-    Unit(("test-pi",), 280),
+    Unit(("test-pi",), 240),
     Unit(("test-android",), 170),
     Unit(("test-app",), 240),
 )
