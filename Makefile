@@ -129,7 +129,7 @@ test-pi: $(dev_ready) $(PI)/ready ## The wheel on Raspberry Pi OS's userlands, a
 	@cat $(PI)/report.txt
 
 test-gpu: $(dev_ready) $(VULKAN)/ready ## LiteRT's GPU accelerator on a software Vulkan driver, which is fetched
-	DERMEDGE_VULKAN=$(VULKAN)/files/usr/lib/chromium $(PY) -m pytest tests/edge_runtime/engines/test_ladder.py -k gpu $(PYTEST_ARGS)
+	DERMEDGE_VULKAN=$(VULKAN)/files/usr/lib/chromium $(PY) -m pytest tests/edge_runtime/engines/test_fallback.py -k gpu $(PYTEST_ARGS)
 
 test-android: $(dev_ready) ## The phone's Java core against Python, on the real LiteRT library (needs JDK 17 and Maven)
 	mvn -q -B -f android_sample/pom.xml verify -Ddermedge.litert="$$($(litert_library))" -Ddermedge.model="$$($(bundled_model))"

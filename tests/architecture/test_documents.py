@@ -158,3 +158,9 @@ def test_the_changelog_speaks_of_model_and_contract(repository: Path) -> None:
     # A new model changes answers even when no code does, and a new schema decides which files open at all.
     for heading in ("### Model", "### Contract"):
         assert heading in newest
+
+
+def test_every_test_file_that_the_makefile_names_exists(repository: Path) -> None:
+    named = set(re.findall(r"tests/[\w/]+\.py", (repository / "Makefile").read_text(encoding="utf-8")))
+    assert len(named) >= 5
+    assert [path for path in sorted(named) if not (repository / path).exists()] == []
