@@ -109,11 +109,7 @@ class _Operator(NamedTuple):
 
 def _refusal(where: str, found: str) -> ModelNotExplainable:
     return ModelNotExplainable(
-        "heat maps are not supported for this model",
-        where=where,
-        found=found,
-        expected=FORM,
-        fix=FIX,
+        "heat maps are not supported for this model", where=where, found=found, expected=FORM, fix=FIX
     )
 
 
