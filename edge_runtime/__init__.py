@@ -45,29 +45,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Classifier": "classifier",
-    "EdgeError": "errors",
-    "Explainer": "explain.explainer",
-    "Explanation": "explain.explainer",
-    "ImageError": "errors",
-    "InterpreterError": "errors",
-    "Label": "contract",
-    "ModelContract": "contract",
-    "ModelFileError": "errors",
-    "Prediction": "result",
-    "ScoredLabel": "result",
-    "UsageError": "errors",
-    "bundled_model_path": "model.model_file",
-    "classify_each": "batch",
+    "batch": ("classify_each",),
+    "classifier": ("Classifier",),
+    "contract": ("Label", "ModelContract"),
+    "errors": ("EdgeError", "ImageError", "InterpreterError", "ModelFileError", "UsageError"),
+    "explain.explainer": ("Explainer", "Explanation"),
+    "model.model_file": ("bundled_model_path",),
+    "result": ("Prediction", "ScoredLabel"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

@@ -18,7 +18,6 @@ from edge_runtime.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
-    from types import TracebackType
     from typing import Any, BinaryIO, TypeAlias
 
     from PIL import Image
@@ -249,9 +248,7 @@ class Classifier:
     def __enter__(self) -> Classifier:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

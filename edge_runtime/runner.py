@@ -39,8 +39,6 @@ from edge_runtime.model.tensors import check_tensors, dequantize, raw_values, so
 from edge_runtime.result import scores_from
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from edge_runtime.contract import Geometry, InputSpec
     from edge_runtime.images.preprocess import Picture
 
@@ -183,9 +181,7 @@ class Runner:
     def __enter__(self) -> Runner:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -13,7 +13,6 @@ from edge_runtime.cli.selection import has_photos, is_one_photo
 from edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 TOP_K = 3
@@ -110,9 +109,9 @@ def _new(program: str, description: str, example: str) -> argparse.ArgumentParse
     )
 
 
-def _add(parsed: argparse.ArgumentParser, *options: str, **changed: Any) -> argparse.ArgumentParser:
+def _add(parsed: argparse.ArgumentParser, *options: str) -> argparse.ArgumentParser:
     for option in options:
-        parsed.add_argument(option, **{**OPTIONS[option], **changed})
+        parsed.add_argument(option, **OPTIONS[option])
     return parsed
 
 
@@ -120,11 +119,6 @@ def _add_photos(parsed: argparse.ArgumentParser, nargs: str) -> None:
     parsed.add_argument(
         "photos", nargs=nargs, metavar="PHOTO", help="photo, folder of photos, or - for stdin"
     )
-
-
-def _add_model(parsed: argparse.ArgumentParser) -> None:
-    text = "path of the .tflite file (default: the bundled model)"
-    parsed.add_argument("model", nargs="?", metavar="MODEL", help=text)
 
 
 def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
@@ -138,71 +132,55 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     return _add(parsed, *OPTIONS)
 
 
-def watch_parser() -> argparse.ArgumentParser:
-    """Return the parser of `dermedge watch`."""
-    parsed = _new(
-        "dermedge watch", "Classify photos as they arrive in a folder, until Ctrl-C.", "--json incoming/"
-    )
-    parsed.add_argument("watch", metavar="FOLDER", help="folder to watch")
-    return _add(parsed, "--model", "--top-k", "--json", *ENGINE)
-
-
-def explain_parser() -> argparse.ArgumentParser:
-    """Return the parser of `dermedge explain`."""
-    parsed = _new(
-        "dermedge explain",
+# Verb -> its description, an example, its options, and what it sets on top. Its photos or model come first.
+VERBS: dict[str, tuple[str, str, tuple[str, ...], dict[str, object]]] = {
+    "watch": (
+        "Classify photos as they arrive in a folder, until Ctrl-C.",
+        "--json incoming/",
+        ("--model", "--top-k", "--json", *ENGINE),
+        {},
+    ),
+    "explain": (
         "Classify photos and write a heat map of the predicted label.",
         "photo.jpg --out heat.png",
-    )
-    _add_photos(parsed, "*")
-    parsed.add_argument(
-        "--out",
-        dest="explain",
-        required=True,
-        metavar="OUT",
-        help="PNG file to write; an existing folder for several photos",
-    )
-    return _add(parsed, "--model", "--top-k", "--json", "--list", *ENGINE)
-
-
-def check_parser() -> argparse.ArgumentParser:
-    """Return the parser of `dermedge check`."""
-    parsed = _new("dermedge check", "Run a model's built-in self-test on this machine.", "model.tflite")
-    _add_model(parsed)
-    return _add(parsed, "--json", *ENGINE)
-
-
-def contract_parser() -> argparse.ArgumentParser:
-    """Return the parser of `dermedge contract`."""
-    parsed = _new("dermedge contract", "Print the contract inside a model file as JSON.", "model.tflite")
-    _add_model(parsed)
-    return _add(parsed, "--require-signature")
-
-
-def bench_parser() -> argparse.ArgumentParser:
-    """Return the parser of `dermedge bench`."""
-    parsed = _new("dermedge bench", "Time the stages of one photo.", "model.tflite photo.jpg --runs 100")
-    parsed.add_argument("model", metavar="MODEL", help="path of the .tflite file")
-    _add_photos(parsed, "+")
-    parsed.add_argument(
-        "--runs",
-        dest="bench",
-        type=_positive,
-        default=BENCH_RUNS,
-        metavar="N",
-        help="number of measured runs (default: %(default)s)",
-    )
-    return _add(parsed, "--json", *ENGINE)
-
-
-# Verb -> its parser, and what it sets on top.
-VERBS: dict[str, tuple[Callable[[], argparse.ArgumentParser], dict[str, object]]] = {
-    "watch": (watch_parser, {}),
-    "explain": (explain_parser, {}),
-    "check": (check_parser, {"self_check": True}),
-    "contract": (contract_parser, {"print_contract": True}),
-    "bench": (bench_parser, {}),
+        ("--model", "--top-k", "--json", "--list", *ENGINE),
+        {},
+    ),
+    "check": (
+        "Run a model's built-in self-test on this machine.",
+        "model.tflite",
+        ("--json", *ENGINE),
+        {"self_check": True},
+    ),
+    "contract": (
+        "Print the contract inside a model file as JSON.",
+        "model.tflite",
+        ("--require-signature",),
+        {"print_contract": True},
+    ),
+    "bench": ("Time the stages of one photo.", "model.tflite photo.jpg --runs 100", ("--json", *ENGINE), {}),
 }
+
+
+def verb_parser(verb: str) -> argparse.ArgumentParser:
+    """Return the parser of a verb of VERBS."""
+    description, example, options, _ = VERBS[verb]
+    parsed = _new(f"dermedge {verb}", description, example)
+    if verb == "watch":
+        parsed.add_argument("watch", metavar="FOLDER", help="folder to watch")
+    elif verb == "explain":
+        _add_photos(parsed, "*")
+        text = "PNG file to write; an existing folder for several photos"
+        parsed.add_argument("--out", dest="explain", required=True, metavar="OUT", help=text)
+    elif verb == "bench":
+        parsed.add_argument("model", metavar="MODEL", help="path of the .tflite file")
+        _add_photos(parsed, "+")
+        text = "number of measured runs (default: %(default)s)"
+        changed = {"dest": "bench", "default": BENCH_RUNS, "help": text}
+        parsed.add_argument("--runs", **{**OPTIONS["--bench"], **changed})
+    else:
+        parsed.add_argument("model", nargs="?", **OPTIONS["--model"] | {"metavar": "MODEL"})
+    return _add(parsed, *options)
 
 
 def arguments_of(verb: str, words: list[str], defaults: dict[str, object]) -> argparse.Namespace:
@@ -220,9 +198,8 @@ def arguments_of(verb: str, words: list[str], defaults: dict[str, object]) -> ar
     if verb == "classify":
         arguments = parser("dermedge classify").parse_args(words)
     else:
-        make, fixed = VERBS[verb]
-        given = vars(make().parse_args(words))
-        arguments = argparse.Namespace(**{**defaults, "photos": [], **given, **fixed})
+        given = vars(verb_parser(verb).parse_args(words))
+        arguments = argparse.Namespace(**{**defaults, "photos": [], **given, **VERBS[verb][-1]})
     check(arguments)
     return arguments
 

@@ -39,17 +39,22 @@ PROGRESS_S = 0.2
 NATIVE_CHATTER = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
 
 
-def _run_verb(verb: str, argv: Sequence[str] | None) -> int:
-    """Run a command and turn what ends it into a message and an exit status."""
+def run_guarded(work: Callable[[], int], *, failed: int = EXIT_PHOTO_FAILED) -> int:
+    """Run a command and turn what ends it into a message and an exit status.
+
+    Args:
+        work: Returns the exit status.
+        failed: The exit status after an error of a photo or of stdout.
+    """
     _prepare_streams()
     try:
-        status = _status(verb, sys.argv[1:] if argv is None else list(argv))
+        status = work()
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
     except EdgeError as error:
         _print_error(f"error: {error.message}")
-        return error.exit_status
+        return failed if error.exit_status == EXIT_PHOTO_FAILED else error.exit_status
     except KeyboardInterrupt:
         _print_error("interrupted")
         return EXIT_INTERRUPTED
@@ -59,17 +64,16 @@ def _run_verb(verb: str, argv: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return EXIT_BROKEN_PIPE
-        _print_error(
-            f"error: {EdgeError('the result cannot be written', found=error.strerror or str(error))}"
-        )
-        return EXIT_PHOTO_FAILED
+        unwritten = EdgeError("the result cannot be written", found=error.strerror or str(error))
+        _print_error(f"error: {unwritten}")
+        return failed
 
 
 def _command(verb: str) -> Callable[..., int]:
     """Return the function `(argv=None) -> exit status` of a verb of dermedge; of edge-classify if it is empty."""
 
     def run(argv: Sequence[str] | None = None) -> int:
-        return _run_verb(verb, argv)
+        return run_guarded(lambda: _status(verb, sys.argv[1:] if argv is None else list(argv)))
 
     return run
 

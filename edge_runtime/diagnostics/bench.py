@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,19 +33,9 @@ class Bench:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for JSON."""
-        return {
-            "schema": JSON_SCHEMA,
-            "image": self.image,
-            "bench": {
-                "runs": self.runs,
-                "median_ms": self.median_ms,
-                "p95_ms": self.p95_ms,
-                "min_ms": self.min_ms,
-                "peak_rss_mib": self.peak_rss_mib,
-                "throttling": self.throttling,
-            },
-            "runtime": self.runtime,
-        }
+        bench = asdict(self)
+        image, runtime = bench.pop("image"), bench.pop("runtime")
+        return {"schema": JSON_SCHEMA, "image": image, "bench": bench, "runtime": runtime}
 
     def to_text(self) -> str:
         """Return a table as text, without a final newline."""

@@ -16,7 +16,6 @@ import argparse
 import base64
 import hashlib
 import json
-import os
 import platform
 import struct
 import sys
@@ -30,6 +29,7 @@ from PIL import Image
 
 from edge_runtime import __version__
 from edge_runtime.classifier import Classifier
+from edge_runtime.cli.command import run_guarded
 from edge_runtime.diagnostics.trace_format import (
     GRID,
     STAGES,
@@ -43,31 +43,13 @@ from edge_runtime.engines import ENGINES
 from edge_runtime.errors import EXIT_OK, EXIT_USAGE, EdgeError, UsageError
 from edge_runtime.images.photos import list_photos, read_photo
 from edge_runtime.images.preprocess import as_pillow, pixel_bytes
-from edge_runtime.model.tensors import largest_difference
-
-__all__ = [
-    "OTHER_KERNELS_STEPS_TOLERANCE",
-    "QUANTIZED_STEPS",
-    "STAGES",
-    "Comparison",
-    "StageComparison",
-    "compare",
-    "kernels_of",
-    "main",
-    "tolerance_of",
-    "trace",
-]
+from edge_runtime.model.tensors import TensorSpec, largest_difference
 
 EXIT_DIFFERENT = 1
-EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
 
 # Pixels are equal bit for bit on every platform: the same photo decodes alike with any libjpeg-turbo, and crop, resize
 # and quantization are integer arithmetic. Only a phone's own JPEG decoder needs another value.
-DECODED_TOLERANCE = 0.0
-CROPPED_TOLERANCE = 0.0
-RESIZED_TOLERANCE = 0.0
-INPUT_TENSOR_TOLERANCE = 0.0
+PIXELS_TOLERANCE = 0.0
 # The same kernels (release and processor family) give the same integers; the order of float sums may depend on the
 # processor.
 SAME_KERNELS_STEPS_TOLERANCE = 0.0
@@ -177,20 +159,8 @@ def trace(classifier: Classifier, photo: bytes, *, name: str = "photo") -> dict[
             "scale": 0.0,
             **_packed(pixels_u8),
         },
-        "input_tensor": {
-            "size": list(source.shape),
-            "dtype": source.dtype,
-            "scale": source.scale,
-            "zero_point": source.zero_point,
-            **_packed(input_tensor),
-        },
-        "raw_output": {
-            "size": list(sink.shape),
-            "dtype": sink.dtype,
-            "scale": sink.scale,
-            "zero_point": sink.zero_point,
-            "values": list(runner.raw_values(raw_output)),
-        },
+        "input_tensor": {**_tensor(source), **_packed(input_tensor)},
+        "raw_output": {**_tensor(sink), "values": list(runner.raw_values(raw_output))},
         "scores": {
             "dtype": sink.dtype,
             "codes": [label.code for label in contract.labels],
@@ -271,14 +241,7 @@ def tolerance_of(stage: str, dtype: str, *, same_kernels: bool) -> float:
         output = SAME_KERNELS_STEPS_TOLERANCE if same_kernels else OTHER_KERNELS_STEPS_TOLERANCE
         # Scores are divided by their sum, which may be a few steps away from 1.
         scores = output / QUANTIZED_STEPS * (1 if same_kernels else 1.1)
-    return {
-        "decoded": DECODED_TOLERANCE,
-        "cropped": CROPPED_TOLERANCE,
-        "resized": RESIZED_TOLERANCE,
-        "input_tensor": INPUT_TENSOR_TOLERANCE,
-        "raw_output": output,
-        "scores": scores,
-    }[stage]
+    return {"raw_output": output, "scores": scores}.get(stage, PIXELS_TOLERANCE)
 
 
 def kernels_of(engine_name: str) -> str:
@@ -325,6 +288,10 @@ def _picture(image: Image.Image) -> dict[str, Any]:
     }
 
 
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"size": list(spec.shape), "dtype": spec.dtype, "scale": spec.scale, "zero_point": spec.zero_point}
+
+
 def _packed(data: bytes) -> dict[str, str]:
     return {
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -334,30 +301,10 @@ def _packed(data: bytes) -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dermedge parity` and return its exit status."""
-    if hasattr(sys.stdout, "reconfigure"):
-        # A photo's name need not be valid in the terminal's encoding.
-        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = parser().parse_args(argv)
     commands = {"trace": _trace_command, "record": _record_command, "compare": _compare_command}
-    try:
-        status = commands[arguments.command](arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return status
-    except EdgeError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        # 1 means that traces differ, not that a photo cannot be traced.
-        return EXIT_USAGE if error.exit_status == EXIT_DIFFERENT else error.exit_status
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except OSError as error:
-        # Of stdout: errors of files are EdgeErrors. Python flushes it once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            return EXIT_BROKEN_PIPE
-        unwritten = EdgeError("the result cannot be written", found=error.strerror or str(error))
-        print(f"error: {unwritten}", file=sys.stderr)
-        return EXIT_USAGE
+    # 1 means that traces differ, not that a photo cannot be traced.
+    return run_guarded(lambda: commands[arguments.command](arguments), failed=EXIT_USAGE)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -120,21 +120,16 @@ def read_traces(path: Path) -> list[Mapping[str, Any]]:
         except ValueError:
             traces = [json.loads(line) for line in text.splitlines() if line.strip()]
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(
-            "not a trace",
-            where=str(path),
-            found=getattr(error, "strerror", None) or str(error),
-            expected="a file that trace or record wrote",
+        raise _no_trace(
+            path, getattr(error, "strerror", None) or str(error), "a file that trace or record wrote"
         ) from error
     for one in traces:
         photo = one.get("photo") if isinstance(one, dict) else None
-        if not (
-            isinstance(photo, dict) and all(isinstance(photo.get(key), str) for key in ("sha256", "name"))
-        ):
-            raise UsageError(
-                "not a trace",
-                where=str(path),
-                found=type(one).__name__,
-                expected="a JSON object with a photo",
-            )
+        named = isinstance(photo, dict) and all(isinstance(photo.get(key), str) for key in ("sha256", "name"))
+        if not named:
+            raise _no_trace(path, type(one).__name__, "a JSON object with a photo")
     return traces
+
+
+def _no_trace(path: Path, found: str, expected: str) -> UsageError:
+    return UsageError("not a trace", where=str(path), found=found, expected=expected)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_runtime._startup.records import TYPE_CHECKING
-from edge_runtime.errors import UsageError
+from edge_runtime.errors import InterpreterBroken, UsageError
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -38,10 +38,12 @@ class Engine(Protocol):
     @property
     def input(self) -> TensorSpec:
         """The first input tensor."""
+        return self.inputs[0]
 
     @property
     def output(self) -> TensorSpec:
         """The first output tensor."""
+        return self.outputs[0]
 
     def run(self, input_tensor: bytes) -> bytes:
         """Run one inference.
@@ -58,6 +60,18 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the native memory; a second call does nothing."""
+
+
+def require_input(input_tensor: bytes, spec: TensorSpec, *, is_open: bool) -> None:
+    """Refuse, as `Engine.run` says, an input of the wrong length, or any once the engine is closed."""
+    if not is_open:
+        raise InterpreterBroken("the engine is closed", expected="an open engine")
+    if len(input_tensor) != spec.nbytes:
+        raise InterpreterBroken(
+            "the input tensor cannot be filled",
+            found=f"{len(input_tensor)} bytes",
+            expected=f"{spec.nbytes} bytes: {spec}",
+        )
 
 
 def engines_for(accelerator: str, delegate: str | None) -> tuple[str, ...]:

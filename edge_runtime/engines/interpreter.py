@@ -12,6 +12,7 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from edge_runtime.engines.engine import Engine, require_input
 from edge_runtime.errors import (
     DelegateUnusable,
     InterpreterBroken,
@@ -36,7 +37,7 @@ class Taken(NamedTuple):
         return f"{self.operators} of {self.of} operators"
 
 
-class InterpreterEngine:
+class InterpreterEngine(Engine):
     """An `Engine` over an Interpreter; see there for the public members.
 
     Args:
@@ -56,8 +57,8 @@ class InterpreterEngine:
         self.name = name
         self.accelerator = accelerator
         self.threads = threads
-        self.operators_taken: tuple[int, int] | None = taken
-        self.skipped: tuple[str, ...] = ()
+        self.operators_taken = taken
+        self.skipped = ()
         self._interpreter = interpreter
         sources, sinks = interpreter.get_input_details(), interpreter.get_output_details()
         self.inputs = tuple(map(_spec, sources))
@@ -76,28 +77,11 @@ class InterpreterEngine:
         details = self._interpreter.get_tensor_details()
         return {detail["index"]: detail["quantization"] for detail in details}
 
-    @property
-    def input(self) -> TensorSpec:
-        """The first input tensor."""
-        return self.inputs[0]
-
-    @property
-    def output(self) -> TensorSpec:
-        """The first output tensor."""
-        return self.outputs[0]
-
     def run(self, input_tensor: bytes) -> bytes:
         """Run one inference; see `Engine.run`."""
         import numpy as np
 
-        if self._interpreter is None:
-            raise InterpreterBroken("the engine is closed", expected="an open engine")
-        if len(input_tensor) != self.input.nbytes:
-            raise InterpreterBroken(
-                "the input tensor cannot be filled",
-                found=f"{len(input_tensor)} bytes",
-                expected=f"{self.input.nbytes} bytes: {self.input}",
-            )
+        require_input(input_tensor, self.input, is_open=self._interpreter is not None)
         try:
             values = np.frombuffer(input_tensor, self.input.dtype).reshape(self.input.shape)
             self._interpreter.set_tensor(self._source, values)

@@ -21,6 +21,7 @@ from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 
 from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
+from edge_runtime.engines.engine import Engine, require_input
 from edge_runtime.errors import DelegateUnusable, InterpreterBroken, NoInterpreter
 from edge_runtime.model.tensors import STRUCT_CODES, TensorSpec
 
@@ -222,7 +223,7 @@ def _require_valid(model_bytes: bytes, path: str, version: str) -> None:
 _validated: dict[str, str] = {}
 
 
-class LiteRtC:
+class LiteRtC(Engine):
     """An `Engine` over the C API; see there for the public members.
 
     Args:
@@ -248,7 +249,7 @@ class LiteRtC:
         self.operators_taken: tuple[int, int] | None = None
         self._hardware = HARDWARE[hardware]
         self.threads = threads
-        self.skipped: tuple[str, ...] = ()
+        self.skipped = ()
         # Destroyed from last to first: LiteRT wants buffers gone before models, models before the environment.
         self._owned: list[tuple[str, c_void_p]] = []
         self._model_memory = _aligned(model_bytes)
@@ -272,26 +273,9 @@ class LiteRtC:
             self.close()
             raise
 
-    @property
-    def input(self) -> TensorSpec:
-        """The first input tensor."""
-        return self.inputs[0]
-
-    @property
-    def output(self) -> TensorSpec:
-        """The first output tensor."""
-        return self.outputs[0]
-
     def run(self, input_tensor: bytes) -> bytes:
         """Run one inference; see `Engine.run`."""
-        if not self._owned:
-            raise InterpreterBroken("the engine is closed", expected="an open engine")
-        if len(input_tensor) != self._input_bytes:
-            raise InterpreterBroken(
-                "the input tensor cannot be filled",
-                found=f"{len(input_tensor)} bytes",
-                expected=f"{self._input_bytes} bytes: {self.input}",
-            )
+        require_input(input_tensor, self.input, is_open=bool(self._owned))
         address = c_void_p()
         self._call("LiteRtLockTensorBuffer", self._input, byref(address), LOCK_WRITE)
         ctypes.memmove(address, input_tensor, self._input_bytes)
@@ -315,7 +299,7 @@ class LiteRtC:
 
     def _open(self) -> None:
         self._environment = self._create_environment()
-        memory, length = self._model_memory
+        memory, length, _ = self._model_memory
         model = self._own("Model", "LiteRtCreateModelFromBuffer", self._environment, memory, length)
         self.inputs, input_types = self._describe(model, "Input")
         self.outputs, output_types = self._describe(model, "Output")
@@ -460,20 +444,9 @@ def _aligned(model_bytes: bytes) -> Any:
     """The address of the bytes (or of an aligned copy), their length, and what keeps them alive."""
     address = ctypes.cast(c_char_p(model_bytes), c_void_p).value or 0
     if address % MODEL_ALIGNMENT == 0:
-        return _Memory((c_void_p(address), len(model_bytes)), model_bytes)
+        return c_void_p(address), len(model_bytes), model_bytes
     copy = ctypes.create_string_buffer(len(model_bytes) + MODEL_ALIGNMENT)
     first = ctypes.addressof(copy)
     first += -first % MODEL_ALIGNMENT
     ctypes.memmove(first, model_bytes, len(model_bytes))
-    return _Memory((c_void_p(first), len(model_bytes)), copy)
-
-
-class _Memory(tuple[c_void_p, int]):
-    """(address, length) that also holds the memory behind the address."""
-
-    keep: object
-
-    def __new__(cls, pair: tuple[c_void_p, int], keep: object) -> _Memory:
-        memory = super().__new__(cls, pair)
-        memory.keep = keep
-        return memory
+    return c_void_p(first), len(model_bytes), copy

@@ -24,7 +24,6 @@ says how many logits it is worth. A place of a 7 x 7 map has seen more of the ph
 from __future__ import annotations
 
 from operator import mul
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime._startup.records import dataclass
@@ -125,9 +124,7 @@ class Explainer:
     def __enter__(self) -> Explainer:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
