@@ -12,7 +12,7 @@ from convert import convert
 from convert.inputs import is_crossval
 from convert.recipes import DEFAULT_MAX_LOSS, QAT_OPTIONS, add_recipe_options, request_of
 from edge_runtime.errors import EXIT_OK, UsageError
-from train.artifacts.command import run_command
+from train.artifacts.command import command_parser, run_command
 
 EPILOG = """example:
   dermedge convert runs/x --recipe int8_qat --out model.tflite
@@ -37,69 +37,47 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    found = argparse.ArgumentParser(
-        prog="dermedge convert",
-        description="Convert a run, every fold of a cross-validation, or a foreign model to .tflite with a contract.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    found = command_parser(
+        "convert",
+        "Convert a run, every fold of a cross-validation, or a foreign model to .tflite with a contract.",
+        EPILOG,
     )
-    found.add_argument(
+    add = found.add_argument
+    add(
         "run",
         type=Path,
         metavar="RUN",
         help="Run directory, or folder of dermedge crossval; or, with --contract and --manifest, a SavedModel folder "
         "or a .keras or .h5 file of tf_keras (required)",
     )
-    found.add_argument(
+    add(
         "--out",
         type=Path,
         metavar="MODEL.tflite",
         help="File to write, its report beside it as MODEL.json (required; default for folds: in each of them)",
     )
-    found.add_argument(
+    add(
         "--folds",
         type=int,
         nargs="+",
         metavar="K",
         help="Folds of a cross-validation (default: all finished)",
     )
-    found.add_argument(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        help="Folder of the photos (default: where the run or the manifest says)",
+    text = "Folder of the photos (default: where the run or the manifest says)"
+    add("--data", type=Path, metavar="DIR", help=text)
+    text = "Contract JSON for models not trained with this toolkit (default: none)"
+    add("--contract", type=Path, metavar="JSON", help=text)
+    text = "Photos of such a model: columns path, label, split (train and val) (default: none)"
+    add("--manifest", type=Path, metavar="CSV", help=text)
+    text = (
+        "Mixed precision (int8_ptq): keep the fewest layers in float so that at most --max-loss of predictions "
+        "change (default: off)"
     )
-    found.add_argument(
-        "--contract",
-        type=Path,
-        metavar="JSON",
-        help="Contract JSON for models not trained with this toolkit (default: none)",
-    )
-    found.add_argument(
-        "--manifest",
-        type=Path,
-        metavar="CSV",
-        help="Photos of such a model: columns path, label, split (train and val) (default: none)",
-    )
-    found.add_argument(
-        "--keep-float",
-        choices=("auto",),
-        help="Mixed precision (int8_ptq): keep the fewest layers in float so that at most --max-loss of predictions "
-        "change (default: off)",
-    )
-    found.add_argument(
-        "--max-loss",
-        type=float,
-        metavar="SHARE",
-        help=f"Share of predictions that may change, 0 to 1 (default: {DEFAULT_MAX_LOSS})",
-    )
-    found.add_argument(
-        "--no-test-report",
-        action="store_true",
-        help="Skip evaluation on the test split, most of the time of most recipes; dermedge compare does it "
-        "(default: off)",
-    )
+    add("--keep-float", choices=("auto",), help=text)
+    text = f"Share of predictions that may change, 0 to 1 (default: {DEFAULT_MAX_LOSS})"
+    add("--max-loss", type=float, metavar="SHARE", help=text)
+    text = "Skip evaluation on the test split, most of most recipes' time; dermedge compare does it (default: off)"
+    add("--no-test-report", action="store_true", help=text)
     add_recipe_options(found)
     return found
 

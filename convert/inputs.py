@@ -27,18 +27,8 @@ COLUMNS = ("photo_id", "path", "label", "group_id", "split")
 # Columns of subgroups; absent or empty values count as unknown.
 SUBGROUP_COLUMNS = ("sex", "age", "site")
 # Files of training that are read. Conversions may be written beside them, but never over them.
-RUN_FILES = (
-    "run.json",
-    "config.json",
-    "split.json",
-    "metrics.json",
-    "contract.json",
-    "manifest.csv",
-    "model.keras",
-)
-MANIFEST = "manifest.csv"
-# Of a table of photos that is no run.
-NEEDED = ("path", "label")
+NEEDED_FILES = ("run.json", "contract.json", "manifest.csv", "model.keras")
+RUN_FILES = (*NEEDED_FILES, "config.json", "split.json", "metrics.json")
 ALL, TEST = "all", "test"
 NAMED_PROBLEMS = 5
 """So many missing photos or invalid rows are named; the rest are counted."""
@@ -178,12 +168,7 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
             found="a file" if folder.exists() else "nothing",
             fix="name a folder that dermedge train wrote",
         )
-    missing = [
-        name
-        for name in ("run.json", "contract.json", "manifest.csv", "model.keras")
-        if not (folder / name).is_file()
-    ]
-    if missing:
+    if missing := [name for name in NEEDED_FILES if not (folder / name).is_file()]:
         raise RunInvalid(
             f"{folder}: incomplete run directory",
             found=f"no {', no '.join(missing)}",
@@ -343,8 +328,8 @@ def read_photo_list(
         RunInvalid: run.json names a folder that does not exist.
         UsageError: The table has splits but no test split, and none was named; or no such split.
     """
-    manifest = data / MANIFEST if data.is_dir() else data
-    rows = read_rows(manifest, [*NEEDED, *([column] if column else [])])
+    manifest = data / "manifest.csv" if data.is_dir() else data
+    rows = read_rows(manifest, ["path", "label", *([column] if column else [])])
     chosen = _choose_split(sorted({row.get("split", "") for row in rows} - {""}), split, manifest)
     folder = _root(manifest, root)
     rows = [row for row in rows if chosen in (ALL, row.get("split"))]

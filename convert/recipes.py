@@ -314,26 +314,15 @@ def _option(name: str) -> str:
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that every command which converts has: recipe, seed, fine-tuning."""
-    parser.add_argument(
-        "--recipe", required=True, metavar="NAME", help=f"Recipe: {', '.join(RECIPES)} (required)"
-    )
-    parser.add_argument(
-        "--seed",
-        type=not_negative,
-        default=0,
-        metavar="N",
-        help="Seed of calibration photos and fine-tuning (default: 0)",
-    )
+    add = parser.add_argument
+    add("--recipe", required=True, metavar="NAME", help=f"Recipe: {', '.join(RECIPES)} (required)")
+    text = "Seed of calibration photos and fine-tuning (default: 0)"
+    add("--seed", type=not_negative, default=0, metavar="N", help=text)
     group = parser.add_argument_group("quantization-aware fine-tuning (int8_qat)")
     for name, (kind, text) in QAT_OPTIONS.items():
-        default = getattr(QatSettings(), name)
-        number: Any = positive if kind is int else float
-        group.add_argument(
-            _option(name),
-            type=number,
-            metavar="N" if kind is int else "X",
-            help=f"{text} (default: {default})",
-        )
+        number, metavar = (positive, "N") if kind is int else (float, "X")
+        shown = f"{text} (default: {getattr(QatSettings(), name)})"
+        group.add_argument(_option(name), type=number, metavar=metavar, help=shown)
 
 
 def request_of(arguments: argparse.Namespace, **more: Any) -> Request:

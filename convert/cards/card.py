@@ -13,7 +13,7 @@ from typing import Any
 
 from convert.cards.sources import Sources, read_sources
 from edge_runtime.errors import EXIT_OK
-from train.artifacts.command import AND_NOTHING_WRITTEN, run_command
+from train.artifacts.command import AND_NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import write_text
 from train.artifacts.run import SOURCE_SEPARATOR
 from train.reports.html import render_text
@@ -209,20 +209,19 @@ def _interval(value: float, interval: Sequence[float]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the command."""
-    made = argparse.ArgumentParser(
-        prog="dermedge card",
-        description="Write a model card from a run directory and its converted model.",
-        epilog="example:\n  dermedge card runs/x model.tflite --out CARD.md",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    made = command_parser(
+        "card",
+        "Write a model card from a run directory and its converted model.",
+        "example:\n  dermedge card runs/x model.tflite --out CARD.md",
     )
-    made.add_argument("run", type=Path, metavar="RUN", help="Run directory")
-    made.add_argument("model", type=Path, metavar="MODEL.tflite", help="Its model, with the .json beside it")
-    made.add_argument("--out", required=True, type=Path, metavar="CARD.md", help="File to write (required)")
-    made.add_argument(
-        "--crossval", type=Path, metavar="DIR",
-        help="Cross-validation of the same config, whose metrics replace those of the test split (default: none)",
-    )  # fmt: skip
+    add = made.add_argument
+    add("run", type=Path, metavar="RUN", help="Run directory")
+    add("model", type=Path, metavar="MODEL.tflite", help="Its model, with the .json beside it")
+    add("--out", required=True, type=Path, metavar="CARD.md", help="File to write (required)")
+    text = (
+        "Cross-validation of the same config, whose metrics replace those of the test split (default: none)"
+    )
+    add("--crossval", type=Path, metavar="DIR", help=text)
     return made
 
 

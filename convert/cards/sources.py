@@ -14,27 +14,12 @@ from edge_runtime.model.model_file import open_model
 from train.artifacts.files import read_object, sha256_of
 
 # Entries without which no card can be written; each level of a name is an object.
-REPORT_NEEDS = [
-    "model.sha256",
-    "model.bytes",
-    "options",
-    "run.run_id",
-    "run.model_keras_sha256",
-    "versions",
-    "tensors.input.dtype",
-    "tensors.operators",
-    "calibration",
-    "qat",
-    "golden.runtime",
-    "golden.largest_difference_by_kernel_set",
-    "check.photos",
-    "check.photos_by_split",
-    "check.agreement",
-    "check.mean_score_difference",
-    "check.limits.min_agreement",
-    "check.limits.max_mean_score_difference",
-    "test",
-]
+_REPORT_NEEDS = """
+model.sha256 model.bytes options run.run_id run.model_keras_sha256 versions tensors.input.dtype tensors.operators
+calibration qat golden.runtime golden.largest_difference_by_kernel_set check.photos check.photos_by_split
+check.agreement check.mean_score_difference check.limits.min_agreement check.limits.max_mean_score_difference test
+"""
+REPORT_NEEDS = _REPORT_NEEDS.split()
 RUN_NEEDS = {"run": (), "config": ("name", "model.backbone"), "split": (), "metrics": ()}
 TEST_NEEDS = ("photos", "folds", "lesions", "photos_per_class", "keras.recall", "converted.recall")
 
@@ -80,17 +65,14 @@ def read_sources(run: Path, model: Path, crossval: Path | None = None) -> Source
         RunInvalid: A file is missing or not JSON, or model, report and run are not of one conversion.
         ModelFileError: The model cannot be trusted.
     """
-    opened = open_model(model)
+    contract = open_model(model).contract
+    provenance = contract.provenance
     report = _read(report_path(model), REPORT_NEEDS)
     mismatches = [
         f"{what}: {found} against {expected}"
         for what, found, expected in (
             ("sha256 of the model and in its report", sha256_of(model), report["model"]["sha256"]),
-            (
-                "run in the report and in the model",
-                report["run"]["run_id"],
-                opened.contract.provenance.run_id,
-            ),
+            ("run in the report and in the model", report["run"]["run_id"], provenance.run_id),
             ("model.keras", sha256_of(run / "model.keras"), report["run"]["model_keras_sha256"]),
         )
         if found != expected
@@ -104,11 +86,10 @@ def read_sources(run: Path, model: Path, crossval: Path | None = None) -> Source
     run_files = {name: _read(run / f"{name}.json", needs) for name, needs in RUN_NEEDS.items()}
     pooled = None
     if crossval is not None:
-        recipe = opened.contract.provenance.recipe
-        pooled = _read(crossval / f"metrics_{recipe}.json", TEST_NEEDS)
+        pooled = _read(crossval / f"metrics_{provenance.recipe}.json", TEST_NEEDS)
         _require_same_config(run_files["config"], _read(crossval / "crossval.json"), crossval)
         _require_same_options(report["options"], pooled.get("options"), crossval)
-    return Sources(run, model.name, opened.contract, report=report, crossval=pooled, **run_files)
+    return Sources(run, model.name, contract, report=report, crossval=pooled, **run_files)
 
 
 def _require_same_config(config: dict[str, Any], of_folds: dict[str, Any], crossval: Path) -> None:

@@ -24,6 +24,7 @@ from train.artifacts.command import (
     AND_NOTHING_WRITTEN,
     EXIT_INTERRUPTED,
     NOTHING_WRITTEN,
+    command_parser,
     positive,
     run_command,
 )
@@ -269,23 +270,14 @@ def _command(arguments: argparse.Namespace) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the command."""
-    made = argparse.ArgumentParser(
-        prog="dermedge compare",
-        description="Compare models with the first of them on the same photos, paired.",
-        epilog="example:\n  dermedge compare float32.tflite int8.tflite --data runs/x --out comparison\n\n"
-        + EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    example = "example:\n  dermedge compare float32.tflite int8.tflite --data runs/x --out comparison\n\n"
+    description = "Compare models with the first of them on the same photos, paired."
+    made = command_parser("compare", description, example + EXIT_CODES)
     add_photo_options(made, Path("comparison"), f"{REPORT_NAME} and {PAGE_NAME}")
-    made.add_argument(
-        "--no-layers", action="store_true", help="Skip the layer-by-layer comparison (default: off)"
-    )
-    made.add_argument(
-        "--no-photos",
-        action="store_true",
-        help="Leave thumbnails out, so that the page can be shared (default: off)",
-    )
+    add = made.add_argument
+    add("--no-layers", action="store_true", help="Skip the layer-by-layer comparison (default: off)")
+    text = "Leave thumbnails out, so that the page can be shared (default: off)"
+    add("--no-photos", action="store_true", help=text)
     return made
 
 
@@ -304,38 +296,27 @@ def add_photo_options(
         limit: Default number of photos; None for all.
         drawn: How that many are chosen.
     """
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "models",
         nargs="+",
         type=Path,
         metavar="MODEL",
         help="Model files (.tflite); the first is the reference",
     )
-    parser.add_argument(
-        "--data", type=Path, required=True, metavar="RUN",
-        help="Dataset: a run directory, or a CSV with columns path and label (photo_id, group_id, split, sex, age, "
-        "site if known) (required)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--photos",
-        type=Path,
-        metavar="DIR",
-        help="Folder of the photos (default: where the run says, or the CSV's)",
+    text = (
+        "Dataset: a run directory, or a CSV with columns path and label (photo_id, group_id, split, sex, age, "
+        "site if known) (required)"
     )
-    parser.add_argument(
-        "--split", metavar="NAME", help="Split: train, val, test or all (default: test where there is one)"
-    )
-    parser.add_argument(
-        "--limit", type=positive, default=limit, metavar="N",
-        help=f"Largest number of photos, chosen {drawn} (default: {'all' if limit is None else limit})",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="Seed of that choice (default: 0)")
-    parser.add_argument(
-        "--workers", type=positive, metavar="N", help="Number of processes (default: one per core)"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=out, metavar="DIR", help=f"Folder for {files} (default: {out})"
-    )
+    add("--data", type=Path, required=True, metavar="RUN", help=text)
+    text = "Folder of the photos (default: where the run says, or the CSV's)"
+    add("--photos", type=Path, metavar="DIR", help=text)
+    add("--split", metavar="NAME", help="Split: train, val, test or all (default: test where there is one)")
+    text = f"Largest number of photos, chosen {drawn} (default: {'all' if limit is None else limit})"
+    add("--limit", type=positive, default=limit, metavar="N", help=text)
+    add("--seed", type=int, default=0, metavar="N", help="Seed of that choice (default: 0)")
+    add("--workers", type=positive, metavar="N", help="Number of processes (default: one per core)")
+    add("--out", type=Path, default=out, metavar="DIR", help=f"Folder for {files} (default: {out})")
 
 
 def write_results(out: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:

@@ -86,10 +86,7 @@ def limits_for(first: ModelContract, second: ModelContract) -> Limits:
 
 
 def answer_problems(
-    first: ModelContract,
-    second: ModelContract,
-    scores: tuple[FloatArray, FloatArray],
-    pair: dict[str, Any],
+    first: ModelContract, second: ModelContract, scores: tuple[FloatArray, FloatArray], pair: dict[str, Any]
 ) -> list[str]:
     """List why the second's scores cannot come from the same network as the first's.
 

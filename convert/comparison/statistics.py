@@ -218,7 +218,7 @@ def _per_class(truth: Truth, before: IntArray, after: IntArray, classes: int) ->
         inside = truth.labels == i
         rows[code] = {
             "photos": int(inside.sum()),
-            "recall": [_number(recall[0][i]), _number(recall[1][i])],
+            "recall": [number(recall[0][i]), number(recall[1][i])],
             "difference": _estimate(recall[1][i] - recall[0][i], draws[1][:, i] - draws[0][:, i]),
             "answers_changed": int((inside & (before != after)).sum()),
         }
@@ -335,5 +335,6 @@ def _estimate(value: float, draws: FloatArray) -> list[float] | None:
     return list(Estimate(float(value), *percentile_interval(draws)))
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
+    """Return a figure for JSON: None for NaN."""
     return None if np.isnan(value) else float(value)

@@ -14,7 +14,7 @@ TEMPLATE = Path(__file__).with_name("text.txt.j2")
 
 def terminal_summary(report: dict[str, Any]) -> str:
     """Format verdicts, a table of the models, changed predictions, and the layers with the largest loss."""
-    filters = {"count": count, "estimate": _estimate, "p_value": p_value}
+    filters = {"count": count, "estimate": estimate_text, "p_value": p_value}
     return terminal_safe(render_text(TEMPLATE, report | {"table": _models(report)}, filters))
 
 
@@ -40,9 +40,9 @@ def _models(report: dict[str, Any]) -> str:
                 f"{model['bytes'] / 1e6:.2f}",
                 str(sum(model["operators"].values())),
                 "-" if ms is None else f"{ms:.1f}",
-                _estimate(figures["balanced_accuracy"]),
-                _estimate(figures["expected_calibration_error"]),
-                *(_estimate(figures["recall"][code]).split(" ")[0] for code in codes),
+                estimate_text(figures["balanced_accuracy"]),
+                estimate_text(figures["expected_calibration_error"]),
+                *(estimate_text(figures["recall"][code]).split(" ")[0] for code in codes),
             ]
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -56,5 +56,6 @@ def _models(report: dict[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _estimate(estimate: Sequence[float] | None) -> str:
+def estimate_text(estimate: Sequence[float] | None) -> str:
+    """Format an estimate: `0.812 (0.790 to 0.833)`; `-` where there is none."""
     return "-" if estimate is None else f"{estimate[0]:.3f} ({estimate[1]:.3f} to {estimate[2]:.3f})"

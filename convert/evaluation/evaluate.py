@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.comparison.compare import write_results
+from convert.comparison.text import estimate_text
 from convert.comparison.workers import Workers
 from edge_runtime.errors import EXIT_OK, DataInvalid, UsageError
 from edge_runtime.model.model_file import open_model
 from edge_runtime.result import decide
-from train.artifacts.command import NOTHING_WRITTEN, positive, run_command
+from train.artifacts.command import NOTHING_WRITTEN, command_parser, positive, run_command
 from train.artifacts.files import json_text, require_out_folder
 
 if TYPE_CHECKING:
@@ -113,13 +114,13 @@ def terminal_summary(report: Mapping[str, Any]) -> str:
     error, floor = report["calibration"]["error"], report["calibration"]["perfectly_calibrated"]
     lines = [
         f"{report['model']['name']}: {report['photos']:,} photos of {report['lesions']:,} lesions",
-        f"balanced accuracy {_estimate(report['balanced_accuracy'])} over {report['classes_present']} classes",
-        f"accuracy {_estimate(report['accuracy'])}",
+        f"balanced accuracy {estimate_text(report['balanced_accuracy'])} over {report['classes_present']} classes",
+        f"accuracy {estimate_text(report['accuracy'])}",
         f"calibration error {error[0]:.3f} ({report['calibration']['bins']} bins); a perfectly calibrated model would "
         f"show {floor[1]:.3f} to {floor[2]:.3f} on these photos",
     ]
     lines += [
-        f"AUC {group} against the rest {_estimate(value)}"
+        f"AUC {group} against the rest {estimate_text(value)}"
         for group, value in report["groups"].items()
         if value
     ]
@@ -127,7 +128,9 @@ def terminal_summary(report: Mapping[str, Any]) -> str:
     lines += ["", f"{'label':<16}{'photos':>8}{'lesions':>9}  recall"]
     for code, one in report["per_class"].items():
         few = f"  fewer than {report['few_lesions']} lesions" if one["few"] else ""
-        lines.append(f"{code:<16}{one['photos']:>8,}{one['lesions']:>9,}  {_estimate(one['recall'])}{few}")
+        lines.append(
+            f"{code:<16}{one['photos']:>8,}{one['lesions']:>9,}  {estimate_text(one['recall'])}{few}"
+        )
     if not report["data"]["grouped"]:
         lines.append(
             "No column says which photos show the same lesion: intervals treat every photo as its own."
@@ -135,10 +138,6 @@ def terminal_summary(report: Mapping[str, Any]) -> str:
     if report["data"]["failures"]:
         lines.append(f"{len(report['data']['failures']):,} photos could not be read")
     return "\n".join(lines)
-
-
-def _estimate(value: Sequence[float] | None) -> str:
-    return "-" if value is None else f"{value[0]:.3f} ({value[1]:.3f} to {value[2]:.3f})"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -177,27 +176,28 @@ def _mapping(pairs: Sequence[str]) -> dict[str, str]:
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the command."""
-    made = argparse.ArgumentParser(
-        prog="dermedge evaluate",
-        description="Evaluate a model file on labelled photos: recall, AUC, calibration, decisions, subgroups.",
-        epilog="example:\n  dermedge evaluate model.tflite --data ISIC2018_Test --labels ISIC2018_GroundTruth.csv",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    made = command_parser(
+        "evaluate",
+        "Evaluate a model file on labelled photos: recall, AUC, calibration, decisions, subgroups.",
+        "example:\n  dermedge evaluate model.tflite --data ISIC2018_Test --labels ISIC2018_GroundTruth.csv",
     )
-    made.add_argument("model", type=Path, metavar="MODEL", help="Model file (.tflite) with a contract")
-    made.add_argument("--data", type=Path, required=True, metavar="FOLDER",
-                      help="Dataset: a folder of photos, by label without --labels (required)")  # fmt: skip
-    made.add_argument("--labels", type=Path, metavar="FILE.csv",
-                      help="Table of true labels: a column of photos, and one of labels or one for each label "
-                      "(default: the photos' folders)")  # fmt: skip
-    made.add_argument("--map", action="append", default=[], metavar="LABEL=CODE",
-                      help="Take a label of the data for a label of the model; LABEL= leaves its photos out; may be "
-                      "repeated (default: none)")  # fmt: skip
-    made.add_argument(
-        "--workers", type=positive, metavar="N", help="Number of processes (default: one per core)"
+    add = made.add_argument
+    add("model", type=Path, metavar="MODEL", help="Model file (.tflite) with a contract")
+    text = "Dataset: a folder of photos, by label without --labels (required)"
+    add("--data", type=Path, required=True, metavar="FOLDER", help=text)
+    text = (
+        "Table of true labels: a column of photos, and one of labels or one for each label (default: the photos' "
+        "folders)"
     )
-    made.add_argument("--out", type=Path, default=Path("evaluation"), metavar="DIR",
-                      help=f"Folder for {REPORT_NAME} and {PAGE_NAME} (default: evaluation)")  # fmt: skip
+    add("--labels", type=Path, metavar="FILE.csv", help=text)
+    text = (
+        "Take a label of the data for a label of the model; LABEL= leaves its photos out; may be repeated "
+        "(default: none)"
+    )
+    add("--map", action="append", default=[], metavar="LABEL=CODE", help=text)
+    add("--workers", type=positive, metavar="N", help="Number of processes (default: one per core)")
+    text = f"Folder for {REPORT_NAME} and {PAGE_NAME} (default: evaluation)"
+    add("--out", type=Path, default=Path("evaluation"), metavar="DIR", help=text)
     return made
 
 

@@ -27,15 +27,7 @@ from edge_runtime.contract import Calibration, ModelContract
 from train.artifacts.files import json_text, sha256_of, whole_files
 
 REPORT_SCHEMA = 1
-PACKAGES = (
-    "tensorflow",
-    "tf_keras",
-    "tensorflow-model-optimization",
-    "numpy",
-    "pillow",
-    "ai-edge-litert",
-    "flatbuffers",
-)
+PACKAGES = "tensorflow tf_keras tensorflow-model-optimization numpy pillow ai-edge-litert flatbuffers"
 
 
 def convert_run(run: Run, request: Request, out: Path) -> dict[str, Any]:
@@ -139,7 +131,7 @@ def _report(steps: TensorFlowSteps, info: FileInfo, golden: GoldenResult) -> dic
             "manifest_csv_sha256": sha256_of(run.manifest_path),
             "contract_json_sha256": sha256_of(run.contract_path),
         },
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": {name: metadata.version(name) for name in PACKAGES.split()},
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
         "tensors": dataclasses.asdict(info),
         **steps.report,

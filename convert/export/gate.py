@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from convert.comparison.integrity import MAX_TEMPERATURE_RATIO, is_other_temperature
-from convert.comparison.statistics import implied_temperature
+from convert.comparison.statistics import implied_temperature, number
 from convert.inputs import SUBGROUP_COLUMNS, Photo
 from convert.recipes import CHECK_PHOTOS, Limits, Recipe
 from edge_runtime.contract import ModelContract
@@ -200,7 +200,7 @@ def paired_report(
             ),
             "accuracy": float(right[name].mean()),
             "expected_calibration_error": expected_calibration_error(labels, scores[name]),
-            "recall": {code: _number(value) for code, value in zip(codes, recall, strict=True)},
+            "recall": {code: number(value) for code, value in zip(codes, recall, strict=True)},
         }
 
     def loss(y: IntArray, before: IntArray, after: IntArray) -> float:
@@ -247,10 +247,6 @@ def subgroup_report(
                 "converted_balanced_accuracy": comparison.converted_balanced_accuracy,
             }
     return report
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def labels_of(photos: Sequence[Photo]) -> IntArray:

@@ -48,16 +48,10 @@ def require_training_repeated(run: Run, keras: Callable[[PixelArray], FloatArray
     """
     if run.foreign:
         # A file of that name beside a foreign model is not from this toolkit.
-        return {
-            "photos": 0,
-            "note": "foreign model: the contract cannot be compared with training",
-        }
+        return {"photos": 0, "note": "foreign model: the contract cannot be compared with training"}
     path = run.folder / PREDICTIONS
     if not path.is_file():
-        return {
-            "photos": 0,
-            "note": f"no {PREDICTIONS}: the contract cannot be compared with training",
-        }
+        return {"photos": 0, "note": f"no {PREDICTIONS}: the contract cannot be compared with training"}
     written = read_scores(path, [label.code for label in run.contract.labels])
     val = [photo for photo in run.split("val") if photo.photo_id in written.index]
     chosen = [val[i * len(val) // min(PHOTOS, len(val))] for i in range(min(PHOTOS, len(val)))]

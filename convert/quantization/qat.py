@@ -188,12 +188,7 @@ def train_step(
 
 
 def _end_epoch(
-    model: Any,
-    validation: Validation,
-    epoch: int,
-    loss: float | None,
-    progress: Progress,
-    saver: Saver,
+    model: Any, validation: Validation, epoch: int, loss: float | None, progress: Progress, saver: Saver
 ) -> None:
     """Evaluate the epoch's file on validation photos, keep the weights if it is the best, checkpoint."""
     probs = validation.file_probs(model)

@@ -71,12 +71,12 @@ def rotate(photo: Image.Image, strength: float) -> Image.Image:
 
 def expose(photo: Image.Image, strength: float) -> Image.Image:
     """Brighten the photo by so many stops."""
-    return photo.point(_curve(2**strength) * 3)
+    return photo.point(list(_curve(2**strength) * 3))
 
 
 def warm(photo: Image.Image, strength: float) -> Image.Image:
     """Make the light redder, or bluer below 0, by so many stops."""
-    return photo.point(_curve(2 ** (strength / 2)) + list(range(256)) + _curve(2 ** (-strength / 2)))
+    return photo.point([*_curve(2 ** (strength / 2)), *range(256), *_curve(2 ** (-strength / 2))])
 
 
 def blur(photo: Image.Image, strength: float) -> Image.Image:
@@ -99,18 +99,14 @@ def _linear(value: int) -> float:
 
 
 @lru_cache(maxsize=64)
-def _table(factor: float) -> tuple[int, ...]:
+def _curve(factor: float) -> tuple[int, ...]:
+    """Return, for each of 256 values, the value of `factor` times its light."""
     values = []
     for value in range(256):
         light = min(1.0, factor * _linear(value))
         share = 12.92 * light if light <= 0.0031308 else 1.055 * light ** (1 / 2.4) - 0.055
         values.append(round(255 * share))
     return tuple(values)
-
-
-def _curve(factor: float) -> list[int]:
-    """Return, for each of 256 values, the value of `factor` times its light."""
-    return list(_table(factor))
 
 
 DISTURBANCES: Mapping[str, Disturbance] = {

@@ -49,7 +49,7 @@ from convert.robustness import disturbances
 from convert.robustness.figures import choose_evenly, counts, disturbance_figures, shift_rows
 from edge_runtime.errors import EXIT_OK, ModelMismatch, UsageError
 from edge_runtime.model.model_file import ModelFile, open_model
-from train.artifacts.command import AND_NOTHING_WRITTEN, NOTHING_WRITTEN, run_command
+from train.artifacts.command import AND_NOTHING_WRITTEN, NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import json_text, read_object, require_out_folder
 from train.artifacts.run import source_names
 
@@ -216,26 +216,18 @@ def _shown(manifest: Path) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the command."""
-    made = argparse.ArgumentParser(
-        prog="dermedge robustness",
-        description="Measure balanced accuracy and agreement of models on disturbed photos, step by step.",
-        epilog=f"example:\n  dermedge robustness float32.tflite int8.tflite --data runs/x\n\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    made = command_parser(
+        "robustness",
+        "Measure balanced accuracy and agreement of models on disturbed photos, step by step.",
+        f"example:\n  dermedge robustness float32.tflite int8.tflite --data runs/x\n\n{EXIT_CODES}",
     )
-    add_photo_options(
-        made, Path("robustness"), f"{REPORT_NAME} and {PAGE_NAME}", DEFAULT_LIMIT, "evenly over the classes"
-    )
-    made.add_argument("--source", metavar="NAME", help="Dataset of a run on several (default: its first)")
-    made.add_argument(
-        "--shift", type=Path, metavar="CSV", help="Other photos, run undisturbed (default: none)"
-    )
-    made.add_argument(
-        "--shift-photos", type=Path, metavar="DIR", help="Folder of those photos (default: the CSV's)"
-    )
-    made.add_argument(
-        "--by", metavar="COLUMN", help="Column of that CSV by which to break down (default: none)"
-    )
+    files = f"{REPORT_NAME} and {PAGE_NAME}"
+    add_photo_options(made, Path("robustness"), files, DEFAULT_LIMIT, "evenly over the classes")
+    add = made.add_argument
+    add("--source", metavar="NAME", help="Dataset of a run on several (default: its first)")
+    add("--shift", type=Path, metavar="CSV", help="Other photos, run undisturbed (default: none)")
+    add("--shift-photos", type=Path, metavar="DIR", help="Folder of those photos (default: the CSV's)")
+    add("--by", metavar="COLUMN", help="Column of that CSV by which to break down (default: none)")
     return made
 
 

@@ -13,13 +13,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from convert.tflite.reader import Tensor, TfliteFile, read_tflite
 from convert.tflite.targets import edge_tpu_report, interchange_problems, xnnpack_problem
 from edge_runtime.errors import EXIT_OK
-from train.artifacts.command import run_command
+from train.artifacts.command import command_parser, run_command
 from train.artifacts.files import json_text
 
 SHOWN_NAME = 60
@@ -27,12 +28,11 @@ SHOWN_NAME = 60
 
 def describe(file: TfliteFile) -> dict[str, Any]:
     """What a file holds, as plain values for JSON."""
-    used = {i for operator in file.operators for i in (*operator.inputs, *operator.outputs) if i >= 0}
     edge_tpu = edge_tpu_report(file)
     return {
         "file": file.path.name,
         "bytes": file.bytes,
-        "weight_bytes": sum(tensor.stored_bytes for tensor in file.tensors if tensor.index in used),
+        "weight_bytes": sum(tensor.stored_bytes for tensor in file.used()),
         "description": file.description,
         "subgraphs": file.subgraphs,
         "contract": file.contract.to_dict() if file.contract else None,
@@ -45,17 +45,13 @@ def describe(file: TfliteFile) -> dict[str, Any]:
         "computed_tensors": file.dtype_counts(constant=False),
         "operators": [
             {
-                "index": operator.index,
-                "kind": operator.kind,
-                "version": operator.version,
-                "inputs": list(operator.inputs),
-                "outputs": list(operator.outputs),
+                **asdict(operator),
                 "xnnpack": xnnpack_problem(operator, file) or "taken",
                 "edge_tpu": edge_tpu[operator.index] or "taken",
             }
             for operator in file.operators
         ],
-        "tensors": [_tensor(tensor) for tensor in file.tensors if tensor.index in used],
+        "tensors": [_tensor(tensor) for tensor in file.used()],
         "interchange": interchange_problems(file),
     }
 
@@ -92,11 +88,7 @@ def to_text(file: TfliteFile, report: dict[str, Any], *, every_tensor: bool = Fa
         lines += ["", *_target(report, name, title)]
     lines += ["", *_operators(file, report)]
     if every_tensor:
-        lines += [
-            "",
-            "tensors",
-            *(f"  {_tensor_text(file.tensors[row['index']])}" for row in report["tensors"]),
-        ]
+        lines += ["", "tensors", *(f"  {_tensor_text(tensor)}" for tensor in file.used())]
     return "\n".join(lines)
 
 
@@ -166,20 +158,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    found = argparse.ArgumentParser(
-        prog="dermedge inspect",
-        description="List a model file's contract, metadata, operators and tensors.",
-        epilog="example:\n  dermedge inspect model.tflite --tensors",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    found.add_argument("model", type=Path, metavar="MODEL.tflite", help="Model file (required)")
-    found.add_argument(
-        "--json", action="store_true", help="Print everything as one JSON object (default: off)"
-    )
-    found.add_argument(
-        "--tensors", action="store_true", help="List every tensor with its quantization (default: off)"
-    )
+    description = "List a model file's contract, metadata, operators and tensors."
+    found = command_parser("inspect", description, "example:\n  dermedge inspect model.tflite --tensors")
+    add = found.add_argument
+    add("model", type=Path, metavar="MODEL.tflite", help="Model file (required)")
+    add("--json", action="store_true", help="Print everything as one JSON object (default: off)")
+    add("--tensors", action="store_true", help="List every tensor with its quantization (default: off)")
     return found
 
 

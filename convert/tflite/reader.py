@@ -6,7 +6,9 @@ read here lies behind those offsets. Field numbers are those of `schema.fbs`, ve
 
 from __future__ import annotations
 
+import math
 import struct
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,10 +84,7 @@ class Tensor:
     @property
     def size(self) -> int:
         """Number of elements."""
-        count = 1
-        for side in self.shape:
-            count *= side
-        return count
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -125,21 +124,19 @@ class TfliteFile:
         """Of the whole file."""
         return len(self.data)
 
+    def used(self) -> list[Tensor]:
+        """The tensors that an operator reads or writes."""
+        indices = {i for operator in self.operators for i in (*operator.inputs, *operator.outputs)}
+        return [tensor for tensor in self.tensors if tensor.index in indices]
+
     def operator_counts(self) -> dict[str, int]:
         """Kind to number, commonest first."""
-        counts: dict[str, int] = {}
-        for operator in self.operators:
-            counts[operator.kind] = counts.get(operator.kind, 0) + 1
+        counts = Counter(operator.kind for operator in self.operators)
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     def dtype_counts(self, *, constant: bool) -> dict[str, int]:
         """Number of tensors by dtype, of the stored or of the computed ones."""
-        used = {i for operator in self.operators for i in (*operator.inputs, *operator.outputs) if i >= 0}
-        counts: dict[str, int] = {}
-        for tensor in self.tensors:
-            if tensor.index in used and tensor.constant is constant:
-                counts[tensor.dtype] = counts.get(tensor.dtype, 0) + 1
-        return dict(sorted(counts.items()))
+        return dict(sorted(Counter(x.dtype for x in self.used() if x.constant is constant).items()))
 
 
 def read_tflite(path: Path) -> TfliteFile:
@@ -226,11 +223,8 @@ def _text(table: Table, number: int) -> str:
 
 def _kind(code: Table) -> tuple[str, int]:
     number = operator_number(code)
-    if number == CUSTOM:
-        kind = f"CUSTOM {_text(code, 1)}"
-    else:
-        kind = OPERATORS[number] if number < len(OPERATORS) else f"OPERATOR_{number}"
-    return kind, code.scalar(2, "i", 1)
+    kind = OPERATORS[number] if number < len(OPERATORS) else f"OPERATOR_{number}"
+    return f"CUSTOM {_text(code, 1)}" if number == CUSTOM else kind, code.scalar(2, "i", 1)
 
 
 def _tensor(index: int, table: Table, buffers: list[Table]) -> Tensor:

@@ -40,6 +40,17 @@ def run_command(work: Callable[[], int], *, interrupted: str = "", after_os_erro
         return EXIT_INTERRUPTED
 
 
+def command_parser(verb: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """Make the parser of `dermedge VERB`, still without options; the epilog keeps its lines."""
+    return argparse.ArgumentParser(
+        prog=f"dermedge {verb}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
 def positive(text: str) -> int:
     """Parse an argument that is at least 1."""
     value = int(text)
