@@ -153,16 +153,7 @@ def compare(
 def measure(
     models: Sequence[ModelFile], photos: Sequence[Photo], pool: Workers, *, with_layers: bool = False
 ) -> Measured:
-    """Run every model on every photo.
-
-    Args:
-        models: The first is the reference.
-        photos: In the order in which they are run.
-        pool: Processes that have the same models.
-        with_layers: Whether the layers are compared too, beside the photos.
-
-    Returns:
-        What was measured; of all photos, unless Ctrl-C came.
+    """Run every model on every photo, in order, until Ctrl-C; the layers, if wanted, are compared beside them.
 
     Raises:
         InterpreterBroken: A process ended early.
@@ -287,14 +278,9 @@ def parser() -> argparse.ArgumentParser:
 def add_photo_options(
     parser: argparse.ArgumentParser, out: Path, files: str, limit: int | None = None, drawn: str = "at random"
 ) -> None:
-    """Add the models and the options that say which photos they run on.
+    """Add the models, the options that say which photos they run on, and the folder in which `files` are written.
 
-    Args:
-        parser: Of a command that runs several models on labelled photos.
-        out: Default folder of the results.
-        files: What is written there.
-        limit: Default number of photos; None for all.
-        drawn: How that many are chosen.
+    Defaults are `out`, and `limit` photos (None for all), chosen as `drawn` says.
     """
     add = parser.add_argument
     add(

@@ -76,13 +76,9 @@ def same_network(first: ModelContract, second: ModelContract) -> bool:
 
 def limits_for(first: ModelContract, second: ModelContract) -> Limits:
     """Return the wider of both recipes' limits; those of int8_ptq for an unknown recipe."""
-    return max(
-        (
-            RECIPES[name].limits if name in RECIPES else INT8_PTQ_LIMITS
-            for name in (first.provenance.recipe, second.provenance.recipe)
-        ),
-        key=lambda limits: limits.max_balanced_accuracy_loss,
-    )
+    names = (first.provenance.recipe, second.provenance.recipe)
+    both = [RECIPES[name].limits if name in RECIPES else INT8_PTQ_LIMITS for name in names]
+    return max(both, key=lambda limits: limits.max_balanced_accuracy_loss)
 
 
 def answer_problems(
@@ -90,11 +86,7 @@ def answer_problems(
 ) -> list[str]:
     """List why the second's scores cannot come from the same network as the first's.
 
-    Args:
-        first: Contract of the reference.
-        second: Contract of the other.
-        scores: Both [n, labels], in the reference's order of labels.
-        pair: What `statistics.paired` returned.
+    Scores are [n, labels] in the reference's order of labels; `pair` is what `statistics.paired` returned.
     """
     problems = []
     codes = [label.code for label in first.labels]
@@ -124,12 +116,8 @@ def temperature_problems(
 ) -> list[str]:
     """List how contracts and scores of two files of one run differ in temperature.
 
-    A quantized file's temperature is fitted to its own logits, so it may differ a little from the float one's.
-
-    Args:
-        first: Contract of the reference.
-        second: Contract of the other.
-        scores: Both [n, labels], in the same order of labels.
+    A quantized file's temperature is fitted to its own logits, so it may differ a little from the float one's. Scores
+    are [n, labels], in the same order of labels.
     """
     problems = []
     stated = second.calibration.temperature / first.calibration.temperature

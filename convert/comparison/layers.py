@@ -48,27 +48,17 @@ class Pair:
 
 def align(first: TfliteFile, second: TfliteFile) -> list[Pair]:
     """Pair corresponding operators, in order; empty when the files are not the same network."""
-    operators = [
-        [operator for operator in file.operators if operator.kind not in IGNORED] for file in (first, second)
-    ]
-    files = (first, second)
-    keys = [
-        [(operator.kind, files[i].tensors[operator.outputs[0]].shape) for operator in operators[i]]
-        for i in (0, 1)
-    ]
-    matcher = difflib.SequenceMatcher(None, keys[0], keys[1], autojunk=False)
+    one, other = ([x for x in file.operators if x.kind not in IGNORED] for file in (first, second))
+    outputs = [first.tensors[x.outputs[0]] for x in one]
+    keys = [(x.kind, output.shape) for x, output in zip(one, outputs, strict=True)]
+    other_keys = [(x.kind, second.tensors[x.outputs[0]].shape) for x in other]
+    matcher = difflib.SequenceMatcher(None, keys, other_keys, autojunk=False)
     pairs = [
-        Pair(
-            operators[0][a + k].kind,
-            short_name(first.tensors[operators[0][a + k].outputs[0]].name),
-            first.tensors[operators[0][a + k].outputs[0]].shape,
-            operators[0][a + k],
-            operators[1][b + k],
-        )
+        Pair(one[i].kind, short_name(outputs[i].name), outputs[i].shape, one[i], other[i - a + b])
         for a, b, size in matcher.get_matching_blocks()
-        for k in range(size)
+        for i in range(a, a + size)
     ]
-    return pairs if len(pairs) >= LEAST_ALIGNED * max(map(len, operators)) else []
+    return pairs if len(pairs) >= LEAST_ALIGNED * max(len(one), len(other)) else []
 
 
 def short_name(tensor_name: str) -> str:

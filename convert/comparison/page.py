@@ -22,14 +22,7 @@ LAYERS_SHOWN = 15
 def make_page(
     report: dict[str, Any], contract: ModelContract, photos: Sequence[Photo], *, thumbnails: bool = True
 ) -> str:
-    """Make the page.
-
-    Args:
-        report: What `report.build_report` made.
-        contract: Of the first model; says how thumbnails are cropped.
-        photos: Their files.
-        thumbnails: Whether to show photos whose prediction changed.
-    """
+    """Make the page of a report, with thumbnails of photos whose prediction changed; the contract says their crop."""
     paths = {photo.photo_id: photo.path for photo in photos} if thumbnails else {}
     macros, counted = page.macros(TEMPLATE), report["photos"]
     first = report["models"][0]

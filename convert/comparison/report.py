@@ -60,22 +60,14 @@ class Measured:
 
 
 def build_report(models: Sequence[ModelFile], listed: PhotoList, measured: Measured) -> dict[str, Any]:
-    """Build the content of report.json.
-
-    Args:
-        models: The first is the reference.
-        listed: Where the photos come from.
-        measured: Scores of at least one photo.
-    """
+    """Build the content of report.json from scores of at least one photo; the first model is the reference."""
     readable = measured.readable
     photos = [measured.photos[i] for i in readable]
     codes = [label.code for label in models[0].contract.labels]
     truth = Truth.of(photos, codes)
     scores = [_scores(k, model, codes, measured) for k, model in enumerate(models)]
     names = distinct_names([Path(model.path) for model in models])
-    described = [
-        _describe(k, models, names[k], measured, figures(truth, scores[k])) for k in range(len(models))
-    ]
+    described = [_describe(k, models, names[k], measured, figures(truth, x)) for k, x in enumerate(scores)]
     pairs = []
     for k in range(1, len(models)):
         contracts = models[0].contract, models[k].contract
@@ -203,13 +195,11 @@ def _remarks(
 def _absent_labels(truth: Truth) -> list[str]:
     """Remark on the classes of the balanced accuracy, where some have no photo."""
     absent = [code for i, code in enumerate(truth.codes) if not (truth.labels == i).any()]
-    if not absent:
-        return []
-    occurring = len(truth.codes) - len(absent)
-    return [
-        f"No photo is of {', '.join(absent)}: balanced accuracy is the mean over the other {occurring} of "
-        f"{len(truth.codes)} classes."
-    ]
+    text = (
+        f"No photo is of {', '.join(absent)}: balanced accuracy is the mean over the other "
+        f"{len(truth.codes) - len(absent)} of {len(truth.codes)} classes."
+    )
+    return [text] if absent else []
 
 
 def _foreign_run(models: Sequence[ModelFile], names: Sequence[str], listed: PhotoList) -> list[str]:

@@ -90,29 +90,22 @@ class Truth:
 
 
 def figures(truth: Truth, scores: FloatArray) -> dict[str, Any]:
-    """Compute one model's metrics.
-
-    Args:
-        truth: n photos.
-        scores: [n, labels], rows sum to 1.
+    """Compute one model's metrics from its scores, [n, labels], rows sum to 1.
 
     Returns:
         Plain values; an estimate is [value, low, high], None where it cannot be computed.
     """
     classes = len(truth.codes)
     predicted = scores.argmax(axis=1)
+    right = predicted == truth.labels
     error = expected_calibration_error(truth.labels, scores)
+    error_draws = truth.draws.calibration_error(truth.labels, scores)
     recall = recall_per_class(truth.labels, predicted, classes)
     recall_draws = truth.draws.recall(truth.labels, predicted, classes)
     return {
         "balanced_accuracy": truth.balanced(predicted),
-        "accuracy": _estimate(
-            float((predicted == truth.labels).mean()), truth.draws.mean(predicted == truth.labels)
-        ),
-        "expected_calibration_error": [
-            error,
-            *calibration_error_interval(truth.draws.calibration_error(truth.labels, scores), error),
-        ],
+        "accuracy": _estimate(float(right.mean()), truth.draws.mean(right)),
+        "expected_calibration_error": [error, *calibration_error_interval(error_draws, error)],
         "recall": {code: _estimate(recall[i], recall_draws[:, i]) for i, code in enumerate(truth.codes)},
         "reliability": reliability(truth.labels, scores),
     }
@@ -134,12 +127,7 @@ def reliability(labels: IntArray, scores: FloatArray) -> list[dict[str, float]]:
 
 
 def paired(truth: Truth, first: FloatArray, second: FloatArray) -> dict[str, Any]:
-    """Compare the second model with the first.
-
-    Args:
-        truth: n photos.
-        first: [n, labels], rows sum to 1.
-        second: [n, labels], the same labels in the same order.
+    """Compare the second model's scores with the first's, both [n, labels] in the same order, rows sum to 1.
 
     Returns:
         Plain values; see the module's head for their signs.
@@ -154,12 +142,10 @@ def paired(truth: Truth, first: FloatArray, second: FloatArray) -> dict[str, Any
     photo = int(largest.argmax())
     errors = [expected_calibration_error(truth.labels, scores) for scores in (first, second)]
     error_draws = [truth.draws.calibration_error(truth.labels, scores) for scores in (first, second)]
+    gain = right_after.astype(float) - right.astype(float)
     return {
         "difference": truth.change(before, after),
-        "accuracy_difference": _estimate(
-            float(right_after.mean() - right.mean()),
-            truth.draws.mean(right_after.astype(float) - right.astype(float)),
-        ),
+        "accuracy_difference": _estimate(float(right_after.mean() - right.mean()), truth.draws.mean(gain)),
         "calibration_error_difference": _estimate(errors[1] - errors[0], error_draws[1] - error_draws[0]),
         "agreement": _estimate(float((~changed).mean()), truth.draws.mean(~changed)),
         "answers_changed": int(changed.sum()),
@@ -189,9 +175,7 @@ def mcnemar_p(worse: int, better: int) -> float:
 def implied_temperature(first: FloatArray, second: FloatArray) -> float:
     """Find the temperature that brings the first model's scores nearest to the second's; 1 if they are equally sharp.
 
-    Args:
-        first: [n, labels], rows sum to 1.
-        second: [n, labels], the same labels in the same order.
+    Both are [n, labels] in the same order of labels, rows sum to 1.
     """
     logits = np.log(np.maximum(first, LEAST_PROBABILITY))
     wanted = float((second * logits).sum(axis=1).mean())

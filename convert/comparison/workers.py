@@ -220,14 +220,7 @@ def _photo_scores(row: Sequence[Any]) -> PhotoScores:
 def photo_scores(
     models: Sequence[Runner], path: Path, steps: Sequence[Step] | None = None, disturb: Disturb | None = None
 ) -> PhotoScores:
-    """Run all versions of one photo through all models.
-
-    Args:
-        models: Ready to run.
-        path: The photo.
-        steps: As in `Workers.run`; errors as well.
-        disturb: Makes a disturbed version; needed where there are steps.
-    """
+    """Run all versions of one photo through all models; steps and errors are those of `Workers.run`."""
     try:
         versions = _versions(models, path, steps or (), disturb)
     except ImageError as error:

@@ -44,11 +44,8 @@ def figures(
 ) -> Figures:
     """All figures of one model, ready for JSON.
 
-    Args:
-        table: n rows with label and group, and the ground truth's further columns.
-        scores: [n, labels], rows sum to 1.
-        decisions: [n] `answer`, `refer` or `not_a_lesion`.
-        contract: The model's.
+    The table has n rows with label, group and the ground truth's further columns; scores are [n, labels], rows sum to
+    1; decisions are [n] `answer`, `refer` or `not_a_lesion`.
 
     Returns:
         Plain values; an estimate is [value, low, high] at 95 %, None where it cannot be computed.
@@ -75,7 +72,13 @@ def _whole(labels: IntArray, scores: FloatArray, groups: list[str], contract: Mo
     predicted = scores.argmax(axis=1).astype(np.int64)
     draws = GroupDraws.draw(groups)
     of_classes = recalls(labels, predicted, len(codes), groups)
+    right = predicted == labels
     error = expected_calibration_error(labels, scores, BINS)
+    error_interval = calibration_error_interval(draws.calibration_error(labels, scores, BINS), error)
+    members = {
+        group: np.array([label.group == group for label in contract.labels])
+        for group in sorted({label.group for label in contract.labels})
+    }
     per_class = {
         code: {
             "photos": one.photos,
@@ -93,31 +96,19 @@ def _whole(labels: IntArray, scores: FloatArray, groups: list[str], contract: Mo
         "classes_present": sum(1 for one in of_classes if one.photos),
         "classes_few": [code for code, one in per_class.items() if one["few"]],
         "few_lesions": FEW_LESIONS,
-        "accuracy": [
-            float((predicted == labels).mean()),
-            *percentile_interval(draws.mean(predicted == labels)),
-        ],
+        "accuracy": [float(right.mean()), *percentile_interval(draws.mean(right))],
         "calibration": {
             "bins": BINS,
-            "error": [
-                error,
-                *calibration_error_interval(draws.calibration_error(labels, scores, BINS), error),
-            ],
+            "error": [error, *error_interval],
             "perfectly_calibrated": _calibration_floor(scores),
         },
         "per_class": per_class,
         "groups": {
-            group: _auc(
-                draws, _in_group(contract, group)[labels], scores[:, _in_group(contract, group)].sum(axis=1)
-            )
-            for group in sorted({label.group for label in contract.labels})
+            group: _auc(draws, inside[labels], scores[:, inside].sum(axis=1))
+            for group, inside in members.items()
         },
         "confusion": _confusion(labels, predicted, len(codes)),
     }
-
-
-def _in_group(contract: ModelContract, group: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    return np.array([label.group == group for label in contract.labels])
 
 
 def _confusion(labels: IntArray, predicted: IntArray, classes: int) -> list[list[int]]:

@@ -14,32 +14,20 @@ Report = Mapping[str, Any]
 
 
 def make_page(report: Report, contract: ModelContract) -> str:
-    """Make the page.
-
-    Args:
-        report: The content of evaluation.json.
-        contract: The model's.
-    """
+    """Make the page of the content of evaluation.json and of the model's contract."""
     sample = f"{report['photos']:,} photos of {report['lesions']:,} lesions"
     error, floor = report["calibration"]["error"], report["calibration"]["perfectly_calibrated"]
-    bins = report["calibration"]["bins"]
+    over = f"{report['classes_present']} classes, {sample}"
+    bins = f"{report['calibration']['bins']} bins; perfectly calibrated: {floor[1]:.3f} to {floor[2]:.3f}"
     main = [
-        (
-            "Balanced accuracy",
-            html.estimate(report["balanced_accuracy"]),
-            f"{report['classes_present']} classes, {sample}",
-        ),
+        ("Balanced accuracy", html.estimate(report["balanced_accuracy"]), over),
         ("Accuracy", html.estimate(report["accuracy"]), sample),
         *(
             (f"AUC: {group} against the rest", html.estimate(value), sample)
             for group, value in report["groups"].items()
             if value
         ),
-        (
-            "Calibration error",
-            html.estimate(error),
-            f"{bins} bins; perfectly calibrated: {floor[1]:.3f} to {floor[2]:.3f}",
-        ),
+        ("Calibration error", html.estimate(error), bins),
     ]
     sections = [
         Section("summary", "Summary", [html.tiles(main), *_notes(report)]),
@@ -73,15 +61,9 @@ def _notes(report: Report) -> list[object]:
 
 
 def _classes(report: Report) -> html.Markup:
+    few = {True: "few lesions", False: ""}
     rows = [
-        (
-            code,
-            one["photos"],
-            one["lesions"],
-            _cell(one["recall"]),
-            _cell(one["auc"]),
-            "few lesions" if one["few"] else "",
-        )
+        (code, one["photos"], one["lesions"], _cell(one["recall"]), _cell(one["auc"]), few[one["few"]])
         for code, one in report["per_class"].items()
     ]
     return html.table(("Label", "Photos", "Lesions", "Recall", "AUC", ""), rows, texts=(5,))
@@ -99,8 +81,7 @@ def _decisions(report: Report) -> html.Markup:
 
 def _subgroup(title: str, rows: Sequence[Report]) -> html.Markup:
     groups = sorted({group for row in rows for group in row.get("groups", {})})
-    header = (
-        title,
+    columns = (
         "Photos",
         "Lesions",
         "Balanced accuracy",
@@ -120,7 +101,9 @@ def _subgroup(title: str, rows: Sequence[Report]) -> html.Markup:
         )
         for row in rows
     ]
-    return html.table(header, shown, caption=f"{title}; balanced accuracy over the labels that are present")
+    return html.table(
+        (title, *columns), shown, caption=f"{title}; balanced accuracy over the labels that are present"
+    )
 
 
 def _cell(value: Sequence[float] | None) -> Estimate | None:

@@ -68,20 +68,13 @@ def choose_check_photos(photos: Sequence[Photo], count: int = CHECK_PHOTOS) -> t
     val = [photo for photo in photos if photo.split == "val"]
     train = [photo for photo in photos if photo.split == "train"]
     missing = min(max(0, count - len(val)), len(train))
-    filler = [train[i * len(train) // missing] for i in range(missing)] if missing else []
-    return (*val, *filler)
+    return (*val, *(train[i * len(train) // missing] for i in range(missing)))
 
 
 def run_file(path: Path, pixels_u8: PixelArray, *, progress: str = "") -> FloatArray:
-    """Scores of a model file as `edge_runtime` computes them.
+    """Scores [n, labels], dequantized, of a model file that is opened with all checks, as `edge_runtime` computes them.
 
-    Args:
-        path: A .tflite with its contract; it is opened with all checks.
-        pixels_u8: [n, height_px, width_px, 3], the contract's pixels.
-        progress: Title of a progress bar; none if empty.
-
-    Returns:
-        [n, labels] dequantized.
+    `pixels_u8` is [n, height_px, width_px, 3], the contract's; `progress` the title of a progress bar, none if empty.
     """
     return _run_model(open_model(path), pixels_u8, progress)
 
@@ -122,8 +115,7 @@ def require_within(comparison: Comparison, recipe: Recipe) -> None:
     Raises:
         ConversionRefused: Also when a figure is not a number.
     """
-    problems = problems_beyond(comparison, recipe.limits)
-    if problems:
+    if problems := problems_beyond(comparison, recipe.limits):
         raise ConversionRefused(
             f"acceptance test failed: the {recipe.name} model differs too much from the Keras model on "
             f"{comparison.photos} photos; nothing was written",
@@ -174,17 +166,9 @@ def problems_beyond(comparison: Comparison, limits: Limits) -> list[str]:
 def paired_report(
     labels: IntArray, groups: Sequence[str], keras: FloatArray, converted: FloatArray, codes: Sequence[str]
 ) -> dict[str, Any]:
-    """Float against converted on the same photos, with intervals by lesion. Informational: nothing is refused.
+    """Float against converted on the same photos, plain values for model.json. Informational: nothing is refused.
 
-    Args:
-        labels: [n] class indices.
-        groups: [n] lesion of each photo.
-        keras: [n, labels] scores.
-        converted: [n, labels] scores.
-        codes: Label codes.
-
-    Returns:
-        Plain values for model.json; intervals are 95 %.
+    Labels are [n] class indices, groups the [n] photos' lesions, scores [n, labels]; intervals are 95 %, by lesion.
     """
     classes = len(codes)
     predicted = {"keras": keras.argmax(axis=1), "converted": converted.argmax(axis=1)}

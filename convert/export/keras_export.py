@@ -181,15 +181,11 @@ def with_softmax(model: Any) -> Any:
 def representative_dataset(
     pixels_u8: PixelArray, contract: ModelContract
 ) -> Callable[[], Iterator[list[Any]]]:
-    """The calibration photos plus one picture that holds every pixel value.
+    """The calibration photos, [n, height_px, width_px, 3], plus one picture that holds every pixel value.
 
     That picture fixes the input's range at (0 - mean) / std to (255 - mean) / std whatever the photos hold, so that
     with mean and std 128 its scale is 1/128 and its zero point 128: a pixel maps to itself. It is a smooth grey ramp,
     so that it does not widen other ranges as noise would.
-
-    Args:
-        pixels_u8: [n, height_px, width_px, 3].
-        contract: Its normalization.
 
     Returns:
         For TFLiteConverter.representative_dataset: calls yield [[1, height_px, width_px, 3] float32].
@@ -210,13 +206,9 @@ def full_range_picture(contract: ModelContract) -> npt.NDArray[np.uint8]:
 
 
 def to_tflite(model: Any, recipe: Recipe, contract: ModelContract, dataset: Any = None) -> bytes:
-    """Convert a Keras model that ends in softmax.
+    """Convert a Keras model that ends in softmax: float, or quantization-aware for a QAT recipe.
 
-    Args:
-        model: Float, or quantization-aware for a QAT recipe.
-        recipe: Says which types.
-        contract: Gives the input size.
-        dataset: For a recipe that calibrates after training: a callable, see `representative_dataset`.
+    A recipe that calibrates after training needs a dataset, see `representative_dataset`.
 
     Returns:
         A .tflite with batch size 1, without contract and metadata.
@@ -240,12 +232,7 @@ def to_calibrated(model: Any, contract: ModelContract, dataset: Any) -> bytes:
 
 
 def quantize_calibrated(calibrated: bytes, kept: Sequence[str]) -> bytes:
-    """Integers from uint8 to uint8, but for some operators that stay float.
-
-    Args:
-        calibrated: Of `to_calibrated`.
-        kept: Names of their output tensors.
-    """
+    """Quantize `to_calibrated`'s file from uint8 to uint8; operators that make the `kept` tensors stay float."""
     quantized: bytes = mlir_quantize(
         calibrated, input_data_type=tf.uint8, output_data_type=tf.uint8, denylisted_nodes=list(kept)
     )
@@ -276,8 +263,7 @@ def _converted(converter: Any, how: str) -> bytes:
 
 def _reason(text: str) -> str:
     """The operators that TFLite lacks, from TensorFlow's message; else its first line."""
-    lacking = sorted(set(re.findall(r"'(tf\.\w+)' op", text)))
-    if lacking:
+    if lacking := sorted(set(re.findall(r"'(tf\.\w+)' op", text))):
         return f"no TFLite operator for {', '.join(lacking)}"
     return text.splitlines()[0] if text else ""
 

@@ -15,13 +15,7 @@ from edge_runtime.errors import DataInvalid
 def choose_calibration_photos(
     photos: Sequence[Photo], classes: int, count: int, seed: int
 ) -> tuple[Photo, ...]:
-    """Draw calibration photos.
-
-    Args:
-        photos: Of the run; only those of split `train` are drawn.
-        classes: Number of labels.
-        count: How many.
-        seed: Of the draw.
+    """Draw so many photos of split `train`.
 
     Returns:
         Photos in drawing order: classes take turns, so every prefix is balanced too; a class that runs out leaves

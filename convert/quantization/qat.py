@@ -25,8 +25,6 @@ resumes from its last checkpoint and ends with the same weights. A finished one 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,7 +41,7 @@ from convert.quantization.fake_quant import quantize, trained_variables
 from convert.quantization.qat_state import Progress, Saver, state_key
 from convert.recipes import QatSettings
 from edge_runtime.contract import ModelContract
-from train.artifacts.files import whole_file
+from train.artifacts.files import write_rows
 from train.data.pixels import PixelArray
 from train.evaluation.metrics import FloatArray, balanced_accuracy
 
@@ -118,8 +116,7 @@ def fine_tune(
             saver.save(progress)
     bar.close()
     saver.load_best()
-    with whole_file(folder / "history.csv") as temporary:
-        temporary.write_text(_csv(progress.history), encoding="utf-8")
+    write_rows(folder / "history.csv", progress.history)
     return model, {
         "settings": asdict(settings),
         "optimizer": f"Adam, beta_2 {ADAM_BETA_2}",
@@ -149,13 +146,8 @@ def train_step(
 ) -> Callable[[Any, Any, Any], Any]:
     """A compiled function of views, labels and soft labels that takes one step and returns its loss.
 
-    Args:
-        model: Is trained.
-        float_model: Distillation target, on the same views.
-        optimizer: Built for `variables`.
-        variables: Variables of `model`.
-        settings: Weights and temperature of the loss.
-        teacher: None leaves soft labels out of the loss.
+    It changes `variables` of `model`; `float_model` is the distillation target on the same views. Without a teacher
+    soft labels are left out of the loss.
     """
     temperature = settings.distillation_temperature
     soft_weight = 0.0 if teacher is None else settings.soft_label_weight
@@ -213,11 +205,3 @@ def _end_epoch(
 def _is_over(progress: Progress, settings: QatSettings) -> bool:
     """Whether early stopping has ended it; a resumed fine-tuning that was over stays so."""
     return int(progress.history[-1]["epoch"]) - progress.best_epoch >= settings.patience
-
-
-def _csv(history: Sequence[dict[str, Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(history[0]))
-    writer.writeheader()
-    writer.writerows(history)
-    return buffer.getvalue()

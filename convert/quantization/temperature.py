@@ -33,13 +33,7 @@ FEATURES, WEIGHTS, BIAS = range(3)
 def read_logits(
     tflite: bytes, pixels_u8: PixelArray, contract: ModelContract, *, progress: str = ""
 ) -> tuple[npt.NDArray[np.int16], float]:
-    """The integers that a quantized file passes to its softmax.
-
-    Args:
-        tflite: A flatbuffer; its zip tail, if any, is not needed.
-        pixels_u8: [n, height_px, width_px, 3], the contract's pixels.
-        contract: Says how pixels become the input tensor.
-        progress: Title of a progress bar; none if empty.
+    """The integers that a quantized file passes to its softmax for pixels [n, height_px, width_px, 3].
 
     Returns:
         [n, labels] with the zero point taken off, and the scale: logit = scale * integer.

@@ -39,13 +39,7 @@ def choose_evenly(photos: Sequence[Photo], limit: int, seed: int) -> tuple[Photo
 def disturbance_figures(
     photos: Sequence[Photo], results: Sequence[PhotoScores], codes: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Make the report's `disturbances`.
-
-    Args:
-        photos: Readable, at least one.
-        results: Their scores, undisturbed and at every step of `disturbances.steps()`.
-        codes: Of the labels.
-    """
+    """Make the report's `disturbances` from at least one photo's scores, undisturbed and at every step of `steps()`."""
     truth = Truth.of(photos, codes)
     predicted = _predicted(results)
     place = {step: number for number, step in enumerate(steps(), start=1)}
@@ -85,13 +79,9 @@ def _figures(truth: Truth, predicted: IntArray, version: int, model: int) -> dic
 def shift_rows(
     photos: Sequence[Photo], results: Sequence[PhotoScores], values: Mapping[str, str], codes: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Make the report's rows of other photos: all of them, then by value.
+    """Make the report's rows of other photos, at least one, undisturbed: all of them, then by value.
 
-    Args:
-        photos: Readable, at least one.
-        results: Their scores, undisturbed.
-        values: photo_id to value; empty for one row.
-        codes: Of the labels.
+    Values are by photo_id; where there are none, there is one row.
     """
     (predicted,) = _predicted(results)
     every = Truth.of(photos, codes)

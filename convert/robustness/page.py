@@ -13,14 +13,6 @@ from train.reports.html import Markup, Section, figure, number
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 CLASSES = ("first", "second broken", "third", "fourth")
 """Of lines, by model; a further model takes the last."""
-NAMES = {
-    "zoom": "Zoom",
-    "rotation": "Rotation",
-    "brightness": "Brightness",
-    "white_balance": "White balance",
-    "blur": "Blur",
-    "jpeg": "JPEG",
-}
 MEASURES = (
     ("Balanced accuracy", "balanced_accuracy"),
     ("Agreement with the undisturbed prediction", "agreement"),
@@ -39,7 +31,7 @@ def make_page(report: Report, licence: str) -> str:
     for name in names:
         header += [f"{name}: balanced accuracy", "change", "agreement", "with the first"]
     for disturbance in report["disturbances"]:
-        title = NAMES[disturbance["name"]]
+        title = _title(disturbance)
         caption = f"{title}, strength in {disturbance['unit']}"
         content = macros.disturbance(
             disturbance["points"], header, caption, legend, _curves(disturbance, names)
@@ -67,7 +59,7 @@ def _curves(disturbance: Report, names: Sequence[str]) -> list[Markup]:
             (name, _class(k), [point["models"][k][measure] for point in points])
             for k, name in enumerate(names)
         ]
-        described = f"{NAMES[disturbance['name']]}: {title.lower()}"
+        described = f"{_title(disturbance)}: {title.lower()}"
         shown.append(figure(charts.curve_chart(described, axis, curves), title=title))
     return shown
 
@@ -100,6 +92,11 @@ def _row(names: Sequence[str], point: Report) -> str:
         f"{name} {metrics['balanced_accuracy'][0]:.3f}, agreement {metrics['agreement'][0]:.3f}"
         for name, metrics in zip(names, point["models"], strict=True)
     )
+
+
+def _title(disturbance: Report) -> str:
+    name: str = disturbance["name"]
+    return "JPEG" if name == "jpeg" else name.replace("_", " ").capitalize()
 
 
 def _names(report: Report) -> list[str]:

@@ -39,12 +39,9 @@ def embed_metadata(tflite: bytes, contract: ModelContract, *, quantized: bool) -
 
 
 def embed_entries(tflite: bytes, contract: ModelContract, pictures: Mapping[str, bytes]) -> bytes:
-    """The model with its zip tail: edge_contract.json, labels.txt, self-test pictures.
+    """The model, until now without a tail, with its zip tail: edge_contract.json, labels.txt, self-test pictures.
 
-    Args:
-        tflite: A flatbuffer without a tail.
-        contract: Its self-test vectors name the pictures.
-        pictures: Entry name to PNG bytes.
+    Pictures are PNG bytes by entry name, as the contract's self-test vectors name them.
     """
     labels = "".join(f"{label.code}\n" for label in contract.labels)
     entries = {CONTRACT_ENTRY: contract.to_json().encode(), LABELS_ENTRY: labels.encode(), **pictures}

@@ -40,14 +40,9 @@ class _Table:
 
 
 def build_metadata(contract: ModelContract, *, quantized: bool) -> bytes:
-    """The metadata of a model with one image input and one score per label.
+    """The metadata, a ModelMetadata flatbuffer, of a model with one image input and one score per label.
 
-    Args:
-        contract: Of the model.
-        quantized: Whether its input is uint8; the tensor's value range is in its own unit.
-
-    Returns:
-        A ModelMetadata flatbuffer.
+    The input is uint8 if quantized; its value range is in its own unit.
     """
     provenance = contract.provenance
     subgraph = {0: "main", 2: [_input_tensor(contract, quantized)], 3: [_output_tensor(quantized)]}

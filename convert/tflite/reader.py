@@ -174,12 +174,6 @@ def read_structure(
 ) -> TfliteFile:
     """What a .tflite holds, without looking for its contract: of bytes that were just made, or walked already.
 
-    Args:
-        data: The whole file.
-        path: Named in errors.
-        contract: That of the file, if it is known.
-        problem: Why there is none.
-
     Raises:
         NotATfliteFile: Its structure is damaged.
     """

@@ -46,13 +46,7 @@ class FileInfo:
 def require_as_specified(
     tflite: bytes, recipe: Recipe, contract: ModelContract, *, mixed: bool = False
 ) -> FileInfo:
-    """Refuse a file whose tensors are not what the recipe and the contract say.
-
-    Args:
-        tflite: The file.
-        recipe: What it should be.
-        contract: Of the model.
-        mixed: Whether some layers were left float on purpose.
+    """Refuse a file whose tensors are not what recipe and contract say; of a mixed one some layers are meant as float.
 
     Raises:
         ConversionRefused: Wrong type, shape, scale or zero point; or float tensors in an integer model.
