@@ -350,10 +350,8 @@ def _semantic_problems(contract: ModelContract) -> list[str]:
     require(bool(contract.model_id), "model_id is empty")
     require(2 <= len(codes) <= MAX_LABELS, f"labels has {len(codes)} entries, not 2 to {MAX_LABELS}")
     require(len(set(codes)) == len(codes), "labels has a code twice")
-    require(
-        all(label.code and label.name and label.group for label in contract.labels),
-        "labels has an empty text",
-    )
+    filled = all(label.code and label.name and label.group for label in contract.labels)
+    require(filled, "labels has an empty text")
 
     for field in ("height_px", "width_px"):
         side_px = getattr(contract.input, field)
@@ -363,15 +361,12 @@ def _semantic_problems(contract: ModelContract) -> list[str]:
 
     geometry = contract.geometry
     one_of(geometry.decode_scaling, DECODE_SCALINGS, "geometry.decode_scaling")
-    require(
-        1 <= geometry.decode_oversampling <= MAX_OVERSAMPLING,
-        f"geometry.decode_oversampling is {geometry.decode_oversampling}, not 1 to {MAX_OVERSAMPLING}",
-    )
+    factor, fraction = geometry.decode_oversampling, geometry.crop_fraction
+    oversampling = f"geometry.decode_oversampling is {factor}, not 1 to {MAX_OVERSAMPLING}"
+    require(1 <= factor <= MAX_OVERSAMPLING, oversampling)
     one_of(geometry.exif, EXIF_RULES, "geometry.exif")
     one_of(geometry.crop, CROPS, "geometry.crop")
-    require(
-        0 < geometry.crop_fraction <= 1, f"geometry.crop_fraction is {geometry.crop_fraction}, not in (0, 1]"
-    )
+    require(0 < fraction <= 1, f"geometry.crop_fraction is {fraction}, not in (0, 1]")
     one_of(geometry.filter, FILTERS, "geometry.filter")
 
     mean, std = contract.normalization.mean, contract.normalization.std
@@ -385,10 +380,8 @@ def _semantic_problems(contract: ModelContract) -> list[str]:
         if rule is not None:
             one_of(rule.measure, MEASURES, f"decision.{name}.measure")
             require(0 <= rule.threshold <= 1, f"decision.{name}.threshold is {rule.threshold}, not in [0, 1]")
-    require(
-        len(contract.golden) <= MAX_GOLDEN,
-        f"golden has {len(contract.golden)} entries, not 0 to {MAX_GOLDEN}",
-    )
+    count = len(contract.golden)
+    require(count <= MAX_GOLDEN, f"golden has {count} entries, not 0 to {MAX_GOLDEN}")
     for i, golden in enumerate(contract.golden):
         width = len(golden.output)
         require(width == len(codes), f"golden[{i}].output has {width} values for {len(codes)} labels")

@@ -147,12 +147,14 @@ def _open(photo: bytes, name: str) -> ImageFile:
     if photo[4:8] == b"ftyp" and photo[8:12] in _HEIF_BRANDS:
         return _open_heif(file, name)
     kinds = (kind for at, mark, kind in _REFUSED_SIGNATURES if photo[at : at + len(mark)] == mark)
-    raise ImageUnreadable(
-        "not an image of a supported format",
-        where=name,
-        found=next(kinds, f"{len(photo)} bytes that begin with {photo[:8]!r}"),
-        expected=", ".join(ACCEPTED_FORMATS),
-        fix="convert the photo to JPEG or PNG",
+    found = next(kinds, f"{len(photo)} bytes that begin with {photo[:8]!r}")
+    raise _unsupported(name, found, "convert the photo to JPEG or PNG")
+
+
+def _unsupported(name: str, found: str, fix: str) -> ImageUnreadable:
+    expected = ", ".join(ACCEPTED_FORMATS)
+    return ImageUnreadable(
+        "not an image of a supported format", where=name, found=found, expected=expected, fix=fix
     )
 
 
@@ -160,13 +162,8 @@ def _open_heif(file: io.BytesIO, name: str) -> ImageFile:
     try:
         from pillow_heif import HeifImageFile  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
-        raise ImageUnreadable(
-            "not an image of a supported format",
-            where=name,
-            found="HEIC, and no pillow-heif to read it",
-            expected=", ".join(ACCEPTED_FORMATS),
-            fix="pip install pillow-heif, or convert the photo to JPEG",
-        ) from error
+        fix = "pip install pillow-heif, or convert the photo to JPEG"
+        raise _unsupported(name, "HEIC, and no pillow-heif to read it", fix) from error
     opened: ImageFile = HeifImageFile(file)  # type: ignore[no-untyped-call, unused-ignore]
     return opened
 

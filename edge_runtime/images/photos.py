@@ -66,12 +66,8 @@ def photos_in(folder: str) -> list[str]:
     try:
         return sorted(filter(_is_photo, (os.path.join(folder, name) for name in os.listdir(folder))))
     except OSError as error:
-        raise ImageNotFound(
-            "the folder cannot be listed",
-            where=folder,
-            found=error.strerror or str(error),
-            expected="a readable folder",
-            fix="check its permissions",
+        raise _unread(
+            "the folder cannot be listed", folder, error, "a readable folder", "its permissions"
         ) from error
 
 
@@ -88,25 +84,19 @@ def listed_photos(argument: str) -> Iterator[str]:
             if sys.stdin is None:
                 raise ValueError("stdin is closed")
             try:
-                descriptor = sys.stdin.fileno()
+                source: str | int = sys.stdin.fileno()
             except OSError:
                 # Not a file: what a caller of `cli.main` put in its place.
                 yield from _paths(sys.stdin.buffer)
                 return
-            # A reader of its own: a thread that still waits in sys.stdin's when Python ends would abort it.
-            with open(descriptor, "rb", closefd=False) as lines:
-                yield from _paths(lines)
-            return
-        with open(argument, "rb") as lines:
+        else:
+            source = argument
+        # stdin by a reader of its own: a thread that still waits in sys.stdin's when Python ends would abort it.
+        with open(source, "rb", closefd=source is argument) as lines:
             yield from _paths(lines)
     except (OSError, ValueError) as error:
-        raise ImageNotFound(
-            "the list of photos cannot be read",
-            where=argument,
-            found=getattr(error, "strerror", None) or str(error),
-            expected="a text file with a path a line",
-            fix="check the path",
-        ) from error
+        wanted = "a text file with a path a line"
+        raise _unread("the list of photos cannot be read", argument, error, wanted) from error
 
 
 def _paths(lines: Iterable[bytes]) -> Iterator[str]:
@@ -143,13 +133,7 @@ def checked_bytes(read: Callable[[], bytes], name: str) -> bytes:
     except EdgeError:
         raise
     except (OSError, ValueError) as error:
-        raise ImageNotFound(
-            "the photo cannot be read",
-            where=name,
-            found=getattr(error, "strerror", None) or str(error),
-            expected="a readable file",
-            fix="check the path",
-        ) from error
+        raise _unread("the photo cannot be read", name, error, "a readable file") from error
     if not data:
         raise ImageUnreadable(
             "the file is empty", where=name, found="0 bytes", expected="a photo", fix="copy the photo again"
@@ -163,6 +147,13 @@ def checked_bytes(read: Callable[[], bytes], name: str) -> bytes:
             fix="save the photo as JPEG",
         )
     return data
+
+
+def _unread(
+    problem: str, where: str, error: Exception, expected: str, checked: str = "the path"
+) -> ImageNotFound:
+    found = getattr(error, "strerror", None) or str(error)
+    return ImageNotFound(problem, where=where, found=found, expected=expected, fix=f"check {checked}")
 
 
 def _read_stdin() -> bytes:

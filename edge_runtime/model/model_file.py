@@ -12,7 +12,7 @@ import os
 import stat
 
 from edge_runtime._startup.records import TYPE_CHECKING, dataclass
-from edge_runtime.contract import CONTRACT_ENTRY, LABELS_ENTRY, ModelContract
+from edge_runtime.contract import CONTRACT_ENTRY, CONVERT_AGAIN, LABELS_ENTRY, ModelContract
 from edge_runtime.errors import (
     ContractInvalid,
     ContractMissing,
@@ -82,13 +82,8 @@ def open_model(path: str | os.PathLike[str] | None = None) -> ModelFile:
 def parse_model(data: bytes, where: str, *, trusted: bool = False) -> ModelFile:
     """As `open_model`, from bytes; `where` is named in errors and becomes the path, `trusted` as `walk_model`."""
     if not data:
-        raise NotATfliteFile(
-            "the file is empty",
-            where=where,
-            found="0 bytes",
-            expected="a .tflite file",
-            fix="copy the file again",
-        )
+        expected, fix = "a .tflite file", "copy the file again"
+        raise NotATfliteFile("the file is empty", where=where, found="0 bytes", expected=expected, fix=fix)
     tail = ZipTail(data, where) if data[4:8] == b"TFL3" else None
     structure = walk_model(data, where=where, end=tail.start if tail else len(data), trusted=trusted)
     contract = read_contract(data, where)
@@ -127,7 +122,7 @@ def read_contract(data: bytes, where: str = "model") -> ModelContract:
             where=where,
             found=", ".join(listed.split("\n")[:10]),
             expected=", ".join(codes[:10]),
-            fix="convert the model again with dermedge convert",
+            fix=CONVERT_AGAIN,
         )
     return contract
 
@@ -141,13 +136,8 @@ def read_entry(data: bytes, name: str, *, where: str = "model") -> bytes:
     tail = ZipTail(data, where)
     content = tail.read(name)
     if content is None:
-        raise ContractInvalid(
-            f"the model has no entry {name}",
-            where=where,
-            found=", ".join(tail.names) or "no entries",
-            expected=name,
-            fix="convert the model again with dermedge convert",
-        )
+        problem, found = f"the model has no entry {name}", ", ".join(tail.names) or "no entries"
+        raise ContractInvalid(problem, where=where, found=found, expected=name, fix=CONVERT_AGAIN)
     return content
 
 
@@ -178,14 +168,8 @@ def _read_bytes(where: str, *, bundled: bool) -> bytes:
 
 
 def _not_found(where: str, found: str, bundled: bool) -> ModelNotFound:
+    problem, expected, fix = "the model cannot be read", "a .tflite file", "check the path"
     if bundled:
-        return ModelNotFound(
-            "the bundled model is missing",
-            where=where,
-            found=found,
-            expected="the model that the dermedge wheel ships",
-            fix="install dermedge again, or name a model with --model",
-        )
-    return ModelNotFound(
-        "the model cannot be read", where=where, found=found, expected="a .tflite file", fix="check the path"
-    )
+        problem, expected = "the bundled model is missing", "the model that the dermedge wheel ships"
+        fix = "install dermedge again, or name a model with --model"
+    return ModelNotFound(problem, where=where, found=found, expected=expected, fix=fix)

@@ -41,20 +41,10 @@ def require_signature(model: ModelFile, key_path: str) -> None:
     try:
         key = load_pem_public_key(_read(key_path, MAX_KEY_BYTES))
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise UsageError(
-            "the key cannot be used",
-            where=key_path,
-            found=getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__,
-            expected="an Ed25519 public key in PEM form",
-            fix="openssl pkey -in key.pem -pubout -out public.pem",
-        ) from error
+        found = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        raise _no_key(key_path, found, "openssl pkey -in key.pem -pubout -out public.pem") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise UsageError(
-            "the key cannot be used",
-            where=key_path,
-            found=type(key).__name__,
-            expected="an Ed25519 public key in PEM form",
-        )
+        raise _no_key(key_path, type(key).__name__)
     path = model.path + SUFFIX
     try:
         signature = _read(path, SIGNATURE_BYTES + 1)
@@ -69,6 +59,11 @@ def require_signature(model: ModelFile, key_path: str) -> None:
 def _read(path: str, most: int) -> bytes:
     with open(path, "rb") as file:
         return file.read(most)
+
+
+def _no_key(path: str, found: str, fix: str = "") -> UsageError:
+    expected = "an Ed25519 public key in PEM form"
+    return UsageError("the key cannot be used", where=path, found=found, expected=expected, fix=fix)
 
 
 def _unsigned(path: str, found: str) -> ModelUnsigned:

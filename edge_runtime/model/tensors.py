@@ -6,7 +6,7 @@ import math
 import struct
 
 from edge_runtime._startup.records import TYPE_CHECKING, dataclass
-from edge_runtime.contract import ModelContract
+from edge_runtime.contract import CONVERT_AGAIN, ModelContract
 from edge_runtime.errors import InterpreterBroken, ModelMismatch
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ ZERO_POINT_LOW = {"uint8": 0, "int8": -128}
 # fixed-point softmax by about as much again, so it may be off by one step a label.
 FLOAT_SUM_TOLERANCE = 1e-3
 MAX_OPERATOR_RANK = 6
-INPUT_FIX = "convert the model again with dermedge convert"
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def check_tensors(
             where=where,
             found="; ".join(problems),
             expected="tensors as the contract describes them",
-            fix=INPUT_FIX,
+            fix=CONVERT_AGAIN,
         )
 
 

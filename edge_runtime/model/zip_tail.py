@@ -9,6 +9,7 @@ from __future__ import annotations
 import binascii
 import struct
 
+from edge_runtime.contract import CONVERT_AGAIN
 from edge_runtime.errors import ContractInvalid
 
 END_BYTES = 22
@@ -18,7 +19,6 @@ MAX_ENTRY_BYTES = 16 * 1024 * 1024
 _END = b"PK\x05\x06"
 _CENTRAL = b"PK\x01\x02"
 _LOCAL = b"PK\x03\x04"
-FIX = "convert the model again with dermedge convert"
 
 
 class ZipTail:
@@ -110,7 +110,7 @@ class ZipTail:
                 where=self._where,
                 found=f"compression method {method}, flags {flags:#x}",
                 expected="method 0 (stored): phones read only that",
-                fix=FIX,
+                fix=CONVERT_AGAIN,
             )
         if size > MAX_ENTRY_BYTES:
             raise self._broken(f"entry {name} has {size:,} bytes, more than {MAX_ENTRY_BYTES:,}")
@@ -131,5 +131,5 @@ class ZipTail:
             where=self._where,
             found=found,
             expected="a zip archive of stored entries, each name once",
-            fix=FIX,
+            fix=CONVERT_AGAIN,
         )
