@@ -134,6 +134,11 @@ class Prediction:
         """Score of the best label."""
         return self.best.score
 
+    @property
+    def caution(self) -> str:
+        """Text before the label, for readers of the first line alone; empty for the decision `answer`."""
+        return "" if self.decision == ANSWER else f"{self.decision.replace('_', ' ').upper()}: not sure of "
+
     def top(self, count: int) -> list[ScoredLabel]:
         """The `count` best labels, best first; equals stay in output order."""
         return sorted(self.labels, key=lambda label: -label.score)[:count]
@@ -179,11 +184,7 @@ class Prediction:
             )
         shown = self.top(top_k)
         width = max(len(label.code) for label in shown)
-        # Readers of the first line alone must see that the model does not answer.
-        caution = (
-            "" if self.decision == ANSWER else f"{self.decision.replace('_', ' ').upper()}: not sure of "
-        )
-        lines = [f"{self.image}: {caution}{shown[0].name} ({shown[0].code}), {shown[0].score:.1%}"]
+        lines = [f"{self.image}: {self.caution}{shown[0].name} ({shown[0].code}), {shown[0].score:.1%}"]
         lines += [f"  {label.code:<{width}}  {label.score:6.1%}  {label.name}" for label in shown]
         lines.append("  groups: " + ", ".join(f"{group} {score:.1%}" for group, score in self.groups.items()))
         lines.append(f"  decision: {self.decision} ({self.reason})")

@@ -221,9 +221,8 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.print_contract:
         _check_print_contract(arguments)
     elif not (has_photos(arguments) or (arguments.self_check and not arguments.bench)):
-        raise UsageError(
-            "no photo", expected="PHOTO, a folder, or - for stdin", fix="see dermedge classify --help"
-        )
+        expected = "PHOTO, a folder, or - for stdin"
+        raise UsageError("no photo", expected=expected, fix="see dermedge classify --help")
     if arguments.accelerator is not None and arguments.delegate is not None:
         raise UsageError(
             "--delegate and --accelerator cannot be combined",
@@ -231,9 +230,8 @@ def check(arguments: argparse.Namespace) -> None:
             expected="one of them",
         )
     if arguments.threads is not None and arguments.threads > MAX_THREADS:
-        raise UsageError(
-            "invalid number", where="--threads", found=str(arguments.threads), expected=f"1 to {MAX_THREADS}"
-        )
+        found, expected = str(arguments.threads), f"1 to {MAX_THREADS}"
+        raise UsageError("invalid number", where="--threads", found=found, expected=expected)
     from_stdin = [*arguments.photos, arguments.list].count("-")
     if from_stdin > 1:
         raise UsageError("stdin can be read only once", found=f"- {from_stdin} times")

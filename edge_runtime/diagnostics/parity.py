@@ -262,9 +262,8 @@ def _compare_stage(
 ) -> StageComparison:
     for field in ("size", "dtype", "scale", "zero_point", "codes"):
         if one.get(field) != other.get(field):
-            note = (
-                f"{'label order' if field == 'codes' else field} {one.get(field)} against {other.get(field)}"
-            )
+            what = "label order" if field == "codes" else field
+            note = f"{what} {one.get(field)} against {other.get(field)}"
             return StageComparison(stage, False, float("inf"), tolerance, note)
     if one.get("sha256", "") and one["sha256"] == other["sha256"]:
         return StageComparison(stage, True, 0.0, tolerance, "identical")
@@ -367,8 +366,8 @@ def _trace_command(arguments: argparse.Namespace) -> int:
         traced = trace(classifier, read_photo(arguments.photo), name=arguments.photo)
     if arguments.out is None:
         print(json.dumps(traced))
-        return EXIT_OK
-    write_traces(arguments.out, [traced])
+    else:
+        write_traces(arguments.out, [traced])
     return EXIT_OK
 
 
@@ -386,15 +385,11 @@ def _compare_command(arguments: argparse.Namespace) -> int:
     files = (arguments.first, arguments.second)
     first, second = ({one["photo"]["sha256"]: one for one in read_traces(path)} for path in files)
     shared = [key for key in first if key in second]
-    lonely = [
-        one["photo"]["name"]
-        for key, one in {**first, **second}.items()
-        if not (key in first and key in second)
-    ]
+    in_one = first.keys() ^ second.keys()
+    lonely = [one["photo"]["name"] for key, one in {**first, **second}.items() if key in in_one]
     if not shared:
-        raise UsageError(
-            "the traces are of different photos", found=", ".join(lonely[:4]), expected="the same bytes"
-        )
+        names = ", ".join(lonely[:4])
+        raise UsageError("the traces are of different photos", found=names, expected="the same bytes")
     worst: dict[str, StageComparison] = {}
     comparisons = []
     for key in shared:

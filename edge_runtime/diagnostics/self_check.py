@@ -76,9 +76,8 @@ def self_check(classifier: Classifier) -> SelfCheck:
             expected=f"the outputs of {golden[0].runtime}",
             fix="copy the model again; if it was not altered, do not trust this runtime with it",
         )
-    return SelfCheck(
-        len(golden), max(check.difference for check in checks), max(vector.tolerance for vector in golden)
-    )
+    largest, tolerance = max(check.difference for check in checks), max(vector.tolerance for vector in golden)
+    return SelfCheck(len(golden), largest, tolerance)
 
 
 def check_vector(runner: Runner, vector: GoldenVector) -> VectorCheck:

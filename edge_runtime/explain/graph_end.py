@@ -181,9 +181,8 @@ class _Reader:
             # A float16 file widens its weights at run time.
             tensor = self._input(maker, 0)
         if self._shape(tensor) != (self.labels, channels):
-            raise self._refusal(
-                f"weights {list(self._shape(tensor))} for {self.labels} labels x {channels} channels"
-            )
+            shape = list(self._shape(tensor))
+            raise self._refusal(f"weights {shape} for {self.labels} labels x {channels} channels")
         stored = self._constant(tensor, WEIGHT_CODES)
         quantization = self.tensors[tensor].child(4, "quantization")
         scales = quantization.numbers(2, "f") if quantization else ()
@@ -209,9 +208,8 @@ class _Reader:
         dtype = self._dtype(tensor)
         start, count = self.buffers[self.tensors[tensor].scalar(2, "I")].vector(0, 1)
         if dtype not in codes or not count:
-            raise self._refusal(
-                f"{dtype} values that {'stand in the file' if count else 'are computed at run time'}"
-            )
+            where = "stand in the file" if count else "are computed at run time"
+            raise self._refusal(f"{dtype} values that {where}")
         size = math.prod(self._shape(tensor))
         if count != size * struct.calcsize(codes[dtype]):
             raise self._refusal(f"{count} bytes for {size} values of {dtype}")

@@ -49,11 +49,9 @@ class Explained:
 
     def to_text(self, top_k: int = 3) -> str:
         """As `Prediction.to_text`, and where the heat map is."""
-        where = (
-            f"heat map: {escaped(str(self.picture))}"
-            if self.failure is None
-            else f"no heat map: {self.failure.message}"
-        )
+        where = f"heat map: {escaped(str(self.picture))}"
+        if self.failure is not None:
+            where = f"no heat map: {self.failure.message}"
         return f"{self.explanation.prediction.to_text(top_k)}\n  {where}"
 
 
@@ -86,18 +84,12 @@ def check_out(out: str, photos: list[str], *, several: bool) -> None:
             expected="an existing folder",
             fix="make the folder first, or name one photo",
         )
+    given = f"--explain {out}"
     if os.path.splitext(out)[1].lower() != SUFFIX:
-        raise UsageError(
-            "the heat map must be a PNG file",
-            found=f"--explain {out}",
-            expected=f"a name that ends in {SUFFIX}",
-        )
-    if any(
-        os.path.exists(out) and os.path.exists(photo) and os.path.samefile(photo, out) for photo in photos
-    ):
-        raise UsageError(
-            "the heat map would replace the photo", found=f"--explain {out}", expected="another file"
-        )
+        expected = f"a name that ends in {SUFFIX}"
+        raise UsageError("the heat map must be a PNG file", found=given, expected=expected)
+    if os.path.exists(out) and any(os.path.samefile(photo, out) for photo in photos if os.path.exists(photo)):
+        raise UsageError("the heat map would replace the photo", found=given, expected="another file")
     if os.path.lexists(out) and not is_heat_map(out):
         raise UsageError(
             "the heat map would replace another file",

@@ -25,7 +25,6 @@ from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.errors import HeatMapUnwritten
 from edge_runtime.explain.explainer import Explanation
-from edge_runtime.result import ANSWER
 
 if TYPE_CHECKING:
     Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
@@ -114,14 +113,9 @@ def is_heat_map(path: str) -> bool:
 def describe(explanation: Explanation, label: str) -> tuple[str, str]:
     """Return the prediction, with `label` for its label, and what the colours mean."""
     prediction = explanation.prediction
-    caution = (
-        ""
-        if prediction.decision == ANSWER
-        else f"{prediction.decision.replace('_', ' ').upper()}: not sure of "
-    )
     rows, columns = len(explanation.lead), len(explanation.lead[0])
     return (
-        f"{caution}{label}, {prediction.score:.1%}.",
+        f"{prediction.caution}{label}, {prediction.score:.1%}.",
         f"Bright: where the photo speaks for this label more than elsewhere, on {rows} x {columns} places. The "
         f"brightest is worth {explanation.peak:+.2f} in the label's lead over the average label (logits).",
     )

@@ -43,12 +43,8 @@ def read_given(photo: Any, name: str, notes: list[str]) -> bytes | Image.Image:
 def _read(file: Any, name: str) -> bytes:
     data = file.read(MAX_PHOTO_BYTES + 1)
     if not isinstance(data, bytes):
-        raise UsageError(
-            "the file is open in text mode",
-            where=name,
-            found=type(data).__name__,
-            fix="open it with mode 'rb'",
-        )
+        found, fix = type(data).__name__, "open it with mode 'rb'"
+        raise UsageError("the file is open in text mode", where=name, found=found, fix=fix)
     return data
 
 

@@ -43,12 +43,9 @@ def arrivals(folder: str, *, poll_s: float = POLL_S) -> Iterator[str]:
 def _states(folder: str) -> dict[str, tuple[int, int]]:
     """Return size in bytes and time of every photo in the folder."""
     if not os.path.isdir(folder):  # noqa: PTH112
+        found, expected = "nothing, or a file", "a folder to watch"
         raise ImageNotFound(
-            "not a folder",
-            where=folder,
-            found="nothing, or a file",
-            expected="a folder to watch",
-            fix="check the path",
+            "not a folder", where=folder, found=found, expected=expected, fix="check the path"
         )
     states = {}
     for path in photos_in(folder):

@@ -82,9 +82,8 @@ class ZipTail:
         # Offsets count from the start of the archive, which some writers take for the start of the whole file.
         archive = end - size - offset
         if disk or directory_disk or count > MAX_ENTRIES or archive < 0:
-            raise self._broken(
-                f"end record: disk {disk}, {count} entries, directory of {size} bytes at {offset}"
-            )
+            found = f"end record: disk {disk}, {count} entries, directory of {size} bytes at {offset}"
+            raise self._broken(found)
         position = end - size
         self.start = position
         for _ in range(count):
