@@ -224,11 +224,9 @@ def check(arguments: argparse.Namespace) -> None:
         expected = "PHOTO, a folder, or - for stdin"
         raise UsageError("no photo", expected=expected, fix="see dermedge classify --help")
     if arguments.accelerator is not None and arguments.delegate is not None:
-        raise UsageError(
-            "--delegate and --accelerator cannot be combined",
-            found=f"--accelerator {arguments.accelerator} and --delegate {arguments.delegate}",
-            expected="one of them",
-        )
+        found = f"--accelerator {arguments.accelerator} and --delegate {arguments.delegate}"
+        problem = "--delegate and --accelerator cannot be combined"
+        raise UsageError(problem, found=found, expected="one of them")
     if arguments.threads is not None and arguments.threads > MAX_THREADS:
         found, expected = str(arguments.threads), f"1 to {MAX_THREADS}"
         raise UsageError("invalid number", where="--threads", found=found, expected=expected)

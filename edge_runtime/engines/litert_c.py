@@ -55,6 +55,7 @@ STATUS_NAMES = {
     3: "runtime failure",
     504: "compilation",
 }
+CPU_FIX = "leave out --accelerator to run on the CPU"
 
 
 class _Any(ctypes.Structure):
@@ -263,12 +264,11 @@ class LiteRtC(Engine):
             self.close()
             if hardware == "cpu":
                 raise
-            raise DelegateUnusable(
+            problem, expected = (
                 f"LiteRT cannot run the model on the {hardware}",
-                found=error.found,
-                expected=f"a {hardware} and its driver",
-                fix="leave out --accelerator to run on the CPU",
-            ) from error
+                f"a {hardware} and its driver",
+            )
+            raise DelegateUnusable(problem, found=error.found, expected=expected, fix=CPU_FIX) from error
         except BaseException:
             self.close()
             raise
@@ -327,7 +327,7 @@ class LiteRtC(Engine):
                 f"LiteRT does not run all of this model on the {self.accelerator}",
                 found="operators that would run on the CPU",
                 expected="all operators: LiteRT does not report which part it took",
-                fix="leave out --accelerator to run on the CPU",
+                fix=CPU_FIX,
             )
         operators = self._operator_count
         self.operators_taken = (operators, operators)
@@ -403,16 +403,10 @@ class LiteRtC(Engine):
         self, role: str, tensor_type: _RankedTensorType, spec: TensorSpec
     ) -> tuple[c_void_p, int]:
         requirements, size = c_void_p(), c_size_t()
-        self._call(
-            f"LiteRtGetCompiledModel{role}BufferRequirements", self._compiled, 0, 0, byref(requirements)
-        )
-        buffer = self._own(
-            "TensorBuffer",
-            "LiteRtCreateManagedTensorBufferFromRequirements",
-            self._environment,
-            byref(tensor_type),
-            requirements,
-        )
+        require = f"LiteRtGetCompiledModel{role}BufferRequirements"
+        self._call(require, self._compiled, 0, 0, byref(requirements))
+        create = "LiteRtCreateManagedTensorBufferFromRequirements"
+        buffer = self._own("TensorBuffer", create, self._environment, byref(tensor_type), requirements)
         self._call("LiteRtGetTensorBufferPackedSize", buffer, byref(size))
         if spec.dtype not in STRUCT_CODES or size.value != spec.nbytes:
             raise InterpreterBroken(
