@@ -71,13 +71,7 @@ class Fold:
 def run_crossval(
     folder: Path, request: Request, *, folds: Sequence[int] | None = None, data: Path | None = None
 ) -> dict[str, Any]:
-    """Convert folds, run their files, and write oof_NAME.csv and metrics_NAME.json.
-
-    Args:
-        folder: FOLDS.
-        request: How each fold is converted; its test report is left out.
-        folds: Their numbers; None for every finished one.
-        data: The first dataset's folder, if it is not where the folds say.
+    """Convert folds, by default every finished one, run their files, and write oof_NAME.csv and metrics_NAME.json.
 
     Returns:
         The content of metrics_NAME.json.

@@ -150,11 +150,7 @@ def is_crossval(folder: Path) -> bool:
 
 
 def read_run(folder: Path, data: Path | None = None) -> Run:
-    """Read a finished run directory.
-
-    Args:
-        folder: RUN.
-        data: The (first) data set's folder, if it is not where run.json says.
+    """Read a finished run directory; `data` is the (first) data set's folder, if it is not where run.json says.
 
     Raises:
         RunInvalid: Something is missing, unfinished or contradictory; or photos are missing; or training marked the run
@@ -257,13 +253,8 @@ def require_float_contract(run: Run) -> None:
 def read_scores(path: Path, codes: Sequence[str], *, prefix: str = "p_") -> pd.DataFrame:
     """Scores of photos by photo_id: a CSV, gzipped if its name ends in .gz, with the columns photo_id and p_CODE.
 
-    Args:
-        path: The file; of several rows of a photo the last one counts.
-        codes: Of the labels.
-        prefix: Of their columns.
-
     Returns:
-        [photos, codes] float64, exactly as written.
+        [photos, codes] float64, exactly as written; of several rows of a photo the last one.
 
     Raises:
         RunInvalid: It is missing, damaged, or lacks a column.

@@ -246,15 +246,7 @@ def make_request(
     test_report: bool = True,
     **fine_tuning: float | None,
 ) -> Request:
-    """Check a recipe's options.
-
-    Args:
-        recipe: A name in RECIPES.
-        seed: Of calibration photos and fine-tuning.
-        keep_float: `auto` for mixed precision (int8_ptq only).
-        max_loss: With `keep_float`: share of predictions that may change, DEFAULT_MAX_LOSS if None.
-        test_report: Whether to evaluate on the test split.
-        fine_tuning: Of QAT_OPTIONS, for int8_qat; None keeps the default.
+    """Check a recipe's options, which are those of `convert.convert`; None keeps a default.
 
     Raises:
         UsageError: An unknown recipe, or options that do not fit it.

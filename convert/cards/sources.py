@@ -54,12 +54,7 @@ class Sources:
 
 
 def read_sources(run: Path, model: Path, crossval: Path | None = None) -> Sources:
-    """Read all files and check that they belong together.
-
-    Args:
-        run: The run directory.
-        model: Its converted model.
-        crossval: Folder of its cross-validation, whose metrics the card then gives.
+    """Read all files and check that they belong together; of a cross-validation the card then gives the metrics.
 
     Raises:
         RunInvalid: A file is missing or not JSON, or model, report and run are not of one conversion.

@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,13 +167,15 @@ def measure(
         files = [parse_tflite(Path(model.path), model.data) for model in models]
         measured = Measured(tuple(photos), files, workers=pool.count)
         layer_reports = LayerReports(models if with_layers else (), files)
-        with _keeping_what_is_there(measured):
+        try:
             _run(pool, measured, layer_reports)
             measured.layer_reports = layer_reports.results()
             if readable := measured.readable:
                 # Last, and after them: nothing else may run beside it.
                 wait([golden_problems])
                 measured.bench_ms = pool.bench(photos[readable[0]].path, BENCH_RUNS)
+        except KeyboardInterrupt:
+            measured.interrupted = True
         layer_reports.close()
         measured.golden_problems = golden_problems.result()
     return measured
@@ -200,14 +201,6 @@ def _run(pool: Workers, measured: Measured, layer_reports: LayerReports) -> None
                 layer_reports.offer(photos[len(measured.results) - 1].path)
     finally:
         measured.seconds = time.monotonic() - start
-
-
-@contextmanager
-def _keeping_what_is_there(measured: Measured) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        measured.interrupted = True
 
 
 def _require_comparable(models: Sequence[ModelFile]) -> None:

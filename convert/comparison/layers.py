@@ -114,10 +114,6 @@ class LayerReports:
     """Layer reports of models against the first, made in one more process while the workers run the photos.
 
     Made afterwards they would leave cores idle. Files of different runs are different networks and get none.
-
-    Args:
-        models: The first is the reference.
-        files: What is inside each of them.
     """
 
     def __init__(self, models: Sequence[ModelFile], files: Sequence[TfliteFile]) -> None:
@@ -185,6 +181,4 @@ def rows_of(pairs: Sequence[Pair], sums: dict[str, list[float]]) -> dict[str, An
 
 def decibels(noise_to_signal: float) -> float:
     """Return the signal-to-noise ratio in dB, at most BEST_DB."""
-    if noise_to_signal <= 0:
-        return BEST_DB
-    return float(min(BEST_DB, -10 * np.log10(noise_to_signal)))
+    return float(min(BEST_DB, -10 * np.log10(noise_to_signal))) if noise_to_signal > 0 else BEST_DB

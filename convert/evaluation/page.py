@@ -57,7 +57,7 @@ def _notes(report: Report) -> list[object]:
         notes.append(f"{left:,} photos of labels that the model does not have were left out.")
     if failures := report["data"]["failures"]:
         notes.append(f"{len(failures):,} photos could not be read.")
-    return [html.note(text) for text in notes]
+    return list(map(html.note, notes))
 
 
 def _classes(report: Report) -> html.Markup:
@@ -81,29 +81,18 @@ def _decisions(report: Report) -> html.Markup:
 
 def _subgroup(title: str, rows: Sequence[Report]) -> html.Markup:
     groups = sorted({group for row in rows for group in row.get("groups", {})})
-    columns = (
-        "Photos",
-        "Lesions",
-        "Balanced accuracy",
-        "Accuracy",
-        *(f"AUC: {one}" for one in groups),
-        "Absent",
-    )
+    of_groups = (f"AUC: {one}" for one in groups)
+    header = (title, "Photos", "Lesions", "Balanced accuracy", "Accuracy", *of_groups, "Absent")
     shown = [
         (
-            row["value"],
-            row["photos"],
-            row["lesions"],
-            _cell(row.get("balanced_accuracy")),
-            _cell(row.get("accuracy")),
+            *(row[name] for name in ("value", "photos", "lesions")),
+            *(_cell(row.get(name)) for name in ("balanced_accuracy", "accuracy")),
             *(_cell(row.get("groups", {}).get(group)) for group in groups),
             ", ".join(row.get("classes_absent", ())),
         )
         for row in rows
     ]
-    return html.table(
-        (title, *columns), shown, caption=f"{title}; balanced accuracy over the labels that are present"
-    )
+    return html.table(header, shown, caption=f"{title}; balanced accuracy over the labels that are present")
 
 
 def _cell(value: Sequence[float] | None) -> Estimate | None:

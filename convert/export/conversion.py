@@ -95,9 +95,8 @@ def _accept(steps: TensorFlowSteps, tflite: Path) -> dict[str, Any]:
         "photos_by_split": {name: sum(p.split == name for p in photos) for name in SPLITS},
     }
     if len(photos) < CHECK_PHOTOS:
-        report["note"] = (
-            f"train and val hold only {len(photos)} photos, fewer than {CHECK_PHOTOS}: all were used"
-        )
+        few = f"train and val hold only {len(photos)} photos, fewer than {CHECK_PHOTOS}: all were used"
+        report["note"] = few
     return report
 
 

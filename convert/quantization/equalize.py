@@ -22,12 +22,9 @@ DEAD_CHANNEL = 1e-8
 
 
 def equalized_copy(model: Any) -> Any:
-    """A copy of a float model, same function, every depthwise channel's largest |weight| 1.
+    """A copy of a flat, functional float model, same function, every depthwise channel's largest |weight| 1.
 
     Depthwise layers that no batch normalization follows, or whose output goes elsewhere too, are left as they are.
-
-    Args:
-        model: Flat and functional.
     """
     copy = tf_keras.models.clone_model(model)
     copy.set_weights(model.get_weights())

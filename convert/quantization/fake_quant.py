@@ -68,10 +68,7 @@ def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArr
 
 
 def require_wrappable(model: Any) -> None:
-    """Refuse a network with operators that are no layers, which tfmot cannot wrap.
-
-    Args:
-        model: Flat and functional.
+    """Refuse a flat, functional network with operators that are no layers, which tfmot cannot wrap.
 
     Raises:
         ConversionRefused: Python operators or TensorFlow functions were called on its tensors (`x * 2.0`).

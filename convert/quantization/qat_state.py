@@ -83,9 +83,7 @@ class Saver:
     """Writes and reads all state: the model's and optimizer's variables, the best epoch's weights, progress."""
 
     def __init__(self, path: Path, key: str, model: Any, optimizer: Any) -> None:
-        self._path = path
-        self._key = key
-        self._model = model
+        self._path, self._key, self._model = path, key, model
         self._variables = [*model.variables, *optimizer.variables]
         self._best: list[npt.NDArray[Any]] = []
 

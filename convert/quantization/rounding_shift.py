@@ -33,10 +33,8 @@ PHOTOS = 96
 def absorb_rounding_shift(model: Any, float_model: Any, images: npt.NDArray[np.float32]) -> None:
     """Set the batch-normalization statistics and gammas of a quantization-aware model, in place.
 
-    Args:
-        model: Made by tfmot from `float_model`, its ranges set.
-        float_model: Flat and functional.
-        images: [n, height_px, width_px, 3] normalized; the first PHOTOS are used.
+    tfmot made it of the flat, functional `float_model`, and its ranges are set. Of the images, [n, height_px, width_px,
+    3] normalized, the first PHOTOS are used.
     """
     wanted: dict[str, tuple[FloatArray, FloatArray]] = {}
 

@@ -25,12 +25,7 @@ SUM_TOLERANCE = 1e-2
 def read_soft_labels(
     run: Run, photos: Sequence[Photo], drawn: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float32] | None:
-    """The teacher's scores of photos.
-
-    Args:
-        run: Its config says whether there is a teacher, and how much of the prior was taken out.
-        photos: Each needs scores.
-        drawn: [n] how likely training drew each photo: the prior.
+    """The teacher's scores of photos; `drawn`, [n], is how likely training drew each of them: the prior.
 
     Returns:
         [n, labels] probabilities; None if the run had no teacher.

@@ -96,10 +96,9 @@ def make_golden(tflite: bytes, contract: ModelContract) -> GoldenResult:
     least, unit = (LEAST_TOLERANCE_STEPS, 256.0) if quantized else (LEAST_TOLERANCE_FLOAT, 1.0)
     by_kernel_set, unavailable = _differences(tflite, tensors, outputs)
     spread = np.max(list(by_kernel_set.values()), axis=0)
-    chosen = []
-    for size in range(len(PICTURE_SIZES_PX)):
-        candidates = range(size, len(drawn), len(PICTURE_SIZES_PX))
-        chosen.append(min(candidates, key=lambda i: (max(outputs[i]) / unit > SATURATED_SCORE, spread[i])))
+    sizes = len(PICTURE_SIZES_PX)
+    candidates = [range(size, len(drawn), sizes) for size in range(sizes)]
+    chosen = [min(x, key=lambda i: (max(outputs[i]) / unit > SATURATED_SCORE, spread[i])) for x in candidates]
     vectors = tuple(
         GoldenVector(
             image=f"golden_{number}.png",

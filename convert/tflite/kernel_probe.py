@@ -29,12 +29,7 @@ ROOT = Path(__file__).parents[2]
 def probe(
     tflite: bytes, input_tensors: Sequence[bytes], kernel_set: str
 ) -> tuple[str, list[tuple[float, ...]] | None]:
-    """Run a model in a fresh process.
-
-    Args:
-        tflite: The model.
-        input_tensors: Each the bytes of one input tensor.
-        kernel_set: One of KERNEL_SETS.
+    """Run a model in a fresh process, on one of KERNEL_SETS and the bytes of each input tensor.
 
     Returns:
         The full name (library, version, kernels) and the raw outputs; or why it could not run, and None.
