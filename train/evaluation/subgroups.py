@@ -29,13 +29,7 @@ from train.evaluation.metrics import (
 BoolArray = npt.NDArray[np.bool_]
 # Below this an interval is not informative, and one person may make up the whole row.
 LEAST_LESIONS = 20
-COLUMNS = {
-    "sex": "Sex",
-    "age": "Age",
-    "site": "Site",
-    "dx_type": "Kind of diagnosis",
-    "source": "Data set",
-}
+COLUMNS = {"sex": "Sex", "age": "Age", "site": "Site", "dx_type": "Kind of diagnosis", "source": "Data set"}
 
 
 class Described(Protocol):

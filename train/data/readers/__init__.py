@@ -26,6 +26,7 @@ from edge_runtime.errors import ConfigInvalid, DataInvalid, DataNotFound
 from edge_runtime.images.preprocess import ACCEPTED_FORMATS, MAX_PIXELS
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Manifest, Photo
+from train.configs.schema import READERS as FORMATS
 from train.data.near_duplicates import phash
 from train.data.readers import folders, ham10000, isic2018, pad_ufes_20, table
 from train.data.readers.scan import (
@@ -38,20 +39,8 @@ from train.data.readers.scan import (
     Reader,
 )
 
-READERS: dict[str, Reader] = {
-    "ham10000": ham10000.read,
-    "pad_ufes_20": pad_ufes_20.read,
-    "isic2018_task3": isic2018.read,
-    "folders": folders.read,
-    "csv": table.read,
-}
-EXPECTED = {
-    "ham10000": ham10000.EXPECTED,
-    "pad_ufes_20": pad_ufes_20.EXPECTED,
-    "isic2018_task3": isic2018.EXPECTED,
-    "folders": folders.EXPECTED,
-    "csv": table.EXPECTED,
-}
+MODULES = dict(zip(FORMATS, (ham10000, pad_ufes_20, isic2018, folders, table), strict=True))
+READERS: dict[str, Reader] = {name: module.read for name, module in MODULES.items()}
 ON_PROBLEM = ("refuse", "skip")
 # The hash needs 32 px a side; a JPEG is decoded at the smallest scale of at least twice that. All of its data is
 # still read, so a truncated file fails.
@@ -101,28 +90,23 @@ def read_photos(
             "no such data folder",
             where=str(root),
             found=f"nothing; its nearest existing parent is {_existing_parent(root)}",
-            expected=EXPECTED[reader],
+            expected=MODULES[reader].EXPECTED,
             fix="correct the data folder in the config, or put the photos there",
         )
     problems = ProblemReport()
     folder, photos = READERS[reader](root, labels, problems)
-    photos = _decodable(
-        folder, _unique(_known(photos, labels, problems), problems), problems, progress=progress
-    )
+    photos = _unique(_known(photos, labels, problems), problems)
+    photos = _decodable(folder, photos, problems, progress=progress)
     counts = Counter(photo.label for photo in photos)
     empty = [code for code in labels.codes if not counts[code]] if every_class or not photos else []
     for code in empty:
         problems.add(EMPTY_CLASS, code)
     if problems and (on_problem == "refuse" or empty):
-        raise DataInvalid(
-            "unusable data set",
-            where=str(root),
-            details=problems.lines(),
-            expected=f"readable photos of {'every class' if every_class else 'these classes'} "
-            f"({', '.join(labels.codes)}), each id once",
-            fix="correct the data"
-            + ("" if empty else ', or set on_problem = "skip" to leave these photos out'),
-        )
+        which = "every class" if every_class else "these classes"
+        expected = f"readable photos of {which} ({', '.join(labels.codes)}), each id once"
+        fix = "correct the data" + ', or set on_problem = "skip" to leave these photos out' * (not empty)
+        details = problems.lines()
+        raise DataInvalid("unusable data set", where=str(root), details=details, expected=expected, fix=fix)
     if problems:
         print(f"{root}: photos left out: {'; '.join(problems.lines())}", file=sys.stderr)
     return Manifest(name, folder, labels, tuple(sorted(photos, key=lambda photo: photo.photo_id)))
@@ -143,30 +127,26 @@ def _unique(photos: list[Photo], problems: ProblemReport) -> list[Photo]:
         rows_of[photo.photo_id].append(photo)
     kept = []
     for photo_id, rows in rows_of.items():
-        contradiction = len(set(rows)) > 1
+        equal = len(set(rows)) == 1
         if len(rows) > 1:
-            problems.add(
-                DUPLICATE, f"{photo_id} ({len(rows)} rows{', contradictory' if contradiction else ''})"
-            )
-        if not contradiction:
-            kept.append(rows[0])
+            problems.add(DUPLICATE, f"{photo_id} ({len(rows)} rows{'' if equal else ', contradictory'})")
+        kept.extend(rows[:equal])
     return kept
 
 
 def _decodable(root: Path, photos: list[Photo], problems: ProblemReport, *, progress: bool) -> list[Photo]:
     """Decode every photo, add its hash, note and drop those that cannot be decoded."""
 
-    def look(photo: Photo) -> tuple[Photo, str]:
+    def look(photo: Photo) -> Photo | tuple[str, str]:
         try:
-            return replace(photo, phash=f"{_decoded_hash(root / photo.path):016x}"), ""
+            return replace(photo, phash=f"{_decoded_hash(root / photo.path):016x}")
         except FileNotFoundError:
-            return photo, MISSING
+            return MISSING, photo.path
         except DECODING_ERRORS as error:
-            return photo, f"{photo.path} ({str(error) or type(error).__name__})"
+            return UNREADABLE, f"{photo.path} ({str(error) or type(error).__name__})"
 
     kept = []
-    # Threads, not processes: Pillow decodes outside the GIL, and forking a process that runs TensorFlow is not
-    # safe.
+    # Threads, not processes: Pillow decodes outside the GIL, and forking beside TensorFlow is not safe.
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")
         looked = pool.map(look, photos)
@@ -175,13 +155,11 @@ def _decodable(root: Path, photos: list[Photo], problems: ProblemReport, *, prog
             from tqdm import tqdm
 
             looked = tqdm(looked, total=len(photos), desc="checking photos", unit="photo")
-        for photo, problem in looked:
-            if not problem:
-                kept.append(photo)
-            elif problem == MISSING:
-                problems.add(MISSING, photo.path)
+        for seen in looked:
+            if isinstance(seen, Photo):
+                kept.append(seen)
             else:
-                problems.add(UNREADABLE, problem)
+                problems.add(*seen)
     return kept
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_runtime.errors import DataInvalid
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Photo
-from train.data.readers.scan import UNKNOWN_LABEL, ProblemReport, contents, photo_files
+from train.data.readers.scan import UNKNOWN_LABEL, ProblemReport, photo_files, unexpected
 
 EXPECTED = "a folder per class, named by the label's code, with photos in it"
 
@@ -15,13 +14,9 @@ EXPECTED = "a folder per class, named by the label's code, with photos in it"
 def read(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Path, list[Photo]]:
     """Read all photos below a class's folder; one beside these folders is a problem."""
     if not any((root / code).is_dir() for code in labels.codes):
-        raise DataInvalid(
-            "no folder is named after a class",
-            where=str(root),
-            found=contents(root),
-            expected=f"{EXPECTED} ({', '.join(labels.codes)})",
-            fix="rename the folders, or name another reader or label set in the config",
-        )
+        fix = "rename the folders, or name another reader or label set in the config"
+        expected = f"{EXPECTED} ({', '.join(labels.codes)})"
+        raise unexpected("no folder is named after a class", root, expected, fix)
     photos = []
     for place in photo_files(root):
         if len(place.parts) < 2:

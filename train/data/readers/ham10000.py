@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePosixPath
 
-from edge_runtime.errors import DataInvalid
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Photo
 from train.artifacts.tables import read_rows
-from train.data.readers.scan import MISSING, ProblemReport, contents, known
+from train.data.readers.scan import MISSING, ProblemReport, known, unexpected
 
 METADATA = ("HAM10000_metadata.csv", "HAM10000_metadata")
 FOLDERS = ("HAM10000_images_part_1", "HAM10000_images_part_2")
@@ -23,13 +22,8 @@ def read(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Path, l
     folders = [folder for folder in FOLDERS if (root / folder).is_dir()]
     if metadata is None or not folders:
         lacking = "the metadata CSV is missing" if metadata is None else "the image folders are missing"
-        raise DataInvalid(
-            f"not HAM10000 as distributed: {lacking}",
-            where=str(root),
-            found=contents(root),
-            expected=EXPECTED,
-            fix="unpack the distribution there, or name another reader in the config",
-        )
+        fix = "unpack the distribution there, or name another reader in the config"
+        raise unexpected(f"not HAM10000 as distributed: {lacking}", root, EXPECTED, fix)
     path_of = {
         PurePosixPath(entry.name).stem: f"{folder}/{entry.name}"
         for folder in reversed(folders)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_runtime.errors import DataInvalid
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Photo
 from train.artifacts.tables import read_rows
-from train.data.readers.scan import MISSING, ProblemReport, contents, paths_by_stem
+from train.data.readers.scan import MISSING, ProblemReport, paths_by_stem, unexpected
 
 TABLE = "labels.csv"
 COLUMNS = ("image_id", "dx")
@@ -19,13 +18,7 @@ def read(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Path, l
     """Read the table; a photo without a lesion_id is a lesion of its own."""
     table = root / TABLE
     if not table.is_file():
-        raise DataInvalid(
-            f"no {TABLE}",
-            where=str(root),
-            found=contents(root),
-            expected=EXPECTED,
-            fix="name another reader, or write the table",
-        )
+        raise unexpected(f"no {TABLE}", root, EXPECTED, "name another reader, or write the table")
     path_of = paths_by_stem(root)
     photos = []
     for row in read_rows(table, COLUMNS):

@@ -9,7 +9,7 @@ from edge_runtime.errors import DataInvalid
 from train.artifacts.labels import LabelSet, source_file
 from train.artifacts.manifest import Photo
 from train.artifacts.tables import read_rows
-from train.data.readers.scan import MISSING, ProblemReport, contents, known, paths_by_stem
+from train.data.readers.scan import MISSING, ProblemReport, known, paths_by_stem, unexpected
 
 METADATA = "metadata.csv"
 COLUMNS = ("img_id", "diagnostic", "patient_id", "fitspatrick", "biopsed", "age", "gender", "region")
@@ -27,13 +27,8 @@ def read(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Path, l
     path_of = paths_by_stem(root) if metadata.is_file() else {}
     if not path_of:
         lacking = "there are no photos" if metadata.is_file() else f"{METADATA} is missing"
-        raise DataInvalid(
-            f"not PAD-UFES-20 as distributed: {lacking}",
-            where=str(root),
-            found=contents(root),
-            expected=EXPECTED,
-            fix="unpack the distribution there, or name another reader in the config",
-        )
+        fix = "unpack the distribution there, or name another reader in the config"
+        raise unexpected(f"not PAD-UFES-20 as distributed: {lacking}", root, EXPECTED, fix)
     code_of = tomllib.loads(source_file("pad_ufes_20").read_text(encoding="utf-8"))["codes"]
     photos = []
     for row in read_rows(metadata, COLUMNS):
@@ -58,10 +53,7 @@ def read(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Path, l
 
 
 def read_fitzpatrick(root: Path) -> dict[str, str]:
-    """Read the skin types, for which the manifest has no column.
-
-    Args:
-        root: The data folder.
+    """Read the skin types of a data folder, for which the manifest has no column.
 
     Returns:
         photo_id to Fitzpatrick type, `1` (burns always) to `6` (never); photos without one are left out.

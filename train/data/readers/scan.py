@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from edge_runtime.errors import DataInvalid
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Photo
 
@@ -35,7 +36,7 @@ class ProblemReport:
 
     def lines(self) -> list[str]:
         """Return one text a kind: `3 x unknown label: a, b, c`."""
-        return [f"{len(names)} x {kind}: {_first(names)}" for kind, names in self.names.items()]
+        return [f"{len(names)} x {kind}: {first_names(names)}" for kind, names in self.names.items()]
 
 
 Reader = Callable[[Path, LabelSet, ProblemReport], tuple[Path, list[Photo]]]
@@ -43,12 +44,9 @@ Reader = Callable[[Path, LabelSet, ProblemReport], tuple[Path, list[Photo]]]
 
 def photo_files(root: Path) -> list[Path]:
     """Return all photos below a folder, relative to it, sorted; hidden files and folders are left out."""
-    found = []
-    for file in sorted(root.rglob("*")):
-        place = file.relative_to(root)
-        if file.suffix.lower() in PHOTO_SUFFIXES and not any(part.startswith(".") for part in place.parts):
-            found.append(place)
-    return found
+    files = (file for file in sorted(root.rglob("*")) if file.suffix.lower() in PHOTO_SUFFIXES)
+    places = (file.relative_to(root) for file in files)
+    return [place for place in places if not any(part.startswith(".") for part in place.parts)]
 
 
 def paths_by_stem(root: Path) -> dict[str, str]:
@@ -69,11 +67,16 @@ def contents(root: Path) -> str:
     """Return a folder's first names, for an error."""
     if not root.is_dir():
         return "a file, not a folder"
-    return (
-        _first(sorted(entry.name + "/" * entry.is_dir() for entry in os.scandir(root))) or "an empty folder"
-    )
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in os.scandir(root))
+    return first_names(names) or "an empty folder"
 
 
-def _first(names: list[str]) -> str:
+def unexpected(problem: str, root: Path, expected: str, fix: str) -> DataInvalid:
+    """Return the error of a folder that does not hold what a reader expects."""
+    return DataInvalid(problem, where=str(root), found=contents(root), expected=expected, fix=fix)
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return ", ".join(names[:NAMES_SHOWN]) + more

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from edge_runtime.errors import DataInvalid
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Photo
 from train.artifacts.tables import read_rows
-from train.data.readers.scan import MISSING, OUTSIDE, ProblemReport, contents, known
+from train.data.readers.scan import MISSING, OUTSIDE, ProblemReport, known, unexpected
 
 NAME = "manifest.csv"
 COLUMNS = ("photo_id", "path", "label")
@@ -20,13 +19,7 @@ def read(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Path, l
     table = root if root.is_file() else root / NAME
     folder = table.parent
     if not table.is_file():
-        raise DataInvalid(
-            f"no {NAME}",
-            where=str(root),
-            found=contents(root),
-            expected=EXPECTED,
-            fix="write one, or name another reader in the config",
-        )
+        raise unexpected(f"no {NAME}", root, EXPECTED, "write one, or name another reader in the config")
     photos = []
     for row in read_rows(table, COLUMNS):
         photo_id, path = row["photo_id"], PurePosixPath(row["path"].replace("\\", "/"))
