@@ -183,7 +183,7 @@ def test_what_a_room_may_import_is_what_its_extra_installs(repository: Path, roo
         # `make demo` draws its sample photo with what the runtime's lock installs.
         (
             "train.data.synthetic.dataset",
-            ["keras", "matplotlib", "pandas", "scipy", "sklearn", "tensorflow", "tf_keras"],
+            ["jinja2", "keras", "pandas", "pydantic", "scipy", "sklearn", "tensorflow", "tf_keras", "tqdm"],
         ),
         (
             "edge_runtime.cli.command",

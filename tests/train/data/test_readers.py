@@ -477,3 +477,10 @@ def test_the_real_pad_ufes_20(data_root: Path, labels: LabelSet):
     assert {name: list(types.values()).count(name) for name in "123456"} == {
         "1": 25, "2": 134, "3": 63, "4": 18, "5": 1, "6": 0,
     }  # fmt: skip
+
+
+def test_a_config_may_name_every_reader_and_no_other() -> None:
+    from train.configs import schema
+    from train.data import readers
+
+    assert tuple(readers.READERS) == schema.READERS
