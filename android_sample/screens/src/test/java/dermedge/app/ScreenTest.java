@@ -66,7 +66,7 @@ public class ScreenTest {
         Phone phone = Phone.start(null);
         assertTrue(allText(phone).get(0).getText().toString().startsWith("Research use only"));
         RuntimeEnvironment.setQualifiers("+ko");
-        assertTrue(allText(Phone.start(null)).get(0).getText().toString().startsWith("의료기기가 아니며"));
+        assertTrue(allText(Phone.start(null)).get(0).getText().toString().startsWith("연구용입니다"));
     }
 
     @Test
