@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from train.artifacts.command import RESUMES, run_command
+from train.artifacts.command import RESUMES, command_parser, run_command
 from train.configs.loading import load_config
 from train.data.sources import NO_TEST
 from train.training.run import DATA_HELP, run_experiment
@@ -14,12 +14,10 @@ from train.training.run import DATA_HELP, run_experiment
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog="dermedge train",
-        description="Train a classifier into a run directory. The same command resumes an interrupted run.",
-        epilog="example:\n  dermedge train train/configs/ham10000_mobilenetv2.toml --workdir runs/mobilenet",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_parser(
+        "train",
+        "Train a classifier into a run directory. The same command resumes an interrupted run.",
+        "example:\n  dermedge train train/configs/ham10000_mobilenetv2.toml --workdir runs/mobilenet",
     )
     parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="experiment, see train/configs")
     parser.add_argument("--workdir", type=Path, required=True, metavar="RUN", help="run directory (required)")

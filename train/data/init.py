@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from edge_runtime.errors import DataInvalid, UsageError
-from train.artifacts.command import NOTHING_WRITTEN, run_command
+from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import whole_files
 from train.artifacts.labels import LABELS_DIR, load_labels
 from train.artifacts.manifest import read_parts
@@ -108,12 +108,10 @@ def _config(values: dict[str, str]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line's parser."""
-    made = argparse.ArgumentParser(
-        prog="dermedge init",
-        description="Write a label file, a config and a table of photos for a data set.",
-        epilog="example:\n  dermedge init --data photos --out project",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    made = command_parser(
+        "init",
+        "Write a label file, a config and a table of photos for a data set.",
+        "example:\n  dermedge init --data photos --out project",
     )
     by_folder = "(default: csv where DIR has a manifest.csv, else folders)"
     without = "Runs whose training and validation photos are left out of manifest.csv (default: none)"

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import DataInvalid, RunInvalid
-from train.artifacts.command import NOTHING_WRITTEN, run_command
+from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import read_object
 from train.artifacts.labels import LabelSet, load_labels
 from train.data.metadata import data_root, read_facts, read_skin_types
@@ -394,12 +394,10 @@ def _licences(found: Dossier) -> Markup:
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of `dermedge dossier`."""
-    made = argparse.ArgumentParser(
-        prog="dermedge dossier",
-        description="Write the evidence report of a cross-validation: metrics, subgroups, checklists, licences.",
-        epilog="example:\n  dermedge dossier train/records/ham10000_lite0_crossval --out dossier.html",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    made = command_parser(
+        "dossier",
+        "Write the evidence report of a cross-validation: metrics, subgroups, checklists, licences.",
+        "example:\n  dermedge dossier train/records/ham10000_lite0_crossval --out dossier.html",
     )
     made.add_argument("run", type=Path, metavar="RUN", help="read a cross-validation's folder, or its record")
     made.add_argument("--out", type=Path, metavar="FILE", help=f"write the page there (default: RUN/{NAME})")

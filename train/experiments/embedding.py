@@ -26,7 +26,7 @@ from sklearn.manifold import TSNE
 
 from edge_runtime.contract import InputSpec, ModelContract
 from edge_runtime.errors import ImageError
-from train.artifacts.command import run_command
+from train.artifacts.command import command_parser, run_command
 from train.artifacts.files import write_json
 from train.artifacts.run import read_contract
 from train.data.pixels import fit_photo
@@ -120,12 +120,10 @@ def photo_page(picture: npt.NDArray[np.uint8], licence: str, about: dict[str, An
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of `dermedge experiment embedding`."""
-    made = argparse.ArgumentParser(
-        prog="dermedge experiment embedding",
-        description="Place held-out photos by t-SNE of their features.",
-        epilog="example:\n  dermedge experiment embedding runs/folds/fold0 --out embedding.json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    made = command_parser(
+        "experiment embedding",
+        "Place held-out photos by t-SNE of their features.",
+        "example:\n  dermedge experiment embedding runs/folds/fold0 --out embedding.json",
     )
     made.add_argument(
         "run", type=Path, metavar="RUN", help="read a finished run with a test split, such as a fold"

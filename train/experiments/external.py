@@ -17,7 +17,7 @@ import numpy as np
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
-from train.artifacts.command import NOTHING_WRITTEN, run_command
+from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import write_json
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Manifest, read_parts
@@ -122,12 +122,10 @@ def _figures(
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line's parser."""
-    made = argparse.ArgumentParser(
-        prog="dermedge experiment external",
-        description="Evaluate float models, and their ensemble, on a dataset that none was trained on.",
-        epilog="example:\n  dermedge experiment external runs/a --reader csv --data photos",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    made = command_parser(
+        "experiment external",
+        "Evaluate float models, and their ensemble, on a dataset that none was trained on.",
+        "example:\n  dermedge experiment external runs/a --reader csv --data photos",
     )
     made.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="Finished run directories")
     made.add_argument("--reader", required=True, choices=READERS, help="Format of the dataset (required)")

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from edge_runtime.contract import ModelContract, Normalization
 from edge_runtime.errors import DataInvalid
-from train.artifacts.command import NOTHING_WRITTEN, run_command
+from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import read_object, whole_file
 from train.artifacts.manifest import Photo, read_parts
 from train.artifacts.run import (
@@ -248,12 +248,10 @@ def _features(
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of `dermedge experiment features`."""
-    made = argparse.ArgumentParser(
-        prog="dermedge experiment features",
-        description="Store the penultimate layer's activations of photos.",
-        epilog="example:\n  dermedge experiment features train/configs/ham10000_lite0.toml --out features.npz",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    made = command_parser(
+        "experiment features",
+        "Store the penultimate layer's activations of photos.",
+        "example:\n  dermedge experiment features train/configs/ham10000_lite0.toml --out features.npz",
     )
     made.add_argument(
         "source", type=Path, metavar="CONFIG.toml|RUN",

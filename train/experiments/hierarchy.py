@@ -35,7 +35,7 @@ from sklearn.metrics import confusion_matrix
 from sklearn.neural_network import MLPClassifier
 
 from edge_runtime.errors import DataInvalid
-from train.artifacts.command import NOTHING_WRITTEN, run_command
+from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import write_json
 from train.artifacts.labels import load_labels
 from train.artifacts.manifest import Manifest, Photo
@@ -303,12 +303,10 @@ def _figures(
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of `dermedge experiment hierarchy`."""
-    made = argparse.ArgumentParser(
-        prog="dermedge experiment hierarchy",
-        description="Compare training on fine and on coarse classes, by heads on stored features.",
-        epilog="example:\n  dermedge experiment hierarchy features.npz --out hierarchy.json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    made = command_parser(
+        "experiment hierarchy",
+        "Compare training on fine and on coarse classes, by heads on stored features.",
+        "example:\n  dermedge experiment hierarchy features.npz --out hierarchy.json",
     )
     made.add_argument(
         "features", type=Path, metavar="FEATURES.npz", help="read a file of dermedge experiment features"

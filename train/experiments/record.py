@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_runtime.errors import RunInvalid
-from train.artifacts.command import run_command
+from train.artifacts.command import command_parser, run_command
 from train.artifacts.files import whole_file, write_json
 from train.artifacts.run import finished_state
 
@@ -90,12 +90,10 @@ def _write_columns(source: Path, target: Path, kept: Callable[[str], bool]) -> N
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog="dermedge experiment record",
-        description="Keep the small files of a finished run or cross-validation, without the data.",
-        epilog="example:\n  dermedge experiment record runs/folds --out train/records/NAME",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_parser(
+        "experiment record",
+        "Keep the small files of a finished run or cross-validation, without the data.",
+        "example:\n  dermedge experiment record runs/folds --out train/records/NAME",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="finished run or cross-validation")
     parser.add_argument(

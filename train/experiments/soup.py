@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
-from train.artifacts.command import run_command
+from train.artifacts.command import command_parser, run_command
 from train.artifacts.files import read_object, write_json, write_rows
 from train.artifacts.manifest import read_parts
 from train.artifacts.run import finished_state, network_file
@@ -184,12 +184,10 @@ def _kind(config: TrainConfig) -> tuple[Any, ...]:
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog="dermedge experiment average",
-        description="Average the weights of finished runs into a new run, and evaluate it.",
-        epilog="example:\n  dermedge experiment average CONFIG.toml runs/folds/fold* --workdir runs/mean",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_parser(
+        "experiment average",
+        "Average the weights of finished runs into a new run, and evaluate it.",
+        "example:\n  dermedge experiment average CONFIG.toml runs/folds/fold* --workdir runs/mean",
     )
     parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="config of the runs")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="finished runs, or one .tflite")

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
-from train.artifacts.command import RESUMES, run_command
+from train.artifacts.command import RESUMES, command_parser, run_command
 from train.artifacts.files import write_json, write_text
 from train.artifacts.tables import read_rows
 from train.configs.loading import parse_config
@@ -318,12 +318,10 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog="dermedge experiment study",
-        description="Compare variants of a config by cross-validation on the same folds. The same command resumes.",
-        epilog="example:\n  dermedge experiment study train/experiments/studies/switches.toml --workdir runs/study",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_parser(
+        "experiment study",
+        "Compare variants of a config by cross-validation on the same folds. The same command resumes.",
+        "example:\n  dermedge experiment study train/experiments/studies/switches.toml --workdir runs/study",
     )
     parser.add_argument("study", type=Path, metavar="STUDY.toml", help="study, see train/experiments/studies")
     parser.add_argument(

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConfigInvalid, RunInvalid
-from train.artifacts.command import run_command
+from train.artifacts.command import command_parser, run_command
 from train.artifacts.files import whole_file
 from train.artifacts.run import network_file
 from train.configs.loading import parse_config
@@ -168,12 +168,10 @@ def write_soft_labels(path: Path, scores: dict[str, FloatArray], codes: Sequence
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog="dermedge experiment soft-labels",
-        description="Write the out-of-fold scores of cross-validations as soft labels for distill.teacher.",
-        epilog="example:\n  dermedge experiment soft-labels runs/folds --out teacher.csv.gz",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_parser(
+        "experiment soft-labels",
+        "Write the out-of-fold scores of cross-validations as soft labels for distill.teacher.",
+        "example:\n  dermedge experiment soft-labels runs/folds --out teacher.csv.gz",
     )
     parser.add_argument(
         "folders", type=Path, nargs="+", metavar="DIR", help="finished cross-validations, or records of such"

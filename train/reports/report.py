@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.errors import RunInvalid, UsageError
-from train.artifacts.command import NOTHING_WRITTEN, run_command
+from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.evaluation.metrics import (
     Estimate,
     FloatArray,
@@ -254,12 +254,10 @@ def _validation_curves(runs: Sequence[Finished], names: Sequence[str]) -> Markup
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of `dermedge report`."""
-    made = argparse.ArgumentParser(
-        prog="dermedge report",
-        description="Write a self-contained HTML page about one or more finished runs.",
-        epilog="example:\n  dermedge report runs/first runs/second --out comparison.html",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    made = command_parser(
+        "report",
+        "Write a self-contained HTML page about one or more finished runs.",
+        "example:\n  dermedge report runs/first runs/second --out comparison.html",
     )
     made.add_argument(
         "runs",

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
-from train.artifacts.command import RESUMES, run_command
+from train.artifacts.command import RESUMES, command_parser, run_command
 from train.artifacts.files import read_object, write_json, write_rows
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Manifest
@@ -208,12 +208,10 @@ def _note_seconds(run: Path, seconds: float) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog="dermedge crossval",
-        description="Train and evaluate every fold of a config. The same command resumes.",
-        epilog="example:\n  dermedge crossval train/configs/ham10000_lite0.toml --workdir runs/folds",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_parser(
+        "crossval",
+        "Train and evaluate every fold of a config. The same command resumes.",
+        "example:\n  dermedge crossval train/configs/ham10000_lite0.toml --workdir runs/folds",
     )
     parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="experiment, see train/configs")
     parser.add_argument(

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.errors import DataInvalid, UsageError
-from train.artifacts.command import NOTHING_WRITTEN, run_command
+from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import whole_file
 from train.data.readers.ham10000 import COLUMNS, FOLDERS, METADATA
 from train.data.synthetic.lesions import PAINTERS, draw_photo
@@ -145,12 +145,10 @@ def draw_sample(path: Path, *, code: str = "nv", seed: int = 0) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line's parser."""
-    made = argparse.ArgumentParser(
-        prog="dermedge experiment synthetic",
-        description="Draw synthetic lesion images: a dataset in HAM10000's format, or one sample.",
-        epilog="example:\n  dermedge experiment synthetic --out build/phantom --photos 100",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    made = command_parser(
+        "experiment synthetic",
+        "Draw synthetic lesion images: a dataset in HAM10000's format, or one sample.",
+        "example:\n  dermedge experiment synthetic --out build/phantom --photos 100",
     )
     target = made.add_mutually_exclusive_group(required=True)
     target.add_argument(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from train.artifacts.command import run_command
+from train.artifacts.command import command_parser, run_command
 from train.experiments.torch.handover import exchange
 from train.training.crossval import run_crossval
 from train.training.run import DATA_HELP, run_experiment
@@ -90,10 +90,6 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _parser(name: str, description: str, example: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        prog=f"dermedge experiment {name}",
-        description=description,
-        epilog=f"example:\n  dermedge experiment {name} {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    return command_parser(
+        f"experiment {name}", description, f"example:\n  dermedge experiment {name} {example}"
     )
