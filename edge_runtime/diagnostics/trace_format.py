@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import os
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import EdgeError, UsageError
+from edge_runtime.files import whole_file
 from edge_runtime.model.tensors import STRUCT_CODES
 
 TRACE_VERSION = 1
@@ -86,16 +86,9 @@ def write_traces(path: Path, traces: Iterable[Mapping[str, Any]]) -> None:
     """
     if not path.name:
         raise UsageError("no file to write", found=repr(str(path)), expected="the name of a file")
-    # Not with the name of the file in it, which may be as long as a name can be.
-    temporary = path.with_name(f".trace.{os.getpid()}.partial")
     try:
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                for one in traces:
-                    file.write(json.dumps(one) + "\n")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(one) + "\n" for one in traces)
     except EdgeError:
         raise
     except OSError as error:

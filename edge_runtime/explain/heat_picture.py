@@ -11,12 +11,9 @@ alone, and elsewhere a question mark stands for what cannot be drawn. A font of 
 device, and on most there is none for Korean.
 """
 
-# Importing pathlib costs 4 ms of start-up.
-# ruff: noqa: PTH105, PTH108, PTH113, PTH118, PTH120, PTH123
-
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
@@ -25,6 +22,7 @@ from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.errors import HeatMapUnwritten
 from edge_runtime.explain.explainer import Explanation
+from edge_runtime.files import whole_file
 
 if TYPE_CHECKING:
     Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
@@ -76,15 +74,9 @@ def write_picture(path: str, explanation: Explanation, notice: str) -> None:
     picture = draw_picture(
         explanation, [*describe(explanation, shown_label(prediction.name, prediction.label)), notice]
     )
-    # Not with the name of the picture in it, which may be as long as a name can be.
-    temporary = os.path.join(os.path.dirname(path), f".heat-map.{os.getpid()}.partial")
     try:
-        try:
+        with whole_file(Path(path)) as temporary:
             picture.save(temporary, "PNG", pnginfo=texts, compress_level=COMPRESSION)
-            os.replace(temporary, path)
-        finally:
-            if os.path.lexists(temporary):
-                os.unlink(temporary)
     except OSError as error:
         raise HeatMapUnwritten(
             "the heat map cannot be written",
@@ -97,10 +89,10 @@ def write_picture(path: str, explanation: Explanation, notice: str) -> None:
 
 def is_heat_map(path: str) -> bool:
     """Return whether a file is a picture that `write_picture` has made: by its PNG entry `Software`."""
-    if not os.path.isfile(path):
+    if not Path(path).is_file():
         return False
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             head = file.read(HEAD_BYTES)
     except OSError:
         return False

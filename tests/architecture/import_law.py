@@ -30,7 +30,7 @@ class Law:
 
 
 _EDGE = {"edge_runtime": EVERYTHING}
-_EDGE_FOR_TRAIN = frozenset({"contract", "errors", "images.preprocess"})
+_EDGE_FOR_TRAIN = frozenset({"contract", "errors", "files", "images.preprocess"})
 _EDGE_FOR_CONVERT = frozenset(
     {
         "classifier",

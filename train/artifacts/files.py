@@ -6,39 +6,13 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import RunInvalid, UsageError
-
-
-@contextmanager
-def whole_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Yield temporary paths beside `paths`; they replace `paths`, in order, if the block succeeds, else are deleted.
-
-    Each file is whole at every moment. They are renamed one after the other: what ends the process between two renames
-    (a kill, a power cut, a failing disk) leaves the earlier ones new and the later ones as they were.
-
-    Raises:
-        OSError: A folder is missing or cannot be written.
-    """
-    temporaries = [path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}") for path in paths]
-    try:
-        yield temporaries
-        for temporary, path in zip(temporaries, paths, strict=True):
-            temporary.replace(path)
-    finally:
-        for temporary in temporaries:
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Like `whole_files`, for one."""
-    with whole_files([path]) as temporaries:
-        yield temporaries[0]
+from edge_runtime.files import whole_file as whole_file
+from edge_runtime.files import whole_files as whole_files
 
 
 def write_text(path: Path, text: str) -> None:

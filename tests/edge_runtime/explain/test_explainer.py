@@ -350,7 +350,7 @@ def test_one_unwritten_picture_does_not_end_the_run(
     real = os.replace
 
     def fail_for_the_first(source: str, target: str) -> None:
-        if target.endswith("mole.explain.png"):
+        if str(target).endswith("mole.explain.png"):
             raise OSError(28, "No space left on device")
         real(source, target)
 
