@@ -50,6 +50,7 @@ class Classifier:
         delegate: An external delegate library, `LIB[:key=value,...]`; validated likewise.
         revalidate: Validate again, even if an earlier result is cached.
         signature_key: Path of a public key (PEM); the model must be signed with it, see `model.signature`.
+        min_version: The oldest signed version to accept, N or "NAME:N"; None accepts any.
 
     Attributes:
         labels: The contract's labels (`code`, `name`, `group`) in output order.
@@ -77,10 +78,11 @@ class Classifier:
         delegate: str | None = None,
         revalidate: bool = False,
         signature_key: str | None = None,
+        min_version: str | int | None = None,
     ) -> None:
         self._take(
             open_engine_for(
-                open_trusted(model, signature_key),
+                open_trusted(model, signature_key, min_version),
                 engine=engine,
                 threads=threads,
                 accelerator=accelerator,

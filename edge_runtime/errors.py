@@ -178,6 +178,10 @@ class ModelUnsigned(ModelFileError, code="model-unsigned"):
     """A signature is required, and the model has none that fits."""
 
 
+class ModelOutdated(ModelFileError, code="model-outdated"):
+    """The signature's version is older than the oldest that is to be accepted."""
+
+
 class ModelNotExplainable(ModelFileError, code="model-not-explainable"):
     """The end of the model's graph is not supported by heat maps."""
 

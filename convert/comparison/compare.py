@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert.comparison.workers import Workers
 from convert.inputs import Photo, draw_photos, read_photo_list
+from edge_runtime.engines.opening import add_signature_options, require_signed
 from edge_runtime.errors import EXIT_OK, DataInvalid, ModelMismatch, UsageError
 from edge_runtime.model.model_file import ModelFile, open_model
 from train.artifacts.command import (
@@ -231,6 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace) -> int:
+    require_signed(arguments, *arguments.models)
     result = compare(
         arguments.models,
         arguments.data,
@@ -288,6 +290,7 @@ def add_photo_options(
         "site if known) (required)"
     )
     add("--data", type=Path, required=True, metavar="RUN", help=text)
+    add_signature_options(parser)
     text = "Folder of the photos (default: where the run says, or the CSV's)"
     add("--photos", type=Path, metavar="DIR", help=text)
     add("--split", metavar="NAME", help="Split: train, val, test or all (default: test where there is one)")

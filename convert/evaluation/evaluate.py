@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from convert.comparison.compare import write_results
 from convert.comparison.text import estimate_text
 from convert.comparison.workers import Workers
+from edge_runtime.engines.opening import add_signature_options, require_signed
 from edge_runtime.errors import EXIT_OK, DataInvalid, UsageError
 from edge_runtime.model.model_file import open_model
 from edge_runtime.result import decide
@@ -151,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace) -> int:
+    require_signed(arguments, arguments.model)
     report = evaluate(
         arguments.model,
         arguments.data,
@@ -198,6 +200,7 @@ def parser() -> argparse.ArgumentParser:
     add("--workers", type=positive, metavar="N", help="Number of processes (default: one per core)")
     text = f"Folder for {REPORT_NAME} and {PAGE_NAME} (default: evaluation)"
     add("--out", type=Path, default=Path("evaluation"), metavar="DIR", help=text)
+    add_signature_options(made)
     return made
 
 

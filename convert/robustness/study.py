@@ -47,6 +47,7 @@ from convert.comparison.workers import PhotoScores, Step, Workers
 from convert.inputs import ALL, Photo, PhotoList, read_photo_list
 from convert.robustness import disturbances
 from convert.robustness.figures import choose_evenly, counts, disturbance_figures, shift_rows
+from edge_runtime.engines.opening import require_signed
 from edge_runtime.errors import EXIT_OK, ModelMismatch, UsageError
 from edge_runtime.model.model_file import ModelFile, open_model
 from train.artifacts.command import AND_NOTHING_WRITTEN, NOTHING_WRITTEN, command_parser, run_command
@@ -73,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
+    require_signed(arguments, *arguments.models)
     models = [open_model(path) for path in arguments.models]
     _require_alike(models)
     require_out_folder(arguments.out)

@@ -19,6 +19,7 @@ from typing import Any
 
 from convert.tflite.reader import Tensor, TfliteFile, read_tflite
 from convert.tflite.targets import edge_tpu_report, interchange_problems, xnnpack_problem
+from edge_runtime.engines.opening import add_signature_options, require_signed
 from edge_runtime.errors import EXIT_OK
 from train.artifacts.command import command_parser, run_command
 from train.artifacts.files import json_text
@@ -148,6 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
 
     def show() -> int:
+        require_signed(arguments, arguments.model)
         file = read_tflite(arguments.model)
         report = describe(file)
         _say(json_text(report) if arguments.json else to_text(file, report, every_tensor=arguments.tensors))
@@ -164,6 +166,7 @@ def parser() -> argparse.ArgumentParser:
     add("model", type=Path, metavar="MODEL.tflite", help="Model file (required)")
     add("--json", action="store_true", help="Print everything as one JSON object (default: off)")
     add("--tensors", action="store_true", help="List every tensor with its quantization (default: off)")
+    add_signature_options(found)
     return found
 
 

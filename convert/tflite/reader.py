@@ -18,12 +18,11 @@ from edge_runtime.errors import (
     ContractInvalid,
     ContractMissing,
     ModelMismatch,
-    ModelNotFound,
     ModelUnsupported,
     NotATfliteFile,
 )
 from edge_runtime.model.flatbuffer import TENSOR_TYPES, Malformed, Table, operator_number
-from edge_runtime.model.model_file import MAX_MODEL_BYTES, parse_model
+from edge_runtime.model.model_file import parse_model, read_model
 
 FLOAT_DTYPES = ("float16", "float32", "float64", "bfloat16")
 METADATA_NAME = "TFLITE_METADATA"
@@ -143,17 +142,10 @@ def read_tflite(path: Path) -> TfliteFile:
     """Open any .tflite, with or without a contract.
 
     Raises:
-        ModelNotFound: It cannot be read, or is larger than the runtime's cap.
+        ModelNotFound, ModelTooLarge: It cannot be read.
         NotATfliteFile: It is not a well-formed .tflite.
     """
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_MODEL_BYTES + 1)
-    except OSError as error:
-        raise ModelNotFound(
-            f"{path}: cannot read the model", found=error.strerror or str(error), fix="check the path"
-        ) from error
-    return parse_tflite(path, data)
+    return parse_tflite(path, read_model(path)[1])
 
 
 def parse_tflite(path: Path, data: bytes) -> TfliteFile:

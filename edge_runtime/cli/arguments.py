@@ -11,6 +11,7 @@ from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.cli.selection import has_photos, is_one_photo
 from edge_runtime.errors import UsageError
+from edge_runtime.model import signature
 
 if TYPE_CHECKING:
     from typing import Any
@@ -67,10 +68,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "OUT",
         "help": "write a heat map of the predicted label to OUT.png, or into folder OUT (default: off)",
     },
-    "--require-signature": {
-        "metavar": "KEY",
-        "help": "require MODEL.sig, an Ed25519 signature by the public key in KEY, PEM (default: off)",
-    },
+    **signature.OPTIONS,
     "--accelerator": {
         "metavar": "NAME",
         "help": "run on cpu, xnnpack, gpu, npu, edgetpu or auto; validated on the model's self-test first, "
@@ -95,7 +93,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "print the version and exit",
     },
 }
-ENGINE = ("--threads", "--require-signature", "--accelerator", "--delegate")
+ENGINE = ("--threads", *signature.OPTIONS, "--accelerator", "--delegate")
 
 
 def _new(program: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -155,7 +153,7 @@ VERBS: dict[str, tuple[str, str, tuple[str, ...], dict[str, object]]] = {
     "contract": (
         "Print the contract inside a model file as JSON.",
         "model.tflite",
-        ("--require-signature",),
+        tuple(signature.OPTIONS),
         {"print_contract": True},
     ),
     "bench": ("Time the stages of one photo.", "model.tflite photo.jpg --runs 100", ("--json", *ENGINE), {}),
@@ -210,7 +208,16 @@ def check(arguments: argparse.Namespace) -> None:
     Raises:
         UsageError: An option is invalid, alone or with another.
     """
-    for name in ("model", "list", "watch", "require_signature", "accelerator", "delegate", "explain"):
+    for name in (
+        "model",
+        "list",
+        "watch",
+        "require_signature",
+        "min_version",
+        "accelerator",
+        "delegate",
+        "explain",
+    ):
         if getattr(arguments, name) == "":
             raise UsageError(
                 "empty value",
@@ -260,7 +267,7 @@ def _check_print_contract(arguments: argparse.Namespace) -> None:
         raise UsageError(
             "--print-contract cannot be combined with other options",
             found=", ".join(given),
-            expected="--model and --require-signature at most",
+            expected="--model, --require-signature and --min-version at most",
             fix="run edge-classify twice",
         )
 

@@ -116,8 +116,8 @@ def _prepare_streams() -> None:
 # Defaults of the options, equal to those of `arguments.parser` by a test.
 DEFAULTS: dict[str, object] = {
     "model": None, "top_k": 3, "json": False, "threads": None, "list": None, "watch": None,
-    "require_signature": None, "accelerator": None, "delegate": None, "bench": None, "self_check": False,
-    "print_contract": False, "explain": None,
+    "require_signature": None, "min_version": None, "accelerator": None, "delegate": None, "bench": None,
+    "self_check": False, "print_contract": False, "explain": None,
 }  # fmt: skip
 
 
@@ -162,7 +162,9 @@ def _run(arguments: Arguments) -> int:
 def _print_contract(arguments: Arguments) -> int:
     from edge_runtime.engines.opening import open_trusted
 
-    text = open_trusted(arguments.model, arguments.require_signature).contract.to_json()
+    text = open_trusted(
+        arguments.model, arguments.require_signature, arguments.min_version
+    ).contract.to_json()
     if (sys.stdout.encoding or "").lower().replace("_", "-") not in ("utf-8", "utf8"):
         # Outside UTF-8, JSON is ASCII: stdout's own escapes are not JSON's.
         import json
@@ -201,7 +203,7 @@ def _open_classifier(arguments: Arguments) -> Classifier:
         from edge_runtime.engines.opening import open_engine_for, open_trusted
 
         import_ahead(_import_classifier)
-        model = open_trusted(arguments.model, arguments.require_signature)
+        model = open_trusted(arguments.model, arguments.require_signature, arguments.min_version)
         opened = open_engine_for(
             model,
             engine="auto",

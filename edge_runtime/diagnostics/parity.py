@@ -40,6 +40,7 @@ from edge_runtime.diagnostics.trace_format import (
     write_traces,
 )
 from edge_runtime.engines import ENGINES
+from edge_runtime.engines.opening import add_signature_options
 from edge_runtime.errors import EXIT_OK, EXIT_USAGE, EdgeError, UsageError
 from edge_runtime.images.photos import list_photos, read_photo
 from edge_runtime.images.preprocess import as_pillow, pixel_bytes
@@ -330,6 +331,7 @@ def parser() -> argparse.ArgumentParser:
     recording.add_argument("photos", nargs="+", metavar="PHOTO", help="a photo or a folder of photos")
     recording.add_argument("--out", type=Path, required=True, help="file to write, JSON lines")
     for one in (tracing, recording):
+        add_signature_options(one)
         one.add_argument("--engine", default="auto", choices=ENGINES, help="inference engine (default: auto)")
     comparing = commands.add_parser("compare", help="compare two files of traces", allow_abbrev=False)
     comparing.add_argument("first", type=Path, help="a file of trace or record, or of the Android app")
@@ -361,8 +363,13 @@ def _tolerance(text: str) -> tuple[str, float]:
     return stage, tolerance
 
 
+def _opened(arguments: argparse.Namespace) -> Classifier:
+    key, oldest = arguments.require_signature, arguments.min_version
+    return Classifier(arguments.model, engine=arguments.engine, signature_key=key, min_version=oldest)
+
+
 def _trace_command(arguments: argparse.Namespace) -> int:
-    with Classifier.open(arguments.model, engine=arguments.engine) as classifier:
+    with _opened(arguments) as classifier:
         traced = trace(classifier, read_photo(arguments.photo), name=arguments.photo)
     if arguments.out is None:
         print(json.dumps(traced))
@@ -374,7 +381,7 @@ def _trace_command(arguments: argparse.Namespace) -> int:
 def _record_command(arguments: argparse.Namespace) -> int:
     """Trace all photos or none: a missing one would not be compared."""
     names = [name for argument in arguments.photos for name in list_photos(argument)]
-    with Classifier.open(arguments.model, engine=arguments.engine) as classifier:
+    with _opened(arguments) as classifier:
         write_traces(arguments.out, (trace(classifier, read_photo(name), name=name) for name in names))
     print(f"{arguments.out}: {len(names)} photos, {len(STAGES)} stages each", file=sys.stderr)
     return EXIT_OK

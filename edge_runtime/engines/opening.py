@@ -11,9 +11,12 @@ import os
 from edge_runtime._startup.records import TYPE_CHECKING, dataclass
 from edge_runtime.engines.engine import Engine, check_options
 from edge_runtime.engines.loading import open_engine
+from edge_runtime.errors import UsageError
 from edge_runtime.model.model_file import ModelFile, open_model
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
     from edge_runtime.engines.fallback import Verdict
 
 
@@ -29,14 +32,33 @@ class Opened:
     """Results of the accelerators' validation."""
 
 
-def open_trusted(path: str | os.PathLike[str] | None, signature_key: str | None) -> ModelFile:
+def open_trusted(
+    path: str | os.PathLike[str] | None, signature_key: str | None, min_version: str | int | None = None
+) -> ModelFile:
     """Open a model file; with a key, only one that is signed with it. Arguments and errors as `Classifier`."""
-    model = open_model(path)
     if signature_key is not None:
-        from edge_runtime.model.signature import require_signature
+        from edge_runtime.model.signature import open_signed
 
-        require_signature(model, signature_key)
-    return model
+        return open_signed(path, signature_key, min_version)
+    if min_version is not None:
+        found, expected = f"{min_version} without a key", "--min-version with --require-signature"
+        raise UsageError("versions are signed", found=found, expected=expected)
+    return open_model(path)
+
+
+def require_signed(arguments: Namespace, *paths: str | os.PathLike[str]) -> None:
+    """Refuse model files that are not signed as the options of `signature.OPTIONS` say; errors as `Classifier`."""
+    if arguments.require_signature is not None or arguments.min_version is not None:
+        for path in paths:
+            open_trusted(path, arguments.require_signature, arguments.min_version)
+
+
+def add_signature_options(parser: ArgumentParser) -> None:
+    """Add the options for `require_signed`."""
+    from edge_runtime.model.signature import OPTIONS
+
+    for name, settings in OPTIONS.items():
+        parser.add_argument(name, **settings)
 
 
 def open_engine_for(

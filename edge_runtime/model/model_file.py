@@ -4,10 +4,11 @@ Nothing here is native code, so the worst that a hostile file can do is to be re
 """
 
 # Importing pathlib costs 4 ms of start-up.
-# ruff: noqa: PTH100, PTH116, PTH118, PTH120, PTH123
+# ruff: noqa: PTH100, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -16,7 +17,6 @@ from edge_runtime.contract import CONTRACT_ENTRY, CONVERT_AGAIN, LABELS_ENTRY, M
 from edge_runtime.errors import (
     ContractInvalid,
     ContractMissing,
-    EdgeError,
     ModelNotFound,
     ModelTooLarge,
     NotATfliteFile,
@@ -74,8 +74,7 @@ def open_model(path: str | os.PathLike[str] | None = None) -> ModelFile:
         ContractMissing, ContractInvalid, ContractTooNew: As they say.
         ModelMismatch: The contract does not describe the model's tensors.
     """
-    where = _bundled_model() if path is None else os.fspath(path)
-    data = _read_bytes(where, bundled=path is None)
+    where, data = read_model(path)
     return parse_model(data, where, trusted=path is None)
 
 
@@ -145,26 +144,32 @@ def _bundled_model() -> str:
     return os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "models", BUNDLED_MODEL)
 
 
-def _read_bytes(where: str, *, bundled: bool) -> bytes:
+def read_model(path: str | os.PathLike[str] | None = None) -> tuple[str, bytes]:
+    """Path and unparsed bytes of a model file; arguments and the first two errors as `open_model`."""
+    where = _bundled_model() if path is None else os.fspath(path)
     try:
-        status = os.stat(where)
-        if not stat.S_ISREG(status.st_mode):
-            raise _not_found(where, "something that is not a regular file", bundled)
-        if status.st_size > MAX_MODEL_BYTES:
-            raise ModelTooLarge(
-                "the model file is too large",
-                where=where,
-                found=f"{status.st_size:,} bytes",
-                expected=f"at most {MAX_MODEL_BYTES:,} bytes",
-                fix="give a model for small devices",
-            )
-        with open(where, "rb") as file:
-            # Not the limit: Python would ask for so much memory first, which takes 2 ms.
-            return file.read(status.st_size)
-    except EdgeError:
-        raise
+        return where, read_regular(where, MAX_MODEL_BYTES)
     except (OSError, ValueError) as error:
-        raise _not_found(where, getattr(error, "strerror", None) or str(error), bundled) from error
+        found = getattr(error, "strerror", None) or str(error)
+        if getattr(error, "errno", None) == errno.EFBIG:
+            problem, fix = "the model file is too large", "give a model for small devices"
+            expected = f"at most {MAX_MODEL_BYTES:,} bytes"
+            raise ModelTooLarge(problem, where=where, found=found, expected=expected, fix=fix) from error
+        raise _not_found(where, found, bundled=path is None) from error
+
+
+def read_regular(path: str, most: int) -> bytes:
+    """The bytes of a regular file; a FIFO, a device, a folder, and more than `most` bytes (EFBIG) are an OSError."""
+    # Opening a FIFO would wait for a writer; without O_BINARY Windows changes line ends.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "something that is not a regular file")
+        if status.st_size > most:
+            raise OSError(errno.EFBIG, f"{status.st_size:,} bytes")
+        # Not the limit: Python would ask for so much memory first, which takes 2 ms.
+        return file.read(status.st_size)
 
 
 def _not_found(where: str, found: str, bundled: bool) -> ModelNotFound:

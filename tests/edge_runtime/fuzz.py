@@ -3,9 +3,10 @@
     python -m tests.edge_runtime.fuzz models --count 100000 --seed 1
     python -m tests.edge_runtime.fuzz photos --count 20000 --seed 1 [--save FOLDER]
 
-A case is wrong when it ends the process by a signal, works for longer than HANG_S, raises anything but an error of
-ours, or is refused without saying what was found and expected. Exit status: 0 nothing was wrong, 1 something was;
---save keeps the files of wrong cases. Case I of seed S is the same bytes on every machine.
+A case is wrong when it ends the process by a signal, works for longer than HANG_S, takes its process above
+MAX_MEMORY_BYTES, raises anything but an error of ours, or is refused without saying what was found and expected. Exit
+status: 0 nothing was wrong, 1 something was; --save keeps the files of wrong cases. Case I of seed S is the same bytes
+on every machine.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import select
 import signal
 import subprocess
@@ -35,10 +37,12 @@ from tests.fixtures import pictures as p
 from tests.fixtures.bad_models import flatbuffer_of, good
 from tests.fixtures.make_models import draw_photo
 
-HANG_S = 10.0
+HANG_S = 5.0
 """Of processor time: a long run is a polite one, and beside other work seconds pass in which its child does not run."""
 WAITING_S = 120.0
 """By the clock, of a case that neither works nor answers."""
+MAX_MEMORY_BYTES = 2**30
+"""Resident, of the whole process with Python, Pillow and LiteRT in it."""
 # A fresh process now and then, so that what one case leaves behind does not hide the next one's fault.
 CASES_A_PROCESS = 2000
 # One model in so many is the bundled one: 180 tensors and 70 operators, but a hundred times slower than the fixtures.
@@ -188,7 +192,7 @@ def _refusal(error: EdgeError) -> str:
 
 def try_crime(data: bytes) -> str:
     """What a case must not do, one crime after the other: the fuzzer's own test."""
-    crime = int.from_bytes(data, "little") % 6
+    crime = int.from_bytes(data, "little") % 7
     if crime == 1:
         os.kill(os.getpid(), signal.SIGSEGV)
     if crime == 2:
@@ -197,6 +201,8 @@ def try_crime(data: bytes) -> str:
         time.sleep(60)
     while crime == 5:
         pass
+    if crime == 6:
+        bytes(b"x" * MAX_MEMORY_BYTES)
     return _refusal(ImageError("silent")) if crime == 4 else "answered"
 
 
@@ -223,7 +229,13 @@ def work(kind: str, seed: int, first: int, last: int) -> None:
             outcome = attempt(data)
         except Exception as error:  # noqa: BLE001 - that is what is looked for
             outcome = f"WRONG {type(error).__name__}: {error}".replace("\n", " ")[:300]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        if peak > MAX_MEMORY_BYTES:
+            outcome = f"WRONG memory: {peak:,} bytes, after {outcome}"
         os.write(1, outcome.encode("ascii", "replace") + b"\n")
+        if peak > MAX_MEMORY_BYTES:
+            # A peak never falls: the next case needs a process of its own.
+            return
 
 
 def run(
@@ -294,7 +306,7 @@ def _watch(
             return current + 1
     status = child.wait()
     if status == 0 and not started:
-        return last
+        return current + 1
     said = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     wrong[current] = f"WRONG death: {said}; {tail[-300:]!r}"
     outcomes["WRONG death"] += 1

@@ -111,6 +111,17 @@ def pack(model: Any) -> bytes:
     return bytes(builder.Output())
 
 
+def _packs(options: Any) -> bool:
+    """Whether every number fits its field."""
+    import flatbuffers
+
+    try:
+        options.Pack(flatbuffers.Builder(256))
+    except TypeError:
+        return False
+    return True
+
+
 def graph_case(seed: int, index: int) -> bytes:
     """The bytes of a model with generated operators; the same on every machine."""
     chance = random.Random(f"graph {seed} {index}")
@@ -342,6 +353,8 @@ class Graph:
                 )
                 odd = [one for one in ODD if one >= low and (low < 0 or one < 100)]
                 setattr(made, field, chance.choice(odd) if wild else chance.choice(plausible))
+                if wild and not _packs(made):
+                    setattr(made, field, 0)
         return option_type, made
 
     def _shape_that_follows(

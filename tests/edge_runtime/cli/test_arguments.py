@@ -59,12 +59,13 @@ def test_print_contract_ignores_nothing(others: list[str]) -> None:
 def test_print_contract_verifies_the_signature(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(model: ModelFile, key: str) -> None:
-        raise ModelUnsigned(f"{model.path} by {key}")
+    def refuse(path: str, key: str, oldest: str) -> ModelFile:
+        raise ModelUnsigned(f"{path} by {key} from {oldest}")
 
-    monkeypatch.setattr(signature, "require_signature", refuse)
-    assert cli.main(["--print-contract", "--model", U8, "--require-signature", "key.pem"]) == 3
-    assert capsys.readouterr() == ("", f"error: {U8} by key.pem.\n")
+    monkeypatch.setattr(signature, "open_signed", refuse)
+    signed = ["--require-signature", "key.pem", "--min-version", "a:3"]
+    assert cli.main(["--print-contract", "--model", U8, *signed]) == 3
+    assert capsys.readouterr() == ("", f"error: {U8} by key.pem from a:3.\n")
 
 
 def test_a_contract_is_json_in_every_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

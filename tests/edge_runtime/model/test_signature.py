@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from edge_runtime.classifier import Classifier
-from edge_runtime.errors import ModelUnsigned, UsageError
-from edge_runtime.model.model_file import open_model
-from edge_runtime.model.signature import require_signature
-from tests.fixtures import FIXTURES
+from edge_runtime.diagnostics import parity
+from edge_runtime.errors import ModelOutdated, ModelUnsigned, UsageError
+from edge_runtime.model import signature
+from tests.fixtures import FIXTURES, pictures
 from tests.fixtures.bad_models import good, with_altered_weights
 
 try:
@@ -22,6 +26,16 @@ except ImportError:
 
 signing = pytest.mark.skipif(ed25519 is None, reason="cryptography is not installed")
 U8 = FIXTURES / "tiny_uint8.tflite"
+SEED = bytes(range(32))
+
+
+def write_statement(model: Path, name: str = "tiny_uint8", version: str = "3", **changes: bytes) -> None:
+    """Signs a statement beside a model; `end` and `head` change its text."""
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    text = f"dermedge-signature 1\nname {name}\nversion {version}\nsha256 {digest}\n".encode()
+    text = changes.get("head", b"") + text + changes.get("end", b"")
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(SEED)
+    Path(f"{model}.sig").write_bytes(text + key.sign(text))
 
 
 def pem(key: object) -> bytes:
@@ -30,8 +44,8 @@ def pem(key: object) -> bytes:
 
 @pytest.fixture
 def signed(tmp_path: Path) -> tuple[Path, Path]:
-    """A signed model and the public key."""
-    key = ed25519.Ed25519PrivateKey.generate()
+    """A model with a signature in the older form, and the public key."""
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(SEED)
     model = Path(shutil.copy(U8, tmp_path / "model.tflite"))
     Path(f"{model}.sig").write_bytes(key.sign(model.read_bytes()))
     public = tmp_path / "public.pem"
@@ -58,16 +72,20 @@ def test_a_tampered_model_is_refused(signed: tuple[Path, Path]) -> None:
 
 
 @signing
-def test_the_bytes_in_memory_are_verified_and_not_the_file(signed: tuple[Path, Path]) -> None:
-    path, public = signed
-    whole = path.read_bytes()
-    path.write_bytes(with_altered_weights(good()))
-    altered = open_model(path)
-    path.write_bytes(whole)
-    require_signature(open_model(path), str(public))
-    with pytest.raises(ModelUnsigned) as caught:
-        require_signature(altered, str(public))
-    assert caught.value.code == "model-unsigned"
+@pytest.mark.parametrize("hostile", ["statement", "bytes"])
+def test_nothing_is_parsed_before_the_signature_fits(
+    signed: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, hostile: str
+) -> None:
+    model, public = signed
+    if hostile == "bytes":
+        model.write_bytes(b"not a model")
+    else:
+        Path(f"{model}.sig").write_bytes(b"dermedge-signature 1\n" + bytes(64))
+    parsed: list[str] = []
+    monkeypatch.setattr(signature, "parse_model", lambda *_, **__: parsed.append("parsed"))
+    with pytest.raises(ModelUnsigned):
+        Classifier.open(model, signature_key=str(public))
+    assert parsed == []
 
 
 @signing
@@ -75,7 +93,7 @@ def test_other_signatures_and_keys_are_refused(signed: tuple[Path, Path], tmp_pa
     model, public = signed
     signature = Path(f"{model}.sig")
     whole = signature.read_bytes()
-    for wrong in (b"", whole[:-1], whole + b"\n", bytes(64)):
+    for wrong in (b"", whole[:-1], whole + b"\n", bytes(64), bytes(2000)):
         signature.write_bytes(wrong)
         with pytest.raises(ModelUnsigned):
             Classifier.open(model, signature_key=str(public))
@@ -105,3 +123,107 @@ def test_without_cryptography_the_cure_is_named() -> None:
     with pytest.raises(UsageError) as caught:
         Classifier.open(U8, signature_key="key.pem")
     assert caught.value.fix == "pip install cryptography"
+
+
+@signing
+@pytest.mark.parametrize("oldest", [None, 3, "2", "tiny_uint8:3"])
+def test_a_statement_opens(signed: tuple[Path, Path], oldest: str | int | None) -> None:
+    model, public = signed
+    write_statement(model)
+    Classifier(model, signature_key=str(public), min_version=oldest).close()
+
+
+@signing
+@pytest.mark.parametrize(
+    ("name", "version", "changes", "oldest", "error"),
+    [
+        ("tiny_uint8", "2", {}, "3", ModelOutdated),
+        ("tiny_uint8", "9", {}, "10", ModelOutdated),
+        ("tiny_uint8", "9", {}, "other:1", ModelUnsigned),
+        ("other", "9", {}, None, ModelUnsigned),
+        ("tiny_uint8", "-1", {}, None, ModelUnsigned),
+        ("tiny_uint8", "1.0", {}, None, ModelUnsigned),
+        ("tiny_uint8", "\u0663", {}, None, ModelUnsigned),
+        ("tiny_uint8", "1" * 10, {}, None, ModelUnsigned),
+        ("tiny_uint8\nversion 9", "1", {}, None, ModelUnsigned),
+        ("x" * 257, "1", {}, None, ModelUnsigned),
+        ("", "1", {}, None, ModelUnsigned),
+        ("tiny_uint8", "1", {"end": b"version 9\n"}, None, ModelUnsigned),
+        ("tiny_uint8", "1", {"head": b"\n"}, None, ModelUnsigned),
+        ("tiny_uint8", "1", {"end": b"x" * 2000}, None, ModelUnsigned),
+    ],
+)
+def test_other_statements_are_refused(
+    signed: tuple[Path, Path],
+    name: str,
+    version: str,
+    changes: dict[str, bytes],
+    oldest: str | None,
+    error: type,
+) -> None:
+    model, public = signed
+    write_statement(model, name, version, **changes)
+    with pytest.raises(error) as caught:
+        Classifier(model, signature_key=str(public), min_version=oldest)
+    assert caught.value.code == ("model-outdated" if error is ModelOutdated else "model-unsigned")
+
+
+@signing
+def test_a_statement_is_of_one_file_and_the_older_form_has_no_version(signed: tuple[Path, Path]) -> None:
+    model, public = signed
+    with pytest.raises(ModelUnsigned) as caught:
+        Classifier(model, signature_key=str(public), min_version=0)
+    assert caught.value.code == "model-unsigned"
+    write_statement(model)
+    model.write_bytes(with_altered_weights(good()))
+    with pytest.raises(ModelUnsigned):
+        Classifier(model, signature_key=str(public))
+
+
+def test_a_version_needs_a_key_and_a_number() -> None:
+    with pytest.raises(UsageError) as caught:
+        Classifier(U8, min_version=1)
+    assert caught.value.code == "usage"
+    for version in ("", "x", "1.2", "a:", "-1", -1, "1" * 10):
+        with pytest.raises(UsageError) as caught:
+            Classifier(U8, signature_key="key.pem", min_version=version)
+        assert caught.value.where == "--min-version"
+
+
+@signing
+def test_key_and_signature_are_small_regular_files(signed: tuple[Path, Path], tmp_path: Path) -> None:
+    model, public = signed
+    huge, fifo = tmp_path / "huge", tmp_path / "fifo"
+    with huge.open("wb") as file:
+        file.truncate(10 * 2**30)
+    os.mkfifo(fifo)
+    for other in (fifo, huge, tmp_path, Path(os.devnull), Path("/dev/zero"), Path("/dev/tty")):
+        with pytest.raises(UsageError) as caught:
+            Classifier(model, signature_key=str(other))
+        assert caught.value.code == "usage"
+        Path(f"{model}.sig").unlink()
+        Path(f"{model}.sig").symlink_to(other)
+        with pytest.raises(ModelUnsigned) as unsigned:
+            Classifier(model, signature_key=str(public))
+        assert unsigned.value.code == "model-unsigned"
+
+
+@signing
+@pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="openssl is not installed. Install it to run this test"
+)
+def test_the_commands_of_the_documentation_sign_a_model(tmp_path: Path) -> None:
+    model = Path(shutil.copy(U8, tmp_path / "model.tflite"))
+    documented = re.search(r"^    printf.*?model\.tflite\.sig$", signature.__doc__ or "", re.M | re.S)
+    assert documented is not None
+    keys = (
+        "openssl genpkey -algorithm ed25519 -out key.pem\nopenssl pkey -in key.pem -pubout -out public.pem\n"
+    )
+    commands = keys + documented[0].replace("MODEL_ID", "tiny_uint8")
+    subprocess.run(["sh", "-e", "-c", commands], cwd=tmp_path, check=True, capture_output=True)
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(pictures.jpeg())
+    words = [str(model), str(photo), "--out", str(tmp_path / "trace.json")]
+    key = ["--require-signature", str(tmp_path / "public.pem"), "--min-version"]
+    assert parity.main(["trace", *words, *key, "tiny_uint8:3"]) == 0
+    assert parity.main(["trace", *words, *key, "4"]) == 3

@@ -47,6 +47,11 @@ final class Bytes {
         }
     }
 
+    /** The value of a base64 digit; 0 beyond the end. */
+    static int sextet(String text, int at) {
+        return at < text.length() ? BASE64.indexOf(text.charAt(at)) : 0;
+    }
+
     static String base64(byte[] data) {
         StringBuilder out = new StringBuilder((data.length + 2) / 3 * 4);
         for (int i = 0; i < data.length; i += 3) {

@@ -13,6 +13,8 @@ public class EdgeException extends RuntimeException {
         CONTRACT_INVALID("contract-invalid"),
         CONTRACT_TOO_NEW("contract-too-new"),
         MODEL_MISMATCH("model-mismatch"),
+        MODEL_UNSIGNED("model-unsigned"),
+        MODEL_OUTDATED("model-outdated"),
         NO_INTERPRETER("no-interpreter"),
         INTERPRETER_BROKEN("interpreter-broken"),
         SELF_CHECK_FAILED("self-check-failed"),
@@ -41,7 +43,7 @@ public class EdgeException extends RuntimeException {
     public EdgeException(Code code, String what, String found, String expected, String fix) {
         super(line(what, found, expected, fix));
         this.code = code;
-        this.what = what;
+        this.what = escaped(what);
     }
 
     /** The same, with its cause. */
@@ -49,7 +51,7 @@ public class EdgeException extends RuntimeException {
             Code code, String what, String found, String expected, String fix, Throwable cause) {
         super(line(what, found, expected, fix), cause);
         this.code = code;
-        this.what = what;
+        this.what = escaped(what);
     }
 
     public final Code code() {
@@ -76,6 +78,23 @@ public class EdgeException extends RuntimeException {
         if (!fix.isEmpty()) {
             line.append(' ').append(Character.toUpperCase(fix.charAt(0))).append(fix.substring(1)).append('.');
         }
-        return line.toString();
+        return escaped(line.toString());
+    }
+
+    /** Control characters, line breaks, bidi marks and surrogates as Python's escapes: a file may hold them. */
+    private static String escaped(String text) {
+        StringBuilder shown = new StringBuilder();
+        for (int at = 0, point; at < text.length(); at += Character.charCount(point)) {
+            point = text.codePointAt(at);
+            int type = Character.getType(point);
+            boolean plain = type != Character.CONTROL && type != Character.FORMAT && type != Character.SURROGATE
+                    && type != Character.LINE_SEPARATOR && type != Character.PARAGRAPH_SEPARATOR;
+            if (plain) {
+                shown.appendCodePoint(point);
+            } else {
+                shown.append(String.format(point < 0x100 ? "\\x%02x" : point < 0x10000 ? "\\u%04x" : "\\U%08x", point));
+            }
+        }
+        return shown.toString();
     }
 }

@@ -43,6 +43,23 @@ public final class ModelFile {
         return new ModelFile(name, data, contract, ends);
     }
 
+    /**
+     * As `open`, of a file that is signed as wanted, which is verified before anything is parsed.
+     *
+     * @param signature the content of MODEL.sig
+     * @param publicKey an Ed25519 public key in PEM form
+     * @param minVersion the oldest version to accept, N or NAME:N; null accepts any, and the older form
+     */
+    public static ModelFile openSigned(
+            byte[] data, byte[] signature, byte[] publicKey, String minVersion, String name) {
+        String signed = ModelSignature.verify(data, signature, publicKey, minVersion, name);
+        ModelFile model = open(data, name);
+        if (signed != null && !signed.equals(model.contract.modelId())) {
+            throw ModelSignature.unsigned(name, "a signature of the model " + signed);
+        }
+        return model;
+    }
+
     private static Contract readContract(ZipTail tail, String name) {
         byte[] text = tail.read(Contract.ENTRY);
         if (text == null) {
