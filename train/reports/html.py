@@ -30,7 +30,6 @@ from train.evaluation.metrics import Estimate
 NOTICE = "Research use only. Not a medical device; not a diagnosis."
 THUMBNAIL_PX = 112
 JPEG_QUALITY = 82
-LONG_VALUE = 40
 MISSING = "–"
 STYLE = Path(__file__).with_name("style.css")
 TEMPLATES = Path(__file__).with_name("templates")
@@ -187,7 +186,7 @@ def details(summary: object, *content: object, open_: bool = False) -> Markup:
 
 def definitions(pairs: Mapping[str, object]) -> Markup:
     """List names and values; empty values are left out."""
-    return _block("definitions", pairs, LONG_VALUE)
+    return _block("definitions", pairs)
 
 
 # ------------------------------------------------------------------ photos
@@ -230,7 +229,7 @@ def thumbnail(path: Path, contract: ModelContract) -> str | None:
 
 def photo_card(uri: str | None, *lines: object, description: str) -> Markup:
     """Place lines of text below a thumbnail, or below an empty frame where it is None."""
-    return _block("photo_card", uri, lines, description, THUMBNAIL_PX)
+    return _block("photo_card", uri, lines, description)
 
 
 def photo_row(cards: Iterable[object]) -> Markup:
@@ -301,7 +300,9 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {"cell": _cell, "percent": _percent}
     functions = (counted, definitions, estimate, figure, grid, heat_table, number, photo_card, share, signed)
-    environment.globals |= {"zip": zip} | {function.__name__: function for function in functions}
+    environment.globals |= {"zip": zip, "thumbnail_px": THUMBNAIL_PX} | {
+        function.__name__: function for function in functions
+    }
     return environment
 
 
