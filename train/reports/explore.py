@@ -8,6 +8,7 @@ config the time of decoding every photo.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,12 +32,14 @@ from train.reports import charts
 from train.reports import html as page
 from train.reports.html import Markup, Section
 
+TEMPLATE = page.TEMPLATES / "data.html.j2"
 PAGE_NAME = "data.html"
 NOT_TRAINED = {"run_id": "not trained", "commit": "unknown"}
 LEAK_KEYS = (
     "random_leak", "random_leak_of_class", "near_duplicate_bits", "near_duplicates_across_lesions", "merged_groups",
     "sizes", "group_sizes",
 )  # fmt: skip
+LEAK_TITLE = "Expected leakage of a random image-level split (analytical)"
 PAIRS_SHOWN = 24
 SAMPLES_OF_CLASS = 8
 SAMPLE_SEED = 20181
@@ -162,7 +165,7 @@ def _read_leaks(run: Path, name: str) -> Mapping[str, Mapping[str, Any]]:
     return leaks
 
 
-# ------------------------------------------------------------------ classes
+# ------------------------------------------------------------------ the page
 
 
 def make_page(view: DataView, *, photos: bool = True) -> str:
@@ -172,118 +175,84 @@ def make_page(view: DataView, *, photos: bool = True) -> str:
         view: The data.
         photos: Whether to show thumbnails, where the photos are on this machine.
     """
-    root = view.root if photos else None
-    remarks = []
-    if photos and root is None:
-        remarks.append(
-            page.note(f"The photos are not on this machine ({view.recorded_root}): no thumbnails.")
-        )
+    root, macros = view.root if photos else None, page.macros(TEMPLATE)
+    leaks = [_leak_chart(leak) for leak in view.leaks.values()]
     sections = [
-        Section("classes", "Classes", [*remarks, _headline(view), _classes(view)]),
-        Section("diagnosis", "Kind of diagnosis", [_cross(view, "dx_type", "kind of diagnosis")]),
-        Section("age", "Age", [_ages(view)]),
-        Section("sex", "Sex", [_cross(view, "sex", "sex")]),
-        Section("site", "Site", [_cross(view, "site", "site")]),
-        Section("lesions", "Photos per lesion", [_lesion_sizes(view)]),
-        Section("split", "Split and leakage", [_split(view)]),
-        Section("duplicates", "Near-duplicates across lesions", [_duplicates(view, root)]),
+        ("classes", "Classes", macros.classes(view, **_classes(view), missing=photos and root is None)),
+        ("diagnosis", "Kind of diagnosis", macros.cross(view, *_cross(view, "dx_type", "kind of diagnosis"))),
+        ("age", "Age", macros.ages(view, _ages(view))),
+        ("sex", "Sex", macros.cross(view, *_cross(view, "sex", "sex"))),
+        ("site", "Site", macros.cross(view, *_cross(view, "site", "site"))),
+        ("lesions", "Photos per lesion", macros.lesion_sizes(*_lesion_sizes(view))),
+        ("split", "Split and leakage", macros.split(view, LEAK_TITLE, leaks)),
+        ("duplicates", "Near-duplicates across lesions", macros.duplicates(**_duplicates(view, root))),
     ]
     if len(view.sources) > 1:
-        table = page.heat_table("dataset \\ class", view.codes, view.by_class(view.photos["source"]))
-        sections.insert(1, Section("datasets", "Datasets", [table]))
+        rows = view.by_class(view.photos["source"])
+        sections.insert(1, ("datasets", "Datasets", macros.datasets(view, rows)))
     if root is not None:
-        sections.append(Section("sample", "Sample sheet", [_sample_sheet(view, root)]))
+        sheet = macros.sample(view, _sample_sheet(view, root), SAMPLES_OF_CLASS)
+        sections.append(("sample", "Sample sheet", sheet))
     subtitle = f"{view.origin}: {page.counted(len(view.photos), 'photo')}"
-    return page.page(f"Data of {view.name}", subtitle, view.licence, sections)
+    shown = [Section(anchor, title, [content]) for anchor, title, content in sections]
+    return page.page(f"Data of {view.name}", subtitle, view.licence, shown)
 
 
-def _headline(view: DataView) -> Markup:
-    counts = view.photos["label"].value_counts().reindex(view.codes, fill_value=0)
-    largest, smallest = counts.idxmax(), counts.idxmin()
-    malignant = int(counts[[label.code for label in view.labels if label.group == "malignant"]].sum())
-    total = len(view.photos)
-    figures = [
-        ("Photos", page.count(total), f"of {page.counted(view.photos['lesion_id'].nunique(), 'lesion')}"),
-        ("Groups", page.count(view.photos["group"].nunique()), "lesions with near-duplicates, never divided"),
-        ("Classes", page.count(len(view.labels)), f"{largest} {counts[largest]:,} to {smallest} {counts[smallest]:,}"),
-        ("Majority class", page.share(counts[largest], total), f"accuracy of always predicting {largest}"),
-    ]  # fmt: skip
-    if malignant:
-        figures.insert(2, ("Malignant", page.share(malignant, total), page.counted(malignant, "photo")))
-    return page.tiles(figures)
-
-
-def _bars(title: str, counts: Mapping[str, int] | Sequence[tuple[str, int]]) -> Markup:
+def _bars(title: str, counts: Mapping[str, int]) -> Markup:
     """Bars with counts and their shares of the total."""
-    names, values = zip(*dict(counts).items(), strict=True)
-    texts = [f"{value:,} ({page.share(value, sum(values))})" for value in values]
-    return charts.bar_chart(title, names, [[value] for value in values], texts)
+    total = sum(counts.values())
+    texts = [f"{value:,} ({page.share(value, total)})" for value in counts.values()]
+    return charts.bar_chart(title, list(counts), [[value] for value in counts.values()], texts)
 
 
-def _classes(view: DataView) -> Markup:
+def _classes(view: DataView) -> dict[str, Any]:
     photos = view.photos["label"].value_counts().reindex(view.codes, fill_value=0)
     lesions = view.photos.groupby("label")["lesion_id"].nunique().reindex(view.codes, fill_value=0)
     order = sorted(view.codes, key=lambda code: -photos[code])
-    figures = [
-        page.figure(_bars(f"{what} of each class", [(code, int(of[code])) for code in order]), title=what)
-        for what, of in (("Photos", photos), ("Lesions", lesions))
-    ]
-    rows = [
-        (label.code, int(photos[label.code]), int(lesions[label.code]), label.name, label.group)
-        for label in view.labels
-    ]
-    header = ("Class", "Photos", "Lesions", "Name", "Group")
-    return page.join([page.grid(*figures, size="wide"), page.table(header, rows, texts=(3, 4))])
+    return {
+        "photos": photos.to_dict(),
+        "lesions": {"all": view.photos["lesion_id"].nunique(), "of": lesions.to_dict()},
+        "groups": view.photos["group"].nunique(),
+        "largest": photos.idxmax(),
+        "smallest": photos.idxmin(),
+        "malignant": int(photos[[label.code for label in view.labels if label.group == "malignant"]].sum()),
+        "figures": [
+            (_bars(f"{what} of each class", of[order].to_dict()), "", what)
+            for what, of in (("Photos", photos), ("Lesions", lesions))
+        ],
+    }
 
 
-# ------------------------------------------------------------------ metadata
-
-
-def _cross(view: DataView, column: str, name: str) -> Markup:
-    """Photos by a field of the manifest, and the classes of each value."""
+def _cross(view: DataView, column: str, name: str) -> tuple[str, list[tuple[str, list[int]]], Markup]:
+    """Photos by a field of the manifest and class, and a chart of them; no rows where the field is empty."""
     values = view.photos[column].str.replace("_", " ").replace("", UNKNOWN)
-    if (values == UNKNOWN).all():
-        return page.paragraph(f"No {name} metadata.")
-    rows = view.by_class(values)
-    bars = _bars(f"Photos by {name}", [(value, sum(counts)) for value, counts in rows])
-    table = page.heat_table(f"{name} \\ class", view.codes, rows)
-    return page.join(
-        [page.figure(bars), page.paragraph("Photos, and below them their share of the row."), table]
-    )
+    rows = [] if (values == UNKNOWN).all() else view.by_class(values)
+    return name, rows, _bars(f"Photos by {name}", {value: sum(counts) for value, counts in rows})
 
 
-def _ages(view: DataView) -> Markup:
+def _ages(view: DataView) -> list[tuple[str, Markup, int, float]]:
+    """Histograms of all ages and of each class that has any: name, drawing, number and median."""
     years = pd.to_numeric(view.photos["age"], errors="coerce").replace([np.inf, -np.inf], np.nan)
     known = years.dropna()
-    if known.empty:
-        return page.paragraph("No age metadata.")
-    total = page.counted(len(years), "photo")
-    caption = f"{len(known):,} of {total} with an age; median {known.median():g} years."
-    drawn = _age_histogram("all classes", known, charts.WIDTH, 170)
-    small = []
-    for code in view.codes:
-        ages = known[view.photos["label"] == code]
-        if len(ages):
-            histogram = _age_histogram(code, ages, charts.SMALL_WIDTH, charts.SMALL_HEIGHT)
-            median = f"median {ages.median():g}, {page.counted(len(ages), 'photo')}"
-            small.append(page.figure(histogram, median, title=code))
-    whole = page.grid(page.figure(drawn, caption, title="All classes"), size="wide")
-    return page.join([whole, page.grid(*small, size="small")])
+    groups = {"all classes": known} | {code: known[view.photos["label"] == code] for code in view.codes}
+    return [
+        (name, _age_histogram(name, ages, small=i > 0), len(ages), ages.median())
+        for i, (name, ages) in enumerate(groups.items())
+        if len(ages)
+    ]
 
 
-def _age_histogram(name: str, ages: pd.Series[float], width: int, height: int) -> Markup:
+def _age_histogram(name: str, ages: pd.Series[float], *, small: bool) -> Markup:
     """Photos by steps of five years; a dataset that rounds to five puts 50 into 50 to 54."""
     lefts = np.arange(0, OLDEST, AGE_STEP)
     counts = np.histogram(np.clip(ages, 0, OLDEST - 1), bins=[*lefts, OLDEST])[0]
-    small = width == charts.SMALL_WIDTH
-    ticks = (0, 30, 60, 90) if small else (0, 15, 30, 45, 60, 75, 90)
-    plot = charts.Plot(
-        f"Age of {name}",
-        charts.Axis(0, OLDEST, "" if small else "years", ticks),
-        charts.nice_axis(0, float(counts.max()), "" if small else "photos", ticks=3),
-        width,
-        height,
-    )
+    if small:
+        labels, tick, size = ("", ""), 30, (charts.SMALL_WIDTH, charts.SMALL_HEIGHT)
+    else:
+        labels, tick, size = ("years", "photos"), 15, (charts.WIDTH, 170)
+    x = charts.Axis(0, OLDEST, labels[0], range(0, OLDEST + 1, tick))
+    y = charts.nice_axis(0, float(counts.max()), labels[1], ticks=3)
+    plot = charts.Plot(f"Age of {name}", x, y, *size)
     titles = [
         f"{left} to {left + AGE_STEP - 1} years: {count:,} photos"
         for left, count in zip(lefts, counts, strict=True)
@@ -292,157 +261,77 @@ def _age_histogram(name: str, ages: pd.Series[float], width: int, height: int) -
     return plot.svg()
 
 
-def _lesion_sizes(view: DataView) -> Markup:
+def _lesion_sizes(view: DataView) -> tuple[Markup, list[tuple[str, str, str, int]]]:
+    """Draw lesions by number of photos, and tabulate them by class."""
     sizes = view.photos["lesion_id"].value_counts()
     lesions = sizes.clip(upper=MOST_PHOTOS).value_counts()
-    counts = [
-        (page.counted(n, "photo"), int(lesions.get(n, 0))) for n in range(1, int(lesions.index.max()) + 1)
-    ]
+    names = [page.counted(n, "photo") for n in range(1, int(lesions.index.max()) + 1)]
     if sizes.max() > MOST_PHOTOS:
-        counts[-1] = (f"{MOST_PHOTOS} or more", counts[-1][1])
+        names[-1] = f"{MOST_PHOTOS} or more"
+    counts = {name: int(lesions.get(n, 0)) for n, name in enumerate(names, start=1)}
     rows = []
-    for code, labels in view.photos.groupby("label")["lesion_id"]:
-        of_class = labels.value_counts()
-        several = page.share(int((of_class > 1).sum()), len(of_class))
-        rows.append((str(code), page.number(of_class.mean(), 2), several, len(of_class)))
-    rows.sort(key=lambda row: view.codes.index(row[0]))
-    header = ("Class", "Photos per lesion", "Lesions with several photos", "Lesions")
-    title = "Lesions by number of photos"
-    return page.join([page.figure(_bars(title, counts), title=title), page.table(header, rows)])
+    for code in view.codes:
+        of_class = view.photos.loc[view.photos["label"] == code, "lesion_id"].value_counts()
+        if len(of_class):
+            several = page.share(int((of_class > 1).sum()), len(of_class))
+            rows.append((code, page.number(of_class.mean(), 2), several, len(of_class)))
+    return _bars("Lesions by number of photos", counts), rows
 
 
-# ------------------------------------------------------------------ split
-
-
-def _split(view: DataView) -> Markup:
-    blocks = []
-    for source, leak in view.leaks.items():
-        rows = []
-        for part, counts in leak["sizes"].items():
-            of_class = [counts.get(code, 0) for code in view.codes]
-            rows.append((part, sum(of_class), leak["group_sizes"][part], *of_class))
-        caption = f"Split of {source} ({leak.get('method', 'grouped')})"
-        blocks += [
-            page.table(("Split", "Photos", "Groups", *view.codes), rows, caption=caption),
-            _leakage(leak),
-        ]
-    return page.join(blocks) if blocks else page.paragraph("The run has no leak report (split.json).")
-
-
-def _leakage(leak: Mapping[str, Any]) -> Markup:
-    title = "Expected leakage of a random image-level split (analytical)"
+def _leak_chart(leak: Mapping[str, Any]) -> Markup:
     of_class = leak["random_leak_of_class"]
-    shares, texts = (
-        [[share] for share in of_class.values()],
-        [page.share(share) for share in of_class.values()],
-    )
-    bars = charts.bar_chart(title, list(of_class), shares, texts, classes=("fourth",), most=1)
-    leaked = leak.get("leaked", 0)
-    caption = (
-        f"{page.share(leak['random_leak'])} of random test photos would show a lesion that is also in training. "
-        + (
-            f"Random split (leaky by design): {page.counted(leaked, 'test photo')} leak."
-            if leaked
-            else "This split: no lesion occurs in two splits."
-        )
-    )
-    return page.figure(bars, caption, title=title)
+    shares, texts = [[share] for share in of_class.values()], list(map(page.share, of_class.values()))
+    return charts.bar_chart(LEAK_TITLE, list(of_class), shares, texts, classes=("fourth",), most=1)
 
 
 # ------------------------------------------------------------------ photos
 
 
-def _duplicates(view: DataView, root: Path | None) -> Markup:
-    by_id = {photo.photo_id: photo for photo in view.photos.itertuples()}
+def _duplicates(view: DataView, root: Path | None) -> dict[str, Any]:
+    by_id, leaks = {photo.photo_id: photo for photo in view.photos.itertuples()}, view.leaks.values()
+    bits = max((leak["near_duplicate_bits"] for leak in leaks), default=0)
     pairs = [
-        (by_id[first], by_id[second])
-        for leak in view.leaks.values()
+        (_bits_apart(by_id[first], by_id[second]), by_id[first], by_id[second])
+        for leak in leaks
         for first, second in leak["near_duplicates_across_lesions"]
         if first in by_id and second in by_id
     ]
-    if not pairs:
-        return page.paragraph("None found.")
-    merged = sum(leak["merged_groups"] for leak in view.leaks.values())
-    bits = max(leak["near_duplicate_bits"] for leak in view.leaks.values())
-    known = sum(_bits(*pair) > bits for pair in pairs)
-    unlike = sum(a.label != b.label for a, b in pairs)
-    intro = page.paragraph(
-        f"{page.counted(len(pairs), 'pair')} of photos of different lesions stay on one side of the split: "
-        f"{len(pairs) - known:,} whose perceptual hashes differ in at most {bits} of {HASH_BITS} bits, "
-        f"{known:,} that are further apart but known to show one lesion. They merge lesions into "
-        f"{page.counted(merged, 'group')}. In {page.counted(unlike, 'pair')} the two have different classes. "
-        "A small distance does not prove a copy: small round lesions in even skin look alike."
-    )
     # Known pairs first, then the most alike; stable, so that equal pairs stay in order of their ids.
-    pairs.sort(key=lambda pair: (_bits(*pair) <= bits, _bits(*pair)))
-    lead = f"The first {PAIRS_SHOWN} of {len(pairs)}: " if len(pairs) > PAIRS_SHOWN else ""
-    order = page.paragraph(f"{lead}known ones first, then by distance of their hashes.")
-    return page.join([intro, order, _pairs(view, pairs[:PAIRS_SHOWN], root, bits)])
+    pairs.sort(key=lambda pair: (pair[0] <= bits, pair[0]))
+    return {
+        "pairs": [(apart, _card(view, a, root), _card(view, b, root)) for apart, a, b in pairs[:PAIRS_SHOWN]],
+        "total": len(pairs),
+        "known": sum(apart > bits for apart, _, _ in pairs),
+        "unlike": sum(a.label != b.label for _, a, b in pairs),
+        "merged": sum(leak["merged_groups"] for leak in leaks),
+        "bits": bits,
+        "hash_bits": HASH_BITS,
+        "with_pictures": root is not None,
+    }
 
 
-def _pairs(view: DataView, pairs: Sequence[tuple[Any, Any]], root: Path | None, bits: int) -> Markup:
-    if root is None:
-        rows = [
-            (
-                f"{a.photo_id}, {b.photo_id}",
-                f"{a.label}, {b.label}",
-                f"{a.lesion_id}, {b.lesion_id}",
-                _bits(a, b),
-            )
-            for a, b in pairs
-        ]
-        return page.table(("Photos", "Classes", "Lesions", "Bits apart"), rows, texts=(1, 2))
-    cards = []
-    for pair in pairs:
-        apart = page.paragraph(f"{_bits(*pair)} bits apart" + (", known" if _bits(*pair) > bits else ""))
-        cards.append(page.element("div", *(_card(view, photo, root) for photo in pair), apart, class_="pair"))
-    return page.photo_row(cards)
-
-
-def _bits(a: Any, b: Any) -> int:
+def _bits_apart(a: Any, b: Any) -> int:
     """Differing bits of two photos' hashes; more than any where one was not computed."""
     if not (a.phash and b.phash):
         return HASH_BITS + 1
     return (int(a.phash, 16) ^ int(b.phash, 16)).bit_count()
 
 
-def _sample_sheet(view: DataView, root: Path) -> Markup:
+def _sample_sheet(view: DataView, root: Path) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """Draw lesions of each class and dataset, one photo each: code, dataset and cards."""
     rng = np.random.default_rng(SAMPLE_SEED)
-    blocks: list[Markup] = [
-        page.paragraph(
-            f"Up to {SAMPLES_OF_CLASS} random lesions of each class, one photo each, cropped and resized as for "
-            f"the network, but {page.THUMBNAIL_PX} instead of {view.contract.input.height_px} pixels a "
-            f"side. The photos are the dataset's, under its licence: {view.licence}. --no-photos leaves them out."
-        )
-    ]
     firsts = view.photos.drop_duplicates(["label", "source", "lesion_id"]).sort_values("lesion_id")
-    for label in view.labels:
-        title = f"{label.code}: {label.name}" if label.name != label.code else label.code
-        blocks.append(page.element("h3", title))
-        for source in view.sources:
-            lesions = firsts[(firsts["label"] == label.code) & (firsts["source"] == source)]
-            if lesions.empty:
-                continue
+    rows = []
+    for code, source in itertools.product(view.codes, view.sources):
+        lesions = firsts[(firsts["label"] == code) & (firsts["source"] == source)]
+        if not lesions.empty:
             drawn = lesions.iloc[sorted(rng.permutation(len(lesions))[:SAMPLES_OF_CLASS])]
-            if len(view.sources) > 1:
-                blocks.append(page.paragraph(source, class_="subtitle"))
-            blocks.append(
-                page.photo_row(_card(view, photo, root, label=False) for photo in drawn.itertuples())
-            )
-    if unreadable := sum(block.count('class="missing"') for block in blocks):
-        blocks.insert(1, page.note(f"{page.counted(unreadable, 'photo')} of these cannot be read any more."))
-    return page.join(blocks)
+            rows.append((code, source, [_card(view, photo, root) for photo in drawn.itertuples()]))
+    return rows
 
 
-def _card(view: DataView, photo: Any, root: Path, *, label: bool = True) -> Markup:
-    facts = ", ".join(filter(None, (photo.sex, photo.age.removesuffix(".0"), photo.site)))
-    return page.photo_card(
-        page.thumbnail(root / photo.path, view.contract),
-        *([page.element("b", photo.label)] if label else []),
-        facts or UNKNOWN,
-        photo.photo_id,
-        description=f"{photo.photo_id}: {photo.label}",
-    )
+def _card(view: DataView, photo: Any, root: Path | None) -> dict[str, Any]:
+    return {"photo": photo, "picture": root and page.thumbnail(root / photo.path, view.contract)}
 
 
 # ------------------------------------------------------------------ the command

@@ -67,13 +67,11 @@ def _worst(run: Finished, among: npt.NDArray[Any], score: FloatArray, most: int)
 
 def _entry(run: Finished, i: int, score: FloatArray, root: Path | None) -> dict[str, Any]:
     photo, truth = run.photos[i], run.y_true[i]
-    facts = (photo.sex, photo.age.removesuffix(".0"), photo.site, photo.dx_type.replace("_", "-"))
     return {
-        "photo_id": photo.photo_id,
+        "photo": photo,
         "truth": run.codes[truth],
         "prediction": run.codes[run.y_pred[i]],
         "score": float(score[i]),
         "truth_score": float(run.probs[i, truth]),
-        "facts": ", ".join(filter(None, facts)),
         "picture": root and page.thumbnail(root / photo.path, run.contract),
     }
