@@ -37,6 +37,7 @@ from edge_runtime.errors import RunInvalid
 from edge_runtime.model.model_file import open_model
 from train.artifacts.files import read_object, sha256_of, whole_file, write_json
 from train.artifacts.run import FINISHED
+from train.artifacts.selection import KEY, choices_on
 from train.evaluation.decisions import NOT_A_LESION, REFER, decide
 from train.evaluation.metrics import FloatArray, bootstrap_interval, softmax
 
@@ -94,7 +95,8 @@ def run_crossval(
         done.append(_fold(run, number, request))
         print(f"fold {number}: agreement {done[-1].agreement:.4f}", file=sys.stderr)
     _write_csv(folder / f"oof_{name}.csv", pd.concat(map(_oof_rows, done)))
-    metrics = {"recipe": name, "options": request.options(), **pooled_report(done, first_source)}
+    chosen = {KEY: list(choices_on(folder))}
+    metrics = {"recipe": name, "options": request.options(), **chosen, **pooled_report(done, first_source)}
     write_json(folder / f"metrics_{name}.json", metrics)
     return metrics
 

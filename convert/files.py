@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import UsageError
+from edge_runtime.errors import EdgeError, UsageError
+from train.artifacts.files import read_object
+from train.artifacts.selection import KEY, mark
 
 OTHER_OUT = "choose another name or folder for --out"
 # Of the .json beside a converted model; no contract and no file of a run has all of them.
@@ -18,6 +20,31 @@ REPORT_KEYS = frozenset({"schema_version", "model", "options", "recipe", "run"})
 def report_path(out: Path) -> Path:
     """model.json beside model.tflite."""
     return out.with_suffix(".json")
+
+
+def selection_sets(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """List the photos by which something of a model was chosen: objects of `set`, `chosen` and `photo_ids`."""
+    given: list[dict[str, Any]] = list(report.get(KEY, ()))
+    if calibration := report.get("calibration"):
+        ids = calibration.get("ids", [])
+        given.append({"set": "calibration photos", "chosen": ["the scale of each tensor"], "photo_ids": ids})
+    return given
+
+
+def selection_marks(model: Path, photos: Sequence[Collection[str]]) -> list[str]:
+    """Say which choices of a model were made on some of these photos, by the .json beside it; none where it is absent.
+
+    Args:
+        model: The .tflite.
+        photos: The names of each photo, any of which may be its photo_id.
+    """
+    try:
+        sets = selection_sets(read_object(report_path(model)))
+        chosen = [(entry["chosen"], set(entry["photo_ids"])) for entry in sets]
+    except (EdgeError, AttributeError, KeyError, TypeError):
+        return []
+    counts = [(choices, sum(not ids.isdisjoint(names) for names in photos)) for choices, ids in chosen]
+    return [mark(choices, f"{count:,} of these {len(photos):,} photos") for choices, count in counts if count]
 
 
 def require_out(out: Path, inputs: Iterable[Path] = ()) -> None:

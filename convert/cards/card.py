@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from convert.cards.sources import Sources, read_sources
+from convert.files import selection_sets
 from edge_runtime.engines.opening import add_signature_options, require_signed
 from edge_runtime.errors import EXIT_OK
 from train.artifacts.command import AND_NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import write_text
 from train.artifacts.run import SOURCE_SEPARATOR
+from train.artifacts.selection import KEY, mark
 from train.reports.html import render_text
 
 NOTES = Path(__file__).parent / "data_notes"
@@ -50,6 +52,8 @@ def _values(s: Sources) -> dict[str, Any]:
         "rules": [(name, rule) for name, rule in named_rules if rule is not None],
         "leaks": s.leaks,
         "test": test,
+        "marked": mark((test or {}).get(KEY, ())),
+        "selection": [_selection_row(entry) for entry in selection_sets(report)],
         "test_photos": sum(sum(leak["sizes"].get("test", {}).values()) for leak in s.leaks.values()),
         "crossval": s.crossval,
         "malignant_auc": None if s.crossval else s.metrics.get("test", {}).get("malignant_auc"),
@@ -79,6 +83,10 @@ def _values(s: Sources) -> dict[str, Any]:
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
         "hashes": [(k.removesuffix("_sha256").replace("_", "."), f"`{v}`") for k, v in hashes.items()],
     }
+
+
+def _selection_row(entry: dict[str, Any]) -> Row:
+    return entry["set"], entry.get("photos", len(entry["photo_ids"])), ", ".join(entry["chosen"])
 
 
 def _facts(s: Sources) -> list[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 from collections.abc import Sequence
@@ -15,10 +14,9 @@ import numpy as np
 from convert.comparison import integrity
 from convert.comparison.statistics import Truth, figures, paired, verdict
 from convert.comparison.workers import PhotoScores
-from convert.files import report_path
+from convert.files import selection_marks
 from convert.inputs import Photo, PhotoList
 from convert.tflite.reader import TfliteFile
-from edge_runtime.errors import EdgeError
 from edge_runtime.model.model_file import ModelFile
 from train.artifacts.files import read_object
 from train.evaluation.metrics import FloatArray
@@ -185,10 +183,8 @@ def _remarks(
         remarks.append("The dataset has no splits: models may have been trained on its photos.")
     remarks += _foreign_run(models, names, listed)
     for model, name in zip(models, names, strict=True):
-        if calibrated := _calibration_ids(Path(model.path)) & {photo.photo_id for photo in photos}:
-            remarks.append(
-                f"{len(calibrated):,} of the photos calibrated the ranges of {name}: its metrics are optimistic."
-            )
+        marks = selection_marks(Path(model.path), [(photo.photo_id,) for photo in photos])
+        remarks += [f"{name}: {marked}" for marked in marks]
     return remarks
 
 
@@ -216,15 +212,3 @@ def _foreign_run(models: Sequence[ModelFile], names: Sequence[str], listed: Phot
         f"The split is of run {run_id}; {', '.join(foreign)} is of another run and may have been trained on these "
         "photos."
     ]
-
-
-def _calibration_ids(model: Path) -> set[str]:
-    """Return the photos that calibrated a model's ranges, from the .json beside it; empty where there is none."""
-    beside = report_path(model)
-    if not beside.is_file():
-        return set()
-    try:
-        calibration = json.loads(beside.read_text(encoding="utf-8")).get("calibration") or {}
-    except (ValueError, AttributeError, EdgeError):
-        return set()
-    return set(calibration.get("ids", ()))

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from convert.comparison.compare import write_results
 from convert.comparison.text import estimate_text
 from convert.comparison.workers import Workers
+from convert.files import selection_marks
 from edge_runtime.engines.opening import add_signature_options, require_signed
 from edge_runtime.errors import EXIT_OK, DataInvalid, UsageError
 from edge_runtime.model.model_file import open_model
 from edge_runtime.result import decide
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, positive, run_command
 from train.artifacts.files import json_text, require_out_folder
+from train.artifacts.selection import KEY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,6 +90,9 @@ def evaluate(
             "left_out": truth.left_out,
             "grouped": truth.grouped,
             "failures": failures,
+            KEY: selection_marks(
+                Path(model), [_names(path, Path(data)) for path in truth.table["path"].iloc[kept]]
+            ),
         },
         **_figures(truth.table.iloc[kept], rows, contract),
     }
@@ -110,11 +115,17 @@ def _figures(table: pd.DataFrame, rows: list[tuple[float, ...]], contract: Model
     )
 
 
+def _names(path: Path, folder: Path) -> tuple[str, ...]:
+    """What a reader of train/data/readers may have called a photo."""
+    return path.stem, path.relative_to(folder).with_suffix("").as_posix()
+
+
 def terminal_summary(report: Mapping[str, Any]) -> str:
     """The figures as lines for the terminal."""
     error, floor = report["calibration"]["error"], report["calibration"]["perfectly_calibrated"]
     lines = [
         f"{report['model']['name']}: {report['photos']:,} photos of {report['lesions']:,} lesions",
+        *report["data"][KEY],
         f"balanced accuracy {estimate_text(report['balanced_accuracy'])} over {report['classes_present']} classes",
         f"accuracy {estimate_text(report['accuracy'])}",
         f"calibration error {error[0]:.3f} ({report['calibration']['bins']} bins); a perfectly calibrated model would "

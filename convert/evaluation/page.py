@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_runtime.contract import ModelContract
+from train.artifacts.selection import KEY
 from train.evaluation.metrics import Estimate
 from train.reports import html
 from train.reports.html import Section
@@ -30,7 +31,7 @@ def make_page(report: Report, contract: ModelContract) -> str:
         ("Calibration error", html.estimate(error), bins),
     ]
     sections = [
-        Section("summary", "Summary", [html.tiles(main), *_notes(report)]),
+        Section("summary", "Summary", [*_notes(report), html.tiles(main)]),
         Section("classes", "Labels", [_classes(report)]),
         Section("confusion", "Confusion matrix", [_confusion(report)]),
         Section("decisions", "Decisions", [_decisions(report)]),
@@ -43,7 +44,7 @@ def make_page(report: Report, contract: ModelContract) -> str:
 
 
 def _notes(report: Report) -> list[object]:
-    notes = []
+    notes = [*report["data"][KEY]]
     if report["classes_few"]:
         few = ", ".join(report["classes_few"])
         notes.append(

@@ -25,6 +25,7 @@ from convert.tflite.golden import GoldenResult, make_golden
 from convert.tflite.spec import FileInfo, require_as_specified
 from edge_runtime.contract import Calibration, ModelContract
 from train.artifacts.files import json_text, sha256_of, whole_files
+from train.artifacts.selection import KEY, choices_on
 
 REPORT_SCHEMA = 1
 PACKAGES = "tensorflow tf_keras tensorflow-model-optimization numpy pillow ai-edge-litert flatbuffers"
@@ -111,9 +112,24 @@ def _test_report(steps: TensorFlowSteps, tflite: Path) -> dict[str, Any] | None:
     scores, converted = steps.predict(pixels_u8), gate.run_file(tflite, pixels_u8, progress="test split")
     groups = [photo.group_id for photo in photos]
     return {
+        KEY: [] if run.foreign else list(choices_on(run.folder, "test")),
         **gate.paired_report(labels, groups, scores, converted, codes),
         "subgroups": gate.subgroup_report(photos, scores, converted),
     }
+
+
+def _selection(steps: TensorFlowSteps) -> list[dict[str, Any]]:
+    """The photos by which something of this file was chosen, see train/artifacts/selection.py."""
+    run, done = steps.run, steps.report
+    own = {
+        "the epoch of fine-tuning": done["qat"],
+        "the temperature after quantization": done["temperature"],
+        "the layers kept in float": done["kept_float"],
+    }
+    chosen = [] if run.foreign else [*choices_on(run.folder, "val")]
+    chosen += [name for name, made in own.items() if made]
+    photo_ids = [photo.photo_id for photo in run.split("val")]
+    return [{"set": "validation split", "chosen": chosen, "photo_ids": photo_ids}]
 
 
 def _report(steps: TensorFlowSteps, info: FileInfo, golden: GoldenResult) -> dict[str, Any]:
@@ -132,6 +148,7 @@ def _report(steps: TensorFlowSteps, info: FileInfo, golden: GoldenResult) -> dic
         },
         "versions": {name: metadata.version(name) for name in PACKAGES.split()},
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        KEY: _selection(steps),
         "tensors": dataclasses.asdict(info),
         **steps.report,
         "golden": {

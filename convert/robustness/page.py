@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from train.artifacts.selection import KEY
 from train.reports import charts
 from train.reports import html as page
 from train.reports.html import Markup, Section, figure, number
@@ -25,7 +26,8 @@ def make_page(report: Report, licence: str) -> str:
     counted, macros = report["photos"], page.macros(TEMPLATE)
     names = _names(report)
     rows = list(zip(report["models"], _undisturbed(report)["models"], strict=True))
-    sections = [Section("models", "Models", [macros.models(rows, names[0])])]
+    notes = map(page.note, counted[KEY])
+    sections = [Section("models", "Models", [*notes, macros.models(rows, names[0])])]
     legend = page.legend((name, _class(k)) for k, name in enumerate(names))
     header = ["Strength"]
     for name in names:

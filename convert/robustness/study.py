@@ -7,7 +7,7 @@ DIR/robustness.json:
 
   schema_version 1
   models         [{name, file, sha256, bytes, run_id, recipe, caught: [failures of its integrity check]}]
-  photos         {manifest, source, split, seed, asked, answered, lesions, per_class, failures}
+  photos         {manifest, source, split, seed, asked, answered, lesions, per_class, selection: [marks], failures}
   disturbances   [{name, unit, points: [{strength, pixels_sha256, models: [metrics]}]}]; strength 0 is the photo itself
   shift          null, or {manifest, by, photos, lesions, per_class, failures, rows: [{value, photos, lesions, classes,
                  models: [metrics]}]}: other photos, undisturbed; the first row is all of them
@@ -44,6 +44,7 @@ from convert.comparison.compare import (
 from convert.comparison.integrity import contract_differences, golden_problems
 from convert.comparison.report import distinct_names, machine
 from convert.comparison.workers import PhotoScores, Step, Workers
+from convert.files import selection_marks
 from convert.inputs import ALL, Photo, PhotoList, read_photo_list
 from convert.robustness import disturbances
 from convert.robustness.figures import choose_evenly, counts, disturbance_figures, shift_rows
@@ -53,6 +54,7 @@ from edge_runtime.model.model_file import ModelFile, open_model
 from train.artifacts.command import AND_NOTHING_WRITTEN, NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import json_text, read_object, require_out_folder
 from train.artifacts.run import source_names
+from train.artifacts.selection import KEY
 
 REPORT_NAME, PAGE_NAME = "robustness.json", "robustness.html"
 SCHEMA_VERSION = 1
@@ -98,6 +100,7 @@ def _measure(arguments: argparse.Namespace) -> int:
             "asked": len(chosen),
             "answered": len(disturbed.photos),
             **counts(disturbed.photos, codes),
+            KEY: _marks(models, disturbed),
             "failures": disturbed.failures,
         },
         "disturbances": disturbance_figures(disturbed.photos, disturbed.results, codes),
@@ -125,6 +128,11 @@ def _require_alike(models: Sequence[ModelFile]) -> None:
                 expected="conversions of one run",
                 fix="Measure the models one at a time",
             )
+
+
+def _marks(models: Sequence[ModelFile], found: _Results) -> list[str]:
+    names = [(photo.photo_id,) for photo in found.photos]
+    return list(dict.fromkeys(m for model in models for m in selection_marks(Path(model.path), names)))
 
 
 def _described(models: Sequence[ModelFile]) -> list[dict[str, Any]]:

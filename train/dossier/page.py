@@ -28,6 +28,7 @@ from edge_runtime.errors import DataInvalid, RunInvalid
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import read_object
 from train.artifacts.labels import LabelSet, load_labels
+from train.artifacts.selection import mark
 from train.data.metadata import data_root, read_facts, read_skin_types
 from train.dossier import checklists, figures, levels
 from train.dossier.binary_tasks import (
@@ -82,6 +83,12 @@ class Dossier:
     def main(self) -> str:
         """The dataset that the metrics are about."""
         return self.answers[FLOAT].source_names[0]
+
+    @property
+    def marks(self) -> list[Markup]:
+        """What was chosen on the photos, as a note."""
+        chosen = mark(self.answers[FLOAT].selection)
+        return [page.note(chosen)] if chosen else []
 
     @property
     def macros(self) -> Any:
@@ -215,14 +222,14 @@ def _overview(
             tiles.append((f"Readers under the curve, {name}", against.share_under, counted))
     shown = page.tiles((name, page.estimate(value), note) for name, value, note in tiles)
     elements = levels.paper_table()["element"]
-    return [shown, found.macros.overview(last, with_readers, elements, found.missing)]
+    return [*found.marks, shown, found.macros.overview(last, with_readers, elements, found.missing)]
 
 
 def _metrics(found: Dossier, summaries: Sequence[tuple[Answers, dict[str, Any]]]) -> list[Markup]:
-    shown = found.macros.metrics(summaries, figures.METRICS, estimate_of, INTERVALS)
+    shown = [*found.marks, found.macros.metrics(summaries, figures.METRICS, estimate_of, INTERVALS)]
     if RECIPE in found.answers:
-        return [shown]
-    return [found.lacks("figures", f"predictions of the {RECIPE} files", CONVERT), shown]
+        return shown
+    return [found.lacks("figures", f"predictions of the {RECIPE} files", CONVERT), *shown]
 
 
 def _origin(found: Dossier) -> list[Markup]:

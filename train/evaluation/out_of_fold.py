@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from edge_runtime.errors import RunInvalid
 from train.artifacts.files import read_object
+from train.artifacts.selection import choices_on
 from train.data.metadata import data_root, read_facts
 from train.evaluation.metrics import FloatArray, IntArray, softmax
 from train.evaluation.tables import class_indices, read_predictions, score_matrix
@@ -50,6 +51,8 @@ class Answers:
     y_true: IntArray
     probs: FloatArray
     """[n, codes], rows sum to 1."""
+    selection: tuple[str, ...]
+    """What was chosen on these photos, see train/artifacts/selection.py."""
 
     @property
     def y_pred(self) -> IntArray:
@@ -131,6 +134,7 @@ def read_answers(folder: Path, model: str = FLOAT) -> Answers:
         folds=score_matrix(path, table, ["fold"])[:, 0].astype(np.int64),
         y_true=y_true,
         probs=softmax(values) if model == FLOAT else values / total,
+        selection=choices_on(folder),
     )
 
 

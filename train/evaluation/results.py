@@ -21,6 +21,7 @@ from edge_runtime.errors import DataInvalid, RunInvalid
 from train.artifacts.files import read_object
 from train.artifacts.manifest import MANIFEST_COLUMNS, PHOTO_COLUMNS, Photo
 from train.artifacts.run import find_root, finished_state, read_contract, source_names, source_of
+from train.artifacts.selection import choices_on, mark
 from train.artifacts.tables import read_rows, read_table
 from train.evaluation.decisions import decide
 from train.evaluation.metrics import FloatArray, IntArray, softmax
@@ -170,11 +171,6 @@ def _read_run(folder: Path, split: str | None, data: Path | None) -> Finished:
         )
     logits = np.log(np.maximum(plain, LEAST_SCORE))
     probs = softmax(logits, contract.calibration.temperature)
-    remarks: tuple[str, ...] = ()
-    if part == "val":
-        remarks = (
-            "Validation photos: epochs, temperature and thresholds were chosen on them, so the metrics are optimistic.",
-        )
     return _finished(
         folder,
         path,
@@ -186,7 +182,7 @@ def _read_run(folder: Path, split: str | None, data: Path | None) -> Finished:
         probs=probs,
         plain_probs=softmax(logits),
         decisions=decide(probs, contract.decision),
-        more_remarks=remarks,
+        selection=choices_on(folder, part),
     )
 
 
@@ -226,6 +222,7 @@ def _read_crossval(folder: Path, data: Path | None) -> Finished:
         probs=probs,
         plain_probs=plain_probs,
         decisions=tuple(decisions.tolist()),
+        selection=choices_on(folder),
         folds=tuple("fold " + table["fold"]),
     )
 
@@ -241,7 +238,7 @@ def _finished(
     data: Path | None,
     *,
     contracts: tuple[ModelContract, ...],
-    more_remarks: tuple[str, ...] = (),
+    selection: tuple[str, ...],
     **predicted: Any,
 ) -> Finished:
     """Add what the first run's files say of the photos and of its training."""
@@ -269,14 +266,14 @@ def _finished(
         config=config,
         state=state,
         root=find_root(state, data),
-        remarks=_remarks(config, state) + more_remarks,
+        remarks=_remarks(config, state, mark(selection)),
         outliers={name: found for name, run in runs.items() if (found := _outliers(run))},
         **predicted,
     )
 
 
-def _remarks(config: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[str, ...]:
-    remarks = []
+def _remarks(config: Mapping[str, Any], state: Mapping[str, Any], marked: str) -> tuple[str, ...]:
+    remarks = [marked] if marked else []
     if config.get("split", {}).get("method", "grouped") != "grouped":
         remarks.append(
             "Random split, leaky by design: photos of one lesion are in training and in test, so every metric here is "

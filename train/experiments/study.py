@@ -176,6 +176,7 @@ def run_study(
             pixels=pixels or workdir / "pixels",
             config=variant.config,
             make=make,
+            selection=("the variant",),
         )
         if finished:
             rows = compare(variants, workdir)

@@ -28,6 +28,7 @@ from train.artifacts.files import read_object, write_json, write_rows
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Manifest
 from train.artifacts.run import git_commit, read_contract
+from train.artifacts.selection import KEY
 from train.artifacts.tables import read_rows
 from train.configs.loading import load_config
 from train.configs.schema import TrainConfig
@@ -47,6 +48,7 @@ def run_crossval(
     pixels: Path | None = None,
     config: TrainConfig | None = None,
     make: Maker | None = None,
+    selection: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train the folds of a config and pool their predictions.
 
@@ -58,6 +60,7 @@ def run_crossval(
         pixels: Pixel cache; None is workdir/pixels.
         config: The experiment where it differs from the file: a variant of a study.
         make: Makes the weights of each fold in place of training, as for `run_experiment`.
+        selection: What is chosen by the pooled figures, see train/artifacts/selection.py.
 
     Returns:
         The content of metrics.json; empty where `make` left a fold to be finished by a later call.
@@ -101,10 +104,10 @@ def run_crossval(
         if metrics:
             print(f"fold {fold}: balanced accuracy {metrics['test']['balanced_accuracy']:.4f}")
         complete = complete and bool(metrics)
-    return pool(config, workdir) if complete else {}
+    return pool(config, workdir, selection) if complete else {}
 
 
-def pool(config: TrainConfig, workdir: Path) -> dict[str, Any]:
+def pool(config: TrainConfig, workdir: Path, selection: Sequence[str] = ()) -> dict[str, Any]:
     """Write oof.csv, metrics.json and crossval.json from the finished folds.
 
     Raises:
@@ -128,6 +131,7 @@ def pool(config: TrainConfig, workdir: Path) -> dict[str, Any]:
     first = sources.pop(config.data.folder)
     metrics = {
         **first,
+        KEY: list(selection),
         "folds": done,
         "balanced_accuracy_by_fold": per_fold,
         "balanced_accuracy_std": float(np.std(per_fold, ddof=1)) if len(per_fold) > 1 else None,

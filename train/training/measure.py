@@ -17,6 +17,7 @@ import numpy.typing as npt
 from edge_runtime.contract import Calibration, Decision, Rule
 from train.artifacts import files
 from train.artifacts.files import read_object
+from train.artifacts.selection import KEY
 from train.data.pixels import PixelArray
 from train.evaluation.decisions import calibrate, fires, not_a_lesion_rule, refer_rule
 from train.evaluation.metrics import FloatArray, IntArray, expected_calibration_error, softmax, summarize
@@ -76,13 +77,26 @@ def measure(inputs: Inputs, model: Any, run: Path) -> dict[str, Any]:
                 refer=refer_rule(probs, config.decision.refer_share),
                 not_a_lesion=_outlier_rule(inputs, model, calibration, ids, probs),
             )
-        metrics[part] = _figures(inputs, ids, logits, calibration, decision)
+        chosen = _choices(inputs, decision) if part == "val" else []
+        metrics[part] = {**_figures(inputs, ids, logits, calibration, decision), KEY: chosen}
     if config.outliers.folder:
         metrics["outliers"] = _outlier_figures(inputs, model, calibration, decision)
     contract = dataclasses.replace(inputs.contract, calibration=calibration, decision=decision)
     files.write_text(run / "contract.json", contract.to_json())
     files.write_json(run / "metrics.json", metrics)
     return metrics
+
+
+def _choices(inputs: Inputs, decision: Decision) -> list[str]:
+    """What was chosen on the validation photos."""
+    stop = inputs.config.stop
+    made = {
+        "the checkpoint": stop.keep == "best" or stop.patience > 0,
+        "the temperature": True,
+        "the refer threshold": decision.refer is not None,
+        "the not-a-lesion threshold": decision.not_a_lesion is not None,
+    }
+    return [name for name, was_chosen in made.items() if was_chosen]
 
 
 def _logits(inputs: Inputs, model: Any, ids: list[str]) -> FloatArray:

@@ -8,6 +8,7 @@ import pytest
 
 from convert.cards.card import main
 from tests.convert.conftest import Conversion
+from train.artifacts.selection import choices_on
 
 pytestmark = pytest.mark.tf
 
@@ -34,6 +35,10 @@ def test_card_says_what_the_files_say(
         "(kept)",
     ):
         assert text in card
+    (chosen,) = converted.report["selection"]
+    assert "the epoch of fine-tuning" in chosen["chosen"]
+    assert {*choices_on(trained_run, "val")} < {*chosen["chosen"]}
+    assert f"| validation split | {len(chosen['photo_ids'])} | {', '.join(chosen['chosen'])} |" in card
     assert str(tmp_path) not in card and str(trained_run.parent) not in card
 
 

@@ -27,6 +27,7 @@ from edge_runtime.model.model_file import open_model
 from tests.convert.compared import draw_table, with_contract
 from tests.fixtures import FIXTURES
 from tests.fixtures.bad_models import with_nan_weights
+from train.artifacts.selection import mark
 
 REPOSITORY = Path(__file__).parents[3]
 INT8, UINT8, FLOAT = (FIXTURES / f"tiny_{name}.tflite" for name in ("int8", "uint8", "float32"))
@@ -321,7 +322,9 @@ def test_training_and_calibration_photos_are_reported(table: Path, tmp_path: Pat
     assert _run([UINT8, model], trained, tmp_path / "out", *options) == 0
     remarks = " ".join(_read(tmp_path / "out")["remarks"])
     assert "60 of 60 photos are of the train or val split" in remarks
-    assert "2 of the photos calibrated the ranges of model" in remarks
+    marked = "model: " + mark(["the scale of each tensor"], "2 of these 60 photos")
+    assert marked in remarks
+    assert marked in _Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
 
 
 def test_validation_photos_and_models_of_another_run_are_reported(tmp_path: Path) -> None:

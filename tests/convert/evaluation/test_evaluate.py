@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from convert.evaluation.truth import read_truth
 from edge_runtime.errors import DataInvalid, UsageError
 from edge_runtime.model.model_file import open_model
 from tests.fixtures import FIXTURES
+from train.artifacts.files import write_json
+from train.artifacts.selection import KEY, mark
 
 MODEL = FIXTURES / "tiny_uint8.tflite"
 CODES = [label.code for label in open_model(MODEL).contract.labels]
@@ -116,6 +119,21 @@ def test_the_command_writes_figures_and_a_page(
     page = (out / PAGE_NAME).read_text()
     assert "Fewer than 10 lesions" in page and "<script" not in page
     assert "balanced accuracy" in capsys.readouterr().out
+
+
+def test_photos_that_took_part_in_a_choice_are_marked(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(shutil.copy(MODEL, tmp_path / "model.tflite"))
+    chosen = {"set": "validation split", "chosen": ["the temperature"], "photo_ids": ["photo_3", "absent"]}
+    words = [str(model), "--data", str(photos), "--out", str(tmp_path / "out"), "--workers", "1"]
+    marked = mark(["the temperature"], f"1 of these {PHOTOS} photos")
+    for given, expected in ([chosen], True), ([chosen | {"photo_ids": ["foreign"]}], False):
+        write_json(model.with_suffix(".json"), {KEY: given})
+        assert main(words) == 0
+        assert json.loads((tmp_path / "out" / REPORT_NAME).read_text())["data"][KEY] == [marked] * expected
+        assert (marked in (tmp_path / "out" / PAGE_NAME).read_text()) is expected
+        assert (marked in capsys.readouterr().out) is expected
 
 
 def test_an_unreadable_photo_is_counted(photos: Path, tmp_path: Path) -> None:

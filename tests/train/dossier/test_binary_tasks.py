@@ -45,6 +45,7 @@ def make_answers(*, skill: float, seed: int = 0, folds: int = 2) -> Answers:
         folds=np.repeat(np.arange(LESIONS) // len(CODES) % folds, 2),
         y_true=y_true,
         probs=probs,
+        selection=(),
     )
 
 

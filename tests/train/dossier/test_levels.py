@@ -32,6 +32,7 @@ def answers() -> Answers:
         folds=lesion // len(CODES) % FOLDS,
         y_true=y_true,
         probs=(scores / scores.sum(axis=1, keepdims=True))[lesion],
+        selection=(),
     )
 
 

@@ -15,7 +15,9 @@ from PIL import Image
 from edge_runtime.errors import RunInvalid
 from tests.train.dossier.test_binary_tasks import write_points
 from tests.train.html_reader import Page
+from train.artifacts.files import write_json
 from train.artifacts.labels import load_labels
+from train.artifacts.selection import KEY
 from train.dossier import page as dossier
 from train.dossier.checklists import (
     CHECKLISTS,
@@ -170,6 +172,14 @@ def test_the_page_is_whole_and_loads_nothing(page_of_whole: Page) -> None:
     assert len(page_of_whole.pictures) == 1
     for anchor in (entry["section"] for entry in paper_table()["element"]):
         assert anchor in page_of_whole.ids
+
+
+def test_what_was_chosen_on_the_photos_stands_beside_their_figures(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "run", quantized=False)
+    for chosen, times in (([], 0), (["the recipe"], 2)):
+        write_json(folder / "metrics.json", {KEY: chosen})
+        text = dossier.make_dossier(dossier.read_dossier(folder, tmp_path))
+        assert text.count("Selection set: the recipe was chosen on these photos.") == times
 
 
 def test_every_picture_says_what_it_shows(whole: tuple[Path, Path], page_of_whole: Page) -> None:

@@ -21,6 +21,7 @@ from tests.train.finished_runs import SECOND_SOURCE, change_json, rule, write_cr
 from tests.train.html_reader import Page
 from tests.train.reports.conftest import PHOTOS
 from train.artifacts import files
+from train.artifacts.selection import KEY, OLD_VALIDATION, TITLE, mark
 from train.artifacts.tables import read_rows
 from train.data.synthetic.dataset import draw_dataset
 from train.evaluation import metrics
@@ -172,10 +173,13 @@ def test_a_photo_that_is_lost_or_damaged_is_a_grey_square(run: Path, data: Path,
 
 
 def test_validation_photos_and_random_splits_are_marked(data: Path, run: Path, tmp_path: Path) -> None:
-    assert "metrics are optimistic" not in whole(run).text
-    assert "metrics are optimistic" in whole(run, "--split", "val").text
+    assert TITLE not in whole(run).text
+    assert mark(OLD_VALIDATION) in whole(run, "--split", "val").text
+    files.write_json(run / "metrics.json", {"val": {KEY: ["the temperature"]}, "test": {KEY: ["the recipe"]}})
+    assert mark(["the temperature"]) in whole(run, "--split", "val").text
+    assert mark(["the recipe"]) in whole(run).text
     (run / "predictions_test.csv").unlink()
-    assert "metrics are optimistic" in whole(run).text
+    assert mark(["the temperature"]) in whole(run).text
     write_run(tmp_path / "leaky", data, method="random")
     assert "leaky by design" in whole(tmp_path / "leaky").text
 

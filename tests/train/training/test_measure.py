@@ -159,6 +159,10 @@ def test_what_is_only_counted_chooses_nothing(inputs: Numbered, tmp_path: Path) 
     assert changed["val"] == metrics["val"]
     assert changed["test"]["balanced_accuracy"] < metrics["test"]["balanced_accuracy"]
     assert changed["outliers"] != metrics["outliers"]
+    assert metrics["test"]["selection"] == []
+    assert metrics["val"]["selection"] == [
+        "the checkpoint", "the temperature", "the refer threshold", "the not-a-lesion threshold",
+    ]  # fmt: skip
 
 
 def test_figures_are_those_of_the_calibrated_answers_by_lesion_and_data_set(
