@@ -317,12 +317,12 @@ def _decode_scalar(expected: Any, data: object, path: str, problems: list[str]) 
         problems.append(f"{path} is {_kind(data)}, not {expected.__name__}")
     elif isinstance(data, float) and not math.isfinite(data):
         problems.append(f"{path} is {data}, not a finite number")
-    elif isinstance(data, str) and not data.isprintable() and _has_control_characters(data):
+    elif isinstance(data, str) and not data.isprintable() and has_control_characters(data):
         problems.append(f"{path} holds a control character")
     return data
 
 
-def _has_control_characters(text: str) -> bool:
+def has_control_characters(text: str) -> bool:
     """Whether text could move the cursor, turn the direction of what follows, or cannot be encoded."""
     return any(
         char < " " or "\x7f" <= char <= "\x9f" or "\ud800" <= char <= "\udfff" or char in DIRECTION_MARKS

@@ -114,12 +114,12 @@ def read_contract(data: bytes, where: str = "model") -> ModelContract:
         )
     contract = ModelContract.from_json(text, where=f"{where}, entry {CONTRACT_ENTRY}")
     codes = [label.code for label in contract.labels]
-    listed = (tail.read(LABELS_ENTRY) or "\n".join(codes).encode()).decode("utf-8", "replace")
-    if listed.removesuffix("\n").split("\n") != codes:
+    listed = tail.read(LABELS_ENTRY)
+    if listed is not None and listed.removesuffix(b"\n") != "\n".join(codes).encode():
         raise ContractInvalid(
             f"{LABELS_ENTRY} and the contract name different labels",
             where=where,
-            found=", ".join(listed.split("\n")[:10]),
+            found=", ".join(listed[:1000].decode("utf-8", "replace").split("\n")[:10]) or "no labels",
             expected=", ".join(codes[:10]),
             fix=CONVERT_AGAIN,
         )

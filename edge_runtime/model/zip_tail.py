@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import struct
 
-from edge_runtime.contract import CONVERT_AGAIN
+from edge_runtime.contract import CONVERT_AGAIN, has_control_characters
 from edge_runtime.errors import ContractInvalid
 
 END_BYTES = 22
@@ -103,6 +103,8 @@ class ZipTail:
         name = raw_name.decode("utf-8")
         if name in self._entries:
             raise self._broken(f"entry {name} is there twice")
+        if not name.isprintable() and has_control_characters(name):
+            raise self._broken(f"entry {name!r} has a control character in its name")
         if method != 0 or flags & 1 or packed != size:
             raise ContractInvalid(
                 f"entry {name} of the model's zip tail is not stored plainly",
@@ -129,6 +131,6 @@ class ZipTail:
             "the zip tail that holds the contract is damaged",
             where=self._where,
             found=found,
-            expected="a zip archive of stored entries, each name once",
+            expected="a zip archive of stored entries, each name once and of plain characters",
             fix=CONVERT_AGAIN,
         )

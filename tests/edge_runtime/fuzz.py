@@ -32,6 +32,7 @@ from edge_runtime.images.preprocess import fit_pixels
 from edge_runtime.model.model_file import bundled_model_path, open_model, parse_model
 from tests.edge_runtime.contracts import contract_case
 from tests.edge_runtime.graphs import graph_case
+from tests.edge_runtime.zip_tails import tail_case
 from tests.fixtures import FIXTURES, MODEL_NAMES
 from tests.fixtures import pictures as p
 from tests.fixtures.bad_models import flatbuffer_of, good
@@ -210,6 +211,7 @@ KINDS: dict[str, tuple[Callable[[int, int], bytes], Callable[[bytes], str]]] = {
     "models": (model_case, try_model),
     "graphs": (graph_case, try_model),
     "contracts": (contract_case, try_model),
+    "tails": (tail_case, try_model),
     "photos": (photo_case, try_photo),
     "crimes": (lambda seed, index: index.to_bytes(4, "little"), try_crime),
 }

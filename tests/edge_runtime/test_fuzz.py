@@ -12,13 +12,14 @@ from tests.edge_runtime import fuzz
 from tests.fixtures import FIXTURES
 
 SEED = 20261124
-MODELS, GRAPHS, CONTRACTS, PHOTOS = 600, 600, 600, 800
+MODELS, GRAPHS, CONTRACTS, TAILS, PHOTOS = 600, 600, 600, 1000, 800
 # A truncated file lacks pixels. The last bytes of some formats hold none: a trailer, a directory, a second page.
 CUTS = [fraction / 20 for fraction in range(1, 17)]
 
 
 @pytest.mark.parametrize(
-    ("kind", "count"), [("models", MODELS), ("graphs", GRAPHS), ("contracts", CONTRACTS), ("photos", PHOTOS)]
+    ("kind", "count"),
+    [("models", MODELS), ("graphs", GRAPHS), ("contracts", CONTRACTS), ("tails", TAILS), ("photos", PHOTOS)],
 )
 def test_mutations_are_classified_or_refused_with_our_errors(kind: str, count: int) -> None:
     outcomes, wrong = fuzz.run(kind, SEED, count)

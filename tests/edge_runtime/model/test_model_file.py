@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.contract import LABELS_ENTRY
 from edge_runtime.errors import (
     EXIT_MODEL_UNUSABLE,
     ContractInvalid,
@@ -109,6 +110,27 @@ def test_a_zip_written_with_offsets_of_its_own_is_read() -> None:
     joined = flatbuffer_of(model) + tail
     assert parse_model(joined, "m").contract == parse_model(model, "m").contract
     assert ZipTail(joined, "m").start == len(flatbuffer_of(model))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", "\x7f", "\x85", "\u202egnp", "\u2028"])
+def test_a_name_with_control_characters_is_refused(name: str) -> None:
+    model = good()
+    entries = [*entries_of(model).items(), (name, b"")]
+    with pytest.raises(ContractInvalid) as caught:
+        parse_model(append_entries(flatbuffer_of(model), entries), "m")
+    assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize("change", [b"", b"\n", b"\xff", b"other\n"])
+def test_labels_of_another_text_are_refused(change: bytes) -> None:
+    model = good()
+    entries = entries_of(model)
+    entries[LABELS_ENTRY] = change + entries[LABELS_ENTRY] if change else b""
+    with pytest.raises(ContractInvalid) as caught:
+        parse_model(append_entries(flatbuffer_of(model), list(entries.items())), "m")
+    assert caught.value.found
+    entries[LABELS_ENTRY] = entries_of(model)[LABELS_ENTRY].removesuffix(b"\n")
+    parse_model(append_entries(flatbuffer_of(model), list(entries.items())), "m")
 
 
 def test_a_zip_comment_does_not_hide_the_tail() -> None:

@@ -188,7 +188,7 @@ final class ContractReader {
     }
 
     /** Whether text could move a cursor, turn the direction of what follows, or cannot be encoded. */
-    private static boolean hasControlCharacters(String text) {
+    static boolean hasControlCharacters(String text) {
         for (int i = 0; i < text.length(); i++) {
             char one = text.charAt(i);
             boolean paired = Character.isHighSurrogate(one)

@@ -73,20 +73,25 @@ public final class ModelFile {
         String inside = name + ", entry " + Contract.ENTRY;
         Contract contract = ContractReader.read(utf8(text, inside), inside);
         byte[] labels = tail.read(Contract.LABELS_ENTRY);
-        if (labels != null) {
-            String listed = new String(labels, ZipTail.UTF_8);
-            listed = listed.endsWith("\n") ? listed.substring(0, listed.length() - 1) : listed;
-            List<String> codes = Arrays.asList(listed.split("\n", -1));
-            if (!codes.equals(contract.codes())) {
-                throw new EdgeException(
-                        EdgeException.Code.CONTRACT_INVALID,
-                        name + ": " + Contract.LABELS_ENTRY + " and the contract name different labels",
-                        codes.toString(),
-                        contract.codes().toString(),
-                        "convert the model again with dermedge convert");
-            }
+        if (labels != null && !isListOf(contract.codes(), labels)) {
+            throw new EdgeException(
+                    EdgeException.Code.CONTRACT_INVALID,
+                    name + ": " + Contract.LABELS_ENTRY + " and the contract name different labels",
+                    labels.length + " bytes",
+                    contract.codes().toString(),
+                    "convert the model again with dermedge convert");
         }
         return contract;
+    }
+
+    /** Whether labels.txt holds these codes, a line each; the last line's end may be missing. */
+    private static boolean isListOf(List<String> codes, byte[] labels) {
+        StringBuilder lines = new StringBuilder();
+        for (String code : codes) {
+            lines.append(code).append('\n');
+        }
+        byte[] whole = lines.toString().getBytes(ZipTail.UTF_8);
+        return Arrays.equals(labels, whole) || Arrays.equals(labels, Arrays.copyOf(whole, whole.length - 1));
     }
 
     /** The text of a contract, of bounded size; Java alone would replace what is not UTF-8. */

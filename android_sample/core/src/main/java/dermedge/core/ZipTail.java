@@ -104,6 +104,9 @@ final class ZipTail {
         if (entries.containsKey(name)) {
             throw broken("entry " + name + " is there twice");
         }
+        if (ContractReader.hasControlCharacters(name)) {
+            throw broken("entry " + name + " has a control character in its name");
+        }
         if (method != 0 || (flags & 1) != 0 || Bytes.u32(data, position + 20) != size) {
             throw new EdgeException(
                     EdgeException.Code.CONTRACT_INVALID,
