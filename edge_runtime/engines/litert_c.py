@@ -367,12 +367,14 @@ class LiteRtC(Engine):
         if self._hardware != CPU:
             return options
         # The payload is the text that LrtGetOpaqueCpuOptionsData makes, which the library does not export. LiteRT
-        # frees it, so it comes from the C library's own allocator.
+        # frees it. Both functions by name: another allocator that was preloaded need not be that of `strdup`.
         c_library = ctypes.CDLL(None)
-        c_library.strdup.restype, c_library.strdup.argtypes = c_void_p, [c_char_p]
+        c_library.malloc.restype, c_library.malloc.argtypes = c_void_p, [c_size_t]
         free = ctypes.cast(c_library.free, c_void_p)
+        text = b"num_threads = %d\n\0" % self.threads
         for name in CPU_OPTIONS:
-            payload = c_library.strdup(b"num_threads = %d\n" % self.threads)
+            payload = c_library.malloc(len(text))
+            ctypes.memmove(payload, text, len(text))
             cpu_options = c_void_p()
             self._call("LiteRtCreateOpaqueOptions", name, payload, free, byref(cpu_options))
             self._call("LiteRtAddOpaqueOptions", options, cpu_options)

@@ -42,6 +42,22 @@ def test_the_c_api_frees_its_memory() -> None:
     assert resident_mib() - before < LEAK_MIB
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's checking allocator is Linux's")
+def test_another_allocator_may_be_preloaded() -> None:
+    code = (
+        "from edge_runtime.engines.litert_c import LiteRtC; from tests.fixtures.bad_models import good\n"
+        "for _ in range(20): LiteRtC(good()).close()"
+    )
+    checking = {"LD_PRELOAD": "libc_malloc_debug.so.0", "MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "165"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=FIXTURES.parents[1],
+        env={**os.environ, **checking},
+        capture_output=True,
+    )
+    assert ran.returncode == 0
+
+
 def test_an_unaligned_model_is_copied_to_an_aligned_place(monkeypatch: pytest.MonkeyPatch) -> None:
     model = open_model(FIXTURES / "tiny_float32.tflite")
     engine = open_engine(model.data, engine="litert-c")
