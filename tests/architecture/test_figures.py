@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
+import zipfile
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+
+from convert.cards.card import PUBLISHED_HEADER, _table, published_rows, write_card
+from convert.cards.sources import Sources
+from edge_runtime.model.model_file import bundled_model_path, open_model
 
 MARKED = re.compile(r"<!-- figures:begin -->\n(.*?)<!-- figures:end -->", re.DOTALL)
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
@@ -35,39 +41,38 @@ def model_section(readme: Path) -> str:
     return next(part for part in re.split(r"^## ", text, flags=re.M) if "figures:begin" in part)
 
 
-@pytest.mark.parametrize("readme", READMES)
-def test_the_table_agrees_with_the_records(readme: str, repository: Path, published: dict[str, Any]) -> None:
-    sealed, histology = published["sealed"], published["histology"]
-    test, phone = sealed["isic2018_task3_test"], sealed["pad_ufes_20_other_patients"]
-    assert rows_of(repository / readme) == [
-        [f"{test['photos']:,}", *_three(test["balanced_accuracy"]), f"{test['malignant_auc']:.3f}"],
-        [
-            f"{histology['photos']:,}",
-            *_three(histology["balanced_accuracy"]),
-            f"{histology['malignant_auc']:.3f}",
-        ],
-        [
-            str(phone["photos"]),
-            *(f"{phone[key]:.3f}" for key in ("balanced_accuracy", "malignant_auc", "cancer_auc")),
-        ],
-        [f"{sealed['isic2017_test']['melanoma_auc']:.3f}"],
-        [f"{100 * sealed['ordinary_pictures']['refused_share']:.1f}"],
-    ]
-
-
-def _three(estimate: list[float]) -> list[str]:
-    return [f"{value:.3f}" for value in estimate]
+def test_the_table_is_that_of_the_records(repository: Path, published: dict[str, Any]) -> None:
+    english, korean = (repository / name for name in READMES)
+    (table,) = MARKED.findall(english.read_text(encoding="utf-8"))
+    assert table == _table(PUBLISHED_HEADER, published_rows(published)) + "\n"
+    assert rows_of(korean) == rows_of(english)
 
 
 @pytest.mark.parametrize("readme", READMES)
 def test_the_text_agrees_with_the_records(readme: str, repository: Path, published: dict[str, Any]) -> None:
     section = model_section(repository / readme)
-    (report,) = (repository / "edge_runtime" / "models").glob("*_int8_qat.json")
-    written = json.loads(report.read_text(encoding="utf-8"))
-    assert f"{written['model']['bytes']:,}" in section
-    assert written["model"]["sha256"] == published["sealed"]["model_sha256"]
+    assert f"{bundled_model_path().stat().st_size:,}" in section
+    assert published["sealed"]["bundled_sha256"][:6] in (repository / readme).read_text(encoding="utf-8")
+    assert published["sealed"]["date"] in section
     for key in ("nevus_recall", "nevus_recall_other_photos"):
         assert f"{published['histology'][key]:.2f}" in section
+
+
+def test_the_sealed_figures_are_of_the_bundled_graph(published: dict[str, Any]) -> None:
+    content = bundled_model_path().read_bytes()
+    with zipfile.ZipFile(bundled_model_path()) as archive:
+        start = min(entry.header_offset for entry in archive.infolist())
+    assert sha256(content[:start]).hexdigest() == published["sealed"]["graph_sha256"]
+    assert sha256(content).hexdigest() == published["sealed"]["bundled_sha256"]
+
+
+def test_the_bundled_card_is_the_generated_one(repository: Path) -> None:
+    model, record = bundled_model_path(), repository / "train/records/ham10000_lite0_bundled"
+    files = {name: json.loads((record / f"{name}.json").read_bytes()) for name in ("run", "split", "metrics")}
+    files["config"] = tomllib.loads((record / "config.toml").read_text(encoding="utf-8"))
+    report = json.loads(model.with_suffix(".json").read_bytes())
+    sources = Sources(Path("settled_bundled"), model.name, open_model(model).contract, report=report, **files)
+    assert model.with_suffix(".md").read_text(encoding="utf-8") == write_card(sources)
 
 
 def test_both_languages_give_the_same_figures(repository: Path) -> None:
@@ -111,42 +116,3 @@ def test_the_study_names_records_that_exist(repository: Path) -> None:
     assert {name for name, gone in named.items() if not gone} <= kept
     assert not {name for name, gone in named.items() if gone} & kept
     assert "54ddce0" in introduction
-
-
-@pytest.mark.real_data
-def test_the_histology_figures_follow_from_the_record(
-    repository: Path, data_root: Path, published: dict[str, Any]
-) -> None:
-    import pandas as pd
-
-    from train.evaluation.metrics import (
-        GroupDraws,
-        area_under_roc,
-        balanced_accuracy,
-        percentile_interval,
-        recall_per_class,
-        softmax,
-    )
-
-    metadata = pd.read_csv(data_root / "HAM10000" / "HAM10000_metadata.csv")
-    codes = sorted(metadata["dx"].unique())
-    malignant = np.array([code in ("akiec", "bcc", "mel") for code in codes])
-    for key in ("histology", "all_out_of_fold"):
-        said = published[key]
-        table = pd.read_csv(repository / "train/records" / said["record"] / "oof.csv.gz")
-        rows = table.merge(metadata, left_on="photo_id", right_on="image_id")
-        rows = rows[rows["dx_type"] == "histo"] if key == "histology" else rows
-        y_true = rows["dx"].map(codes.index).to_numpy()
-        probs = softmax(rows[[f"logit_{code}" for code in codes]].to_numpy(float))
-        y_pred = probs.argmax(1)
-        lesions = rows["group_id"].tolist()
-        interval = percentile_interval(GroupDraws.draw(lesions).balanced_accuracy(y_true, y_pred, len(codes)))
-        estimate = [balanced_accuracy(y_true, y_pred, len(codes)), *interval]
-        assert [len(rows), len(set(lesions))] == [said["photos"], said["lesions"]]
-        assert [round(value, 3) for value in estimate] == said["balanced_accuracy"]
-        if key == "histology":
-            auc = area_under_roc(malignant[y_true], probs[:, malignant].sum(1))
-            assert auc is not None
-            assert round(auc, 3) == said["malignant_auc"]
-            nevus = recall_per_class(y_true, y_pred, len(codes))[codes.index("nv")]
-            assert round(float(nevus), 2) == said["nevus_recall"]

@@ -126,12 +126,12 @@ def _text_problems(
     return problems
 
 
-def source_file(reader: str) -> Path:
-    """Return the TOML with a further data set's licence and its names of diagnoses; it may not exist."""
-    return LABELS_DIR / "sources" / f"{reader}.toml"
+def source_file(name: str) -> Path:
+    """Return the TOML of a further data set, by reader, or of OOD images or first weights; it may not exist."""
+    return LABELS_DIR / "sources" / f"{name}.toml"
 
 
-def source_licence(reader: str) -> str:
-    """Return the licence of a further data set's photos; empty where only the user knows it."""
-    path = source_file(reader)
+def source_licence(name: str) -> str:
+    """Return the licence of what `source_file` describes; empty where only the user knows it."""
+    path = source_file(name)
     return str(tomllib.loads(path.read_text(encoding="utf-8"))["licence"]) if path.is_file() else ""

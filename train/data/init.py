@@ -83,7 +83,8 @@ def _label_file(data: Path, reader: str, name: str) -> str:
         expected = f"{folders.EXPECTED}, or {table.EXPECTED}"
         found = contents(data) if data.exists() else "no such folder"
         raise DataInvalid("fewer than two classes", where=str(data), found=found, expected=expected)
-    texts = dict.fromkeys(("licence", "model_licence", "intended_use"), "not stated")
+    texts = {"licence": f"{name}: licence not stated"}
+    texts |= dict.fromkeys(("model_licence", "intended_use"), "not stated")
     parts = ["# The order is that of the outputs. Edit names, groups (as malignant, benign) and licences."]
     parts.append(_toml({"name": name, **texts}))
     for code in codes:

@@ -79,7 +79,7 @@ def find_data(config: TrainConfig, folder: Path | None) -> Path:
 
 
 def merged_labels(config: TrainConfig) -> LabelSet:
-    """The config's label set, with [[merge]] applied and the licences of further data sets beside its own.
+    """The config's label set, with [[merge]] applied and the licences of all other data beside its own.
 
     A merged label takes the place of its first one.
 
@@ -113,8 +113,19 @@ def merged_labels(config: TrainConfig) -> LabelSet:
             kept.append(Label(first_of[label.code].code, first_of[label.code].name, label.group))
         elif label.code not in named:
             kept.append(label)
-    licences = [labels.licence, *filter(None, (source_licence(source.reader) for source in config.source))]
-    return dataclasses.replace(labels, labels=tuple(kept), licence="; ".join(dict.fromkeys(licences)))
+    return dataclasses.replace(labels, labels=tuple(kept), licence=_licences(config, labels.licence))
+
+
+def _licences(config: TrainConfig, of_first: str) -> str:
+    """Join the licences of all that a model of the config is trained on; what has none on file is named as such."""
+    weights = config.model.weights
+    further = [(source.reader, source.folder) for source in config.source]
+    further += [(config.outliers.folder,) * 2] if config.outliers.folder else []
+    further += [] if weights == "none" else [(weights, f"weights of {Path(weights).name}")]
+    licences = [of_first, *(source_licence(key) or f"{name}: licence not stated" for key, name in further)]
+    if config.model.start:
+        licences.append(f"weights of {Path(config.model.start).name}: as its contract says")
+    return "; ".join(dict.fromkeys(licences))
 
 
 def read_sources(config: TrainConfig, folder: Path) -> list[Manifest]:
