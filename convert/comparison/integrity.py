@@ -31,8 +31,7 @@ VECTOR_PROBLEMS = {
 # Parts of the contract on which a prediction depends; two files of one run have them alike.
 PREDICTION_PARTS = ("input", "geometry", "normalization", "output")
 # Sharpness of two files of one run, contracts taken into account. MAX_TEMPERATURE_RATIO stands between what rounding
-# does (within 3 %: train/experiments/NOTEBOOK.md) and what a forgotten temperature does (0.51 for 1
-# in the bundled model's run).
+# does (train/experiments/NOTEBOOK.md) and what a forgotten temperature of about a half does.
 MAX_TEMPERATURE_RATIO = 1.25
 # Mean largest score change below which a temperature does not matter: scores near 0 or 1 do not show it.
 LEAST_TEMPERATURE_EFFECT = 0.01

@@ -3,7 +3,7 @@
 tfmot's 8-bit scheme wraps every layer; weights per channel, but those of depthwise layers and activations per tensor.
 Depthwise kernels are therefore equalized first (equalize.py), and batch normalization absorbs what rounding still
 shifts (rounding_shift.py). Activation ranges are set on the calibration photos: tfmot starts them at -6..6 and moves
-them by 0.1 % a step, so after the few hundred steps of a fine-tuning two thirds of that guess would be left.
+them by a thousandth a step, so after the few hundred steps of a fine-tuning two thirds of that guess would be left.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ def test_every_record_says_what_was_chosen_on_its_photos(repository: Path) -> No
             assert KEY in figures, path
     published = json.loads((repository / "train/records/published_figures.json").read_text(encoding="utf-8"))
     assert {name: bool(block[KEY]) for name, block in published.items()} == {
-        "sealed": False, "histology": True, "all_out_of_fold": True,
+        "sealed": False, "histology": True, "all_out_of_fold": True, "official_validation": True, "paired": True,
+        "near_duplicates": False,
     }  # fmt: skip
 
 

@@ -48,8 +48,8 @@ MODULES = {
 }
 READERS: dict[str, Reader] = {name: module.read for name, module in MODULES.items()}
 ON_PROBLEM = ("refuse", "skip")
-# The hash needs 32 px a side; a JPEG is decoded at the smallest scale of at least twice that. All of its data is
-# still read, so a truncated file fails.
+# The hash needs 32 px a side; a JPEG is decoded at the smallest scale of at least twice that, for which alone the
+# near-duplicate rule holds (near_duplicates.py). All of its data is still read, so a truncated file fails.
 HASH_DECODE_PX = 64
 # What Pillow's decoders raise on damaged files, and on images beyond the size limit.
 DECODING_ERRORS = (
