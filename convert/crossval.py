@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from convert.comparison.statistics import mcnemar_p
 from convert.export import gate
 from convert.files import is_report, report_path
 from convert.inputs import Photo, Run, read_run, read_scores
@@ -39,7 +38,7 @@ from train.artifacts.files import read_object, sha256_of, whole_file, write_json
 from train.artifacts.run import FINISHED
 from train.artifacts.selection import KEY, choices_on
 from train.evaluation.decisions import NOT_A_LESION, REFER, decide
-from train.evaluation.metrics import FloatArray, bootstrap_interval, softmax
+from train.evaluation.metrics import FloatArray, softmax
 
 BoolArray = npt.NDArray[np.bool_]
 RULES = (REFER, NOT_A_LESION)
@@ -66,7 +65,8 @@ class Fold:
     @property
     def agreement(self) -> float:
         """Return the share of equal predictions."""
-        return float(_same(self.scores).mean())
+        keras, converted = (self.scores[side].argmax(axis=1) for side in SIDES)
+        return float((keras == converted).mean())
 
 
 def run_crossval(
@@ -139,11 +139,10 @@ def _fold(run: Run, number: int, request: Request) -> Fold:
 
 def _is_current(run: Run, out: Path, request: Request) -> bool:
     """Check whether the file was made from this run as it is, with these options, and is whole."""
-    report = _report(report_path(out)) if report_path(out).is_file() else {}
+    report = _report(report_path(out))
     return (
         out.is_file()
-        and bool(report)
-        and report["options"] == request.options()
+        and report.get("options") == request.options()
         and report["model"].get("sha256") == sha256_of(out)
         and all(
             report["run"].get(f"{name}_sha256") == sha256_of(run.folder / file)
@@ -153,7 +152,9 @@ def _is_current(run: Run, out: Path, request: Request) -> bool:
 
 
 def _report(path: Path) -> dict[str, Any]:
-    """Read a fold's report; if it is damaged, remove it and return {}: the fold is then converted again."""
+    """Read a fold's report; {} where there is none. A damaged one is removed: the fold is then converted again."""
+    if not path.is_file():
+        return {}
     try:
         content = read_object(path)
         if is_report(content):
@@ -171,7 +172,8 @@ def _converted_scores(run: Run, model: Path, photos: Sequence[Photo]) -> FloatAr
     kept = model.with_name(f"{model.stem}_{sha256_of(model)[:12]}.csv")
     codes, ids = [label.code for label in run.contract.labels], [photo.photo_id for photo in photos]
     if not kept.is_file():
-        scores = gate.run_file(model, read_pixels(photos, run.contract, progress="test"), progress="test")
+        pixels_u8 = read_pixels(photos, run.contract, progress="test")
+        scores = gate.run_model(open_model(model), pixels_u8, progress="test")
         columns = [f"p_{code}" for code in codes]
         _write_csv(kept, pd.DataFrame(scores, pd.Index(ids, name="photo_id"), columns))
     found = read_scores(kept, codes).loc[ids].to_numpy()
@@ -198,13 +200,12 @@ def pooled_report(folds: Sequence[Fold], first_source: str) -> dict[str, Any]:
         for rule in RULES
         if all(rule in fold.fired[side] for fold in folds for side in SIDES)
     }
-    of_photo = np.array([photo.source for photo in photos])
     by_source = {}
-    for source in dict.fromkeys([first_source, *sorted(set(of_photo.tolist()))]):
-        inside = of_photo == source
-        if inside.any():
-            chosen = [photo for photo, is_in in zip(photos, inside, strict=True) if is_in]
-            report = _figures(chosen, {side: scores[side][inside] for side in SIDES}, folds[0].codes)
+    for source in dict.fromkeys([first_source, *sorted({photo.source for photo in photos})]):
+        if chosen := [photo for photo in photos if photo.source == source]:
+            inside = np.array([photo.source == source for photo in photos])
+            keras, converted = (scores[side][inside] for side in SIDES)
+            report = gate.paired_report(chosen, keras, converted, folds[0].codes)
             for rule, of_side in fired.items():
                 report[f"{rule}_share"] = {side: float(of_side[side][inside].mean()) for side in SIDES}
             by_source[source] = report
@@ -217,33 +218,11 @@ def pooled_report(folds: Sequence[Fold], first_source: str) -> dict[str, Any]:
     }
 
 
-def _figures(
-    photos: Sequence[Photo], scores: Mapping[str, FloatArray], codes: Sequence[str]
-) -> dict[str, Any]:
-    groups = [photo.group_id for photo in photos]
-    report = gate.paired_report(gate.labels_of(photos), groups, scores["keras"], scores["converted"], codes)
-    report["agreement_interval"] = bootstrap_interval(lambda x: float(x.mean()), groups, _same(scores))
-    report["mcnemar_p"] = mcnemar_p(report["right_to_wrong"], report["wrong_to_right"])
-    return report
-
-
-def _same(scores: Mapping[str, FloatArray]) -> BoolArray:
-    same: BoolArray = scores["keras"].argmax(axis=1) == scores["converted"].argmax(axis=1)
-    return same
-
-
 def _oof_rows(fold: Fold) -> pd.DataFrame:
-    named = pd.DataFrame(
-        {
-            "source": [photo.source for photo in fold.photos],
-            "fold": fold.number,
-            "label": [fold.codes[photo.label] for photo in fold.photos],
-            "group_id": [photo.group_id for photo in fold.photos],
-        },
-        pd.Index([photo.photo_id for photo in fold.photos], name="photo_id"),
-    )
+    rows = [(p.photo_id, p.source, fold.number, fold.codes[p.label], p.group_id) for p in fold.photos]
+    named = pd.DataFrame(rows, columns=["photo_id", "source", "fold", "label", "group_id"])
     named[[f"p_{code}" for code in fold.codes]] = fold.scores["converted"]
-    return named
+    return named.set_index("photo_id")
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:

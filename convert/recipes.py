@@ -36,7 +36,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 from edge_runtime.errors import UsageError
 from train.artifacts.command import not_negative, positive
@@ -101,39 +101,9 @@ QAT_OPTIONS: Mapping[str, tuple[type, str]] = MappingProxyType(
 """Settings that the command line can change: type and help."""
 
 
-class Steps(Protocol):
-    """What a recipe can do with one network; export/steps.py does it with TensorFlow."""
-
-    max_loss: float | None
-    """Limit of a mixed-precision search; None where every layer is quantized."""
-
-    def calibration_pixels(self) -> Any:
-        """[CALIBRATION_PHOTOS, height_px, width_px, 3] uint8, of the train split."""
-
-    def absorbed(self, pixels_u8: Any) -> Any:
-        """The float network, its batch normalization set for kernels that will be rounded to 8 bits."""
-
-    def fine_tuned(self, pixels_u8: Any) -> Any:
-        """The network after quantization-aware fine-tuning, its activation ranges set on these pixels."""
-
-    def export(self, network: Any = None, pixels_u8: Any = None) -> bytes:
-        """The .tflite of a network (the float one if None), checked against the recipe.
-
-        Args:
-            network: Ends in logits.
-            pixels_u8: Set the activation ranges; None where the recipe or the network has them.
-        """
-
-    def mixed_precision(self, pixels_u8: Any) -> bytes:
-        """As `export`, with the fewest layers in float so that at most `max_loss` of the predictions change."""
-
-    def fold_temperature(self, tflite: bytes) -> bytes:
-        """The file with scores calibrated on its own validation logits."""
-
-
 @dataclass(frozen=True)
 class Recipe:
-    """A name with its numbers and steps. This class itself: float activations, nothing to calibrate."""
+    """A name with its numbers; its steps are those of `convert.export.steps.Steps.apply_recipe`."""
 
     name: str
     tensor_dtype: str
@@ -156,35 +126,6 @@ class Recipe:
         """Whether activations are quantized at run time, layer by layer; small layers stay float."""
         return self.weights == "int8" and self.activations == "float32"
 
-    def apply(self, steps: Steps) -> bytes:
-        """Make the .tflite, without contract and metadata.
-
-        Raises:
-            ConversionRefused, DataInvalid: The network or the data do not allow it.
-        """
-        return steps.export()
-
-
-class PostTraining(Recipe):
-    """Activation ranges from calibration photos, weights rounded as they are."""
-
-    def apply(self, steps: Steps) -> bytes:
-        """As `Recipe.apply`."""
-        pixels_u8 = steps.calibration_pixels()
-        if steps.max_loss is not None:
-            tflite = steps.mixed_precision(pixels_u8)
-        else:
-            tflite = steps.export(steps.absorbed(pixels_u8), pixels_u8)
-        return steps.fold_temperature(tflite) if self.quantized else tflite
-
-
-class QuantizationAware(Recipe):
-    """Weights fine-tuned while rounding is simulated."""
-
-    def apply(self, steps: Steps) -> bytes:
-        """As `Recipe.apply`."""
-        return steps.fold_temperature(steps.export(steps.fine_tuned(steps.calibration_pixels())))
-
 
 # float32: only summation order and the folded batch normalization differ; 1e-3 is fifty times the usual. The top label
 # may flip where two scores are that near, hence not 1.0.
@@ -199,9 +140,9 @@ _ALL = (
     Recipe("float32", "float32", False, False, Limits(0.995, 1e-4, 1e-3, 0.002)),
     Recipe("float16", "float32", False, False, Limits(0.98, 0.02, 0.2, 0.01), "float16"),
     Recipe("dynamic_int8", "float32", False, False, INT8_PTQ_LIMITS, "int8"),
-    PostTraining("int8_ptq", "uint8", True, False, INT8_PTQ_LIMITS, "int8", "int8"),
-    QuantizationAware("int8_qat", "uint8", True, True, Limits(0.90, 0.05, 0.85, 0.03), "int8", "int8"),
-    PostTraining("int16x8", "float32", True, False, Limits(0.93, 0.04, 0.6, 0.02), "int8", "int16"),
+    Recipe("int8_ptq", "uint8", True, False, INT8_PTQ_LIMITS, "int8", "int8"),
+    Recipe("int8_qat", "uint8", True, True, Limits(0.90, 0.05, 0.85, 0.03), "int8", "int8"),
+    Recipe("int16x8", "float32", True, False, Limits(0.93, 0.04, 0.6, 0.02), "int8", "int16"),
 )
 RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ALL})
 

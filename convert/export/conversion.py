@@ -15,7 +15,7 @@ from typing import Any
 from convert.comparison.statistics import at_temperature
 from convert.export import gate
 from convert.export.repeat_training import require_training_repeated
-from convert.export.steps import TensorFlowSteps
+from convert.export.steps import Steps
 from convert.files import report_path, require_out
 from convert.inputs import SPLITS, Run, require_float_contract
 from convert.pixels import cached_pixels
@@ -24,6 +24,7 @@ from convert.tflite.embed import embed_entries, embed_metadata
 from convert.tflite.golden import GoldenResult, make_golden
 from convert.tflite.spec import FileInfo, require_as_specified
 from edge_runtime.contract import Calibration, ModelContract
+from edge_runtime.model.model_file import open_model
 from train.artifacts.files import json_text, sha256_of, whole_files
 from train.artifacts.selection import KEY, choices_on
 
@@ -44,9 +45,9 @@ def convert_run(run: Run, request: Request, out: Path) -> dict[str, Any]:
     require_out(out, run.inputs)
     require_float_contract(run)
     started = time.monotonic()
-    steps = TensorFlowSteps(run, request)
+    steps = Steps(run, request)
     repeated = require_training_repeated(run, steps.predict)
-    tflite = request.recipe.apply(steps)
+    tflite = steps.apply_recipe()
     contract = _converted_contract(steps)
     described = embed_metadata(tflite, contract, quantized=request.recipe.quantized)
     golden = make_golden(described, contract)
@@ -66,7 +67,7 @@ def convert_run(run: Run, request: Request, out: Path) -> dict[str, Any]:
     return report
 
 
-def _converted_contract(steps: TensorFlowSteps) -> ModelContract:
+def _converted_contract(steps: Steps) -> ModelContract:
     """The run's contract with the recipe's name and the temperature that was folded in."""
     contract, folded = steps.run.contract, steps.report["temperature"]
     return dataclasses.replace(
@@ -76,7 +77,7 @@ def _converted_contract(steps: TensorFlowSteps) -> ModelContract:
     )
 
 
-def _accept(steps: TensorFlowSteps, tflite: Path) -> dict[str, Any]:
+def _accept(steps: Steps, tflite: Path) -> dict[str, Any]:
     """The acceptance test: the written file against the float model; its figures for model.json."""
     recipe, folded = steps.request.recipe, steps.report["temperature"]
     photos = gate.choose_check_photos(steps.run.photos)
@@ -85,13 +86,12 @@ def _accept(steps: TensorFlowSteps, tflite: Path) -> dict[str, Any]:
     if folded is not None:
         # At the file's temperature: what is wanted after quantization is no error of quantization.
         expected = at_temperature(expected, folded["after_quantization"])
-    found = gate.run_file(tflite, pixels_u8, progress="acceptance test")
-    comparison = gate.compare(gate.labels_of(photos), expected, found)
-    gate.require_within(comparison, recipe)
+    found = gate.run_model(open_model(tflite), pixels_u8, progress="acceptance test")
+    compared = gate.compare(gate.labels_of(photos), expected, found)
+    gate.require_within(compared, recipe)
     report: dict[str, Any] = {
-        **dataclasses.asdict(comparison),
+        **compared,
         "temperature_ratio": gate.require_same_sharpness(expected, found),
-        "balanced_accuracy_loss": comparison.balanced_accuracy_loss,
         "limits": dataclasses.asdict(recipe.limits),
         "photos_by_split": {name: sum(p.split == name for p in photos) for name in SPLITS},
     }
@@ -101,24 +101,23 @@ def _accept(steps: TensorFlowSteps, tflite: Path) -> dict[str, Any]:
     return report
 
 
-def _test_report(steps: TensorFlowSteps, tflite: Path) -> dict[str, Any] | None:
+def _test_report(steps: Steps, tflite: Path) -> dict[str, Any] | None:
     """Float and converted on the test split; None if there is none. Decides nothing."""
     run = steps.run
     photos = run.split("test")
     if not photos:
         return None
     pixels_u8 = cached_pixels(run, photos, "test")
-    labels, codes = gate.labels_of(photos), [label.code for label in run.contract.labels]
-    scores, converted = steps.predict(pixels_u8), gate.run_file(tflite, pixels_u8, progress="test split")
-    groups = [photo.group_id for photo in photos]
+    converted = gate.run_model(open_model(tflite), pixels_u8, progress="test split")
+    scores, codes = steps.predict(pixels_u8), [label.code for label in run.contract.labels]
     return {
         KEY: [] if run.foreign else list(choices_on(run.folder, "test")),
-        **gate.paired_report(labels, groups, scores, converted, codes),
+        **gate.paired_report(photos, scores, converted, codes),
         "subgroups": gate.subgroup_report(photos, scores, converted),
     }
 
 
-def _selection(steps: TensorFlowSteps) -> list[dict[str, Any]]:
+def _selection(steps: Steps) -> list[dict[str, Any]]:
     """The photos by which something of this file was chosen, see train/artifacts/selection.py."""
     run, done = steps.run, steps.report
     own = {
@@ -132,7 +131,7 @@ def _selection(steps: TensorFlowSteps) -> list[dict[str, Any]]:
     return [{"set": "validation split", "chosen": chosen, "photo_ids": photo_ids}]
 
 
-def _report(steps: TensorFlowSteps, info: FileInfo, golden: GoldenResult) -> dict[str, Any]:
+def _report(steps: Steps, info: FileInfo, golden: GoldenResult) -> dict[str, Any]:
     run, request = steps.run, steps.request
     return {
         "schema_version": REPORT_SCHEMA,

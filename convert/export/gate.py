@@ -7,8 +7,6 @@ split are reported, float and converted as a pair on the same photos. numpy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,51 +14,23 @@ import numpy as np
 from tqdm import tqdm
 
 from convert.comparison.integrity import MAX_TEMPERATURE_RATIO, is_other_temperature
-from convert.comparison.statistics import implied_temperature, number
+from convert.comparison.statistics import Truth, figures, implied_temperature, paired
 from convert.inputs import SUBGROUP_COLUMNS, Photo
 from convert.recipes import CHECK_PHOTOS, Limits, Recipe
-from edge_runtime.contract import ModelContract
 from edge_runtime.diagnostics.self_check import check_vector
 from edge_runtime.errors import ConversionRefused
-from edge_runtime.model.model_file import ModelFile, open_model
+from edge_runtime.model.model_file import ModelFile
 from edge_runtime.runner import Runner
 from train.data.pixels import PixelArray
-from train.evaluation.metrics import (
-    UNKNOWN,
-    FloatArray,
-    IntArray,
-    age_band,
-    balanced_accuracy,
-    bootstrap_interval,
-    expected_calibration_error,
-    recall_per_class,
-)
+from train.evaluation.metrics import UNKNOWN, FloatArray, IntArray, age_band, balanced_accuracy
 
-# Name, figure of a `Comparison`, limit of a recipe.
+# Name, figure of `compare`, limit of a recipe.
 LIMITED = (
     ("top-1 agreement", "agreement", "min_agreement"),
     ("mean score difference", "mean_score_difference", "max_mean_score_difference"),
     ("largest score difference", "max_score_difference", "max_score_difference"),
     ("balanced accuracy loss", "balanced_accuracy_loss", "max_balanced_accuracy_loss"),
 )
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two models' predictions on the same photos."""
-
-    photos: int
-    agreement: float
-    mean_score_difference: float
-    """Mean over photos of the largest |difference| of any score."""
-    max_score_difference: float
-    keras_balanced_accuracy: float
-    converted_balanced_accuracy: float
-
-    @property
-    def balanced_accuracy_loss(self) -> float:
-        """Keras minus converted."""
-        return self.keras_balanced_accuracy - self.converted_balanced_accuracy
 
 
 def choose_check_photos(photos: Sequence[Photo], count: int = CHECK_PHOTOS) -> tuple[Photo, ...]:
@@ -71,22 +41,11 @@ def choose_check_photos(photos: Sequence[Photo], count: int = CHECK_PHOTOS) -> t
     return (*val, *(train[i * len(train) // missing] for i in range(missing)))
 
 
-def run_file(path: Path, pixels_u8: PixelArray, *, progress: str = "") -> FloatArray:
-    """Scores [n, labels], dequantized, of a model file that is opened with all checks, as `edge_runtime` computes them.
+def run_model(model: ModelFile, pixels_u8: PixelArray, *, progress: str = "") -> FloatArray:
+    """Scores [n, labels], dequantized, of the contract's pixels [n, height_px, width_px, 3], as `edge_runtime` does it.
 
-    `pixels_u8` is [n, height_px, width_px, 3], the contract's; `progress` the title of a progress bar, none if empty.
+    `progress` is the title of a progress bar, none if empty.
     """
-    return _run_model(open_model(path), pixels_u8, progress)
-
-
-def run_tensors(
-    tflite: bytes, pixels_u8: PixelArray, contract: ModelContract, *, progress: str = ""
-) -> FloatArray:
-    """As `run_file`, of a file without a contract inside."""
-    return _run_model(ModelFile("the converted model", tflite, contract), pixels_u8, progress)
-
-
-def _run_model(model: ModelFile, pixels_u8: PixelArray, progress: str) -> FloatArray:
     scores = np.empty((len(pixels_u8), len(model.contract.labels)))
     with Runner.open(model, threads=2) as runner:
         for i, photo in enumerate(tqdm(pixels_u8, desc=progress, unit="photo", disable=not progress)):
@@ -94,34 +53,46 @@ def _run_model(model: ModelFile, pixels_u8: PixelArray, progress: str) -> FloatA
     return scores
 
 
-def compare(labels: IntArray, keras: FloatArray, converted: FloatArray) -> Comparison:
-    """Compare scores [n, labels] of the same n photos."""
-    classes = keras.shape[1]
-    keras_labels, found = keras.argmax(axis=1), converted.argmax(axis=1)
+def compare(labels: IntArray, keras: FloatArray, converted: FloatArray) -> dict[str, Any]:
+    """Compare scores [n, labels] of the same n photos; of each photo the largest |difference| of any score counts."""
     largest = np.abs(keras - converted).max(axis=1)
-    return Comparison(
-        photos=len(labels),
-        agreement=float((keras_labels == found).mean()),
-        mean_score_difference=float(largest.mean()),
-        max_score_difference=float(largest.max()),
-        keras_balanced_accuracy=balanced_accuracy(labels, keras_labels, classes),
-        converted_balanced_accuracy=balanced_accuracy(labels, found, classes),
-    )
+    predicted = keras.argmax(axis=1), converted.argmax(axis=1)
+    before, after = (balanced_accuracy(labels, one, keras.shape[1]) for one in predicted)
+    return {
+        "photos": len(labels),
+        "agreement": float((predicted[0] == predicted[1]).mean()),
+        "mean_score_difference": float(largest.mean()),
+        "max_score_difference": float(largest.max()),
+        "keras_balanced_accuracy": before,
+        "converted_balanced_accuracy": after,
+        "balanced_accuracy_loss": before - after,
+    }
 
 
-def require_within(comparison: Comparison, recipe: Recipe) -> None:
-    """Refuse a comparison beyond the recipe's limits, naming all that are broken.
+def require_within(compared: dict[str, Any], recipe: Recipe) -> None:
+    """Refuse what `compare` found beyond the recipe's limits, naming all that are broken.
 
     Raises:
         ConversionRefused: Also when a figure is not a number.
     """
-    if problems := problems_beyond(comparison, recipe.limits):
+    if problems := problems_beyond(compared, recipe.limits):
         raise ConversionRefused(
             f"acceptance test failed: the {recipe.name} model differs too much from the Keras model on "
-            f"{comparison.photos} photos; nothing was written",
+            f"{compared['photos']} photos; nothing was written",
             found="; ".join(problems),
             fix="convert with int8_qat instead of int8_ptq, more --epochs, or recipe float32",
         )
+
+
+def problems_beyond(compared: dict[str, Any], limits: Limits) -> list[str]:
+    """The limits that are broken, as text."""
+    problems = []
+    for name, figure, limit in LIMITED:
+        value, bound, least = compared[figure], getattr(limits, limit), limit.startswith("min")
+        # Negated, so that a NaN breaks its limit.
+        if not (value >= bound if least else value <= bound):
+            problems.append(f"{name} {value:.4f}, {'at least' if least else 'at most'} {bound}")
+    return problems
 
 
 def require_same_sharpness(keras: FloatArray, converted: FloatArray) -> float:
@@ -151,85 +122,52 @@ def require_same_sharpness(keras: FloatArray, converted: FloatArray) -> float:
     return ratio
 
 
-def problems_beyond(comparison: Comparison, limits: Limits) -> list[str]:
-    """The limits that a comparison breaks, as text."""
-    problems = []
-    for name, figure, limit in LIMITED:
-        value, bound = getattr(comparison, figure), getattr(limits, limit)
-        least = limit.startswith("min")
-        # Negated, so that a NaN breaks its limit.
-        if not (value >= bound if least else value <= bound):
-            problems.append(f"{name} {value:.4f}, {'at least' if least else 'at most'} {bound}")
-    return problems
-
-
 def paired_report(
-    labels: IntArray, groups: Sequence[str], keras: FloatArray, converted: FloatArray, codes: Sequence[str]
+    photos: Sequence[Photo], keras: FloatArray, converted: FloatArray, codes: Sequence[str]
 ) -> dict[str, Any]:
-    """Float against converted on the same photos, plain values for model.json. Informational: nothing is refused.
+    """Float against converted, scores [n, labels], on the same photos; 95 % intervals by lesion. Refuses nothing."""
+    truth = Truth.of(photos, codes)
+    pair, loss = paired(truth, keras, converted), truth.change(converted.argmax(axis=1), keras.argmax(axis=1))
 
-    Labels are [n] class indices, groups the [n] photos' lesions, scores [n, labels]; intervals are 95 %, by lesion.
-    """
-    classes = len(codes)
-    predicted = {"keras": keras.argmax(axis=1), "converted": converted.argmax(axis=1)}
-    right = {name: found == labels for name, found in predicted.items()}
-    scores = {"keras": keras, "converted": converted}
-
-    def figures(name: str) -> dict[str, Any]:
-        recall = recall_per_class(labels, predicted[name], classes)
+    def own(scores: FloatArray) -> dict[str, Any]:
+        made = figures(truth, scores)
         return {
-            "balanced_accuracy": balanced_accuracy(labels, predicted[name], classes),
-            "balanced_accuracy_interval": bootstrap_interval(
-                partial(balanced_accuracy, classes=classes), groups, labels, predicted[name]
-            ),
-            "accuracy": float(right[name].mean()),
-            "expected_calibration_error": expected_calibration_error(labels, scores[name]),
-            "recall": {code: number(value) for code, value in zip(codes, recall, strict=True)},
+            "balanced_accuracy": made["balanced_accuracy"][0],
+            "balanced_accuracy_interval": made["balanced_accuracy"][1:],
+            "accuracy": made["accuracy"][0],
+            "expected_calibration_error": made["expected_calibration_error"][0],
+            "recall": {code: estimate and estimate[0] for code, estimate in made["recall"].items()},
         }
 
-    def loss(y: IntArray, before: IntArray, after: IntArray) -> float:
-        return balanced_accuracy(y, before, classes) - balanced_accuracy(y, after, classes)
-
     return {
-        **asdict(compare(labels, keras, converted)),
-        "lesions": len(set(groups)),
-        "photos_per_class": {code: int((labels == i).sum()) for i, code in enumerate(codes)},
-        "keras": figures("keras"),
-        "converted": figures("converted"),
-        "balanced_accuracy_loss": loss(labels, predicted["keras"], predicted["converted"]),
-        "balanced_accuracy_loss_interval": bootstrap_interval(
-            loss, groups, labels, predicted["keras"], predicted["converted"]
-        ),
-        "answers_changed": int((predicted["keras"] != predicted["converted"]).sum()),
-        "right_to_wrong": int((right["keras"] & ~right["converted"]).sum()),
-        "wrong_to_right": int((~right["keras"] & right["converted"]).sum()),
+        **compare(truth.labels, keras, converted),
+        "lesions": truth.lesions,
+        "photos_per_class": {code: row["photos"] for code, row in pair["classes"].items()},
+        "keras": own(keras),
+        "converted": own(converted),
+        "agreement_interval": pair["agreement"][1:],
+        "balanced_accuracy_loss_interval": loss[1:],
+        "answers_changed": pair["answers_changed"],
+        "right_to_wrong": pair["for_the_worse"],
+        "wrong_to_right": pair["for_the_better"],
+        "mcnemar_p": pair["mcnemar_p"],
     }
 
 
 def subgroup_report(
     photos: Sequence[Photo], keras: FloatArray, converted: FloatArray
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Balanced accuracy by sex, age band and site, float and converted; for model.json.
-
-    Balanced accuracy is the mean over the classes that occur in the subgroup, whose number is given too.
-    """
+    """Balanced accuracy by sex, age band and site, over the classes that occur; float and converted, for model.json."""
     labels = labels_of(photos)
-    report: dict[str, dict[str, dict[str, Any]]] = {}
-    for column in SUBGROUP_COLUMNS:
-        values = np.array(
-            [age_band(p.age) if column == "age" else getattr(p, column) or UNKNOWN for p in photos]
-        )
-        report[column] = {}
-        for value in sorted(set(values.tolist())):
-            inside = values == value
-            comparison = compare(labels[inside], keras[inside], converted[inside])
-            report[column][value] = {
-                "photos": comparison.photos,
-                "classes": len(set(labels[inside].tolist())),
-                "agreement": comparison.agreement,
-                "keras_balanced_accuracy": comparison.keras_balanced_accuracy,
-                "converted_balanced_accuracy": comparison.converted_balanced_accuracy,
-            }
+    shown = ("photos", "agreement", "keras_balanced_accuracy", "converted_balanced_accuracy")
+    report: dict[str, dict[str, dict[str, Any]]] = {column: {} for column in SUBGROUP_COLUMNS}
+    for column, rows in report.items():
+        cells = [age_band(p.age) if column == "age" else getattr(p, column) or UNKNOWN for p in photos]
+        for value in sorted(set(cells)):
+            inside = np.array([cell == value for cell in cells])
+            compared = compare(labels[inside], keras[inside], converted[inside])
+            rows[value] = {name: compared[name] for name in shown}
+            rows[value]["classes"] = len(set(labels[inside].tolist()))
     return report
 
 

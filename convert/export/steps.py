@@ -1,4 +1,4 @@
-"""The steps of every recipe, done with TensorFlow; which ones and in which order, says convert/recipes.py."""
+"""The steps of every recipe, and their order (`Steps.apply_recipe`). TensorFlow."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from convert.recipes import CALIBRATION_PHOTOS, RECIPES, Request
 from convert.tflite.embed import embed_entries
 from convert.tflite.spec import require_as_specified
 from edge_runtime.errors import ConversionRefused, UsageError
+from edge_runtime.model.model_file import ModelFile
 from train.data.pixels import PixelArray, normalize
 from train.evaluation.decisions import fit_temperature
 from train.evaluation.metrics import FloatArray, expected_calibration_error, softmax
@@ -26,12 +27,8 @@ from train.evaluation.metrics import FloatArray, expected_calibration_error, sof
 PHOTOS_TO_RANK = 12
 
 
-class TensorFlowSteps:
-    """See `convert.recipes.Steps`. What a step has to say in model.json stands in `report`.
-
-    Args:
-        run: The run or foreign model.
-        request: Recipe and options.
+class Steps:
+    """One network on its way through a recipe. What a step has to say in model.json stands in `report`.
 
     Raises:
         RunInvalid, UsageError, ConversionRefused: The float model cannot be loaded, or not be used for this recipe.
@@ -67,15 +64,36 @@ class TensorFlowSteps:
 
         return SavedNetwork(run.model_path, run.contract)
 
+    def apply_recipe(self) -> bytes:
+        """Make the .tflite, without contract and metadata.
+
+        Raises:
+            ConversionRefused, DataInvalid: The network or the data do not allow it.
+        """
+        recipe = self.request.recipe
+        if not recipe.needs_calibration:
+            return self.export(self.float_model)
+        pixels_u8 = self.calibration_pixels()
+        if recipe.needs_qat:
+            tflite = self.export(self.fine_tuned(pixels_u8))
+        elif self.max_loss is not None:
+            tflite = self.mixed_precision(pixels_u8)
+        else:
+            tflite = self.export(self.absorbed(pixels_u8), pixels_u8)
+        return self.fold_temperature(tflite) if recipe.quantized else tflite
+
     def calibration_pixels(self) -> PixelArray:
-        """As `Steps.calibration_pixels`."""
+        """[CALIBRATION_PHOTOS, height_px, width_px, 3] uint8, of the train split."""
         codes, seed = [label.code for label in self.run.contract.labels], self.request.seed
         chosen = calibration.choose_calibration_photos(self.run.photos, len(codes), CALIBRATION_PHOTOS, seed)
         self.report["calibration"] = calibration.describe(chosen, codes, seed)
         return read_pixels(chosen, self.run.contract, progress="calibration photos")
 
     def absorbed(self, pixels_u8: PixelArray, kept_float: Sequence[str] = ()) -> Any:
-        """As `Steps.absorbed`; kernels of the operators that make the tensors `kept_float` will not be rounded."""
+        """The float network, its batch normalization set for kernels that will be rounded to 8 bits.
+
+        Kernels of the operators that make the tensors `kept_float` will not be.
+        """
         if not self.layers:
             return self.float_model
         some = pixels_u8[:: max(1, len(pixels_u8) // PHOTOS)]
@@ -83,9 +101,9 @@ class TensorFlowSteps:
             self.float_model, normalize(some, self.run.contract.normalization), kept_float
         )
 
-    def export(self, network: Any = None, pixels_u8: PixelArray | None = None) -> bytes:
-        """As `Steps.export`."""
-        tflite = self._to_tflite(self.float_model if network is None else network, pixels_u8)
+    def export(self, network: Any, pixels_u8: PixelArray | None = None) -> bytes:
+        """The .tflite of a network that ends in logits, checked against the recipe; the pixels set its ranges."""
+        tflite = self._to_tflite(network, pixels_u8)
         require_as_specified(tflite, self.request.recipe, self.run.contract)
         return tflite
 
@@ -97,7 +115,7 @@ class TensorFlowSteps:
         )
 
     def fine_tuned(self, pixels_u8: PixelArray) -> Any:
-        """As `Steps.fine_tuned`."""
+        """The network after quantization-aware fine-tuning, its activation ranges set on these pixels."""
         from convert.quantization import qat
         from convert.quantization.batches import TrainingStream, sampling_weights
         from convert.quantization.soft_labels import read_soft_labels
@@ -118,7 +136,7 @@ class TensorFlowSteps:
         val_u8 = cached_pixels(run, val, "val")
 
         def file_probs(model: Any) -> FloatArray:
-            return gate.run_tensors(self._to_tflite(model), val_u8, contract)
+            return gate.run_model(ModelFile("the converted model", self._to_tflite(model), contract), val_u8)
 
         validation = qat.Validation(gate.labels_of(val), self.predict(val_u8), file_probs)
         folder = run.work_folder / self.request.recipe.name
@@ -128,7 +146,7 @@ class TensorFlowSteps:
         return model
 
     def mixed_precision(self, pixels_u8: PixelArray) -> bytes:
-        """As `Steps.mixed_precision`."""
+        """As `export`, with the fewest layers in float so that at most `max_loss` of the predictions change."""
         from convert.export import mixed_precision
 
         assert self.max_loss is not None
@@ -138,8 +156,8 @@ class TensorFlowSteps:
         expected = self.predict(check_u8).argmax(axis=1)
 
         def loss_of(tflite: bytes) -> float:
-            predicted = gate.run_tensors(tflite, check_u8, contract).argmax(axis=1)
-            return float((predicted != expected).mean())
+            scores = gate.run_model(ModelFile("the converted model", tflite, contract), check_u8)
+            return float((scores.argmax(axis=1) != expected).mean())
 
         def rank(floating: bytes, whole: bytes) -> list[str]:
             with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +181,10 @@ class TensorFlowSteps:
         return tflite
 
     def fold_temperature(self, tflite: bytes) -> bytes:
-        """As `Steps.fold_temperature`; a foreign network that does not end in a dense layer keeps its own scores."""
+        """The file with scores calibrated on its own validation logits.
+
+        A foreign network that does not end in a dense layer keeps its own scores.
+        """
         from convert.quantization import temperature
 
         val, trained = self.run.split("val"), self.run.contract.calibration.temperature

@@ -75,7 +75,8 @@ def test_intervals_of_agreement_are_of_lesions_over_all_folds() -> None:
     assert 0.6 < same.mean() < 0.9
     groups = [photo.group_id for photo in photos]
     assert report["agreement"] == same.mean()
-    assert report["agreement_interval"] == bootstrap_interval(lambda x: float(x.mean()), groups, same)
+    expected = bootstrap_interval(lambda x: float(x.mean()), groups, same)
+    assert report["agreement_interval"] == pytest.approx(list(expected))
     assert report["lesions"] == 30
 
 
@@ -220,7 +221,7 @@ def test_folds_are_converted_asked_and_pooled_once(folds: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patch:
         patch.setattr(conversion, "convert_run", never)
-        patch.setattr(check, "run_file", never)
+        patch.setattr(check, "run_model", never)
         assert main([str(folds), "--recipe", "float32"]) == 0
         assert json.loads((folds / "metrics_float32.json").read_text()) == metrics
     # A fold whose contract has changed is converted again.

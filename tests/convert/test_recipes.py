@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from convert import recipes
-from convert.recipes import RECIPES, make_request
+from convert.recipes import RECIPES, Request, make_request
 from edge_runtime.errors import UsageError
 
 
@@ -33,9 +33,10 @@ def test_quantized_recipes_take_pixels() -> None:
 class _Recorder:
     """Steps that only write down their names."""
 
-    max_loss: float | None = None
+    float_model = None
 
-    def __init__(self) -> None:
+    def __init__(self, request: Request) -> None:
+        self.request, self.max_loss = request, request.max_loss
         self.done: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -46,6 +47,7 @@ class _Recorder:
         return step
 
 
+@pytest.mark.tf
 @pytest.mark.parametrize(
     ("name", "max_loss", "steps"),
     [
@@ -59,9 +61,10 @@ class _Recorder:
     ],
 )
 def test_each_recipe_applies_its_steps_in_order(name: str, max_loss: float | None, steps: list[str]) -> None:
-    recorder = _Recorder()
-    recorder.max_loss = max_loss
-    assert RECIPES[name].apply(recorder) == steps[-1].encode()
+    from convert.export.steps import Steps
+
+    recorder: Any = _Recorder(Request(RECIPES[name], max_loss=max_loss))
+    assert Steps.apply_recipe(recorder) == steps[-1].encode()
     assert recorder.done == steps
 
 

@@ -123,18 +123,17 @@ def test_the_model_is_trained_and_quantization_keeps_it(conversions: dict[str, C
 def test_temperature_is_folded_in(conversions: dict[str, Conversion], trained_run: Path) -> None:
     import tf_keras
 
-    from convert.export.gate import run_file
+    from convert.export.gate import run_model
 
-    contract = open_model(conversions["float32"].tflite).contract
+    converted = open_model(conversions["float32"].tflite)
+    contract = converted.contract
     photo = (trained_run.parent / "data" / "brick_003.jpg").read_bytes()
     pixels_u8 = np.frombuffer(fit_pixels(photo, contract), np.uint8).reshape(1, SIZE_PX, SIZE_PX, 3)
     model = tf_keras.models.load_model(trained_run / "model.keras", compile=False)
     logits = model((pixels_u8.astype(np.float32) - 128) / 128).numpy()[0]
     logits = logits / contract.calibration.temperature
     expected = np.exp(logits) / np.exp(logits).sum()
-    assert run_file(conversions["float32"].tflite, pixels_u8)[0] == pytest.approx(
-        expected, abs=FOLDING_TOLERANCE
-    )
+    assert run_model(converted, pixels_u8)[0] == pytest.approx(expected, abs=FOLDING_TOLERANCE)
 
 
 @pytest.mark.parametrize("name", RECIPE_NAMES)

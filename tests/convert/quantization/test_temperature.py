@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import ConversionRefused
-from edge_runtime.model.model_file import open_model
+from edge_runtime.model.model_file import ModelFile, open_model
 from tests.convert.conftest import Conversion
 
 pytestmark = pytest.mark.tf
@@ -55,7 +55,7 @@ def test_integer_logits_stay_and_the_softmax_changes(
     np.testing.assert_array_equal(same, integers)
     assert other_scale == pytest.approx(scale / factor)
     # What a device reads is the softmax of these logits.
-    scores = check.run_tensors(after, pixels_u8, contract)
+    scores = check.run_model(ModelFile("folded", after, contract), pixels_u8)
     assert np.abs(scores - softmax(integers * other_scale)).max() <= SOFTMAX_STEPS
     assert np.abs(scores - softmax(integers * scale)).max() > 5 * SOFTMAX_STEPS
 
