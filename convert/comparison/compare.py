@@ -31,7 +31,6 @@ from train.artifacts.command import (
 from train.artifacts.files import json_text, require_out_folder, whole_files
 
 if TYPE_CHECKING:
-    from convert.comparison.layers import LayerReports
     from convert.comparison.report import Measured
 
 EXIT_DOUBTFUL = 1
@@ -153,31 +152,40 @@ def compare(
 def measure(
     models: Sequence[ModelFile], photos: Sequence[Photo], pool: Workers, *, with_layers: bool = False
 ) -> Measured:
-    """Run every model on every photo, in order, until Ctrl-C; the layers, if wanted, are compared beside them.
+    """Run every model on every photo, in order, until Ctrl-C; compare the layers, if wanted, beside them.
 
     Raises:
         InterpreterBroken: A process ended early.
     """
     with ThreadPoolExecutor(1) as beside:
         # Beside the workers' own start: numpy takes a while to import, and they need none of it.
-        from convert.comparison.layers import LayerReports
+        from convert.comparison.integrity import same_network
+        from convert.comparison.layers import layer_report
         from convert.comparison.report import Measured
         from convert.tflite.reader import parse_tflite
 
         golden_problems = beside.submit(_golden_problems, models)
         files = [parse_tflite(Path(model.path), model.data) for model in models]
+        paths = [photo.path for photo in photos]
+        layer_reports = {
+            k: beside.submit(layer_report, files[0], files[k], paths)
+            for k in range(1, len(models))
+            # Files of different runs are different networks.
+            if with_layers and same_network(models[0].contract, models[k].contract)
+        }
         measured = Measured(tuple(photos), files, workers=pool.count)
-        layer_reports = LayerReports(models if with_layers else (), files)
         try:
-            _run(pool, measured, layer_reports)
-            measured.layer_reports = layer_reports.results()
-            if readable := measured.readable:
-                # Last, and after them: nothing else may run beside it.
-                wait([golden_problems])
-                measured.bench_ms = pool.bench(photos[readable[0]].path, BENCH_RUNS)
+            _run(pool, paths, measured)
+            measured.layer_reports = {k: report.result() for k, report in layer_reports.items()}
+            wait([golden_problems])
+            if answered := measured.answered:
+                # Last: nothing else may run beside it.
+                measured.bench_ms = pool.bench(answered[0][0].path, BENCH_RUNS)
         except KeyboardInterrupt:
             measured.interrupted = True
-        layer_reports.close()
+        finally:
+            for report in layer_reports.values():
+                report.cancel()
         measured.golden_problems = golden_problems.result()
     return measured
 
@@ -190,16 +198,13 @@ def _golden_problems(models: Sequence[ModelFile]) -> list[list[str]]:
     return [golden_problems(model) for model in models]
 
 
-def _run(pool: Workers, measured: Measured, layer_reports: LayerReports) -> None:
+def _run(pool: Workers, paths: Sequence[Path], measured: Measured) -> None:
     from tqdm import tqdm
 
-    photos, start = measured.photos, time.monotonic()
-    results = pool.run([photo.path for photo in photos])
+    start = time.monotonic()
     try:
-        for result in tqdm(results, total=len(photos), desc="photos", unit="photo", mininterval=0.5):
+        for result in tqdm(pool.run(paths), total=len(paths), desc="photos", unit="photo", mininterval=0.5):
             measured.results.append(result)
-            if not result.problem:
-                layer_reports.offer(photos[len(measured.results) - 1].path)
     finally:
         measured.seconds = time.monotonic() - start
 
@@ -219,12 +224,7 @@ def _require_comparable(models: Sequence[ModelFile]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Returns:
-        0 compared; 1 compared, but a model failed its integrity check, or photos are unreadable; 2 usage or data; 3 a
-        model cannot be used; 130 interrupted, with a report on the photos so far.
-    """
+    """Run the command and return its exit status, see EXIT_CODES."""
     arguments = parser().parse_args(argv)
     return run_command(
         lambda: _command(arguments), interrupted=NOTHING_WRITTEN, after_os_error=AND_NOTHING_WRITTEN
@@ -233,18 +233,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(arguments: argparse.Namespace) -> int:
     require_signed(arguments, *arguments.models)
-    result = compare(
-        arguments.models,
-        arguments.data,
-        arguments.out,
-        photos=arguments.photos,
-        split=arguments.split,
-        limit=arguments.limit,
-        seed=arguments.seed,
-        workers=arguments.workers,
-        layers=not arguments.no_layers,
-        thumbnails=not arguments.no_photos,
-    )
+    # The other options are the function's.
+    del arguments.require_signature, arguments.min_version
+    result = compare(**vars(arguments))
     from convert.comparison.text import terminal_summary
 
     print(terminal_summary(result.report))
@@ -261,9 +252,10 @@ def parser() -> argparse.ArgumentParser:
     made = command_parser("compare", description, example + EXIT_CODES)
     add_photo_options(made, Path("comparison"), f"{REPORT_NAME} and {PAGE_NAME}")
     add = made.add_argument
-    add("--no-layers", action="store_true", help="Skip the layer-by-layer comparison (default: off)")
+    text = "Skip the layer-by-layer comparison (default: off)"
+    add("--no-layers", dest="layers", action="store_false", help=text)
     text = "Leave thumbnails out, so that the page can be shared (default: off)"
-    add("--no-photos", action="store_true", help=text)
+    add("--no-photos", dest="thumbnails", action="store_false", help=text)
     return made
 
 
@@ -278,13 +270,8 @@ def add_photo_options(
     Defaults are `out`, and `limit` photos (None for all), chosen as `drawn` says.
     """
     add = parser.add_argument
-    add(
-        "models",
-        nargs="+",
-        type=Path,
-        metavar="MODEL",
-        help="Model files (.tflite); the first is the reference",
-    )
+    text = "Model files (.tflite); the first is the reference"
+    add("models", nargs="+", type=Path, metavar="MODEL", help=text)
     text = (
         "Dataset: a run directory, or a CSV with columns path and label (photo_id, group_id, split, sex, age, "
         "site if known) (required)"

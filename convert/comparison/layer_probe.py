@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.errors import EXIT_OK, EdgeError
+from edge_runtime.errors import EXIT_OK, EdgeError, ImageError
 from edge_runtime.runner import Runner
 
 KERNELS = "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
 
 
 def main() -> int:
-    """Read {"pairs": [[tensor of FIRST, of SECOND], ...], "photos": [path, ...]}; print sums over all photos.
+    """Read {"pairs": [[tensor of FIRST, of SECOND], ...], "photos": [path, ...], "count": N}; print sums.
 
-    For each pair: `signal` of the first's squares, `power` of the second's, and `cross` of their products.
+    For each pair: `signal` of the first's squares, `power` of the second's, and `cross` of their products, over the
+    first N readable photos, whose number is `photos`.
     """
     request = json.load(sys.stdin)
     sums = np.zeros((len(request["pairs"]), 3))
@@ -32,18 +33,26 @@ def main() -> int:
         ]
         # `tensor` is no part of the Engine protocol: only this engine keeps inner tensors.
         engines: list[Any] = [runner.engine for runner in runners]
+        used = 0
         for path in request["photos"]:
-            photo = Path(path).read_bytes()
-            for runner in runners:
-                runner.run(runner.input_tensor(runner.pixels_u8(photo, name=path)))
+            try:
+                photo = Path(path).read_bytes()
+                tensors = [runner.input_tensor(runner.pixels_u8(photo, name=path)) for runner in runners]
+            except (OSError, ImageError):
+                continue
+            for runner, tensor in zip(runners, tensors, strict=True):
+                runner.run(tensor)
             for row, pair in zip(sums, request["pairs"], strict=True):
                 one, other = (engine.tensor(index) for engine, index in zip(engines, pair, strict=True))
                 row += (one @ one, other @ other, one @ other)
+            used += 1
+            if used == request["count"]:
+                break
     except EdgeError as error:
         print(error.message, file=sys.stderr)
         return error.exit_status
-    names = ("signal", "power", "cross")
-    print(json.dumps({name: sums[:, i].tolist() for i, name in enumerate(names)}))
+    signal, power, cross = sums.T.tolist()
+    print(json.dumps({"photos": used, "signal": signal, "power": power, "cross": cross}))
     return EXIT_OK
 
 

@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from convert.tflite.reader import Operator, TfliteFile
-from edge_runtime.model.model_file import ModelFile
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = 3
@@ -75,8 +73,12 @@ def short_name(tensor_name: str) -> str:
     return "/".join(named[-2:]) if named else tensor_name
 
 
-def layer_report(first: TfliteFile, second: TfliteFile, photos: Sequence[Path]) -> dict[str, Any]:
+def layer_report(
+    first: TfliteFile, second: TfliteFile, photos: Sequence[Path], count: int = PHOTOS
+) -> dict[str, Any]:
     """Measure the signal-to-noise ratio of every operator's output that both files compute.
+
+    Of the photos the first `count` readable ones are used.
 
     Returns:
         `rows` in the order of the network, `photos`, `first_large_loss` (index in rows, or None); or `problem` where
@@ -88,6 +90,7 @@ def layer_report(first: TfliteFile, second: TfliteFile, photos: Sequence[Path]) 
     request = {
         "pairs": [[pair.first.outputs[0], pair.second.outputs[0]] for pair in pairs],
         "photos": [str(path) for path in photos],
+        "count": count,
     }
     models = [str(file.path.resolve()) for file in (first, second)]
     try:
@@ -107,47 +110,11 @@ def layer_report(first: TfliteFile, second: TfliteFile, photos: Sequence[Path]) 
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
         return {"problem": said[-1] if said else f"exit status {done.returncode}", "rows": []}
-    return {"photos": len(photos), **rows_of(pairs, json.loads(done.stdout))}
+    sums = json.loads(done.stdout)
+    return {"photos": sums["photos"], **rows_of(pairs, sums)}
 
 
-class LayerReports:
-    """Layer reports of models against the first, made in one more process while the workers run the photos.
-
-    Made afterwards they would leave cores idle. Files of different runs are different networks and get none.
-    """
-
-    def __init__(self, models: Sequence[ModelFile], files: Sequence[TfliteFile]) -> None:
-        self._files = files
-        runs = [model.contract.provenance.run_id for model in models]
-        self._others = [k for k in range(1, len(models)) if runs[k] == runs[0]]
-        self._photos: list[Path] = []
-        self._pool = ThreadPoolExecutor(1)
-        self._reports: dict[int, Future[dict[str, Any]]] = {}
-
-    def offer(self, photo: Path) -> None:
-        """Offer a readable photo; the first PHOTOS of them are used."""
-        if len(self._photos) < PHOTOS:
-            self._photos.append(photo)
-            if len(self._photos) == PHOTOS:
-                self._start()
-
-    def results(self) -> dict[int, dict[str, Any]]:
-        """Wait for the reports and return them by the model's place."""
-        if not self._reports and self._photos:
-            self._start()
-        return {k: future.result() for k, future in self._reports.items()}
-
-    def close(self) -> None:
-        """Start no further report."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _start(self) -> None:
-        for k in self._others:
-            files = self._files[0], self._files[k]
-            self._reports[k] = self._pool.submit(layer_report, *files, tuple(self._photos))
-
-
-def rows_of(pairs: Sequence[Pair], sums: dict[str, list[float]]) -> dict[str, Any]:
+def rows_of(pairs: Sequence[Pair], sums: dict[str, Any]) -> dict[str, Any]:
     """Make the rows of a report from the probe's sums."""
     ratios: dict[int, float] = {}
     rows: list[dict[str, Any]] = []

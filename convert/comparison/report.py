@@ -47,9 +47,9 @@ class Measured:
     """By model; see convert/comparison/integrity.py."""
 
     @property
-    def readable(self) -> list[int]:
-        """List the places of the photos that have scores."""
-        return [i for i, result in enumerate(self.results) if not result.problem]
+    def answered(self) -> list[tuple[Photo, PhotoScores]]:
+        """List the photos that have scores."""
+        return [(p, r) for p, r in zip(self.photos, self.results, strict=False) if not r.problem]
 
     @property
     def failures(self) -> dict[str, str]:
@@ -59,8 +59,7 @@ class Measured:
 
 def build_report(models: Sequence[ModelFile], listed: PhotoList, measured: Measured) -> dict[str, Any]:
     """Build the content of report.json from scores of at least one photo; the first model is the reference."""
-    readable = measured.readable
-    photos = [measured.photos[i] for i in readable]
+    photos = [photo for photo, _ in measured.answered]
     codes = [label.code for label in models[0].contract.labels]
     truth = Truth.of(photos, codes)
     scores = [_scores(k, model, codes, measured) for k, model in enumerate(models)]
@@ -79,7 +78,7 @@ def build_report(models: Sequence[ModelFile], listed: PhotoList, measured: Measu
         if k in measured.layer_reports:
             pair["layers"] = measured.layer_reports[k]
         pairs.append(pair)
-    inference_ms = sum(sum(measured.results[i].inference_ms) for i in readable)
+    inference_ms = sum(sum(result.inference_ms) for result in measured.results)
     return {
         "schema_version": SCHEMA_VERSION,
         "photos": {
@@ -122,9 +121,8 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 def _scores(k: int, model: ModelFile, codes: Sequence[str], measured: Measured) -> FloatArray:
     """[n, labels] in the order of `codes`; rows divided by their sum, as the runtime does."""
     own = [label.code for label in model.contract.labels]
-    columns = [own.index(code) for code in codes]
-    found = [measured.results[i].scores[0][k] for i in measured.readable]
-    rows = np.array(found, np.float64)[:, columns]
+    found = [result.scores[0][k] for _, result in measured.answered]
+    rows = np.array(found, np.float64)[:, [own.index(code) for code in codes]]
     normalized: FloatArray = rows / np.maximum(rows.sum(axis=1, keepdims=True), sys.float_info.min)
     return normalized
 
@@ -169,7 +167,7 @@ def _remarks(
     photos = measured.photos
     if measured.interrupted:
         remarks.append(
-            f"Interrupted: {len(measured.readable):,} of {len(photos):,} photos are done, in random order."
+            f"Interrupted: {len(measured.answered):,} of {len(photos):,} photos are done, in random order."
         )
     if measured.failures:
         remarks.append(f"{len(measured.failures):,} photos could not be read and are left out.")
@@ -182,31 +180,30 @@ def _remarks(
     elif listed.split == "all":
         remarks.append("The dataset has no splits: models may have been trained on its photos.")
     remarks += _foreign_run(models, names, listed)
+    ids = [(photo.photo_id,) for photo in photos]
     for model, name in zip(models, names, strict=True):
-        marks = selection_marks(Path(model.path), [(photo.photo_id,) for photo in photos])
+        marks = selection_marks(Path(model.path), ids)
         remarks += [f"{name}: {marked}" for marked in marks]
     return remarks
 
 
 def _absent_labels(truth: Truth) -> list[str]:
     """Remark on the classes of the balanced accuracy, where some have no photo."""
-    absent = [code for i, code in enumerate(truth.codes) if not (truth.labels == i).any()]
-    text = (
+    codes = truth.codes
+    if not (absent := [code for i, code in enumerate(codes) if i not in truth.labels]):
+        return []
+    return [
         f"No photo is of {', '.join(absent)}: balanced accuracy is the mean over the other "
-        f"{len(truth.codes) - len(absent)} of {len(truth.codes)} classes."
-    )
-    return [text] if absent else []
+        f"{len(codes) - len(absent)} of {len(codes)} classes."
+    ]
 
 
 def _foreign_run(models: Sequence[ModelFile], names: Sequence[str], listed: PhotoList) -> list[str]:
     beside = listed.manifest.parent / "run.json"
     run_id = read_object(beside).get("run_id") if beside.is_file() else None
-    if run_id is None:
-        return []
-    foreign = [
-        name for model, name in zip(models, names, strict=True) if model.contract.provenance.run_id != run_id
-    ]
-    if not foreign:
+    run_ids = [model.contract.provenance.run_id for model in models]
+    foreign = [name for own, name in zip(run_ids, names, strict=True) if own != run_id]
+    if run_id is None or not foreign:
         return []
     return [
         f"The split is of run {run_id}; {', '.join(foreign)} is of another run and may have been trained on these "

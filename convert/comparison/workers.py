@@ -12,15 +12,14 @@ reaches the command only, which then ends them and keeps the scores so far.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import queue
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 # Photos that a worker gets at a time: few, so that an interruption loses little.
 CHUNK = 4
-# One chunk in work and one that waits.
-CHUNKS_AHEAD = 2
 
 Step = tuple[str, float]
 """A disturbance's name and a strength; see convert/robustness/disturbances.py."""
@@ -79,10 +76,6 @@ class Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the processes; a second call does nothing."""
         for process in self._processes:
             process.popen.terminate()
         for process in self._processes:
@@ -97,34 +90,37 @@ class Workers:
                 the SHA-256 of all pixels are returned. None runs each photo once.
 
         Yields:
-            Scores in the order of `photos`. When left early, only `close` may follow.
+            Scores in the order of `photos`. When left early, nothing else may be run.
 
         Raises:
             ModelFileError, InterpreterError: A model cannot be used.
             InterpreterBroken: A process ended early, or a model's scores for one photo differ between two runs.
         """
-        waiting: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
         # The last ones singly: no process has a few left while the others have none.
-        singly = max(0, len(photos) - CHUNK * CHUNKS_AHEAD * self.count)
+        singly = max(0, len(photos) - 2 * CHUNK * self.count)
         starts = [*range(0, singly, CHUNK), *range(singly, len(photos))]
-        for start, end in itertools.pairwise([*starts, len(photos)]):
-            waiting.put((start, {"photos": [str(path) for path in photos[start:end]], "steps": steps}))
-        done: queue.SimpleQueue[tuple[int, list[PhotoScores]] | EdgeError] = queue.SimpleQueue()
+        free: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         for process in self._processes:
-            threading.Thread(target=process.feed, args=(waiting, done), daemon=True).start()
-        early: dict[int, list[PhotoScores]] = {}
-        for start in starts:
-            while start not in early:
-                got = done.get()
-                if isinstance(got, EdgeError):
-                    raise got
-                early[got[0]] = got[1]
-            yield from early.pop(start)
+            free.put(process)
+
+        def scores_of(start: int, end: int) -> list[PhotoScores]:
+            process = free.get()
+            try:
+                found = process.ask({"photos": [str(path) for path in photos[start:end]], "steps": steps})
+            finally:
+                free.put(process)
+            return [_photo_scores(row) for row in found]
+
+        threads = ThreadPoolExecutor(self.count)
+        try:
+            for rows in threads.map(scores_of, starts, [*starts[1:], len(photos)]):
+                yield from rows
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def bench(self, photo: Path, runs: int) -> list[list[float]]:
         """Return inference times in ms, [models][runs], of one photo; models take turns, nothing else runs."""
-        self._processes[0].send({"bench": str(photo), "runs": runs})
-        return [list(times) for times in self._processes[0].receive()]
+        return [list(times) for times in self._processes[0].ask({"bench": str(photo), "runs": runs})]
 
 
 class _Process:
@@ -138,39 +134,18 @@ class _Process:
         assert self.popen.stdin and self.popen.stdout and self.popen.stderr
         self._stdin, self._stdout, self._stderr = self.popen.stdin, self.popen.stdout, self.popen.stderr
 
-    def feed(
-        self,
-        waiting: queue.SimpleQueue[tuple[int, dict[str, Any]]],
-        done: queue.SimpleQueue[tuple[int, list[PhotoScores]] | EdgeError],
-    ) -> None:
-        """Send the next photos while the last ones are in work: a worker never waits for this process."""
-        sent: list[int] = []
-        try:
-            while True:
-                while len(sent) < CHUNKS_AHEAD and not waiting.empty():
-                    try:
-                        start, request = waiting.get_nowait()
-                    except queue.Empty:
-                        break
-                    self.send(request)
-                    sent.append(start)
-                if not sent:
-                    return
-                rows = self.receive()
-                done.put((sent.pop(0), [_photo_scores(row) for row in rows]))
-        except EdgeError as error:
-            done.put(error)
-
-    def send(self, request: dict[str, Any]) -> None:
+    def ask(self, request: dict[str, Any]) -> Any:
+        """Send a request and wait for the reply."""
         try:
             self._stdin.write(json.dumps(request) + "\n")
             self._stdin.flush()
         except (OSError, ValueError) as error:
             # What it wrote before it ended says more than the broken pipe.
-            self.receive()
+            self._reply()
             raise self._ended(str(error)) from error
+        return self._reply()
 
-    def receive(self) -> Any:
+    def _reply(self) -> Any:
         try:
             line = self._stdout.readline()
         except (OSError, ValueError) as error:

@@ -138,7 +138,7 @@ def noisiest_first(first: Path, second: Path, photos: Sequence[Path]) -> list[st
     """Output tensors of the float file's operators by the noise that each adds in the integer file."""
     floating, whole = read_tflite(first), read_tflite(second)
     pairs = layers.align(floating, whole)
-    report = layers.layer_report(floating, whole, photos)
+    report = layers.layer_report(floating, whole, photos, len(photos))
     if report.get("problem"):
         raise ConversionRefused("the layers cannot be ranked", found=str(report["problem"]))
     names = {tensor.index: tensor.name for tensor in floating.tensors}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import chain, islice, zip_longest
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def choose_calibration_photos(
         DataInvalid: A class has no photo in the train split, or the split has fewer than `count`.
     """
     rng = np.random.default_rng(seed)
-    queues: list[list[Photo]] = []
+    of_class: list[list[Photo]] = []
     for label in range(classes):
         members = sorted(
             (p for p in photos if p.split == "train" and p.label == label), key=lambda p: p.photo_id
@@ -36,12 +37,8 @@ def choose_calibration_photos(
                 found=f"no photo of class {label} in the train split",
                 fix="add train photos of this class",
             )
-        queues.append([members[i] for i in rng.permutation(len(members))])
-    chosen: list[Photo] = []
-    while len(chosen) < count and any(queues):
-        for queue in queues:
-            if queue and len(chosen) < count:
-                chosen.append(queue.pop(0))
+        of_class.append([members[i] for i in rng.permutation(len(members))])
+    chosen = take_turns(of_class, count)
     if len(chosen) < count:
         raise DataInvalid(
             "too few calibration photos",
@@ -49,7 +46,13 @@ def choose_calibration_photos(
             expected=f"at least {count}",
             fix="add train photos, or convert with float32, float16 or dynamic_int8, which need none",
         )
-    return tuple(chosen)
+    return chosen
+
+
+def take_turns(of_class: Sequence[Sequence[Photo]], count: int) -> tuple[Photo, ...]:
+    """The first photo of each class, then the second, and so on: `count`, or all where there are fewer."""
+    turns = chain.from_iterable(zip_longest(*of_class))
+    return tuple(islice((photo for photo in turns if photo), count))
 
 
 def describe(photos: Sequence[Photo], codes: Sequence[str], seed: int) -> dict[str, Any]:

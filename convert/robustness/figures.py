@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import random
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from convert.comparison.report import Measured
 from convert.comparison.statistics import Truth
-from convert.comparison.workers import PhotoScores
-from convert.inputs import ALL, Photo
+from convert.inputs import ALL, Photo, draw_photos
+from convert.quantization.calibration import take_turns
 from convert.robustness.disturbances import DISTURBANCES, steps
 from train.evaluation.metrics import UNKNOWN, IntArray
 from train.evaluation.subgroups import LEAST_LESIONS
@@ -23,32 +22,21 @@ def choose_evenly(photos: Sequence[Photo], limit: int, seed: int) -> tuple[Photo
 
     Balanced accuracy weighs classes alike, so its interval is narrowest when the photos are spread alike.
     """
-    shuffled = list(photos)
-    random.Random(seed).shuffle(shuffled)
-    waiting: dict[int, list[Photo]] = defaultdict(list)
-    for photo in shuffled:
-        waiting[photo.label].append(photo)
-    chosen: list[Photo] = []
-    while len(chosen) < limit and any(waiting.values()):
-        for label in sorted(waiting):
-            if waiting[label] and len(chosen) < limit:
-                chosen.append(waiting[label].pop())
-    return tuple(chosen)
+    shuffled = draw_photos(photos, None, seed)[::-1]
+    labels = sorted({photo.label for photo in photos})
+    return take_turns([[photo for photo in shuffled if photo.label == label] for label in labels], limit)
 
 
-def disturbance_figures(
-    photos: Sequence[Photo], results: Sequence[PhotoScores], codes: Sequence[str]
-) -> list[dict[str, Any]]:
+def disturbance_figures(measured: Measured, codes: Sequence[str]) -> list[dict[str, Any]]:
     """Make the report's `disturbances` from at least one photo's scores, undisturbed and at every step of `steps()`."""
-    truth = Truth.of(photos, codes)
-    predicted = _predicted(results)
+    truth, predicted = _predicted(measured, codes)
     place = {step: number for number, step in enumerate(steps(), start=1)}
     disturbances = []
     for name, disturbance in DISTURBANCES.items():
         points = []
         for strength in disturbance.strengths:
             version = place[name, strength] if strength != 0 else 0
-            hashes = "".join(result.pixels_sha256[version] for result in results)
+            hashes = "".join(result.pixels_sha256[version] for _, result in measured.answered)
             points.append(
                 {
                     "strength": strength,
@@ -60,10 +48,11 @@ def disturbance_figures(
     return disturbances
 
 
-def _predicted(results: Sequence[PhotoScores]) -> IntArray:
-    """[versions, models, photos] predicted labels."""
+def _predicted(measured: Measured, codes: Sequence[str]) -> tuple[Truth, IntArray]:
+    """The readable photos, and [versions, models, photos] predicted labels."""
+    photos, results = zip(*measured.answered, strict=True)
     labels = [[[np.argmax(scores) for scores in version] for version in result.scores] for result in results]
-    return np.array(labels, np.int64).transpose(1, 2, 0)
+    return Truth.of(photos, codes), np.array(labels, np.int64).transpose(1, 2, 0)
 
 
 def _figures(truth: Truth, predicted: IntArray, version: int, model: int) -> dict[str, Any]:
@@ -76,16 +65,13 @@ def _figures(truth: Truth, predicted: IntArray, version: int, model: int) -> dic
     }
 
 
-def shift_rows(
-    photos: Sequence[Photo], results: Sequence[PhotoScores], values: Mapping[str, str], codes: Sequence[str]
-) -> list[dict[str, Any]]:
+def shift_rows(measured: Measured, values: Mapping[str, str], codes: Sequence[str]) -> list[dict[str, Any]]:
     """Make the report's rows of other photos, at least one, undisturbed: all of them, then by value.
 
     Values are by photo_id; where there are none, there is one row.
     """
-    (predicted,) = _predicted(results)
-    every = Truth.of(photos, codes)
-    of_photo = np.array([values.get(photo.photo_id) or UNKNOWN for photo in photos])
+    every, (predicted,) = _predicted(measured, codes)
+    of_photo = np.array([values.get(photo.photo_id) or UNKNOWN for photo in every.photos])
     rows = []
     for value in (ALL, *(sorted(set(of_photo.tolist())) if values else ())):
         inside = (of_photo == value) | (value == ALL)
@@ -111,7 +97,12 @@ def shift_rows(
     return rows
 
 
-def counts(photos: Sequence[Photo], codes: Sequence[str]) -> dict[str, Any]:
-    """Count lesions, and photos of each class."""
-    per_class = {code: sum(photo.label == i for photo in photos) for i, code in enumerate(codes)}
-    return {"lesions": len({photo.group_id for photo in photos}), "per_class": per_class}
+def counts(measured: Measured, codes: Sequence[str], total: str) -> dict[str, Any]:
+    """Count readable photos, as `total`, their lesions, and those of each class; say why others failed."""
+    photos = [photo for photo, _ in measured.answered]
+    return {
+        total: len(photos),
+        "lesions": len({photo.group_id for photo in photos}),
+        "per_class": {code: sum(photo.label == i for photo in photos) for i, code in enumerate(codes)},
+        "failures": measured.failures,
+    }

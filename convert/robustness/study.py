@@ -30,7 +30,6 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,8 @@ from convert.comparison.compare import (
     write_results,
 )
 from convert.comparison.integrity import contract_differences, golden_problems
-from convert.comparison.report import distinct_names, machine
-from convert.comparison.workers import PhotoScores, Step, Workers
+from convert.comparison.report import Measured, distinct_names, machine
+from convert.comparison.workers import Step, Workers
 from convert.files import selection_marks
 from convert.inputs import ALL, Photo, PhotoList, read_photo_list
 from convert.robustness import disturbances
@@ -62,12 +61,7 @@ DEFAULT_LIMIT = 400
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Returns:
-        0 measured; 1 measured, but a model failed its integrity check, or photos are unreadable; 2 usage or data; 3 a
-        model cannot be used; 130 interrupted, nothing written.
-    """
+    """Run the command and return its exit status, see EXIT_CODES; an interruption leaves nothing."""
     arguments = parser().parse_args(argv)
     return run_command(
         lambda: _measure(arguments), interrupted=NOTHING_WRITTEN, after_os_error=AND_NOTHING_WRITTEN
@@ -98,12 +92,10 @@ def _measure(arguments: argparse.Namespace) -> int:
             "split": listed.split,
             "seed": arguments.seed,
             "asked": len(chosen),
-            "answered": len(disturbed.photos),
-            **counts(disturbed.photos, codes),
+            **counts(disturbed, codes, "answered"),
             KEY: _marks(models, disturbed),
-            "failures": disturbed.failures,
         },
-        "disturbances": disturbance_figures(disturbed.photos, disturbed.results, codes),
+        "disturbances": disturbance_figures(disturbed, codes),
         "shift": shift and shifted and _shift_report(shift, arguments.by, shifted, codes),
         "seconds": round(time.monotonic() - started),
         "machine": machine(),
@@ -130,8 +122,8 @@ def _require_alike(models: Sequence[ModelFile]) -> None:
             )
 
 
-def _marks(models: Sequence[ModelFile], found: _Results) -> list[str]:
-    names = [(photo.photo_id,) for photo in found.photos]
+def _marks(models: Sequence[ModelFile], found: Measured) -> list[str]:
+    names = [(photo.photo_id,) for photo, _ in found.answered]
     return list(dict.fromkeys(m for model in models for m in selection_marks(Path(model.path), names)))
 
 
@@ -154,30 +146,15 @@ def _described(models: Sequence[ModelFile]) -> list[dict[str, Any]]:
 # -------------------------------------------------------------------- photos
 
 
-@dataclass
-class _Results:
-    """Readable photos with their scores, and why others have none."""
-
-    photos: list[Photo] = field(default_factory=list)
-    results: list[PhotoScores] = field(default_factory=list)
-    failures: dict[str, str] = field(default_factory=dict)
-
-
-def _run(pool: Workers, photos: Sequence[Photo], steps: Sequence[Step], listed: PhotoList) -> _Results:
+def _run(pool: Workers, photos: Sequence[Photo], steps: Sequence[Step], listed: PhotoList) -> Measured:
     from tqdm import tqdm
 
-    found = _Results()
     results = pool.run([photo.path for photo in photos], steps)
     bar = tqdm(results, total=len(photos), desc=f"{1 + len(steps)} versions", unit="photo", mininterval=1)
-    for photo, result in zip(photos, bar, strict=True):
-        if result.problem:
-            found.failures[photo.photo_id] = result.problem
-        else:
-            found.photos.append(photo)
-            found.results.append(result)
-    if not found.photos:
-        raise no_readable_photo(listed.manifest, listed.root, found.failures)
-    return found
+    measured = Measured(tuple(photos), results=list(bar))
+    if not measured.answered:
+        raise no_readable_photo(listed.manifest, listed.root, measured.failures)
+    return measured
 
 
 def _read_shift(arguments: argparse.Namespace, codes: Sequence[str]) -> PhotoList | None:
@@ -190,15 +167,13 @@ def _read_shift(arguments: argparse.Namespace, codes: Sequence[str]) -> PhotoLis
     return read_photo_list(arguments.shift, codes, root=arguments.shift_photos, split=ALL, column=column)
 
 
-def _shift_report(shift: PhotoList, by: str | None, found: _Results, codes: Sequence[str]) -> dict[str, Any]:
+def _shift_report(shift: PhotoList, by: str | None, found: Measured, codes: Sequence[str]) -> dict[str, Any]:
     """Make the metrics on other photos, all of them and by the values of a column."""
     return {
         "manifest": _shown(shift.manifest),
         "by": by,
-        "photos": len(found.photos),
-        **counts(found.photos, codes),
-        "failures": found.failures,
-        "rows": shift_rows(found.photos, found.results, shift.values, codes),
+        **counts(found, codes, "photos"),
+        "rows": shift_rows(found, shift.values, codes),
     }
 
 

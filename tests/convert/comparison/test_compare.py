@@ -229,12 +229,16 @@ def test_the_layer_probe_sums_over_photos(
     files = [parse_tflite(path, path.read_bytes()) for path in (INT8, UINT8)]
     request = {
         "pairs": [[file.outputs[0] for file in files]],
-        "photos": [str(table.parent / f"ash_{i:03}.jpg") for i in range(2)],
+        "photos": [
+            str(table.parent / name) for name in ("absent.jpg", *(f"ash_{i:03}.jpg" for i in range(3)))
+        ],
+        "count": 2,
     }
     monkeypatch.setattr(sys, "argv", ["layer_probe", str(INT8), str(UINT8)])
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
     assert layer_probe.main() == 0
     sums = json.loads(capsys.readouterr().out)
+    assert sums["photos"] == 2
     # The same scores, twice: two photos whose squared scores sum to at most 1 each.
     assert sums["signal"] == pytest.approx(sums["cross"]) and sums["signal"] == pytest.approx(sums["power"])
     assert 2 / 3 <= sums["signal"][0] <= 2.1
@@ -348,7 +352,8 @@ def test_scores_are_divided_by_their_sum_and_stand_in_the_first_models_order() -
     model = open_model(UINT8)
     own = [label.code for label in model.contract.labels]
     result = PhotoScores((((0.1, 0.1, 0.1), (0.4, 0.3, 0.1)),), (1.0, 1.0))
-    scores = comparison._scores(1, model, own[::-1], comparison.Measured((), results=[result]))
+    photo = Photo("p", Path("p"), 0, "g", "", "", "", "")
+    scores = comparison._scores(1, model, own[::-1], comparison.Measured((photo,), results=[result]))
     assert scores[0] == pytest.approx([0.125, 0.375, 0.5])
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from convert.comparison.report import Measured
 from convert.comparison.statistics import Truth
 from convert.comparison.workers import PhotoScores, Workers, photo_scores
 from convert.inputs import Photo
@@ -219,11 +220,12 @@ def test_agreement_is_a_mean_over_true_classes() -> None:
     assert low <= 0.25 <= high
 
 
-def results_of(said: np.ndarray) -> list[PhotoScores]:
-    """One per photo, of [versions, models, photos] predicted labels."""
+def measured_of(photos: list[Photo], said: np.ndarray) -> Measured:
+    """One result per photo, of [versions, models, photos] predicted labels."""
     rows = np.eye(3)[said].transpose(2, 0, 1, 3).tolist()
     names = tuple(map(str, range(len(said))))
-    return [PhotoScores(tuple(tuple(map(tuple, version)) for version in row), (), names) for row in rows]
+    results = [PhotoScores(tuple(tuple(map(tuple, version)) for version in row), (), names) for row in rows]
+    return Measured(tuple(photos), results=results)
 
 
 def by_class(labels: np.ndarray, same: np.ndarray) -> float:
@@ -235,7 +237,7 @@ def test_each_model_is_compared_with_itself_undisturbed_and_with_the_first_on_th
     labels, groups = rng.integers(0, 3, 45), [f"lesion{i // 3}" for i in range(45)]
     photos = [photo_of(i, int(label), groups[i]) for i, label in enumerate(labels)]
     said = np.where(rng.random((1 + len(STEPS), 2, 45)) < 0.7, labels, rng.integers(0, 3, 45))
-    found = disturbance_figures(photos, results_of(said), CODES)
+    found = disturbance_figures(measured_of(photos, said), CODES)
     place = {step: number for number, step in enumerate(STEPS, start=1)}
     draws = GroupDraws.draw(groups)
     checked = 0
@@ -263,7 +265,7 @@ def test_rows_of_too_few_lesions_have_no_figures_however_many_their_photos() -> 
     photos = [photo_of(i, int(label), groups[i]) for i, label in enumerate(labels)]
     said = rng.integers(0, 3, (1, 2, 60))
     values = {photo.photo_id: "few" if i < 30 else "many" for i, photo in enumerate(photos)}
-    every, few, many = shift_rows(photos, results_of(said), values, CODES)
+    every, few, many = shift_rows(measured_of(photos, said), values, CODES)
     assert [(row["value"], row["photos"], row["lesions"]) for row in (every, few, many)] == [
         ("all", 60, 40), ("few", 30, 10), ("many", 30, 30),
     ]  # fmt: skip
