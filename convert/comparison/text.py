@@ -15,12 +15,17 @@ TEMPLATE = Path(__file__).with_name("text.txt.j2")
 def terminal_summary(report: dict[str, Any]) -> str:
     """Format verdicts, a table of the models, changed predictions, and the layers with the largest loss."""
     filters = {"count": count, "estimate": estimate_text, "p_value": p_value}
-    return terminal_safe(render_text(TEMPLATE, report | {"table": _models(report)}, filters))
+    safe = terminal_safe(report)
+    return render_text(TEMPLATE, safe | {"table": _models(safe)}, filters).rstrip("\n")
 
 
-def terminal_safe(text: str) -> str:
-    """Escape what would control the terminal, line by line: names of photos and labels come from files."""
-    return "\n".join(map(escaped, text.rstrip("\n").split("\n")))
+def terminal_safe(report: Any) -> Any:
+    """Escape every text of a report: names of photos and models could control the terminal or forge a line."""
+    if isinstance(report, dict):
+        return {terminal_safe(key): terminal_safe(value) for key, value in report.items()}
+    if isinstance(report, list | tuple):
+        return [terminal_safe(value) for value in report]
+    return escaped(report) if isinstance(report, str) else report
 
 
 def p_value(value: float) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.comparison.compare import write_results
-from convert.comparison.text import estimate_text
+from convert.comparison.text import estimate_text, terminal_safe
 from convert.comparison.workers import Workers
 from convert.files import selection_marks
 from edge_runtime.engines.opening import add_signature_options, require_signed
@@ -172,7 +172,7 @@ def _command(arguments: argparse.Namespace) -> int:
         mapping=_mapping(arguments.map),
         workers=arguments.workers,
     )
-    print(terminal_summary(report))
+    print(terminal_summary(terminal_safe(report)))
     print("", arguments.out / REPORT_NAME, arguments.out / PAGE_NAME, sep="\n")
     return EXIT_UNREADABLE if report["data"]["failures"] else EXIT_OK
 

@@ -105,7 +105,7 @@ def _measure(arguments: argparse.Namespace) -> int:
 
     page = make_page(report, models[0].contract.provenance.data_licence)
     paths = write_results(arguments.out, {REPORT_NAME: json_text(report), PAGE_NAME: page})
-    print(terminal_safe(summary(report)))
+    print(summary(terminal_safe(report)))
     print("", *paths, sep="\n")
     failed = disturbed.failures or (shifted and shifted.failures)
     return EXIT_DOUBTFUL if failed or any(model["caught"] for model in report["models"]) else EXIT_OK

@@ -10,6 +10,7 @@ Exit status: 0 shown; 2 usage; 3 not a .tflite.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -20,9 +21,8 @@ from typing import Any
 from convert.tflite.reader import Tensor, TfliteFile, read_tflite
 from convert.tflite.targets import edge_tpu_report, interchange_problems, xnnpack_problem
 from edge_runtime.engines.opening import add_signature_options, require_signed
-from edge_runtime.errors import EXIT_OK
+from edge_runtime.errors import EXIT_OK, escaped
 from train.artifacts.command import command_parser, run_command
-from train.artifacts.files import json_text
 
 SHOWN_NAME = 60
 
@@ -90,7 +90,7 @@ def to_text(file: TfliteFile, report: dict[str, Any], *, every_tensor: bool = Fa
     lines += ["", *_operators(file, report)]
     if every_tensor:
         lines += ["", "tensors", *(f"  {_tensor_text(tensor)}" for tensor in file.used())]
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))
 
 
 def _contract(file: TfliteFile) -> list[str]:
@@ -152,7 +152,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         require_signed(arguments, arguments.model)
         file = read_tflite(arguments.model)
         report = describe(file)
-        _say(json_text(report) if arguments.json else to_text(file, report, every_tensor=arguments.tensors))
+        _say(
+            json.dumps(report, indent=2)
+            if arguments.json
+            else to_text(file, report, every_tensor=arguments.tensors)
+        )
         return EXIT_OK
 
     return run_command(show)

@@ -41,7 +41,7 @@ from edge_runtime.diagnostics.trace_format import (
 )
 from edge_runtime.engines import ENGINES
 from edge_runtime.engines.opening import add_signature_options
-from edge_runtime.errors import EXIT_OK, EXIT_USAGE, EdgeError, UsageError
+from edge_runtime.errors import EXIT_OK, EXIT_USAGE, EdgeError, UsageError, escaped
 from edge_runtime.images.photos import list_photos, read_photo
 from edge_runtime.images.preprocess import as_pillow, pixel_bytes
 from edge_runtime.model.tensors import TensorSpec, largest_difference
@@ -125,7 +125,7 @@ class Comparison:
         ]
         if self.models:
             lines.insert(0, f"  {'model':<13} {'DIFFERS':<8} {self.models}")
-        return "\n".join([*lines, self.verdict])
+        return "\n".join(map(escaped, [*lines, self.verdict]))
 
 
 def trace(classifier: Classifier, photo: bytes, *, name: str = "photo") -> dict[str, Any]:
@@ -407,7 +407,7 @@ def _compare_command(arguments: argparse.Namespace) -> int:
             if known is None or (not stage.agrees, stage.difference) > (not known.agrees, known.difference):
                 worst[stage.stage] = stage
         if len(first) > 1 and not comparison.agrees:
-            print(f"{first[key]['photo']['name']}: {comparison.verdict}")
+            print(escaped(f"{first[key]['photo']['name']}: {comparison.verdict}"))
     models = next((comparison.models for comparison in comparisons if comparison.models), "")
     print(Comparison(tuple(worst.values()), models).to_text())
     apart = sum(not comparison.agrees for comparison in comparisons)

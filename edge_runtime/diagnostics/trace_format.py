@@ -13,6 +13,7 @@ from typing import Any
 
 from edge_runtime.errors import EdgeError, UsageError
 from edge_runtime.files import whole_file
+from edge_runtime.model.model_file import read_regular
 from edge_runtime.model.tensors import STRUCT_CODES
 
 TRACE_VERSION = 1
@@ -21,6 +22,7 @@ STAGES = ("decoded", "cropped", "resized", "input_tensor", "raw_output", "scores
 GRID = 8
 CHANNELS = 3
 SHA256_DIGITS = 64
+MAX_TRACES_BYTES = 1024 * 1024 * 1024
 
 
 def require_whole(stages: Mapping[str, Any]) -> None:
@@ -107,7 +109,7 @@ def read_traces(path: Path) -> list[Mapping[str, Any]]:
         UsageError: It cannot be read, or holds something else. Stages are not checked.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_regular(str(path), MAX_TRACES_BYTES).decode("utf-8")
         try:
             traces = [json.loads(text)]
         except ValueError:

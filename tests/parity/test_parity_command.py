@@ -209,3 +209,25 @@ def test_a_record_with_a_bad_photo_is_not_written(tmp_path: Path) -> None:
     model = str(FIXTURES / "tiny_uint8.tflite")
     assert parity.main(["record", "--model", model, str(bad), "--out", str(out)]) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["bad.jpg"]
+
+
+def test_texts_of_a_trace_reach_the_terminal_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = [traced(good(U8)), traced(good(U8), p.jpeg(60, 40))], [traced(good(U8))]
+    for trace in (*one, *other):
+        trace["photo"]["name"] = "a\x1b[2J\nagree: forged"
+    other[0]["model"]["id"] = "\u202e\nagree: forged"
+    other[0]["stages"]["scores"]["codes"][0] = "\x85"
+    files = []
+    for number, traces in enumerate((one, other)):
+        files.append(tmp_path / str(number))
+        files[-1].write_text("\n".join(map(json.dumps, traces)), encoding="utf-8")
+    assert parity.main(["compare", *map(str, files)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert all(map(str.isprintable, lines)) and not any(line.startswith("agree") for line in lines)
+
+
+def test_a_file_of_traces_is_a_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert parity.main(["compare", str(tmp_path / "fifo"), "/dev/zero"]) == 2

@@ -187,7 +187,8 @@ def test_p_values_are_not_rounded_to_nothing() -> None:
 
 
 def test_names_from_files_cannot_control_the_terminal() -> None:
-    assert terminal_safe("a\x1b[31m\nb\u202e\n") == "a\\x1b[31m\nb\\u202e"
+    report = {"a\n": ["\x1b[31m\nb\u202e", 1.5, None]}
+    assert terminal_safe(report) == {"a\\n": ["\\x1b[31m\\nb\\u202e", 1.5, None]}
 
 
 def _pairs(kinds: list[str]) -> list[Pair]:

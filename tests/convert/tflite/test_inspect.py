@@ -19,6 +19,7 @@ from convert.tflite.targets import xnnpack_problem
 from edge_runtime.engines import open_engine
 from edge_runtime.model.flatbuffer import Table
 from edge_runtime.model.model_file import bundled_model_path
+from tests.edge_runtime.graphs import GraphFile, pack
 from tests.fixtures import FIXTURES, MODEL_NAMES
 
 REPOSITORY = Path(__file__).parents[3]
@@ -173,3 +174,21 @@ def test_a_full_disk_is_an_error_and_a_closed_pipe_is_none() -> None:
     assert process.wait() == 0
     assert process.stderr is not None and process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_texts_of_a_file_reach_the_terminal_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = GraphFile("tiny_uint8.tflite")
+    for tensor in graph.model.subgraphs[0].tensors:
+        tensor.name = b"\x1b[2J\nforged: \xe2\x80\xae\xc2\x85"
+    graph.model.description = b"\x1b]0;\x07\nforged"
+    model = tmp_path / "a\nforged\x1b.tflite"
+    model.write_bytes(pack(graph.model))
+    assert main([str(model), "--tensors"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(map(str.isprintable, lines))
+    assert not any(line.startswith("forged") for line in lines)
+    assert main([str(model), "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.isascii() and all(map(str.isprintable, printed.splitlines()))
