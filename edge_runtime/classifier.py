@@ -11,6 +11,7 @@ from time import perf_counter
 from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.engines.opening import Opened, open_engine_for, open_trusted
+from edge_runtime.images.memory import Reservation
 from edge_runtime.images.photos import name_of, read_photo
 from edge_runtime.images.preprocess import as_pillow, pixel_bytes
 from edge_runtime.result import LateDigest, Prediction, ScoredLabel, decide, group_scores
@@ -172,17 +173,19 @@ class Classifier:
 
             data = read_given(photo, prepared.name, prepared.notes)
         watch.lap("read")
-        image: Picture = (
-            self.runner.decode(data, name=prepared.name, notes=prepared.notes)
-            if isinstance(data, bytes)
-            else data
-        )
-        watch.lap("decode")
-        image = self.runner.crop(image)
-        watch.lap("crop")
-        if keep_photo:
-            prepared.photo = as_pillow(image)
-        pixels_u8 = pixel_bytes(self.runner.resize(image))
+        with Reservation(prepared.name):
+            image: Picture = (
+                self.runner.decode(data, name=prepared.name, notes=prepared.notes)
+                if isinstance(data, bytes)
+                else data
+            )
+            watch.lap("decode")
+            image = self.runner.crop(image)
+            watch.lap("crop")
+            if keep_photo:
+                prepared.photo = as_pillow(image)
+            image = self.runner.resize(image)
+        pixels_u8 = pixel_bytes(image)
         watch.lap("resize")
         prepared.input_tensor = self.runner.input_tensor(pixels_u8)
         watch.lap("input")

@@ -219,7 +219,7 @@ class ImageUnreadable(ImageError, code="image-unreadable"):
 
 
 class ImageTooLarge(ImageError, code="image-too-large"):
-    """The image has more pixels, or its file more bytes, than the limit."""
+    """The image has more pixels or scans, or takes more memory, or its file more bytes, than the limit."""
 
 
 class HeatMapUnwritten(EdgeError, code="heat-map-unwritten"):

@@ -33,7 +33,7 @@ from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.engines.engine import Engine
 from edge_runtime.engines.loading import open_engine
 from edge_runtime.errors import InterpreterError
-from edge_runtime.images.preprocess import crop, decode, input_tensor, pixel_bytes, resize
+from edge_runtime.images.preprocess import Reservation, crop, decode, input_tensor, pixel_bytes, resize
 from edge_runtime.model.model_file import ModelFile, open_model
 from edge_runtime.model.tensors import check_tensors, dequantize, raw_values, softmax_values
 from edge_runtime.result import scores_from
@@ -116,7 +116,8 @@ class Runner:
         Raises:
             ImageUnreadable, ImageTooLarge: As `images.preprocess.decode_rgb`.
         """
-        return self.pixels_of(self.decode(photo, name=name, notes=notes))
+        with Reservation(name):
+            return self.pixels_of(self.decode(photo, name=name, notes=notes))
 
     def decode(self, photo: bytes, *, name: str = "photo", notes: list[str] | None = None) -> Picture:
         """Decode a photo to an upright RGB picture; arguments and errors as `pixels_u8`."""

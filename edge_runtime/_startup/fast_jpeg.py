@@ -12,12 +12,14 @@ import struct
 
 from edge_runtime._startup.core_image import CoreImage
 from edge_runtime._startup.records import dataclass
+from edge_runtime.images.memory import coefficient_bytes, require_memory, require_scans
 from edge_runtime.images.photos import require_size
 
 DCT_SCALES = (8, 4, 2, 1)
 """What libjpeg can divide both sides by while it decodes."""
 _MODES = {1: "L", 3: "RGB"}
-_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
+_PROGRESSIVE = 0xC2
+_FRAMES = (0xC0, 0xC1, _PROGRESSIVE)  # baseline, extended
 _SCAN = 0xDA
 # Quantization, Huffman tables, restart interval, JFIF, EXIF or XMP, previews, Adobe's colour transform, comment.
 _SKIPPED = (0xDB, 0xC4, 0xDD, 0xE0, 0xE1, 0xE2, 0xEE, 0xFE)
@@ -38,18 +40,23 @@ class Header:
     """Pillow's: `L` or `RGB`."""
     exif: bytes
     """The EXIF block, empty when there is none."""
+    coefficient_bytes: int
+    """What libjpeg keeps of a file of several scans; 0 of one that it decodes as it reads."""
 
 
 def read_header(photo: bytes) -> Header | None:
     """Read the segments up to the pixels; None when anything is not ordinary."""
     frame: tuple[int, int, str] | None = None
-    exif = b""
+    exif, kept_bytes, progressive = b"", 0, False
     position = 2
     while photo[position : position + 1] == b"\xff" and position + 4 <= len(photo):
         marker = photo[position + 1]
         first, end = position + 4, position + 2 + int.from_bytes(photo[position + 2 : position + 4], "big")
         if marker == _SCAN:
-            return Header(*frame, exif) if frame is not None else None
+            if frame is None:
+                return None
+            in_one_scan = not progressive and _MODES.get(photo[first]) == frame[2]
+            return Header(*frame, exif, 0 if in_one_scan else kept_bytes)
         if end < first or end > len(photo):
             return None
         segment = photo[first:end] if marker != 0xDB else b""
@@ -58,6 +65,9 @@ def read_header(photo: bytes) -> Header | None:
             if mode is None or len(segment) != 6 + 3 * segment[5]:
                 return None
             frame = int.from_bytes(segment[3:5], "big"), int.from_bytes(segment[1:3], "big"), mode
+            samplings = ((sampling >> 4, sampling & 15) for sampling in segment[7::3])
+            kept_bytes = coefficient_bytes(frame[0] * frame[1], samplings)
+            progressive = marker == _PROGRESSIVE
         elif marker not in _SKIPPED or segment.startswith(_PROFILE) or (exif and segment.startswith(_EXIF)):
             return None
         elif marker == 0xE1 and segment.startswith(_EXIF):
@@ -88,13 +98,16 @@ def decode_ordinary(photo: bytes, needed_px: int | None, name: str) -> CoreImage
         name: Named in errors.
 
     Raises:
-        ImageTooLarge: More than MAX_PIXELS pixels.
+        ImageTooLarge: More than MAX_PIXELS pixels, or another limit of `images.memory`.
     """
     header = read_header(photo) if photo.startswith(b"\xff\xd8\xff") else None
     if header is None:
         return None
     require_size(header.width_px, header.height_px, name)
+    require_scans(photo, name)
     scale = 1 if needed_px is None else dct_scale(header.width_px, header.height_px, needed_px)
+    pixels = -(-header.width_px // scale) * -(-header.height_px // scale)
+    require_memory(4 * pixels + header.coefficient_bytes, pixels, name)
     image = decode(photo, header, scale)
     if image is None:
         return None

@@ -10,7 +10,8 @@ How each kind of picture is decoded:
     profiles    an ICC profile that is not sRGB's is converted to sRGB (`color.py`); one that is damaged is noted
     HEIC        its first picture, where pillow-heif is installed
 Refused: every other format (GIF, AVIF, ...), whatever the file's name; floating-point, signed and 32-bit samples, which
-have no known range; 16-bit PNG with a transparent colour; more than MAX_PIXELS, before anything is decoded.
+have no known range; 16-bit PNG with a transparent colour. Before anything is decoded: more than MAX_PIXELS, and what
+would need more memory or scans than `memory.py` allows.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from edge_runtime._startup.fast_jpeg import ORIENTATION_TAG, UPRIGHT, exif_orientation
-from edge_runtime.errors import EdgeError, ImageUnreadable
+from edge_runtime.errors import EdgeError, ImageTooLarge, ImageUnreadable
 from edge_runtime.images.color import to_srgb
+from edge_runtime.images.memory import SCAN_MARK, coefficient_bytes, no_memory, require_memory, require_scans
 from edge_runtime.images.photos import ACCEPTED_FORMATS, require_size, too_large
 
 if TYPE_CHECKING:
@@ -41,6 +43,13 @@ _REFUSED_SIGNATURES = (
     (0, b"TFL3", "a model"),
     (4, b"TFL3", "a model"),
 )
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH = 258, 277, 278, 322, 323
+_TIFF_BYTES = (1, 2, 6, 7)  # byte, text, signed byte, undefined: one object, however long
+MAX_TIFF_VALUES = 500_000
+_WEBP_ALPHA = 0x10
+# Not measured, but a bound of time: Python decodes these, a second for 10 million pixels.
+_RUN_LENGTH_BYTES = 40
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 _WHITE = (255, 255, 255)
@@ -54,7 +63,6 @@ _DECODER_ERRORS = (
     SyntaxError,
     struct.error,
     EOFError,
-    MemoryError,
     OverflowError,
     LookupError,
     TypeError,
@@ -94,6 +102,8 @@ def damage_refused(name: str) -> Iterator[None]:
         yield
     except EdgeError:
         raise
+    except MemoryError as error:
+        raise no_memory(name) from error
     except Image.DecompressionBombError as error:
         # Some of Pillow's plugins look at its own limit while they read the header.
         raise too_large(name, str(error)) from error
@@ -108,14 +118,128 @@ def damage_refused(name: str) -> Iterator[None]:
 
 
 def _decode_upright(photo: bytes, needed_px: int | None, name: str, notes: list[str]) -> Image.Image:
+    image = open_bounded(photo, name, needed_px)
+    notes += _further_frames(image, photo)
+    return _upright(load(image))
+
+
+def open_bounded(photo: bytes, name: str, needed_px: int | None, mode: str | None = None) -> ImageFile:
+    """Read a photo's header; nothing is decoded yet.
+
+    Args:
+        photo: As `decode_any`.
+        needed_px: As `decode_any`.
+        name: Named in errors.
+        mode: What a JPEG is decoded to, `L` for its grey; None: as it is.
+
+    Raises:
+        ImageUnreadable: Not an accepted format.
+        ImageTooLarge: Decoding it would exceed a limit of `memory`.
+    """
+    if size_px := _webp_size(photo):
+        # Opening one allocates its canvases.
+        require_size(*size_px, name)
+        require_memory(_webp_bytes(photo, size_px[0] * size_px[1]), 0, name)
+    if photo.startswith(_TIFF_SIGNATURES):
+        _require_few_values(photo, name)
     image = _open(photo, name)
-    require_size(*image.size, name)
+    width_px, height_px = image.size
+    require_size(width_px, height_px, name)
     if needed_px is not None:
         # draft() does as `jpeg.dct_scale`; other formats ignore it.
-        image.draft(None, (needed_px, needed_px))
-    notes += _further_frames(image, photo)
-    image.load()
-    return _upright(image)
+        image.draft(mode, (needed_px, needed_px))
+    pixels = image.width * image.height
+    require_memory(
+        _decoder_bytes(image, width_px * height_px, photo, name),
+        pixels,
+        name,
+        transparent=image.mode in _ALPHA_MODES or "transparency" in image.info,
+    )
+    return image
+
+
+def _webp_size(photo: bytes) -> tuple[int, int] | None:
+    """Return width and height of a WebP's canvas; None of other files."""
+    if not (photo.startswith(b"RIFF") and photo[8:12] == b"WEBP" and len(photo) >= 30):
+        return None
+    if photo[12:16] == b"VP8X":
+        return 1 + int.from_bytes(photo[24:27], "little"), 1 + int.from_bytes(photo[27:30], "little")
+    if photo[12:16] == b"VP8L":
+        bits = int.from_bytes(photo[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return int.from_bytes(photo[26:28], "little") & 0x3FFF, int.from_bytes(photo[28:30], "little") & 0x3FFF
+
+
+def _webp_bytes(webp: bytes, pixels: int) -> int:
+    """Return what libwebp's two canvases, the pixels and a plane of alpha take."""
+    return pixels * (14 if webp[12:16] == b"VP8X" and webp[20] & _WEBP_ALPHA else 12)
+
+
+def load(image: Any) -> Any:
+    """Return an opened image decoded: itself, or the first frame of a WebP."""
+    if image.format != "WEBP":
+        image.load()
+        return image
+    # Pillow's `load` makes the picture while libwebp still holds its two canvases.
+    pixels = image._get_next()[0]
+    image._decoder = None
+    loaded = Image.frombytes(image.mode, image.size, pixels, "raw", image.rawmode)
+    loaded.info = image.info
+    return loaded
+
+
+def _decoder_bytes(image: Any, stored_pixels: int, photo: bytes, name: str) -> int:
+    """Return what decoding will hold, the picture included.
+
+    Args:
+        image: Opened.
+        stored_pixels: Of a JPEG before it is scaled down.
+        photo: Its file.
+        name: Named in errors.
+    """
+    picture_bytes: int = image.width * image.height * (1 if image.mode in ("1", "L", "P") else 4)
+    if image.format == "JPEG":
+        require_scans(photo, name)
+        if "progressive" in image.info or photo.count(SCAN_MARK) > 1:
+            picture_bytes += coefficient_bytes(stored_pixels, [layer[1:3] for layer in image.layer])
+        return picture_bytes
+    if image.format == "WEBP":
+        return _webp_bytes(photo, stored_pixels)
+    if image.format == "TIFF" and image.tile and image.tile[0][0] != "raw":
+        return picture_bytes + _tiff_part_bytes(image)
+    if image.format == "BMP" and image.tile and image.tile[0][0] == "bmp_rle":
+        # One code can skip 255 rows, whether the picture has them or not.
+        picture_bytes += max((_RUN_LENGTH_BYTES - 1) * stored_pixels, 255 * int(image.width))
+    return picture_bytes * (3 if image.format == "HEIF" else 1)
+
+
+def _tiff_part_bytes(image: Any) -> int:
+    """Return the bytes of a TIFF's largest strip or tile, which libtiff decodes whole."""
+    tags = image.tag_v2
+    rows_px = min(int(tags.get(_ROWS_PER_STRIP, image.height)), image.height)
+    width_px, height_px = int(tags.get(_TILE_WIDTH, image.width)), int(tags.get(_TILE_LENGTH, rows_px))
+    bits = max(tags.get(_BITS_PER_SAMPLE, (1,))) * int(tags.get(_SAMPLES_PER_PIXEL, 1))
+    return width_px * height_px * int(max(4, -(-bits // 8)))
+
+
+def _require_few_values(tiff: bytes, name: str) -> None:
+    """Refuse a TIFF whose first directory holds more numbers than MAX_TIFF_VALUES: Pillow makes an object of each."""
+    order, offset, count, entry_bytes = _tiff_layout(tiff)
+    (first,) = struct.unpack_from(order + offset, tiff, 8 if offset == "Q" else 4)
+    (entries,) = struct.unpack_from(order + count, tiff, first)
+    start = first + struct.calcsize(count)
+    values = 0
+    for at in range(start, min(start + entries * entry_bytes, len(tiff) - entry_bytes + 1), entry_bytes):
+        _, kind, length = struct.unpack_from(f"{order}HH{offset}", tiff, at)
+        values += length if kind not in _TIFF_BYTES else 0
+    if values > MAX_TIFF_VALUES:
+        raise ImageTooLarge(
+            "the TIFF has too many strips or tiles",
+            where=name,
+            found=f"{values:,} numbers in its directory",
+            expected=f"at most {MAX_TIFF_VALUES:,}",
+            fix="save the photo as PNG",
+        )
 
 
 def _open(photo: bytes, name: str) -> ImageFile:
@@ -140,7 +264,7 @@ def _open(photo: bytes, name: str) -> ImageFile:
         from PIL.BmpImagePlugin import BmpImageFile
 
         return BmpImageFile(file)
-    if photo.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+    if photo.startswith(_TIFF_SIGNATURES):
         from PIL.TiffImagePlugin import TiffImageFile
 
         return TiffImageFile(file)
@@ -181,10 +305,15 @@ def _further_frames(image: ImageFile, photo: bytes) -> list[str]:
     return [f"the file has several {what}, the first was taken"] if several else []
 
 
+def _tiff_layout(photo: bytes) -> tuple[str, str, str, int]:
+    """Return a TIFF's byte order, the formats of its offsets and counts of entries, and the bytes of an entry."""
+    order = "<" if photo.startswith(b"II") else ">"
+    return (order, "Q", "Q", 20) if photo[2:4].strip(b"\0") == b"+" else (order, "I", "H", 12)
+
+
 def _tiff_goes_on(photo: bytes) -> bool:
     """Return whether another directory follows the first."""
-    order = "<" if photo.startswith(b"II") else ">"
-    offset, count, entry_bytes = ("Q", "Q", 20) if photo[2:4].strip(b"\0") == b"+" else ("I", "H", 12)
+    order, offset, count, entry_bytes = _tiff_layout(photo)
     (first,) = struct.unpack_from(order + offset, photo, 8 if offset == "Q" else 4)
     (entries,) = struct.unpack_from(order + count, photo, first)
     after = first + struct.calcsize(count) + entries * entry_bytes
@@ -193,14 +322,15 @@ def _tiff_goes_on(photo: bytes) -> bool:
     return bool(struct.unpack_from(order + offset, photo, after)[0])
 
 
-def _upright(image: ImageFile) -> Image.Image:
+def _upright(image: Any) -> Image.Image:
     """Apply the EXIF orientation."""
     if image.format == "TIFF":
         # Pillow turns TIFFs itself while loading and then drops the tag; releases that do not leave it here.
         orientation = image.getexif().get(ORIENTATION_TAG, 1)
     else:
         orientation = exif_orientation(image.info.get("exif") or b"")
-    return image.transpose(Image.Transpose(UPRIGHT[orientation])) if orientation in UPRIGHT else image
+    upright: Image.Image = image
+    return upright.transpose(Image.Transpose(UPRIGHT[orientation])) if orientation in UPRIGHT else upright
 
 
 def _is_16_bit_png(photo: bytes) -> bool:

@@ -10,12 +10,16 @@ An ordinary JPEG needs Pillow's C core alone (`_startup`): the module `PIL.Image
 
 from __future__ import annotations
 
+import os
+
 from edge_runtime._startup import fast_jpeg as jpeg
 from edge_runtime._startup.core_image import BILINEAR, CoreImage, encode_raw
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.errors import ModelMismatch
+from edge_runtime.images.memory import Reservation as Reservation
 from edge_runtime.images.photos import ACCEPTED_FORMATS as ACCEPTED_FORMATS
 from edge_runtime.images.photos import MAX_PIXELS as MAX_PIXELS
+from edge_runtime.images.photos import read_photo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +53,7 @@ def decode_rgb(
 
     Raises:
         ImageUnreadable: Not an accepted format, or damaged or truncated.
-        ImageTooLarge: More than MAX_PIXELS pixels.
+        ImageTooLarge: More than MAX_PIXELS pixels, or another limit of `images.memory`.
     """
     return as_pillow(decode(photo, contract, name=name, notes=notes))
 
@@ -140,8 +144,26 @@ def fit_pixels(photo: bytes, contract: ModelContract, *, name: str = "photo") ->
     Raises:
         ImageUnreadable, ImageTooLarge: As `decode_rgb`.
     """
-    upright = decode(photo, contract, name=name)
-    return pixel_bytes(resize(crop(upright, contract.geometry), contract.input))
+    with Reservation(name):
+        upright = decode(photo, contract, name=name)
+        return pixel_bytes(resize(crop(upright, contract.geometry), contract.input))
+
+
+def fit_file(path: str | os.PathLike[str], contract: ModelContract) -> bytes:
+    """Return `fit_pixels` of a file; errors as that and as `photos.read_photo`."""
+    return fit_pixels(read_photo(path), contract, name=os.fspath(path))
+
+
+def decode_grey(path: str | os.PathLike[str], needed_px: int) -> Image.Image:
+    """Decode a photo of which the grey matters, not turned; a JPEG's alone, at the scale of `decode_any`.
+
+    Raises:
+        ImageError: As `photos.read_photo` and `decode_rgb`; what Pillow raises on damaged files is not translated.
+    """
+    from edge_runtime.images.formats import load, open_bounded
+
+    image: Image.Image = load(open_bounded(read_photo(path), os.fspath(path), needed_px, "L"))
+    return image
 
 
 def input_tensor(pixels_u8: bytes, contract: ModelContract, spec: TensorSpec) -> bytes:

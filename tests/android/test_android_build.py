@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from edge_runtime.images import memory
 from edge_runtime.images.photos import MAX_PHOTO_BYTES, MAX_PIXELS
 
 ANDROID = "{http://schemas.android.com/apk/res/android}"
@@ -101,6 +102,9 @@ def test_one_limit_for_photos_everywhere(sample: Path) -> None:
     photo = sample / "core/src/main/java/dermedge/core/Photo.java"
     assert int(constant(photo, "MAX_BYTES")) == MAX_PHOTO_BYTES
     assert int(constant(photo, "MAX_PIXELS")) == MAX_PIXELS
+    bounds = sample / "core/src/main/java/dermedge/core/PhotoMemory.java"
+    for name in ("MAX_DECODED_BYTES", "MAX_TOGETHER_BYTES", "MAX_SCANS"):
+        assert int(constant(bounds, name)) == getattr(memory, name)
 
 
 def test_what_thinks_has_no_android_in_it(sample: Path) -> None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from edge_runtime.contract import InputSpec, ModelContract, Normalization
-from edge_runtime.images.preprocess import fit_pixels
+from edge_runtime.images.preprocess import fit_file
 from train.artifacts.files import whole_file
 from train.artifacts.manifest import Manifest
 
@@ -126,8 +126,8 @@ def _fill(array: PixelArray, photos: Sequence[Path], contract: ModelContract, pr
 
 
 def fit_photo(photo: Path, contract: ModelContract) -> bytes:
-    """Return a file's pixels by the runtime's preprocessing; errors as `fit_pixels`."""
-    return fit_pixels(photo.read_bytes(), contract, name=str(photo))
+    """Return a file's pixels by the runtime's preprocessing; errors as `fit_file`."""
+    return fit_file(photo, contract)
 
 
 def normalize(pixels_u8: PixelArray, normalization: Normalization) -> npt.NDArray[np.float32]:

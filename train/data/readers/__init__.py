@@ -22,8 +22,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from edge_runtime.errors import ConfigInvalid, DataInvalid, DataNotFound
-from edge_runtime.images.preprocess import ACCEPTED_FORMATS, MAX_PIXELS
+from edge_runtime.errors import ConfigInvalid, DataInvalid, DataNotFound, ImageError
+from edge_runtime.images.preprocess import Reservation, decode_grey
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Manifest, Photo
 from train.data.near_duplicates import phash
@@ -54,7 +54,7 @@ HASH_DECODE_PX = 64
 # What Pillow's decoders raise on damaged files, and on images beyond the size limit.
 DECODING_ERRORS = (
     OSError, ValueError, SyntaxError, struct.error, EOFError, IndexError, KeyError, MemoryError,
-    Image.DecompressionBombError,
+    Image.DecompressionBombError, ImageError,
 )  # fmt: skip
 
 
@@ -149,7 +149,8 @@ def _decodable(root: Path, photos: list[Photo], problems: ProblemReport, *, prog
         except FileNotFoundError:
             return MISSING, photo.path
         except DECODING_ERRORS as error:
-            return UNREADABLE, f"{photo.path} ({str(error) or type(error).__name__})"
+            why = f"{error.problem}, {error.found}" if isinstance(error, ImageError) else str(error)
+            return UNREADABLE, f"{photo.path} ({why or type(error).__name__})"
 
     kept = []
     # Threads, not processes: Pillow decodes outside the GIL, and forking beside TensorFlow is not safe.
@@ -170,12 +171,8 @@ def _decodable(root: Path, photos: list[Photo], problems: ProblemReport, *, prog
 
 
 def _decoded_hash(path: Path) -> int:
-    with Image.open(path, formats=ACCEPTED_FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
-        image.draft("L", (HASH_DECODE_PX, HASH_DECODE_PX))
-        image.load()
-        return phash(ImageOps.exif_transpose(image))
+    with Reservation(path.name):
+        return phash(ImageOps.exif_transpose(decode_grey(path, HASH_DECODE_PX)))
 
 
 def _existing_parent(path: Path) -> Path:

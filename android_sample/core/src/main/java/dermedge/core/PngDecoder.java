@@ -99,6 +99,8 @@ final class PngDecoder {
                 hasProfile = true;
             }
         } while (!Bytes.startsWith(png, chunk - 4, "IDAT"));
+        long pixels = (long) widthPx * heightPx;
+        PhotoMemory.require(4 * pixels, pixels, CHANNELS[colorType] % 2 == 0 || transparency != null, name);
         boolean alphaColor = transparency != null && CHANNELS[colorType] % 2 == 1;
         if (alphaColor && bits == 16) {
             throw new EdgeException(

@@ -45,6 +45,7 @@ public class Preprocess {
         }
         Photo.checkPixels(sizePx[0], sizePx[1], name);
         int sampleSize = format == Photo.Format.JPEG ? jpegSampleSize(sizePx[0], sizePx[1]) : 1;
+        PhotoMemory.require(photo, format, sizePx[0], sizePx[1], sampleSize, name);
         return decoder.decode(photo, sampleSize).upright(Photo.orientation(photo, format));
     }
 
