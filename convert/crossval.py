@@ -173,7 +173,7 @@ def _converted_scores(run: Run, model: Path, photos: Sequence[Photo]) -> FloatAr
     codes, ids = [label.code for label in run.contract.labels], [photo.photo_id for photo in photos]
     if not kept.is_file():
         pixels_u8 = read_pixels(photos, run.contract, progress="test")
-        scores = gate.run_model(open_model(model), pixels_u8, progress="test")
+        scores = gate.run_model(open_model(model, vouched=True), pixels_u8, progress="test")
         columns = [f"p_{code}" for code in codes]
         _write_csv(kept, pd.DataFrame(scores, pd.Index(ids, name="photo_id"), columns))
     found = read_scores(kept, codes).loc[ids].to_numpy()

@@ -14,6 +14,7 @@ from edge_runtime.engines.opening import Opened, open_engine_for, open_trusted
 from edge_runtime.images.memory import Reservation
 from edge_runtime.images.photos import name_of, read_photo
 from edge_runtime.images.preprocess import as_pillow, pixel_bytes
+from edge_runtime.model.flatbuffer import DEFAULT_LIMITS, Limits
 from edge_runtime.result import LateDigest, Prediction, ScoredLabel, decide, group_scores
 from edge_runtime.runner import Runner
 
@@ -52,6 +53,10 @@ class Classifier:
         revalidate: Validate again, even if an earlier result is cached.
         signature_key: Path of a public key (PEM); the model must be signed with it, see `model.signature`.
         min_version: The oldest signed version to accept, N or "NAME:N"; None accepts any.
+        trust: You made the model: do not try it in a child process first. Every other file that is neither the bundled
+            nor signed is, once on a machine, see `engines.first_load`.
+        max_model_memory_mib: Largest sum of the model's computed tensors.
+        max_model_gigamacs: Most billions of multiply-adds of one inference.
 
     Attributes:
         labels: The contract's labels (`code`, `name`, `group`) in output order.
@@ -80,10 +85,14 @@ class Classifier:
         revalidate: bool = False,
         signature_key: str | None = None,
         min_version: str | int | None = None,
+        trust: bool = False,
+        max_model_memory_mib: int = DEFAULT_LIMITS.memory_mib,
+        max_model_gigamacs: int = DEFAULT_LIMITS.gigamacs,
     ) -> None:
+        limits = Limits(max_model_memory_mib, max_model_gigamacs)
         self._take(
             open_engine_for(
-                open_trusted(model, signature_key, min_version),
+                open_trusted(model, signature_key, min_version, trust=trust, limits=limits),
                 engine=engine,
                 threads=threads,
                 accelerator=accelerator,

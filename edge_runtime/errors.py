@@ -182,6 +182,10 @@ class ModelOutdated(ModelFileError, code="model-outdated"):
     """The signature's version is older than the oldest that is to be accepted."""
 
 
+class ModelUnsafe(ModelFileError, code="model-unsafe"):
+    """The first load of an unknown file crashed its child process, or took more time or memory than the limits."""
+
+
 class ModelNotExplainable(ModelFileError, code="model-not-explainable"):
     """The end of the model's graph is not supported by heat maps."""
 

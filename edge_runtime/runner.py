@@ -82,11 +82,15 @@ class Runner:
             keep_tensors: As `open_engine`; only with engine `litert`.
 
         Raises:
-            ModelFileError: The file is invalid or its contract does not fit.
+            ModelFileError: The file is invalid, unsafe, or its contract does not fit.
             InterpreterError: No inference library here can run it; the model's path is named.
             UsageError: Invalid options.
         """
         opened = model if isinstance(model, ModelFile) else open_model(model)
+        if not opened.vouched:
+            from edge_runtime.engines.first_load import require_safe
+
+            require_safe(opened, engine=engine)
         try:
             return cls(
                 opened,

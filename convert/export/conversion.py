@@ -86,7 +86,7 @@ def _accept(steps: Steps, tflite: Path) -> dict[str, Any]:
     if folded is not None:
         # At the file's temperature: what is wanted after quantization is no error of quantization.
         expected = at_temperature(expected, folded["after_quantization"])
-    found = gate.run_model(open_model(tflite), pixels_u8, progress="acceptance test")
+    found = gate.run_model(open_model(tflite, vouched=True), pixels_u8, progress="acceptance test")
     compared = gate.compare(gate.labels_of(photos), expected, found)
     gate.require_within(compared, recipe)
     report: dict[str, Any] = {
@@ -108,7 +108,7 @@ def _test_report(steps: Steps, tflite: Path) -> dict[str, Any] | None:
     if not photos:
         return None
     pixels_u8 = cached_pixels(run, photos, "test")
-    converted = gate.run_model(open_model(tflite), pixels_u8, progress="test split")
+    converted = gate.run_model(open_model(tflite, vouched=True), pixels_u8, progress="test split")
     scores, codes = steps.predict(pixels_u8), [label.code for label in run.contract.labels]
     return {
         KEY: [] if run.foreign else list(choices_on(run.folder, "test")),

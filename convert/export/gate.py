@@ -19,7 +19,7 @@ from convert.inputs import SUBGROUP_COLUMNS, Photo
 from convert.recipes import CHECK_PHOTOS, Limits, Recipe
 from edge_runtime.diagnostics.self_check import check_vector
 from edge_runtime.errors import ConversionRefused
-from edge_runtime.model.model_file import ModelFile
+from edge_runtime.model.model_file import ModelFile, open_model
 from edge_runtime.runner import Runner
 from train.data.pixels import PixelArray
 from train.evaluation.metrics import UNKNOWN, FloatArray, IntArray, age_band, balanced_accuracy
@@ -182,7 +182,7 @@ def check_golden(path: Path) -> None:
     Raises:
         ConversionRefused: An output differs at all: engine, file and machine are the same.
     """
-    with Runner.open(path) as runner:
+    with Runner.open(open_model(path, vouched=True)) as runner:
         for vector in runner.contract.golden:
             check = check_vector(runner, vector)
             # Written so that a NaN fails.

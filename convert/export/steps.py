@@ -136,7 +136,8 @@ class Steps:
         val_u8 = cached_pixels(run, val, "val")
 
         def file_probs(model: Any) -> FloatArray:
-            return gate.run_model(ModelFile("the converted model", self._to_tflite(model), contract), val_u8)
+            file = ModelFile("the converted model", self._to_tflite(model), contract, vouched=True)
+            return gate.run_model(file, val_u8)
 
         validation = qat.Validation(gate.labels_of(val), self.predict(val_u8), file_probs)
         folder = run.work_folder / self.request.recipe.name
@@ -156,7 +157,9 @@ class Steps:
         expected = self.predict(check_u8).argmax(axis=1)
 
         def loss_of(tflite: bytes) -> float:
-            scores = gate.run_model(ModelFile("the converted model", tflite, contract), check_u8)
+            scores = gate.run_model(
+                ModelFile("the converted model", tflite, contract, vouched=True), check_u8
+            )
             return float((scores.argmax(axis=1) != expected).mean())
 
         def rank(floating: bytes, whole: bytes) -> list[str]:

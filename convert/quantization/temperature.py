@@ -42,7 +42,7 @@ def read_logits(
         ConversionRefused: The file does not end in a fully connected layer and a softmax.
     """
     integers = np.empty((len(pixels_u8), len(contract.labels)), np.int16)
-    cut = ModelFile("the logits of the converted model", _without_softmax(tflite), contract)
+    cut = ModelFile("the logits of the converted model", _without_softmax(tflite), contract, vouched=True)
     with Runner.open(cut, threads=2) as runner:
         output = runner.engine.output
         for i, photo in enumerate(tqdm(pixels_u8, desc=progress, unit="photo", disable=not progress)):

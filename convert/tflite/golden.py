@@ -87,7 +87,7 @@ def make_golden(tflite: bytes, contract: ModelContract) -> GoldenResult:
         InterpreterError: The preferred engine cannot run the model.
     """
     drawn = [draw_picture(i) for i in range(len(PICTURE_SIZES_PX) * CANDIDATES_PER_SIZE)]
-    with Runner.open(ModelFile("the converted model", tflite, contract)) as runner:
+    with Runner.open(ModelFile("the converted model", tflite, contract, vouched=True)) as runner:
         pixels = [runner.pixels_u8(photo, name="self-test picture") for photo in drawn]
         tensors = [runner.input_tensor(pixels_u8) for pixels_u8 in pixels]
         outputs = [tuple(map(float, runner.raw_values(runner.run(tensor)))) for tensor in tensors]

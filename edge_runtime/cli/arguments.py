@@ -12,6 +12,7 @@ from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.cli.selection import has_photos, is_one_photo
 from edge_runtime.errors import UsageError
 from edge_runtime.model import signature
+from edge_runtime.model.flatbuffer import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from typing import Any
@@ -69,6 +70,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "write a heat map of the predicted label to OUT.png, or into folder OUT (default: off)",
     },
     **signature.OPTIONS,
+    "--trust": {
+        "action": "store_true",
+        "help": "you made the model: do not try it in a child process first (default: an unknown model is tried once)",
+    },
+    "--max-model-memory": {
+        "type": _positive,
+        "default": DEFAULT_LIMITS.memory_mib,
+        "metavar": "MIB",
+        "help": "refuse a model whose computed tensors take more MiB (default: %(default)s)",
+    },
+    "--max-model-work": {
+        "type": _positive,
+        "default": DEFAULT_LIMITS.gigamacs,
+        "metavar": "N",
+        "help": "refuse a model of more billion multiply-adds (default: %(default)s)",
+    },
     "--accelerator": {
         "metavar": "NAME",
         "help": "run on cpu, xnnpack, gpu, npu, edgetpu or auto; validated on the model's self-test first, "
@@ -93,7 +110,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "print the version and exit",
     },
 }
-ENGINE = ("--threads", *signature.OPTIONS, "--accelerator", "--delegate")
+MODEL = (*signature.OPTIONS, "--max-model-memory", "--max-model-work")
+ENGINE = ("--threads", *MODEL, "--trust", "--accelerator", "--delegate")
 
 
 def _new(program: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -153,7 +171,7 @@ VERBS: dict[str, tuple[str, str, tuple[str, ...], dict[str, object]]] = {
     "contract": (
         "Print the contract inside a model file as JSON.",
         "model.tflite",
-        tuple(signature.OPTIONS),
+        MODEL,
         {"print_contract": True},
     ),
     "bench": ("Time the stages of one photo.", "model.tflite photo.jpg --runs 100", ("--json", *ENGINE), {}),
@@ -261,6 +279,7 @@ def _check_print_contract(arguments: argparse.Namespace) -> None:
         "delegate",
         "explain",
         "threads",
+        "trust",
     )
     given = [_option(name) if name != "photos" else "PHOTO" for name in others if getattr(arguments, name)]
     if given:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
     from edge_runtime.cli.selection import Arguments, Named
     from edge_runtime.explain.heat_files import Explained
+    from edge_runtime.model.model_file import ModelFile
     from edge_runtime.result import Prediction
 
 EXIT_INTERRUPTED = 130
@@ -117,7 +118,8 @@ def _prepare_streams() -> None:
 DEFAULTS: dict[str, object] = {
     "model": None, "top_k": 3, "json": False, "threads": None, "list": None, "watch": None,
     "require_signature": None, "min_version": None, "accelerator": None, "delegate": None, "bench": None,
-    "self_check": False, "print_contract": False, "explain": None,
+    "self_check": False, "print_contract": False, "explain": None, "trust": False, "max_model_memory": 2048,
+    "max_model_work": 100,
 }  # fmt: skip
 
 
@@ -160,11 +162,7 @@ def _run(arguments: Arguments) -> int:
 
 
 def _print_contract(arguments: Arguments) -> int:
-    from edge_runtime.engines.opening import open_trusted
-
-    text = open_trusted(
-        arguments.model, arguments.require_signature, arguments.min_version
-    ).contract.to_json()
+    text = _open_model(arguments).contract.to_json()
     if (sys.stdout.encoding or "").lower().replace("_", "-") not in ("utf-8", "utf8"):
         # Outside UTF-8, JSON is ASCII: stdout's own escapes are not JSON's.
         import json
@@ -196,14 +194,23 @@ def _takes_several_at_once(arguments: Arguments) -> bool:
     return arguments.watch is None and arguments.explain is None and not is_one_photo(arguments)
 
 
+def _open_model(arguments: Arguments) -> ModelFile:
+    from edge_runtime.engines.opening import open_trusted
+    from edge_runtime.model.flatbuffer import Limits
+
+    limits = Limits(arguments.max_model_memory, arguments.max_model_work)
+    key, oldest = arguments.require_signature, arguments.min_version
+    return open_trusted(arguments.model, key, oldest, trust=arguments.trust, limits=limits)
+
+
 def _open_classifier(arguments: Arguments) -> Classifier:
     # Threads are those of the inference for one photo at a time, else one worker each.
     alone = arguments.bench or not _takes_several_at_once(arguments)
     with GcPaused(), _NativeChatterDropped():
-        from edge_runtime.engines.opening import open_engine_for, open_trusted
+        from edge_runtime.engines.opening import open_engine_for
 
         import_ahead(_import_classifier)
-        model = open_trusted(arguments.model, arguments.require_signature, arguments.min_version)
+        model = _open_model(arguments)
         opened = open_engine_for(
             model,
             engine="auto",

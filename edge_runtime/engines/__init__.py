@@ -5,7 +5,8 @@
     litert_c.py            LiteRT by its C API through ctypes: no numpy, the fastest
     interpreter.py         LiteRT by `ai_edge_litert.interpreter`, and tflite-runtime, its predecessor: numpy
     fallback.py, probe.py  accelerators, validated in a child process; the CPU where they fail
-    validation.py          starts the child and caches its results
+    first_load.py          a model of unknown origin, tried in a child process first
+    validation.py          starts the child process, child.py, and caches its results
     opening.py             model file and engine together, for `Classifier`
 
 Importing this package imports no inference library.

@@ -15,11 +15,12 @@ drivers selected by the environment, threads.
 """
 
 # Importing pathlib costs 4 ms of start-up.
-# ruff: noqa: PTH100, PTH116
+# ruff: noqa: PTH116
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from typing import Any
@@ -27,9 +28,17 @@ from typing import Any
 from edge_runtime import __version__
 from edge_runtime._startup.records import dataclass
 from edge_runtime.engines.engine import EDGETPU_LIBRARY, LITERT_HARDWARE, Engine
+from edge_runtime.engines.litert_c import library_state
 from edge_runtime.engines.loading import open_engine
-from edge_runtime.engines.validation import cache_file, read_cached, run_probe, write_cached
-from edge_runtime.errors import EdgeError, InterpreterError
+from edge_runtime.engines.validation import (
+    DRIVER_PREFIXES,
+    cache_file,
+    probe_limits,
+    read_cached,
+    run_probe,
+    write_cached,
+)
+from edge_runtime.errors import InterpreterError
 from edge_runtime.model.model_file import ModelFile
 
 CANDIDATES = {
@@ -39,8 +48,6 @@ CANDIDATES = {
     "edgetpu": ("edgetpu",),
 }
 """What is tried before the CPU, by what was requested."""
-# What decides which driver a GPU library finds.
-_DRIVER_VARIABLES = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LD_LIBRARY_PATH", "LD_PRELOAD")
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ def first_accepted(
     threads: int = 1,
     delegate: str | None = None,
     again: bool = False,
+    notes: list[str] | None = None,
 ) -> tuple[Engine, tuple[Verdict, ...]]:
     """Return an engine on the first candidate that is accepted, or on the CPU.
 
@@ -85,6 +93,7 @@ def first_accepted(
         threads: CPU threads.
         delegate: `LIB[:key=value,...]`.
         again: Validate again, even if a verdict is cached.
+        notes: Remarks on the cache are appended here.
 
     Returns:
         An open engine, whose `skipped` says why the candidates before it were refused; and the verdicts.
@@ -93,11 +102,14 @@ def first_accepted(
         InterpreterError: Not even the CPU runs the model.
     """
     verdicts: list[Verdict] = []
+    notes = [] if notes is None else notes
     candidates = (delegate,) if delegate is not None else CANDIDATES[asked]
     if engine != "auto":
         candidates = tuple(name for name in candidates if name in LITERT_HARDWARE)
     for name in candidates:
-        verdict = validate(model, name, is_delegate=delegate is not None, threads=threads, again=again)
+        verdict = validate(
+            model, name, is_delegate=delegate is not None, threads=threads, again=again, notes=notes
+        )
         if verdict.accepted:
             try:
                 accepted = open_candidate(model.data, name, delegate is not None, threads)
@@ -110,10 +122,12 @@ def first_accepted(
     return _with_skipped(cpu, verdicts), tuple(verdicts)
 
 
-def validate(model: ModelFile, name: str, *, is_delegate: bool, threads: int, again: bool = False) -> Verdict:
+def validate(
+    model: ModelFile, name: str, *, is_delegate: bool, threads: int, again: bool, notes: list[str]
+) -> Verdict:
     """Return the verdict on one candidate, from the cache or from a child process."""
     path = _cache_file(model, name, is_delegate, threads)
-    known = None if again else _parsed(read_cached(path))
+    known = None if again else _parsed(read_cached(path, notes))
     if known is not None:
         return known
     verdict = _probe(model, name, is_delegate, threads)
@@ -122,9 +136,9 @@ def validate(model: ModelFile, name: str, *, is_delegate: bool, threads: int, ag
 
 
 def _probe(model: ModelFile, name: str, is_delegate: bool, threads: int) -> Verdict:
-    question = json.dumps({"rung": name, "is_delegate": is_delegate, "threads": threads})
+    question = {"rung": name, "is_delegate": is_delegate, "threads": threads}
     try:
-        line, problem = run_probe(question, model.data)
+        line, problem = run_probe(question, model.data, probe_limits(model.data))
     except OSError as error:
         problem = f"its validation could not be started: {error.strerror or error}"
     if problem:
@@ -149,48 +163,53 @@ def _refused(name: str, why: str) -> Verdict:
 
 
 def _parsed(text: str | None) -> Verdict | None:
+    """Return a verdict that a child or the cache has as JSON; None of what is none."""
     try:
-        return None if text is None else Verdict(**json.loads(text))
-    except (ValueError, TypeError):
+        verdict = Verdict(**json.loads(text or ""))
+    except (ValueError, TypeError, RecursionError):
         return None
+    rung, accepted, why, *numbers = verdict.to_dict().values()
+    if not (isinstance(rung, str) and isinstance(accepted, bool) and isinstance(why, str)):
+        return None
+    # Python reads numbers that JSON does not have.
+    finite = (
+        isinstance(one, int) or (isinstance(one, float) and math.isfinite(one))
+        for one in numbers
+        if one is not None
+    )
+    return verdict if all(finite) else None
 
 
 def _cache_file(model: ModelFile, name: str, is_delegate: bool, threads: int) -> str | None:
     import hashlib
     import platform
 
-    library = name if is_delegate else EDGETPU_LIBRARY if name == "edgetpu" else ""
+    library = _library_state(name if is_delegate else EDGETPU_LIBRARY if name == "edgetpu" else "")
+    if library is None:
+        return None
     known = {
         "dermedge": __version__,
         "model": model.sha256,
         "rung": name,
-        "library": _library_state(library),
+        "library": library,
         "threads": threads,
-        "litert": _litert_state(),
+        "litert": library_state(),
         "machine": [platform.machine(), platform.release(), platform.node(), sys.version],
-        "drivers": {name: os.environ.get(name, "") for name in _DRIVER_VARIABLES},
+        "drivers": {name: os.environ[name] for name in os.environ if name.startswith(DRIVER_PREFIXES)},
     }
     key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
     return cache_file(f"verdict-{key[:32]}.json")
 
 
-def _library_state(library: str) -> list[Any]:
-    """Return name, size and time of a delegate's file: a new build is another delegate."""
-    from edge_runtime.engines.interpreter import split_delegate
+def _library_state(library: str) -> list[Any] | None:
+    """Return the delegate's real path, size and time, since a new build is another delegate; None if not found."""
+    from edge_runtime.engines.interpreter import find_delegate, split_delegate
 
-    path = split_delegate(library)[0] if library else ""
+    if not library:
+        return []
+    path = find_delegate(split_delegate(library)[0])
     try:
-        status = os.stat(path)
+        status = os.stat(path or "")
     except (OSError, ValueError):
-        return [path]
-    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
-
-
-def _litert_state() -> list[Any]:
-    from edge_runtime.engines.litert_c import find_library
-
-    try:
-        path, version = find_library()
-        return [path, version, os.stat(path).st_mtime_ns]
-    except (EdgeError, OSError) as error:
-        return [str(error)]
+        return None
+    return [path, status.st_size, status.st_mtime_ns]

@@ -4,9 +4,13 @@ LiteRT's supports delegates, kernel sets and inner tensors. tflite-runtime 2.14 
 below 2.
 """
 
+# ruff: noqa: PTH113, PTH118, PTH120
+
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 from collections.abc import Callable
 from functools import cached_property
 from types import ModuleType
@@ -24,6 +28,7 @@ from edge_runtime.model.tensors import STRUCT_CODES, TensorSpec
 
 # What either library raises when a model, a delegate or numpy does not suit it; SystemError: tflite-runtime, numpy 2.
 LIBRARY_ERRORS = (RuntimeError, ValueError, TypeError, SystemError, OSError, AttributeError, MemoryError)
+SYSTEM_FOLDERS = ("/lib", "/usr/lib", "/usr/local/lib")
 PLUGIN_SYMBOLS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
 
 
@@ -245,6 +250,23 @@ def split_delegate(text: str) -> tuple[str, dict[str, str]]:
     return library, {key: value for key, _, value in pairs}
 
 
+def find_delegate(library: str) -> str | None:
+    """Return the real path of a delegate library, also of a bare name, which is looked for as the loader does.
+
+    None of a bare name that is in none of the usual folders, or in several of the system's: only the loader knows.
+    """
+    if os.path.dirname(library):
+        return os.path.realpath(library)
+    named = os.environ.get("LD_LIBRARY_PATH", "")
+    for folder in named.split(":") if named else ():
+        if os.path.isfile(path := os.path.join(folder or ".", library)):
+            return os.path.realpath(path)
+    triplet = getattr(sys.implementation, "_multiarch", ".")
+    paths = (f"{root}{x}/{library}" for root in SYSTEM_FOLDERS for x in ("", f"/{triplet}", "64"))
+    found = {os.path.realpath(path) for path in paths if os.path.isfile(path)}
+    return found.pop() if len(found) == 1 else None
+
+
 def broken(name: str, what: str, error: BaseException) -> InterpreterBroken:
     """Return a library's error as ours."""
     return InterpreterBroken(
@@ -258,6 +280,7 @@ def broken(name: str, what: str, error: BaseException) -> InterpreterBroken:
 def _load_delegate(module: ModuleType, path: str) -> Any:
     """Load a delegate library, after checking its entry points: a failing loader prints at exit."""
     path, options = split_delegate(path)
+    path = find_delegate(path) or path
     try:
         library = ctypes.CDLL(path)
         for symbol in PLUGIN_SYMBOLS:

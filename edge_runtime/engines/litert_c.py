@@ -21,7 +21,7 @@ from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.engines.engine import Engine, require_input
-from edge_runtime.errors import DelegateUnusable, InterpreterBroken, NoInterpreter
+from edge_runtime.errors import DelegateUnusable, EdgeError, InterpreterBroken, NoInterpreter
 from edge_runtime.model.tensors import STRUCT_CODES, TensorSpec
 
 if TYPE_CHECKING:
@@ -190,26 +190,34 @@ def _load(path: str) -> Any:
     return library
 
 
+def library_state() -> list[str | int]:
+    """Return what changes with the library: real path, version, size and time; why there is none."""
+    try:
+        path, version = find_library()
+        status = os.stat(path)
+    except (EdgeError, OSError) as error:
+        return [str(error)]
+    return [os.path.realpath(path), version, status.st_size, status.st_mtime_ns]
+
+
 def _require_valid(model_bytes: bytes, path: str, version: str) -> None:
     """Refuse a library that fails the model's self-test in a child process, or failed it before."""
-    import zlib
+    import hashlib
 
-    from edge_runtime.engines.validation import cache_file, read_cached, run_probe, write_cached
+    from edge_runtime.engines import validation
 
-    status = os.stat(path)
-    state = f"{__version__} {sys.version} {path} {status.st_size} {status.st_mtime_ns}"
-    key = f"{zlib.crc32(model_bytes):08x}{zlib.crc32(state.encode()):08x}"
-    kept = cache_file(f"litert-c-{key}")
-    result = _validated.get(key) or read_cached(kept)
-    if result is None:
+    def ask() -> tuple[str, bool]:
         try:
-            line, problem = run_probe('{"rung": "litert-c"}', model_bytes)
+            line, problem = validation.run_probe(
+                {"rung": "litert-c"}, model_bytes, validation.probe_limits(model_bytes)
+            )
         except OSError as error:
-            result = str(error)
-        else:
-            result = problem or line
-            write_cached(kept, result)
-    _validated[key] = result
+            return str(error), False
+        return problem or line, True
+
+    state = repr((__version__, sys.version, library_state())).encode()
+    key = hashlib.sha256(state + hashlib.sha256(model_bytes).digest()).hexdigest()[:32]
+    result = validation.known_result(f"litert-c-{key}", ask, [])
     if result != "ok":
         raise InterpreterBroken(
             f"the C API of ai-edge-litert {version or 'of unknown version'} fails the model's self-test",
@@ -217,10 +225,6 @@ def _require_valid(model_bytes: bytes, path: str, version: str) -> None:
             expected="the outputs in the model's contract",
             fix=f"pip install ai-edge-litert=={TESTED_VERSIONS[-1]}",
         )
-
-
-# Results by key: `batch` opens several engines.
-_validated: dict[str, str] = {}
 
 
 class LiteRtC(Engine):
@@ -256,7 +260,7 @@ class LiteRtC(Engine):
         if hardware != "cpu":
             from edge_runtime.model.flatbuffer import walk_model
 
-            self._operator_count = walk_model(model_bytes, where="model").operator_count
+            self._operator_count = walk_model(model_bytes, where="model", trusted=True).operator_count
         try:
             self._open()
         except InterpreterBroken as error:

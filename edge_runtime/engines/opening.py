@@ -12,6 +12,7 @@ from edge_runtime._startup.records import TYPE_CHECKING, dataclass
 from edge_runtime.engines.engine import Engine, check_options
 from edge_runtime.engines.loading import open_engine
 from edge_runtime.errors import UsageError
+from edge_runtime.model.flatbuffer import DEFAULT_LIMITS, Limits
 from edge_runtime.model.model_file import ModelFile, open_model
 
 if TYPE_CHECKING:
@@ -33,17 +34,22 @@ class Opened:
 
 
 def open_trusted(
-    path: str | os.PathLike[str] | None, signature_key: str | None, min_version: str | int | None = None
+    path: str | os.PathLike[str] | None,
+    signature_key: str | None,
+    min_version: str | int | None = None,
+    *,
+    trust: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> ModelFile:
     """Open a model file; with a key, only one that is signed with it. Arguments and errors as `Classifier`."""
     if signature_key is not None:
         from edge_runtime.model.signature import open_signed
 
-        return open_signed(path, signature_key, min_version)
+        return open_signed(path, signature_key, min_version, limits)
     if min_version is not None:
         found, expected = f"{min_version} without a key", "--min-version with --require-signature"
         raise UsageError("versions are signed", found=found, expected=expected)
-    return open_model(path)
+    return open_model(path, vouched=trust, limits=limits)
 
 
 def require_signed(arguments: Namespace, *paths: str | os.PathLike[str]) -> None:
@@ -65,15 +71,28 @@ def open_engine_for(
     model: ModelFile, *, engine: str, threads: int, accelerator: str, delegate: str | None, revalidate: bool
 ) -> Opened:
     """Open an engine for a model; arguments and errors as `Classifier`."""
+    check_options(engine, threads, accelerator, delegate)
+    notes: list[str] = []
+    if not model.vouched:
+        from edge_runtime.engines.first_load import require_safe
+
+        require_safe(model, engine=engine, again=revalidate, notes=notes)
     asked = accelerator if delegate is None else delegate
     if (delegate is None and accelerator in ("cpu", "xnnpack")) or engine not in ("auto", "litert-c"):
         wanted = "cpu" if accelerator == "auto" else accelerator
         plain = open_engine(model.data, engine=engine, threads=threads, accelerator=wanted, delegate=delegate)
+        plain.skipped = (*plain.skipped, *notes)
         return Opened(model, plain, asked, ())
     from edge_runtime.engines.fallback import first_accepted
 
-    check_options(engine, threads, accelerator, delegate)
     validated, verdicts = first_accepted(
-        model, asked=accelerator, engine=engine, threads=threads, delegate=delegate, again=revalidate
+        model,
+        asked=accelerator,
+        engine=engine,
+        threads=threads,
+        delegate=delegate,
+        again=revalidate,
+        notes=notes,
     )
+    validated.skipped = (*validated.skipped, *notes)
     return Opened(model, validated, asked, verdicts)

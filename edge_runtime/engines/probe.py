@@ -1,15 +1,10 @@
-"""The child process of `validation`: tries native code on one model and prints the result. It may crash.
-
-stdin: one JSON line, then the model's bytes. The line is {"rung", "is_delegate", "threads"} of an accelerator, whose
-verdict is printed as JSON; or {"rung": "litert-c"}, for which `ok` is printed, or why the C API must not be used.
-"""
+"""What `child` answers of an accelerator (its verdict as JSON) and of an untested C API (`ok`, or what is wrong)."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import sys
+from collections.abc import Mapping
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -38,7 +33,7 @@ def probe_c_api(model_bytes: bytes) -> str:
     """
     engine = LiteRtC(model_bytes, validated=True)
     try:
-        runner = Runner(parse_model(model_bytes, "model"), engine)
+        runner = Runner(parse_model(model_bytes, "model", trusted=True), engine)
     except ModelFileError:
         engine.run(bytes(engine.input.nbytes))
         return "ok"
@@ -115,33 +110,14 @@ def time_both(cpu: Runner, runner: Runner, tensor: bytes) -> tuple[float, float]
     return round(median(laps[0]), 4), round(median(laps[1]), 4)
 
 
-def main() -> int:
-    """Print the result and end without cleaning up: a library's destructors may crash."""
-    question = json.loads(sys.stdin.buffer.readline())
-    model_bytes = sys.stdin.buffer.read()
-    _no_core_file()
+def answer(question: Mapping[str, Any], model_bytes: bytes) -> str:
+    """Return the result of one of `child`'s questions about an accelerator or the C API."""
     if question["rung"] == "litert-c":
         try:
-            result = probe_c_api(model_bytes)
+            return probe_c_api(model_bytes)
         except EdgeError as error:
-            result = error.what
-    else:
-        model = parse_model(model_bytes, "model")
-        verdict = probe(
-            model, question["rung"], is_delegate=question["is_delegate"], threads=question["threads"]
-        )
-        result = json.dumps(verdict.to_dict())
-    print(result, flush=True)
-    os._exit(0)
-
-
-def _no_core_file() -> None:
-    try:
-        import resource
-    except ImportError:
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            return error.what
+    # The parent has checked the file.
+    model = parse_model(model_bytes, "model", trusted=True)
+    rung, is_delegate = question["rung"], question["is_delegate"]
+    return json.dumps(probe(model, rung, is_delegate=is_delegate, threads=question["threads"]).to_dict())

@@ -1,59 +1,163 @@
-"""Validate native code in a child process, which may die of it, and cache the result. stdlib only.
+"""Try native code in a child process, which may die of it, and cache the result. stdlib only.
 
-The child is `probe.py`, started by its name. Results are cached in files below DERMEDGE_CACHE, XDG_CACHE_HOME or
-~/.cache; a machine without a place for them validates every time.
+The child is `child.py`, started by its name: with the limits that it is told to set, the environment variables that are
+named here, and a session of its own, which is ended as a whole. Windows has no such limits and sessions, macOS no limit
+of memory: there only the time is bounded.
+
+Results are cached in files below DERMEDGE_CACHE, XDG_CACHE_HOME or ~/.cache, which nobody else may write to; a machine
+without a place for them tries every time.
 """
 
 # Importing pathlib costs 4 ms of start-up.
-# ruff: noqa: PTH100, PTH103, PTH105, PTH108, PTH118, PTH120, PTH123
+# ruff: noqa: PTH100, PTH103, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
 import os
+import stat
 import sys
+
+from edge_runtime._startup.records import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, BinaryIO
 
 CACHE_VARIABLE = "DERMEDGE_CACHE"
 TIMEOUT_S = 120.0
-PROBE = "edge_runtime.engines.probe"
+CHILD = "edge_runtime.engines.child"
+RESULT = "dermedge-result: "
+CRASHED = "it crashed its validation process"
+MAX_OUTPUT_BYTES = 65_536
+"""Of a child's output, its end, and of a cached result."""
+# How long a process that the child left behind can hold up its result.
+POLL_S = 0.05
+# What decides which driver a GPU library finds, and how it works.
+DRIVER_PREFIXES = (
+    "LD_", "DYLD_", "VK_", "OCL_", "OPENCL_", "CUDA_", "NVIDIA_", "MESA_", "GALLIUM_", "LIBGL_", "EGL_", "ADSP_",
+    "QNN_", "VIV_", "EDGETPU_", "TFLITE_",
+)  # fmt: skip
+_PASSED_PREFIXES = (*DRIVER_PREFIXES, "DERMEDGE_", "LC_", "XDG_")
+_PASSED = (
+    "PATH", "HOME", "LANG", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE",
+    "PYTHONPYCACHEPREFIX",
+)  # fmt: skip
 
 
-def run_probe(question: str, model_bytes: bytes) -> tuple[str, str]:
-    """Run `probe.py` on one question.
+def load_limits(memory_mib: int, cpu_s: int) -> dict[str, int]:
+    """Return the limits of a first load, by the names of `resource`."""
+    return {"CORE": 0, "AS": memory_mib << 20, "CPU": cpu_s, "FSIZE": 1 << 20, "NOFILE": 64}
+
+
+def probe_limits(model_bytes: bytes) -> dict[str, int]:
+    """Return the limits of an accelerator's validation. Drivers map much address space, and keep compiled kernels."""
+    return {
+        "CORE": 0, "DATA": (4 << 30) + 8 * len(model_bytes), "CPU": 240, "FSIZE": 256 << 20, "NOFILE": 1024,
+    }  # fmt: skip
+
+
+def run_probe(question: Mapping[str, Any], model_bytes: bytes, limits: Mapping[str, int]) -> tuple[str, str]:
+    """Run `child.py` on one question.
 
     Args:
-        question: One line of JSON, see there.
+        question: See there.
         model_bytes: A .tflite.
+        limits: By the names of `resource`.
 
     Returns:
-        The last line of its stdout and an empty text; or an empty text and why there is no such line.
+        The result and an empty text; or an empty text and why there is none.
 
     Raises:
         OSError: The child cannot be started.
     """
-    import signal
+    import json
     import subprocess
+    from threading import Thread
+    from time import monotonic
 
-    package_folder = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    path = os.pathsep.join(filter(None, (package_folder, os.environ.get("PYTHONPATH"))))
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise OSError("this program is no Python that could start one")
+    head = json.dumps({**question, "limits": limits}).encode() + b"\n"
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", CHILD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=_environment(),
+        start_new_session=True,
+    )
+    output, deadline, status = bytearray(), monotonic() + TIMEOUT_S, None
+    Thread(target=_feed, args=(child.stdin, head, model_bytes), daemon=True).start()
+    reader = Thread(target=_keep_end, args=(child.stdout, output), daemon=True)
+    reader.start()
     try:
-        child = subprocess.run(
-            [sys.executable, "-P", "-m", PROBE],
-            input=question.encode() + b"\n" + model_bytes,
-            capture_output=True,
-            check=False,
-            timeout=TIMEOUT_S,
-            env={**os.environ, "PYTHONPATH": path},
-        )
+        # Its output ends with it, unless a process that it left behind keeps it open.
+        while reader.is_alive() and child.poll() is None and monotonic() < deadline:
+            reader.join(POLL_S)
+        status = child.wait(max(0.0, deadline - monotonic()))
     except subprocess.TimeoutExpired:
         return "", f"no result within {TIMEOUT_S:g} s"
-    if child.returncode < 0:
-        return "", f"it crashed its validation process (signal {signal.Signals(-child.returncode).name})"
-    # Native code may have written to stdout too; the result is the last line.
-    lines = child.stdout.decode("utf-8", "replace").splitlines()
-    if child.returncode == 0 and lines:
-        return lines[-1], ""
-    last = child.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-    return "", f"its validation process ended with status {child.returncode}: {' '.join(last)[:200]}"
+    finally:
+        _end_session(child)
+    reader.join(POLL_S)
+    return _result(status, output.decode("utf-8", "replace"), limits)
+
+
+def _environment() -> dict[str, str]:
+    package_folder = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    path = os.pathsep.join(filter(None, (package_folder, os.environ.get("PYTHONPATH"))))
+    named = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED or name.startswith(_PASSED_PREFIXES)
+    }
+    return {**named, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _feed(stream: BinaryIO, *parts: bytes) -> None:
+    try:
+        with stream:
+            for part in parts:
+                stream.write(part)
+    except OSError:
+        return  # The child ended before it had read everything.
+
+
+def _keep_end(stream: BinaryIO, kept: bytearray) -> None:
+    with stream:
+        while chunk := os.read(stream.fileno(), MAX_OUTPUT_BYTES):
+            kept += chunk
+            del kept[:-MAX_OUTPUT_BYTES]
+
+
+def _end_session(child: Any) -> None:
+    """End a child and what it left behind."""
+    import signal
+
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except (AttributeError, OSError):
+        child.kill()
+    child.wait()
+
+
+def _result(status: int, output: str, limits: Mapping[str, int]) -> tuple[str, str]:
+    import signal
+
+    if status < 0:
+        names = {int(one): one.name for one in signal.Signals}
+        name = names.get(-status, str(-status))
+        if name == "SIGKILL":
+            return "", "its validation process was killed"
+        if name == "SIGXCPU":
+            return "", f"it took more than {limits['CPU']} s of processor time"
+        return "", f"{CRASHED} (signal {name})"
+    # Native code writes to the same stream.
+    _, found, result = output.rpartition(f"\n{RESULT}")
+    if status == 0 and found:
+        return result.partition("\n")[0], ""
+    last = " ".join(output.strip().splitlines()[-1:])
+    return "", f"its validation process ended with status {status}: {last:.200}"
 
 
 def cache_file(name: str) -> str | None:
@@ -67,29 +171,70 @@ def cache_file(name: str) -> str | None:
     return os.path.join(folder, "dermedge", name)
 
 
-def read_cached(path: str | None) -> str | None:
-    """Return a cached result, None where there is none."""
+def read_cached(path: str | None, notes: list[str]) -> str | None:
+    """Return a cached result; None where there is none, or others may have written it, which is noted once."""
     if path is None:
         return None
     try:
+        for place in (os.path.dirname(path), path):
+            if problem := _distrust(place):
+                note = f"cache: {place} {problem}; its results are not used"
+                notes += [note] if note not in notes else []
+                return None
         with open(path, encoding="utf-8") as file:
-            return file.read()
+            return file.read(MAX_OUTPUT_BYTES)
     except (OSError, ValueError):
         return None
 
 
 def write_cached(path: str | None, text: str) -> None:
-    """Write a result, whole or not at all; where it cannot be written, the next process validates again."""
+    """Write a result, whole or not at all; where it cannot be written, the next process tries again."""
     if path is None:
         return
-    temporary = f"{path}.{os.getpid()}.partial"
+    from pathlib import Path
+
+    from edge_runtime.files import whole_file
+
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
+        if not _distrust(os.path.dirname(path)):
+            with whole_file(Path(path)) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+                temporary.chmod(0o600)
     except OSError:
-        try:
-            os.unlink(temporary)
-        except OSError:
-            return
+        return
+
+
+def _distrust(place: str) -> str:
+    """Return why others may have written a file or folder, as ssh looks at its keys; empty if nobody else can have."""
+    status = os.lstat(place)
+    if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
+        return "is a link or a device"
+    if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+        return "belongs to another user"
+    return "can be written to by others" if hasattr(os, "geteuid") and status.st_mode & 0o022 else ""
+
+
+_known: dict[str, str] = {}
+"""Results of this process by name: `batch` opens several engines."""
+
+
+def known_result(
+    name: str, ask: Callable[[], tuple[str, bool]], notes: list[str], *, again: bool = False
+) -> str:
+    """Return a result of this process, from the cache, or from `ask`.
+
+    Args:
+        name: Of the cached file: everything on which the result depends.
+        ask: Returns the result, and whether it would be the same another time.
+        notes: Remarks on the cache are appended here.
+        again: Ask again if the known result is not `ok`.
+    """
+    path = cache_file(name)
+    result = _known.get(name) or read_cached(path, notes)
+    if result is None or (again and result != "ok"):
+        result, lasting = ask()
+        if lasting:
+            write_cached(path, result)
+    _known[name] = result
+    return result

@@ -93,7 +93,7 @@ def _is_meant(data: bytes, model: ModelFile, root: Table, end: GraphEnd) -> bool
     In a made-up file the same bytes may belong to other vectors too. Native code must not see what became of them.
     """
     try:
-        structure = walk_model(data, where=model.path, end=root.end)
+        structure = walk_model(data, where=model.path, end=root.end, limits=model.limits)
     except (NotATfliteFile, ModelUnsupported):
         return False
     after, before = ([one[:3] for one in _operators(x)] for x in (_root(data, model.path), root))

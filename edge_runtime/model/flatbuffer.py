@@ -22,11 +22,7 @@ SCHEMA_VERSION = 3
 # hostile file can let a million vector entries point to one table.
 MAX_ITEMS = 100_000
 MAX_RANK = 8
-MAX_COMPUTED_BYTES = 2 * 1024**3
-"""Of all computed tensors together, more than an arena takes, which reuses memory: EfficientNet-Lite4 has 0.5 GB."""
 MAX_SHAPE_BYTES = 64
-MAX_MULTIPLY_ADDS = 100_000_000_000
-"""Of one inference; the largest mobile classifiers take a tenth."""
 WALK_BUDGET = 300_000
 """Tables that one walk reads, and numbers by NUMBERS_A_STEP: under a second. A MobileNetV2 takes 2,000."""
 NUMBERS_A_STEP = 16
@@ -44,6 +40,19 @@ MIN_SCALE = 1e-20
 """Of a tensor with one scale; LiteRT 2.3.0 overflows and crashes on quotients of scales near 1e-40."""
 ZERO_POINTS = {"int4": (-8, 7), "int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 """Lowest and highest zero point; 0 for all other dtypes."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one inference may take."""
+
+    memory_mib: int = 2048
+    """Of all computed tensors together, more than an arena takes, which reuses memory: EfficientNet-Lite4 has 500."""
+    gigamacs: int = 100
+    """Billions of multiply-adds; the largest mobile classifiers take a tenth."""
+
+
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -172,17 +181,26 @@ class Table:
         return self.text(number)
 
 
-def walk_model(data: bytes, *, where: str, end: int | None = None, trusted: bool = False) -> ModelStructure:
+def walk_model(
+    data: bytes,
+    *,
+    where: str,
+    end: int | None = None,
+    trusted: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+) -> ModelStructure:
     """Checks the structure of a .tflite.
 
     Args:
         data: The whole file.
         where: Named in errors.
         end: Where the flatbuffer must have ended: the start of the zip tail, or the end of the file.
-        trusted: The file comes with this package: its operators are not looked at, which would take 1 ms.
+        trusted: The file comes with this package, or was checked: its operators are not looked at, which takes 1 ms.
+        limits: Of what is not trusted.
 
     Raises:
-        ModelUnsupported: An operator that is not in operators.txt, or what it is given; more than one subgraph.
+        ModelUnsupported: An operator that is not in operators.txt, or what it is given; more than one subgraph; more
+            than `limits`.
         NotATfliteFile: No TFL3 identifier, an offset that leads outside, an index without its object, constant data
             of the wrong size.
     """
@@ -197,7 +215,7 @@ def walk_model(data: bytes, *, where: str, end: int | None = None, trusted: bool
         )
     try:
         root = Table(data, end, int(struct.unpack_from("<I", data, 0)[0]), "Model")
-        return _walk_root(root, trusted)
+        return _walk_root(root, None if trusted else limits)
     except Unsupported as problem:
         raise ModelUnsupported(
             "the model is not supported",
@@ -216,7 +234,7 @@ def walk_model(data: bytes, *, where: str, end: int | None = None, trusted: bool
         ) from problem
 
 
-def _walk_root(root: Table, trusted: bool) -> ModelStructure:
+def _walk_root(root: Table, limits: Limits | None) -> ModelStructure:
     version = root.scalar(0, "I")
     if version != SCHEMA_VERSION:
         raise Malformed(f"flatbuffer schema version {version}, not {SCHEMA_VERSION}")
@@ -234,7 +252,7 @@ def _walk_root(root: Table, trusted: bool) -> ModelStructure:
     if len(subgraphs) > 1:
         # Control flow: nothing bounds how long or in how much memory it runs.
         raise Unsupported(f"{len(subgraphs)} subgraphs, not one")
-    structure = _walk_subgraph(subgraphs[0], buffers, code_numbers, trusted)
+    structure = _walk_subgraph(subgraphs[0], buffers, code_numbers, limits)
     for signature in root.children(7, "SignatureDef"):
         index = signature.scalar(4, "I")
         _require_index(index, len(subgraphs), signature.name, "subgraph")
@@ -271,7 +289,7 @@ def _buffer(table: Table) -> tuple[int, int]:
 
 
 def _walk_subgraph(
-    subgraph: Table, buffers: list[tuple[int, int]], code_numbers: list[int], trusted: bool
+    subgraph: Table, buffers: list[tuple[int, int]], code_numbers: list[int], limits: Limits | None
 ) -> ModelStructure:
     tables = subgraph.children(0, "Tensor")
     walked = [_walk_tensor(table, buffers) for table in tables]
@@ -287,7 +305,7 @@ def _walk_subgraph(
     operators = subgraph.children(3, "Operator")
     work = 0
     for operator in operators:
-        inputs, outputs, multiply_adds = _walk_operator(operator, operands, code_numbers, trusted)
+        inputs, outputs, multiply_adds = _walk_operator(operator, operands, code_numbers, limits is None)
         # Each tensor is made once, before it is used: LiteRT 2.3.0 runs other graphs into memory that is not theirs.
         for index in inputs:
             if index not in known:
@@ -301,10 +319,10 @@ def _walk_subgraph(
         if index not in known:
             raise Malformed(f"{subgraph.name} gives tensor {index} out, which nothing makes")
     computed = sum(operands[index].size_bytes for index in known if operands[index].content is None)
-    if work > MAX_MULTIPLY_ADDS or computed > MAX_COMPUTED_BYTES:
+    if limits and (work > limits.gigamacs * 10**9 or computed > limits.memory_mib << 20):
         raise Unsupported(
-            f"{work:,} multiply-adds and {computed:,} bytes of computed tensors, "
-            f"not at most {MAX_MULTIPLY_ADDS:,} and {MAX_COMPUTED_BYTES:,}"
+            f"{work:,} multiply-adds and {computed:,} bytes of computed tensors, not at most {limits.gigamacs} "
+            f"billion (--max-model-work) and {limits.memory_mib} MiB (--max-model-memory)"
         )
     return ModelStructure(ends[0], ends[1], len(tensors), len(operators))
 

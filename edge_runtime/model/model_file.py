@@ -21,7 +21,7 @@ from edge_runtime.errors import (
     ModelTooLarge,
     NotATfliteFile,
 )
-from edge_runtime.model.flatbuffer import walk_model
+from edge_runtime.model.flatbuffer import DEFAULT_LIMITS, Limits, walk_model
 from edge_runtime.model.tensors import check_tensors
 from edge_runtime.model.zip_tail import ZipTail
 
@@ -41,6 +41,9 @@ class ModelFile:
     data: bytes
     """The whole file; engines keep it alive while they use it."""
     contract: ModelContract
+    vouched: bool = False
+    """It is the bundled one, is signed, or its user made it: no child process tries it first."""
+    limits: Limits = DEFAULT_LIMITS
 
     @property
     def sha256(self) -> str:
@@ -64,30 +67,41 @@ def bundled_model_path() -> Path:
     return Path(_bundled_model())
 
 
-def open_model(path: str | os.PathLike[str] | None = None) -> ModelFile:
+def open_model(
+    path: str | os.PathLike[str] | None = None, *, vouched: bool = False, limits: Limits = DEFAULT_LIMITS
+) -> ModelFile:
     """Opens a model file, the bundled one without `path`.
+
+    Args:
+        path: Of a .tflite.
+        vouched: As `ModelFile`.
+        limits: Of one inference.
 
     Raises:
         ModelNotFound: No such file, or it cannot be read.
         ModelTooLarge: More than MAX_MODEL_BYTES.
         NotATfliteFile: Empty, truncated, malformed, or another format.
+        ModelUnsupported: As `walk_model`.
         ContractMissing, ContractInvalid, ContractTooNew: As they say.
         ModelMismatch: The contract does not describe the model's tensors.
     """
     where, data = read_model(path)
-    return parse_model(data, where, trusted=path is None)
+    return parse_model(data, where, trusted=path is None, vouched=vouched, limits=limits)
 
 
-def parse_model(data: bytes, where: str, *, trusted: bool = False) -> ModelFile:
+def parse_model(
+    data: bytes, where: str, *, trusted: bool = False, vouched: bool = False, limits: Limits = DEFAULT_LIMITS
+) -> ModelFile:
     """As `open_model`, from bytes; `where` is named in errors and becomes the path, `trusted` as `walk_model`."""
     if not data:
         expected, fix = "a .tflite file", "copy the file again"
         raise NotATfliteFile("the file is empty", where=where, found="0 bytes", expected=expected, fix=fix)
     tail = ZipTail(data, where) if data[4:8] == b"TFL3" else None
-    structure = walk_model(data, where=where, end=tail.start if tail else len(data), trusted=trusted)
+    end = tail.start if tail else len(data)
+    structure = walk_model(data, where=where, end=end, trusted=trusted, limits=limits)
     contract = read_contract(data, where)
     check_tensors(contract, structure.inputs, structure.outputs, where)
-    return ModelFile(where, data, contract)
+    return ModelFile(where, data, contract, trusted or vouched, limits)
 
 
 def read_contract(data: bytes, where: str = "model") -> ModelContract:

@@ -18,6 +18,7 @@ import re
 
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.errors import ModelOutdated, ModelUnsigned, UsageError
+from edge_runtime.model.flatbuffer import DEFAULT_LIMITS, Limits
 from edge_runtime.model.model_file import ModelFile, parse_model, read_model, read_regular
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ _STATEMENT = (
 
 
 def open_signed(
-    path: str | os.PathLike[str] | None, key_path: str, min_version: str | int | None = None
+    path: str | os.PathLike[str] | None,
+    key_path: str,
+    min_version: str | int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> ModelFile:
     """Open a model file whose signature fits.
 
@@ -55,6 +59,7 @@ def open_signed(
         key_path: A PEM file with an Ed25519 public key.
         min_version: The oldest version to accept, N or NAME:N; with a name, only the model of that name. None accepts
             any version, and the older form of signatures.
+        limits: As `open_model`.
 
     Raises:
         ModelUnsigned: No signature, or one that does not fit file and key, or of another model.
@@ -74,7 +79,7 @@ def open_signed(
             problem, fix = "the model is older than required", "get the newest model"
             found, expected = f"version {version}", f"version {oldest} or newer"
             raise ModelOutdated(problem, where=where, found=found, expected=expected, fix=fix)
-    model = parse_model(data, where, trusted=path is None)
+    model = parse_model(data, where, trusted=path is None, vouched=True, limits=limits)
     if version is not None and name != model.contract.model_id:
         raise _unsigned(where, f"a signature of the model {name}; the file holds {model.contract.model_id}")
     return model

@@ -59,7 +59,7 @@ def test_print_contract_ignores_nothing(others: list[str]) -> None:
 def test_print_contract_verifies_the_signature(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(path: str, key: str, oldest: str) -> ModelFile:
+    def refuse(path: str, key: str, oldest: str, _: object) -> ModelFile:
         raise ModelUnsigned(f"{path} by {key} from {oldest}")
 
     monkeypatch.setattr(signature, "open_signed", refuse)

@@ -136,7 +136,7 @@ def test_a_verdict_is_of_one_library_on_one_machine(tmp_path: Path, monkeypatch:
     keys.append(key())
     os.utime(library, ns=(1, 1))
     keys.append(key())
-    for name, value in (("__version__", "9"), ("_litert_state", lambda: ["9"])):
+    for name, value in (("__version__", "9"), ("library_state", lambda: ["9"])):
         monkeypatch.setattr(fallback, name, value)
         keys.append(key())
     monkeypatch.setattr("platform.release", lambda: "another kernel")

@@ -70,7 +70,7 @@ def test_an_unaligned_model_is_copied_to_an_aligned_place(monkeypatch: pytest.Mo
 def untested(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
     """Make the installed release an untested one; return where validation results are cached."""
     monkeypatch.setattr(litert_c, "_installed_version", lambda _: "9.9.9")
-    monkeypatch.setattr(litert_c, "_validated", {})
+    monkeypatch.setattr(validation, "_known", {})
     monkeypatch.setenv(validation.CACHE_VARIABLE, str(folder))
     return folder / "dermedge"
 
@@ -88,7 +88,7 @@ def test_an_untested_release_is_accepted_by_the_self_test(
     # Once a process; from the cache in the next one; another model is another test.
     monkeypatch.setattr(validation, "run_probe", lambda *_: pytest.fail("validated again"))
     assert open_engine(good()).name == "litert-c 9.9.9"
-    litert_c._validated.clear()
+    validation._known.clear()
     assert open_engine(good()).name == "litert-c 9.9.9"
     monkeypatch.setattr(validation, "run_probe", lambda *_: ("ok", ""))
     open_engine(good("tiny_float32.tflite"))
@@ -111,7 +111,7 @@ def test_an_untested_release_that_fails_the_self_test_is_skipped(
         open_engine(good(), engine="litert-c")
     assert caught.value.found.startswith(found)
     monkeypatch.setattr(validation, "run_probe", lambda *_: pytest.fail("validated again"))
-    litert_c._validated.clear()
+    validation._known.clear()
     engine = open_engine(good())
     assert engine.name.startswith("litert ")
     assert engine.skipped == ("litert-c: the C API of ai-edge-litert 9.9.9 fails the model's self-test",)
