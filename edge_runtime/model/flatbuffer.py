@@ -36,6 +36,8 @@ TENSOR_TYPES = {
 }  # fmt: skip
 """dtype and bits by number; 5 string, 13 resource and 14 variant have no fixed size and no place in a classifier."""
 
+MAX_SCALE = 1e18
+"""Of a tensor's scales together: twice as much, and its square, are still finite."""
 MIN_SCALE = 1e-20
 """Of a tensor with one scale; LiteRT 2.3.0 overflows and crashes on quotients of scales near 1e-40."""
 ZERO_POINTS = {"int4": (-8, 7), "int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
@@ -386,7 +388,7 @@ def _walk_tensor(table: Table, buffers: list[tuple[int, int]]) -> tuple[TensorSp
     # Only what shapes are made of is looked at: a few numbers.
     content = table.data[start : start + min(stored_bytes, MAX_SHAPE_BYTES)] if stored_bytes else None
     return TensorSpec(signature or shape, dtype, scale, zero_point), Operand(
-        shape, dtype, content, wanted_bytes
+        shape, dtype, content, wanted_bytes, scale
     )
 
 
@@ -408,8 +410,9 @@ def _quantization(table: Table, shape: tuple[int, ...], dtype: str) -> tuple[flo
     # By sum and min, at C speed: a MobileNetV2 has 17,000 scales. A NaN or an infinity survives the sum.
     # A dead channel may have the scale 0; a whole tensor may not.
     least = MIN_SCALE if len(scales) == 1 else 0.0
-    if scales and (not math.isfinite(sum(scales)) or min(scales) < least):
-        raise Malformed(f"{table.name} has a scale that is too small, negative or not finite")
+    total = sum(scales)
+    if scales and (not math.isfinite(total) or min(scales) < least or total > MAX_SCALE):
+        raise Malformed(f"{table.name} has a scale that is too small, too large, negative or not finite")
     low, high = ZERO_POINTS.get(dtype, (0, 0))
     if not zeros and (min(zero_points) < low or max(zero_points) > high):
         # Not pedantry: LiteRT 2.3.0 indexes tables with them and crashes.

@@ -29,6 +29,12 @@ SHORT = {
     "i64": "int64",
 }  # fmt: skip
 ONE_TYPE = ("f32", "u8", "i8", "i16")
+QUANTIZED = ("uint8", "int8", "int16")
+FILTERS = (
+    ("CONV_2D", 1), ("DEPTHWISE_CONV_2D", 1), ("FULLY_CONNECTED", 1), ("BATCH_MATMUL", 1), ("DEQUANTIZE", 0),
+)  # fmt: skip
+"""Operators and the number of the input that may have a scale for each channel."""
+MAX_SCALE_RATIO = 8192
 VALID = 1
 """The padding that adds nothing; 0 is SAME."""
 
@@ -137,6 +143,15 @@ def _check(operator: Operator, option_type: int) -> int:
     for operand in (*inputs, *outputs):
         if operand is not None and (len(operand.shape) > MAX_OPERATOR_RANK or 0 in operand.shape):
             raise Unsupported(f"a tensor has the shape {list(operand.shape[: MAX_OPERATOR_RANK + 1])}")
+    for i, operand in enumerate((*inputs, *outputs)):
+        # Kernels divide by the one scale of a tensor; only filters have one for each channel.
+        if (
+            operand is not None
+            and operand.dtype in QUANTIZED
+            and not operand.scale
+            and (kind.name, i) not in FILTERS
+        ):
+            raise Unsupported("a quantized tensor has not one scale")
     if not _types_fit(operator):
         given = ", ".join("none" if one is None else one.dtype for one in inputs[:4])
         raise Unsupported(f"the types {given} -> {outputs[0].dtype} do not go together")
@@ -181,11 +196,32 @@ def _broadcast(operator: Operator) -> tuple[Shape, int]:
     # LiteRT 2.3.0 aborts on int16 of five sides.
     if rank > 4 and first != second:
         raise Unsupported(f"broadcasting over {rank} sides")
+    if operator.kind.name in ("ADD", "SUB") and operator.input(0).dtype in QUANTIZED:
+        _require_scales_of_a_sum(operator)
+    shape = _together(first, second)
+    return shape, math.prod(shape)
+
+
+def _require_scales_of_a_sum(operator: Operator) -> None:
+    """Refuse where LiteRT 2.3.0 aborts: an output's scale far below an input's; int16 of scales that are powers of two.
+
+    Their kernel does not broadcast.
+    """
+    scales = [one.scale for one in (operator.input(0), operator.input(1), operator.outputs[0])]
+    if max(scales) > MAX_SCALE_RATIO * scales[2]:
+        raise Unsupported(f"the output's scale is less than 1/{MAX_SCALE_RATIO} of an input's")
+    powers = all(abs(math.log2(scale) - round(math.log2(scale))) < 0.002 for scale in scales)
+    if operator.input(0).dtype == "int16" and operator.shape(0) != operator.shape(1) and powers:
+        raise Unsupported("int16 is broadcast with scales that are powers of two")
+
+
+def _together(first: Shape, second: Shape) -> Shape:
+    """The shape to which both are broadcast."""
+    rank = max(len(first), len(second))
     a, b = (1,) * (rank - len(first)) + first, (1,) * (rank - len(second)) + second
     if any(x != y and 1 not in (x, y) for x, y in zip(a, b, strict=True)):
         raise Unsupported(f"{list(first)} and {list(second)} do not go together")
-    shape = tuple(max(x, y) for x, y in zip(a, b, strict=True))
-    return shape, math.prod(shape)
+    return tuple(max(x, y) for x, y in zip(a, b, strict=True))
 
 
 def _window(operator: Operator, size: int, kernel: int, stride: int, dilation: int, padding: int) -> int:
@@ -424,12 +460,9 @@ def _batch_matmul(operator: Operator) -> tuple[Shape, int]:
         raise Unsupported(f"a product of {list(first)} and {list(second)}")
     rows, inner = (first[-1], first[-2]) if operator.option(0, "b") else (first[-2], first[-1])
     depth, columns = (second[-1], second[-2]) if operator.option(1, "b") else (second[-2], second[-1])
-    outer = max(first[:-2], second[:-2], key=len)
-    other = min(first[:-2], second[:-2], key=len)
-    aligned = (1,) * (len(outer) - len(other)) + other
-    if inner != depth or any(x != y and 1 not in (x, y) for x, y in zip(outer, aligned, strict=True)):
+    if inner != depth:
         raise Unsupported(f"a product of {list(first)} and {list(second)}")
-    shape = (*(max(x, y) for x, y in zip(outer, aligned, strict=True)), rows, columns)
+    shape = (*_together(first[:-2], second[:-2]), rows, columns)
     return shape, math.prod(shape) * inner
 
 

@@ -150,10 +150,12 @@ class Unsupported(Exception):
 class Operand:
     """A tensor as an operator sees it."""
 
-    __slots__ = ("content", "dtype", "shape", "size_bytes")
+    __slots__ = ("content", "dtype", "scale", "shape", "size_bytes")
 
-    def __init__(self, shape: tuple[int, ...], dtype: str, content: bytes | None, size_bytes: int) -> None:
-        self.shape, self.dtype, self.size_bytes = shape, dtype, size_bytes
+    def __init__(
+        self, shape: tuple[int, ...], dtype: str, content: bytes | None, size_bytes: int, scale: float = 0.0
+    ) -> None:
+        self.shape, self.dtype, self.size_bytes, self.scale = shape, dtype, size_bytes, scale
         self.content = content
         """A constant's first bytes, enough for a shape; None of what an operator computes."""
 

@@ -111,6 +111,26 @@ def pack(model: Any) -> bytes:
     return bytes(builder.Output())
 
 
+def _quantize_oddly(tensor: Any, shape: list[int], chance: random.Random) -> None:
+    """A scale for each channel of any side, none, or one that hardly any network has."""
+    given = tensor.quantization
+    kind = chance.randrange(5)
+    if kind == 0:
+        tensor.quantization = None
+    elif kind == 1:
+        given.scale, given.zeroPoint = (
+            [chance.choice((1e-19, 1e-9, 1e-4, 300.0, 65536.0, 1e17, 3e38, float("nan")))],
+            [0],
+        )
+    elif kind == 2:
+        given.zeroPoint = [chance.choice((-128, -1, 1, 127, 255, 32767))]
+    else:
+        given.quantizedDimension = chance.randrange(max(len(shape), 1))
+        count = min(shape[given.quantizedDimension], 4096) if shape else 2
+        given.scale = [chance.choice((0.0, 0.01, 1.0, 1e15))] * (count + (chance.random() < 0.1))
+        given.zeroPoint = [chance.choice((0, 0, 1))] * chance.choice((0, 1, count))
+
+
 def _packs(options: Any) -> bool:
     """Whether every number fits its field."""
     import flatbuffers
@@ -267,11 +287,11 @@ class Graph:
             size *= int(side)
         made = {
             "reshape": chance.choice(([1, size], [size], [-1], [1, -1, 1], [int(s) for s in data])),
-            "pad": [chance.choice((0, 0, 1, 2)) for _ in range(2 * rank)],
+            "pad": [chance.choice((0, 0, 0, 0, 1, 1, 2, 2, 200)) for _ in range(2 * rank)],
             "transpose": chance.sample(range(rank), rank),
             "reduce": chance.choice(([1, 2], [0], [-1], [rank - 1], [1, 2, 3])),
             "expand_dims": [chance.choice((0, 1, rank, -1))],
-            "resize": [chance.choice((1, 2, 7, 16)), chance.choice((1, 2, 7, 16))],
+            "resize": [chance.choice((1, 2, 7, 16, 16, 500)), chance.choice((1, 2, 7, 16, 16, 500))],
             "slice": [0] * rank if index == 1 else [chance.choice((1, -1, int(side))) for side in data],
             "strided_slice": {
                 1: [0] * rank,
@@ -302,10 +322,13 @@ class Graph:
             TYPE_NUMBERS[dtype],
             f"t{len(self.graph.tensors)}".encode(),
         )
-        if dtype in ("int8", "uint8", "int16", "int4"):
+        odd = chance.random() < 0.06
+        if odd or dtype in ("int8", "uint8", "int16", "int4"):
             tensor.quantization = schema.QuantizationParametersT()
             tensor.quantization.scale = [chance.choice((0.00390625, 0.1, 1.0))]
             tensor.quantization.zeroPoint = [0 if dtype != "uint8" else chance.choice((0, 128))]
+        if odd:
+            _quantize_oddly(tensor, shape, chance)
         if constant:
             size = 1
             for side in shape:
@@ -334,6 +357,8 @@ class Graph:
             wild = chance.random() < 0.03
             if isinstance(value, bool):
                 setattr(made, field, chance.random() < 0.4)
+            elif isinstance(value, float):
+                setattr(made, field, chance.choice((1.0, 1.0, 0.1, 0.0, -1.0, 1e-30, 1e30, float("nan"))))
             elif isinstance(value, int):
                 plausible = (
                     (0, 1)

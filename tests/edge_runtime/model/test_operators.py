@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,8 @@ from edge_runtime.engines import open_engine
 from edge_runtime.errors import InterpreterError, ModelFileError, ModelUnsupported
 from edge_runtime.model.flatbuffer import WALK_BUDGET, walk_model
 from edge_runtime.model.model_file import bundled_model_path, parse_model
-from edge_runtime.model.operators import RULES, kind_of
+from edge_runtime.model.operators import RULES, check_node, kind_of
+from edge_runtime.model.tensors import Operand, Unsupported
 from tests.edge_runtime.graphs import GraphFile, graph_case
 
 GRAPHS = 400
@@ -75,6 +78,46 @@ def test_operators_that_native_code_runs_into_foreign_memory_are_refused(
     with pytest.raises(ModelUnsupported) as caught:
         walk_model(one_more(**fields), where="m")
     assert re.search(problem, caught.value.found)
+
+
+@pytest.mark.parametrize(("second", "fits"), [((2, 7, 4, 5), True), ((4, 1, 4, 5), False)])
+def test_a_product_needs_outer_sides_that_go_together(second: tuple[int, ...], fits: bool) -> None:
+    given: list[Operand | None] = [Operand(shape, "float32", None, 0) for shape in ((2, 1, 3, 4), second)]
+    options: Any = SimpleNamespace(scalar=lambda number, code, default=0: default)
+    output = [Operand((2, second[1], 3, 5), "float32", None, 0)]
+    if fits:
+        assert check_node("product", 126, given, output, options, 101) == 2 * 7 * 3 * 5 * 4
+    else:
+        with pytest.raises(Unsupported):
+            check_node("product", 126, given, output, options, 101)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "scales", "fits"),
+    [
+        ("int8", (4,), (0.5, 0.1, 0.1), True),
+        ("int8", (4,), (0.5, 0.1, 0.0), False),
+        ("int8", (4,), (1.0, 1.0, 1e-5), False),
+        ("int16", (1,), (0.3, 0.25, 0.5), True),
+        ("int16", (4,), (0.5, 0.25, 0.5), True),
+        ("int16", (1,), (0.5, 0.25, 0.5), False),
+        ("float32", (4,), (0.0, 0.0, 0.0), True),
+    ],
+)
+def test_a_quantized_sum_needs_scales_that_go_together(
+    dtype: str, shape: tuple[int, ...], scales: tuple[float, float, float], fits: bool
+) -> None:
+    """Scale 0 stands for none and for one a channel, by which no sum is computed."""
+    given: list[Operand | None] = [
+        Operand(one, dtype, None, 0, scale) for one, scale in zip(((4,), shape), scales, strict=False)
+    ]
+    options: Any = SimpleNamespace(scalar=lambda number, code, default=0: default)
+    output = [Operand((4,), dtype, None, 0, scales[2])]
+    if fits:
+        assert check_node("sum", 0, given, output, options, 11) == 4
+    else:
+        with pytest.raises(Unsupported):
+            check_node("sum", 0, given, output, options, 11)
 
 
 def test_a_fitting_operator_is_taken() -> None:

@@ -12,6 +12,7 @@ final class GraphWalk {
     private static final long MAX_TENSOR_BYTES = 256L * 1024 * 1024;
     private static final long MAX_COMPUTED_BYTES = 2L * 1024 * 1024 * 1024;
     private static final double MIN_SCALE = 1e-20;
+    private static final double MAX_SCALE = 1e18;
 
     private final byte[] data;
     private final int end;
@@ -254,7 +255,7 @@ final class GraphWalk {
                 content[i] = Bytes.i32(table.data, start + 4 * i);
             }
         }
-        return new Operators.Operand(shape, dtype, content, (long) wanted);
+        return new Operators.Operand(shape, dtype, content, (long) wanted, quantization[0]);
     }
 
     /** Scale and zero point of a tensor with one of each; zeros when it has none or one per channel. */
@@ -285,8 +286,8 @@ final class GraphWalk {
         for (int i = 0; i < scales[1]; i++) {
             double scale = Float.intBitsToFloat(Bytes.i32(given.data, scales[0] + 4 * i));
             sum += scale;
-            if (scale < least || Double.isNaN(scale) || Double.isInfinite(scale)) {
-                throw new FlatTable.Malformed(table.name + " has a scale that is too small, negative or not finite");
+            if (scale < least || sum > MAX_SCALE || Double.isNaN(scale)) {
+                throw new FlatTable.Malformed(table.name + " has a scale that is too small, too large or not finite");
             }
         }
         long low = 0;

@@ -34,8 +34,13 @@ final class OperatorNode {
         if (options == null && !kind.optionsOptional) {
             throw new Operators.Unsupported("its options are missing");
         }
+        int number = 0;
         for (Operators.Operand[] side : new Operators.Operand[][] {inputs, outputs}) {
             for (Operators.Operand one : side) {
+                if (one != null && one.isQuantized() && one.scale == 0 && (side == outputs || !kind.isFilter(number))) {
+                    throw new Operators.Unsupported("a quantized tensor has not one scale");
+                }
+                number++;
                 if (one != null && (one.shape.length > Operators.MAX_RANK || Shapes.contains(one.shape, 0))) {
                     throw new Operators.Unsupported("a tensor has the shape " + Arrays.toString(one.shape));
                 }
@@ -156,6 +161,9 @@ final class OperatorNode {
         int rank = Math.max(first.length, second.length);
         if (rank > 4 && !Arrays.equals(first, second)) {
             throw new Operators.Unsupported("broadcasting over " + rank + " sides");
+        }
+        if ((kind.name.equals("ADD") || kind.name.equals("SUB")) && input(0).isQuantized()) {
+            Operators.requireScalesOfASum(input(0), input(1), outputs[0]);
         }
         return done(Shapes.together(first, second), 1);
     }

@@ -1,6 +1,7 @@
 package dermedge.core;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -12,6 +13,7 @@ import java.util.Map;
 final class Operators {
     static final long MAX_MULTIPLY_ADDS = 100000000000L;
     static final int MAX_RANK = 6;
+    private static final double MAX_SCALE_RATIO = 8192;
     private static final String[] ONE_TYPE = {"f32", "u8", "i8", "i16"};
     private static final Map<String, String> SHORT = new HashMap<String, String>();
     private static final Map<Integer, String> DTYPES = new HashMap<Integer, String>();
@@ -63,6 +65,21 @@ final class Operators {
         }
     }
 
+    /** Refuses where LiteRT aborts: a sum's scale far below an input's; int16 of powers of two, which it does not broadcast. */
+    static void requireScalesOfASum(Operand first, Operand second, Operand output) {
+        boolean powers = true;
+        for (double scale : new double[] {first.scale, second.scale, output.scale}) {
+            if (scale > MAX_SCALE_RATIO * output.scale) {
+                throw new Unsupported("the output's scale is far below an input's");
+            }
+            double log = Math.log(scale) / Math.log(2);
+            powers &= Math.abs(log - Math.rint(log)) < 0.002;
+        }
+        if (first.dtype.equals("int16") && !Arrays.equals(first.shape, second.shape) && powers) {
+            throw new Unsupported("int16 is broadcast with scales that are powers of two");
+        }
+    }
+
     /** The reason why a model is not supported. */
     static final class Unsupported extends RuntimeException {
         private static final long serialVersionUID = 1L;
@@ -79,12 +96,20 @@ final class Operators {
         /** A constant's first sixteen words; null of what an operator computes. */
         final int[] content;
         final long sizeBytes;
+        /** 0 without a scale, or with one for each channel. */
+        final double scale;
 
-        Operand(int[] shape, String dtype, int[] content, long sizeBytes) {
+        Operand(int[] shape, String dtype, int[] content, long sizeBytes, double scale) {
+            this.scale = scale;
             this.shape = shape;
             this.dtype = dtype;
             this.content = content;
             this.sizeBytes = sizeBytes;
+        }
+
+        /** Whether kernels divide by its scale. */
+        boolean isQuantized() {
+            return dtype.equals("uint8") || dtype.equals("int8") || dtype.equals("int16");
         }
 
         /** The values of an int32 constant; `count` is how many there must be, -1 for any. */
@@ -130,6 +155,12 @@ final class Operators {
                     types.add(names);
                 }
             }
+        }
+
+        /** Whether an input may have a scale for each channel. */
+        boolean isFilter(int input) {
+            List<String> filtered = Arrays.asList("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL");
+            return input == 1 ? filtered.contains(name) : input == 0 && name.equals("DEQUANTIZE");
         }
 
         boolean takes(Operand[] inputs, Operand[] outputs) {
