@@ -248,6 +248,8 @@ def _walk_root(root: Table, limits: Limits | None) -> ModelStructure:
     for metadata in root.children(6, "Metadata"):
         metadata.text(0)
         _require_index(metadata.scalar(1, "I"), len(buffers), metadata.name, "buffer")
+    if root.vector(8, 4)[1] or root.vector(9, 4)[1]:
+        raise Unsupported("constants outside the file, in external buffers")
     subgraphs = root.children(2, "SubGraph")
     if not subgraphs:
         raise Malformed("the model has no subgraph")

@@ -152,6 +152,10 @@ def graph_case(seed: int, index: int) -> bytes:
     graph = Graph(model, chance)
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         graph.add_operator()
+    if chance.random() < 0.01:
+        outside = schema.ExternalBufferGroupT()
+        outside.name = b"/etc/hostname"
+        model.externalBufferGroups = [outside]
     # The zip tail is read from its end: offsets count from the start of the archive, or are corrected for.
     return pack(model) + base[len(body) :]
 
@@ -344,6 +348,8 @@ class Graph:
                 stored.data = list(b"\x00\x00\x80\x3f" * size)[: 4 * 65536]
             self.model.buffers.append(stored)
             tensor.buffer = len(self.model.buffers) - 1
+        if chance.random() < 0.005:
+            tensor.externalBuffer = 1
         self.graph.tensors.append(tensor)
         return len(self.graph.tensors) - 1
 

@@ -16,7 +16,7 @@ from edge_runtime.model.flatbuffer import WALK_BUDGET, walk_model
 from edge_runtime.model.model_file import bundled_model_path, parse_model
 from edge_runtime.model.operators import RULES, check_node, kind_of
 from edge_runtime.model.tensors import Operand, Unsupported
-from tests.edge_runtime.graphs import GraphFile, graph_case
+from tests.edge_runtime.graphs import GraphFile, graph_case, pack
 
 GRAPHS = 400
 SEED = 20261130
@@ -118,6 +118,18 @@ def test_a_quantized_sum_needs_scales_that_go_together(
     else:
         with pytest.raises(Unsupported):
             check_node("sum", 0, given, output, options, 11)
+
+
+@pytest.mark.parametrize("field", ["externalBufferGroups", "externalBuffers"])
+def test_constants_outside_the_file_are_refused(field: str) -> None:
+    """LiteRT 2.3.0 knows groups of buffers by the names of other files."""
+    graph = GraphFile("tiny_float32.tflite")
+    schema = graph.graph.schema
+    made = schema.ExternalBufferGroupT() if field == "externalBufferGroups" else schema.ExternalBufferT()
+    setattr(graph.model, field, [made])
+    with pytest.raises(ModelUnsupported) as caught:
+        walk_model(pack(graph.model), where="m")
+    assert caught.value.code == "model-unsupported"
 
 
 def test_a_fitting_operator_is_taken() -> None:

@@ -78,6 +78,9 @@ final class GraphWalk {
             metadata.text(0, false);
             require(metadata.uint32(1), buffers.size(), metadata.name, "buffer");
         }
+        if (root.vector(8, 4)[1] > 0 || root.vector(9, 4)[1] > 0) {
+            throw new Operators.Unsupported("constants outside the file, in external buffers");
+        }
         FlatTable[] subgraphs = root.children(2, "SubGraph");
         if (subgraphs.length == 0) {
             throw new FlatTable.Malformed("the model has no subgraph");
