@@ -72,7 +72,8 @@ def main() -> int:
         from edge_runtime.engines.probe import answer
 
         result = answer(question, model_bytes)
-    print(f"\n{RESULT}{result}", flush=True)
+    # The parent reads UTF-8, whatever this system's encoding is.
+    os.write(1, f"\n{RESULT}{result}\n".encode("utf-8", "replace"))
     os._exit(0)
 
 

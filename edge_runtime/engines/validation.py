@@ -105,12 +105,13 @@ def run_probe(question: Mapping[str, Any], model_bytes: bytes, limits: Mapping[s
 
 def _environment() -> dict[str, str]:
     package_folder = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    path = os.pathsep.join(filter(None, (package_folder, os.environ.get("PYTHONPATH"))))
     named = {
         name: value
         for name, value in os.environ.items()
         if name in _PASSED or name.startswith(_PASSED_PREFIXES)
     }
+    # The child finds the libraries that this process would; not those in the working folder.
+    path = os.pathsep.join([package_folder, *filter(None, sys.path)])
     return {**named, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -177,12 +178,13 @@ def read_cached(path: str | None, notes: list[str]) -> str | None:
         return None
     try:
         for place in (os.path.dirname(path), path):
-            if problem := _distrust(place):
+            if problem := _distrust(os.lstat(place)):
                 note = f"cache: {place} {problem}; its results are not used"
                 notes += [note] if note not in notes else []
                 return None
         with open(path, encoding="utf-8") as file:
-            return file.read(MAX_OUTPUT_BYTES)
+            # Whoever may write above the folder could have replaced it meanwhile.
+            return None if _distrust(os.fstat(file.fileno())) else file.read(MAX_OUTPUT_BYTES)
     except (OSError, ValueError):
         return None
 
@@ -197,7 +199,7 @@ def write_cached(path: str | None, text: str) -> None:
 
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        if not _distrust(os.path.dirname(path)):
+        if not _distrust(os.lstat(os.path.dirname(path))):
             with whole_file(Path(path)) as temporary:
                 temporary.write_text(text, encoding="utf-8")
                 temporary.chmod(0o600)
@@ -205,9 +207,8 @@ def write_cached(path: str | None, text: str) -> None:
         return
 
 
-def _distrust(place: str) -> str:
+def _distrust(status: os.stat_result) -> str:
     """Return why others may have written a file or folder, as ssh looks at its keys; empty if nobody else can have."""
-    status = os.lstat(place)
     if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
         return "is a link or a device"
     if hasattr(os, "geteuid") and status.st_uid != os.geteuid():

@@ -49,7 +49,7 @@ def answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answer:
         """
         (tmp_path / "stand_in_child.py").write_text(dedent(head) + dedent(source))
         monkeypatch.setattr(validation, "CHILD", "stand_in_child")
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.syspath_prepend(str(tmp_path))
         return run_probe({"rung": "none"}, b"x" * 300_000, limits)
 
     return of
