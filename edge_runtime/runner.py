@@ -75,7 +75,7 @@ class Runner:
         """Open a model (the bundled one without `model`) and an engine for it on the CPU.
 
         Args:
-            model: An opened model file, or its path.
+            model: An opened model file, or its path. Unless it is vouched for, a child process tries it first.
             engine: `auto`, or a name of `engines.ENGINES`.
             threads: CPU threads.
             kernels: As `open_engine`; only with engine `litert`.
