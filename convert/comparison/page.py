@@ -12,7 +12,7 @@ from edge_runtime.contract import ModelContract
 from train.evaluation.subgroups import COLUMNS
 from train.reports import charts
 from train.reports import html as page
-from train.reports.html import Markup, Section, figure, signed
+from train.reports.html import Figure, Markup, Section, signed
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 FLIPS_WITH_PHOTOS = 48
@@ -57,7 +57,7 @@ def make_page(
     return page.page("Model comparison", subtitle, "; ".join(licences), sections)
 
 
-def _overview(report: dict[str, Any]) -> list[Markup]:
+def _overview(report: dict[str, Any]) -> list[Figure]:
     """Draw the charts of all models: difference in balanced accuracy, size, time."""
     models, title = report["models"], "Difference in balanced accuracy"
     rows = [
@@ -65,10 +65,10 @@ def _overview(report: dict[str, Any]) -> list[Markup]:
         for pair in report["pairs"]
     ]
     shown = [
-        figure(
-            charts.interval_chart(title, rows, zero=f"{models[0]['name']} = 0"),
+        Figure(
+            charts.interval_chart(title, rows, f"{models[0]['name']} = 0"),
             "Balanced accuracy minus that of the first model, in points, with 95 % interval.",
-            title=title,
+            title,
         ),
         _bars("File size", [(m["name"], m["bytes"] / 1e6, f"{m['bytes'] / 1e6:.2f} MB") for m in models]),
     ]
@@ -79,14 +79,13 @@ def _overview(report: dict[str, Any]) -> list[Markup]:
     return shown
 
 
-def _bars(title: str, rows: Sequence[tuple[str, float, str]], caption: str = "") -> Markup:
-    names, values, texts = zip(*rows, strict=True)
-    return figure(charts.bar_chart(title, names, [[value] for value in values], texts), caption, title=title)
+def _bars(title: str, rows: Sequence[tuple[str, float, str]], caption: str = "") -> Figure:
+    return Figure(charts.bar_chart(title, rows), caption, title)
 
 
-def _changes(pair: dict[str, Any], first: dict[str, Any], second: dict[str, Any]) -> list[Markup]:
+def _changes(pair: dict[str, Any], first: dict[str, Any], second: dict[str, Any]) -> list[Figure]:
     """Draw the charts of a pair: recall by class, score changes, reliability."""
-    marks = page.legend([(first["name"], "first"), (second["name"], "second")])
+    legend, title = [(first["name"], "first"), (second["name"], "second")], "Recall by class"
     classes = [
         (
             code,
@@ -100,16 +99,13 @@ def _changes(pair: dict[str, Any], first: dict[str, Any], second: dict[str, Any]
         for row in pair["score_changes"]
     ]
     return [
-        figure(
-            page.join((marks, charts.pair_chart("Recall by class", classes))),
-            "At the right: change in points, and n.",
-            title="Recall by class",
-        ),
+        Figure(charts.pair_chart(title, classes), "At the right: change in points, and n.", title, legend),
         _bars("Score change", scores, "Photos by the largest change of any of their scores."),
-        figure(
-            page.join((marks, _reliability(first, second))),
+        Figure(
+            _reliability(first, second),
             "Accuracy by top score; the dashed line is perfect calibration.",
-            title="Reliability diagram",
+            "Reliability diagram",
+            legend,
         ),
     ]
 

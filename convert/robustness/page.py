@@ -9,7 +9,7 @@ from typing import Any
 from train.artifacts.selection import KEY
 from train.reports import charts
 from train.reports import html as page
-from train.reports.html import Markup, Section, figure, number
+from train.reports.html import Figure, Section, number
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 CLASSES = ("first", "second broken", "third", "fourth")
@@ -28,7 +28,7 @@ def make_page(report: Report, licence: str) -> str:
     rows = list(zip(report["models"], _undisturbed(report)["models"], strict=True))
     notes = map(page.note, counted[KEY])
     sections = [Section("models", "Models", [*notes, macros.models(rows, names[0])])]
-    legend = page.legend((name, _class(k)) for k, name in enumerate(names))
+    legend = [(name, _class(k)) for k, name in enumerate(names)]
     header = ["Strength"]
     for name in names:
         header += [f"{name}: balanced accuracy", "change", "agreement", "with the first"]
@@ -51,7 +51,7 @@ def make_page(report: Report, licence: str) -> str:
     return page.page("Robustness to disturbed photos", subtitle, licence, sections)
 
 
-def _curves(disturbance: Report, names: Sequence[str]) -> list[Markup]:
+def _curves(disturbance: Report, names: Sequence[str]) -> list[Figure]:
     points = disturbance["points"]
     strengths = [point["strength"] for point in points]
     axis = charts.Axis(strengths[0], strengths[-1], disturbance["unit"], strengths)
@@ -62,7 +62,7 @@ def _curves(disturbance: Report, names: Sequence[str]) -> list[Markup]:
             for k, name in enumerate(names)
         ]
         described = f"{_title(disturbance)}: {title.lower()}"
-        shown.append(figure(charts.curve_chart(described, axis, curves), title=title))
+        shown.append(Figure(charts.curve_chart(described, axis, curves), title=title))
     return shown
 
 

@@ -28,8 +28,7 @@ from train.evaluation.roc import (
     youden_threshold,
 )
 from train.reports import charts
-from train.reports import html as page
-from train.reports.html import Markup
+from train.reports.html import Figure
 from train.taxonomy.partition import label_classes, node_probabilities
 from train.taxonomy.tree import Taxonomy
 
@@ -181,8 +180,8 @@ def _points(curve: Curve, chosen: Answers, against: Sequence[Against]) -> tuple[
 # ------------------------------------------------------------------ charts
 
 
-def legend(results: Sequence[BinaryResult], *, with_tests: bool) -> Markup:
-    """Name the lines and marks of the charts."""
+def legend(results: Sequence[BinaryResult], *, with_tests: bool) -> list[tuple[str, str]]:
+    """Name the lines and marks of the charts, each with its class."""
     lines = zip(results, LINES, strict=False)
     entries = [(f"{shown_name(result.model)} (pale: 95 %)", line) for result, line in lines]
     marks = [
@@ -190,10 +189,10 @@ def legend(results: Sequence[BinaryResult], *, with_tests: bool) -> Markup:
         ("dermatologist, whether to biopsy", "ring"),
         ("mean dermatologist, diagnosis", "cross"),
     ]
-    return page.legend(entries + marks if with_tests else entries)
+    return entries + marks if with_tests else entries
 
 
-def task_charts(results: Sequence[BinaryResult], *, with_tests: bool) -> list[Markup]:
+def task_charts(results: Sequence[BinaryResult], *, with_tests: bool) -> list[Figure]:
     """Draw the curves of one task: once for each test of readers, or once without readers."""
     codes = dict.fromkeys(against.test.code for against in results[0].against)
     return [_chart(results, code) for code in (codes if with_tests else (None,))]
@@ -208,7 +207,7 @@ def auc_differences(results: Sequence[BinaryResult]) -> list[Estimate | None]:
     ]
 
 
-def _chart(results: Sequence[BinaryResult], code: str | None) -> Markup:
+def _chart(results: Sequence[BinaryResult], code: str | None) -> Figure:
     tests = [against.test for against in results[0].against if against.test.code == code]
     areas = "; ".join(f"{shown_name(r.model)} AUC {r.curve.auc.value:.3f}" for r in results)
     description, title, caption = (
@@ -235,7 +234,7 @@ def _chart(results: Sequence[BinaryResult], code: str | None) -> Markup:
         plot.line(result.curve.specificity, result.curve.sensitivity, line)
     for test in tests:
         _mark_readers(plot, test)
-    return page.figure(plot.svg(), caption, title=title)
+    return Figure(plot.svg(), caption, title)
 
 
 def _mark_readers(plot: charts.Plot, test: ReaderTest) -> None:

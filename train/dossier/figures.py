@@ -18,7 +18,7 @@ from train.evaluation.out_of_fold import Answers
 from train.evaluation.subgroups import COLUMNS, Subgroup, subgroup_columns, subgroup_tables
 from train.reports import charts
 from train.reports import html as page
-from train.reports.html import Markup
+from train.reports.html import Figure, Markup
 from train.reports.sections import REPEATS
 
 METRICS = ("balanced_accuracy", "malignant_auc", "accuracy", "expected_calibration_error")
@@ -83,7 +83,7 @@ def _tables(
     )
 
 
-def embedding_panels(found: Mapping[str, Any], names: Mapping[str, str]) -> list[Markup]:
+def embedding_panels(found: Mapping[str, Any], names: Mapping[str, str]) -> list[Figure]:
     """Draw a panel for each label, its photos dark among all others, so that no colours have to be distinguished.
 
     Args:
@@ -106,7 +106,7 @@ def embedding_panels(found: Mapping[str, Any], names: Mapping[str, str]) -> list
             f"{page.counted(len(own), 'photo')}; the nearest photo of another lesion has the same label for "
             f"{page.share(agreement)} of them (by chance {page.share(len(own) / found['photos'])})."
         )
-        panels.append(page.figure(plot.svg(), caption, title=f"{label}: {name}"))
+        panels.append(Figure(plot.svg(), caption, f"{label}: {name}"))
     return panels
 
 
@@ -127,7 +127,7 @@ def heat_map(path: Path) -> Markup:
     return page.picture(pixels, description, most_px=HEAT_MAP_PX)
 
 
-def robustness_charts(report: Mapping[str, Any]) -> list[list[Markup]]:
+def robustness_charts(report: Mapping[str, Any]) -> list[list[Figure]]:
     """Draw each disturbance's curves, one for each of MEASURES; a third model stands in the tables only."""
     return [
         [_robustness_chart(report, disturbance, measure) for measure in MEASURES]
@@ -135,7 +135,7 @@ def robustness_charts(report: Mapping[str, Any]) -> list[list[Markup]]:
     ]
 
 
-def _robustness_chart(report: Mapping[str, Any], disturbance: Mapping[str, Any], measure: str) -> Markup:
+def _robustness_chart(report: Mapping[str, Any], disturbance: Mapping[str, Any], measure: str) -> Figure:
     points, unit, title = disturbance["points"], disturbance["unit"], MEASURES[measure]
     strengths = [point["strength"] for point in points]
     ends = [points[i]["models"][0][measure][0] for i in (0, -1)]
@@ -146,4 +146,4 @@ def _robustness_chart(report: Mapping[str, Any], disturbance: Mapping[str, Any],
     ]
     description = f"{name}: {title.lower()} over {unit}, from {ends[0]:.3f} to {ends[1]:.3f}"
     axis = charts.Axis(strengths[0], strengths[-1], unit, strengths)
-    return page.figure(charts.curve_chart(description, axis, curves), title=title)
+    return Figure(charts.curve_chart(description, axis, curves), title=title)

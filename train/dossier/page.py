@@ -220,9 +220,8 @@ def _overview(
             against = result.against[0]
             counted = f"of {len(against.test.points)}; {title.lower()}, {against.test.title}"
             tiles.append((f"Readers under the curve, {name}", against.share_under, counted))
-    shown = page.tiles((name, page.estimate(value), note) for name, value, note in tiles)
     elements = levels.paper_table()["element"]
-    return [*found.marks, shown, found.macros.overview(last, with_readers, elements, found.missing)]
+    return [*found.marks, found.macros.overview(tiles, last, with_readers, elements, found.missing)]
 
 
 def _metrics(found: Dossier, summaries: Sequence[tuple[Answers, dict[str, Any]]]) -> list[Markup]:
@@ -357,7 +356,7 @@ def robustness_part(report: dict[str, Any]) -> Markup:
         )
     try:
         names = [f"{model['name']} (pale: 95 %)" for model in report["models"]]
-        key = page.legend(zip(names, LINES, strict=False))
+        key = list(zip(names, LINES, strict=False))
         return Markup(page.macros(TEMPLATE).robustness(report, key, figures.robustness_charts(report)))
     except (KeyError, TypeError, IndexError) as error:
         raise RunInvalid(

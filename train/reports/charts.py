@@ -6,8 +6,9 @@ Colours are CSS classes of style.css: `first`, `second`, `third`, `fourth`, `pal
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -40,12 +41,6 @@ class Axis:
     high: float
     label: str = ""
     ticks: Sequence[float] = ()
-    texts: Sequence[str] = ()
-    """Of the ticks; numbers where empty."""
-
-    def text(self, i: int) -> str:
-        """The text of tick i."""
-        return self.texts[i] if self.texts else f"{self.ticks[i]:g}"
 
 
 def unit_axis(label: str = "", *, ticks: int = 5) -> Axis:
@@ -64,24 +59,70 @@ def nice_axis(low: float, high: float, label: str = "", *, ticks: int = 5) -> Ax
 
 
 @dataclass
-class Plot:
-    """A rectangle with two axes in which lines, bars and points are drawn; `svg` gives the picture."""
+class Drawing:
+    """A picture of shapes; a shape's title appears when it is pointed at."""
 
     title: str
     """Read out where the picture cannot be seen."""
-    x: Axis
-    y: Axis
-    width: int = WIDTH
-    height: int = 220
+    width: float
+    height: float
     shapes: list[Markup] = field(default_factory=list)
 
-    @property
-    def _left(self) -> float:
-        return TICK_TEXT_WIDTH + (LABEL_HEIGHT if self.y.label else 0)
+    def add(self, tag: str, content: str = "", *, title: str = "", **attributes: object) -> None:
+        """Add an element."""
+        self.shapes.append(element(tag, element("title", title) if title else content, **attributes))
 
-    @property
-    def _floor(self) -> float:
-        return self.height - TICK_TEXT_HEIGHT - (LABEL_HEIGHT if self.x.label else 0)
+    def path(self, d: str, class_: str, title: str = "") -> None:
+        """Add a path."""
+        self.add("path", title=title, d=d, class_=class_)
+
+    def circle(self, x: float, y: float, r: float, class_: str, title: str = "") -> None:
+        """Add a circle."""
+        self.add("circle", title=title, cx=x, cy=y, r=r, class_=class_)
+
+    def rect(self, x: float, y: float, width: float, height: float, class_: str, title: str = "") -> None:
+        """Add a filled rectangle."""
+        self.add("rect", title=title, x=x, y=y, width=width, height=height, class_=f"fill {class_}")
+
+    def text(
+        self,
+        text: str,
+        x: float,
+        y: float,
+        anchor: str | None = None,
+        class_: str | None = "quiet",
+        **more: str,
+    ) -> None:
+        """Add a text whose start, `middle` or `end` is at x."""
+        self.add("text", text, x=x, y=y, text_anchor=anchor, class_=class_, **more)
+
+    def svg(self) -> Markup:
+        """Return the picture."""
+        box, style = f"0 0 {self.width:g} {self.height:g}", f"max-width:{STRETCH * self.width:.0f}px"
+        title = element("title", self.title)
+        return element("svg", title, *self.shapes, viewBox=box, style=style, role="img")
+
+
+class Plot(Drawing):
+    """A rectangle with two axes in which lines, bars and points are drawn."""
+
+    def __init__(self, title: str, x: Axis, y: Axis, width: int = WIDTH, height: int = 220) -> None:
+        """Draw the axes."""
+        super().__init__(title, width, height)
+        self.x, self.y = x, y
+        left = self._left = TICK_TEXT_WIDTH + (LABEL_HEIGHT if y.label else 0)
+        floor = self._floor = height - TICK_TEXT_HEIGHT - (LABEL_HEIGHT if x.label else 0)
+        end = width - RIGHT
+        for tick, (_, at) in zip(y.ticks, self._at([x.low] * len(y.ticks), y.ticks), strict=True):
+            self.path(f"M{left} {at:g}H{end}", "rule")
+            self.text(f"{tick:g}", left - 4, at + 4, "end")
+        for tick, (at, _) in zip(x.ticks, self._at(x.ticks, [y.low] * len(x.ticks)), strict=True):
+            self.text(f"{tick:g}", at, floor + 13, "middle")
+        self.path(f"M{left} {TOP}V{floor}H{end}", "axis")
+        if x.label:
+            self.text(x.label, (left + end) / 2, height - 5, "middle")
+        if y.label:
+            self.text(y.label, -(TOP + floor) / 2, 9, "middle", transform="rotate(-90)")
 
     def _at(self, xs: Numbers, ys: Numbers) -> list[tuple[float, float]]:
         across = (np.asarray(xs, float) - self.x.low) / (self.x.high - self.x.low)
@@ -99,141 +140,89 @@ class Plot:
             elif (x, y) != before or not pen_is_down:
                 path.append(f"{'L' if pen_is_down else 'M'}{x:g} {y:g}")
                 pen_is_down, before = True, (x, y)
-        self.shapes.append(element("path", d="".join(path), class_=f"line {class_}"))
+        self.path("".join(path), f"line {class_}")
 
     def points(
-        self, xs: Numbers, ys: Numbers, class_: str, *, radii: Numbers = (), titles: Sequence[str] = ()
+        self,
+        xs: Numbers,
+        ys: Numbers,
+        class_: str,
+        *,
+        radii: Sequence[float] = (),
+        titles: Sequence[str] = (),
     ) -> None:
         """Draw dots, with texts that appear when pointed at."""
-        for i, (x, y) in enumerate(self._at(xs, ys)):
-            title = [element("title", titles[i])] if len(titles) else []
-            radius = round(float(radii[i]), 1) if len(radii) else 3
-            self.shapes.append(element("circle", *title, cx=x, cy=y, r=radius, class_=f"fill {class_}"))
+        for (x, y), r, title in zip(self._at(xs, ys), radii or repeat(3), titles or repeat(""), strict=False):
+            self.circle(x, y, round(r, 1), f"fill {class_}", title)
 
     def band(self, xs: Numbers, lows: Numbers, highs: Numbers, class_: str) -> None:
         """Fill the area between two lines, pale: an interval along a curve."""
         there, back = self._at(xs, lows), self._at(xs, highs)[::-1]
         path = "L".join(f"{x:g} {y:g}" for x, y in [*there, *back])
-        self.shapes.append(element("path", d=f"M{path}Z", class_=f"band {class_}"))
+        self.path(f"M{path}Z", f"band {class_}")
 
     def marks(self, xs: Numbers, ys: Numbers, shape: str, class_: str, *, titles: Sequence[str] = ()) -> None:
         """Draw points that differ by shape, not by colour alone: `circle`, `ring` or `cross`."""
-        for i, (x, y) in enumerate(self._at(xs, ys)):
-            title = [element("title", titles[i])] if len(titles) else []
+        for (x, y), title in zip(self._at(xs, ys), titles or repeat(""), strict=False):
             if shape == "cross":
                 d = f"M{x - CROSS:g} {y:g}h{2 * CROSS}M{x:g} {y - CROSS:g}v{2 * CROSS}"
-                self.shapes.append(element("path", *title, d=d, class_=f"cross {class_}"))
+                self.path(d, f"cross {class_}", title)
             else:
-                filled = "fill" if shape == "circle" else "ring"
-                self.shapes.append(element("circle", *title, cx=x, cy=y, r=3, class_=f"{filled} {class_}"))
+                self.circle(x, y, 3, f"{'fill' if shape == 'circle' else 'ring'} {class_}", title)
 
     def dots(self, xs: Numbers, ys: Numbers, class_: str) -> None:
         """Draw thousands of small dots as one shape: a tenth of the bytes of as many circles."""
-        path = "".join(f"M{x:g} {y:g}h0" for x, y in dict.fromkeys(self._at(xs, ys)))
-        self.shapes.append(element("path", d=path, class_=f"dots {class_}"))
+        self.path("".join(f"M{x:g} {y:g}h0" for x, y in dict.fromkeys(self._at(xs, ys))), f"dots {class_}")
 
     def bars(
         self, lefts: Numbers, rights: Numbers, heights: Numbers, class_: str, *, titles: Sequence[str] = ()
     ) -> None:
         """Draw vertical bars from the lower axis."""
         starts, ends = self._at(lefts, heights), self._at(rights, heights)
-        for i, ((x, y), (end, _)) in enumerate(zip(starts, ends, strict=True)):
-            title = [element("title", titles[i])] if len(titles) else []
+        for (x, y), (end, _), title in zip(starts, ends, titles or repeat(""), strict=False):
             width, height = round(max(end - x - 1, 0.5), 1), round(self._floor - y, 1)
             if height > 0:
-                self.shapes.append(
-                    element("rect", *title, x=x, y=y, width=width, height=height, class_=f"fill {class_}")
-                )
+                self.rect(x, y, width, height, class_, title)
 
-    def upright(self, x: float, text: str = "") -> None:
-        """Draw a dashed vertical line across the plot, with a text beside its foot."""
+    def upright(self, x: float) -> None:
+        """Draw a dashed vertical line across the plot."""
         ((left, bottom), (_, top)) = self._at([x, x], [self.y.low, self.y.high])
-        self.shapes.append(element("path", d=f"M{left:g} {bottom:g}V{top:g}", class_="dashed"))
-        if text:
-            self.shapes.append(element("text", text, x=left + 3, y=bottom - 4, class_="quiet"))
-
-    def svg(self) -> Markup:
-        """Return the picture."""
-        return _svg(self.title, self.width, self.height, [*self._frame(), *self.shapes])
-
-    def _frame(self) -> Iterable[Markup]:
-        left, floor, end = self._left, self._floor, self.width - RIGHT
-        for i, (_, y) in enumerate(self._at([self.x.low] * len(self.y.ticks), self.y.ticks)):
-            yield element("path", d=f"M{left} {y:g}H{end}", class_="rule")
-            yield element("text", self.y.text(i), x=left - 4, y=y + 4, text_anchor="end", class_="quiet")
-        for i, (x, _) in enumerate(self._at(self.x.ticks, [self.y.low] * len(self.x.ticks))):
-            yield element("text", self.x.text(i), x=x, y=floor + 13, text_anchor="middle", class_="quiet")
-        yield element("path", d=f"M{left} {TOP}V{floor}H{end}", class_="axis")
-        if self.x.label:
-            yield element(
-                "text",
-                self.x.label,
-                x=(left + end) / 2,
-                y=self.height - 5,
-                text_anchor="middle",
-                class_="quiet",
-            )
-        if self.y.label:
-            yield element(
-                "text", self.y.label, x=-(TOP + floor) / 2, y=9, text_anchor="middle", class_="quiet",
-                transform="rotate(-90)",
-            )  # fmt: skip
+        self.path(f"M{left:g} {bottom:g}V{top:g}", "dashed")
 
 
 def bar_chart(
-    title: str,
-    names: Sequence[str],
-    parts: Sequence[Sequence[float]],
-    texts: Sequence[str],
-    *,
-    classes: Sequence[str] = ("first", "second", "third", "fourth", "pale"),
-    width: int = WIDTH,
-    most: float | None = None,
+    title: str, rows: Sequence[tuple[str, float, str]], *, class_: str = "first", most: float | None = None
 ) -> Markup:
     """Draw horizontal bars with their names before and their values behind them.
 
     Args:
         title: Read out where the picture cannot be seen.
-        names: [n] of the bars.
-        parts: [n] lengths of each bar's coloured parts, laid end to end.
-        texts: [n] what stands behind each bar.
-        classes: Colours of the parts.
-        width: Of the picture.
-        most: Length of a bar that fills it; the longest where None.
+        rows: Name, length and text of each bar.
+        class_: Their colour.
+        most: Length of a bar that fills the width; the longest where None.
     """
-    before = min(CHARACTER * max(map(len, names), default=1) + 6, width * 0.42)
-    behind = CHARACTER * max(map(len, texts), default=1) + 8
-    full = max(width - before - behind, 40)
-    longest = most or max((sum(bar) for bar in parts), default=0) or 1
-    shapes = []
-    for i, (name, bar, text) in enumerate(zip(names, parts, texts, strict=True)):
-        y, x = i * (BAR + GAP) + 2, before
-        middle = y + BAR / 2 + 4
-        shapes.append(element("text", name, x=round(before - 5, 1), y=middle, text_anchor="end"))
-        for part, class_ in zip(bar, classes, strict=False):
-            length = full * part / longest
-            if length > 0:
-                shown = max(length, 0.7)
-                shapes.append(
-                    element(
-                        "rect", x=round(x, 1), y=y, width=round(shown, 1), height=BAR, class_=f"fill {class_}"
-                    )
-                )
-                x += shown
-        shapes.append(element("text", text, x=round(x + 5, 1), y=middle, class_="quiet"))
-    return _svg(title, width, len(names) * (BAR + GAP), shapes)
+    before = min(CHARACTER * max((len(name) for name, *_ in rows), default=1) + 6, WIDTH * 0.42)
+    behind = CHARACTER * max((len(text) for *_, text in rows), default=1) + 8
+    full = max(WIDTH - before - behind, 40)
+    longest = most or max((length for _, length, _ in rows), default=0) or 1
+    drawing = Drawing(title, WIDTH, len(rows) * (BAR + GAP))
+    for i, (name, length, text) in enumerate(rows):
+        y = i * (BAR + GAP) + 2
+        shown = max(full * length / longest, 0.7) if length > 0 else 0
+        drawing.text(name, round(before - 5, 1), y + BAR / 2 + 4, "end", None)
+        if shown:
+            drawing.rect(round(before, 1), y, round(shown, 1), BAR, class_)
+        drawing.text(text, round(before + shown + 5, 1), y + BAR / 2 + 4)
+    return drawing.svg()
 
 
-def interval_chart(
-    title: str, rows: Sequence[tuple[str, Sequence[float] | None, str]], *, zero: str = "", digits: int = 1
-) -> Markup:
+def interval_chart(title: str, rows: Sequence[tuple[str, Sequence[float] | None, str]], zero: str) -> Markup:
     """Draw horizontal intervals on one scale that holds zero, which is dashed.
 
     Args:
         title: Read out where the picture cannot be seen.
         rows: Name, (value, low, high) or None, and the text at the right.
         zero: Label of the scale.
-        digits: Of the ticks.
     """
     known = [estimate for _, estimate, _ in rows if estimate is not None]
     axis = nice_axis(min([0.0, *(e[1] for e in known)]), max([0.0, *(e[2] for e in known)]))
@@ -244,24 +233,21 @@ def interval_chart(
     def at(value: float) -> float:
         return round(left + (value - axis.low) / (axis.high - axis.low) * (right - left), 1)
 
-    shapes = [element("path", d=f"M{at(tick)} 2V{floor}", class_="rule") for tick in axis.ticks]
-    shapes += [
-        element("text", signed(tick, digits), x=at(tick), y=floor + 14, text_anchor="middle", class_="quiet")
-        for tick in axis.ticks
-    ]
-    shapes.append(element("path", d=f"M{at(0)} 2V{floor}", class_="dashed"))
+    drawing = Drawing(title, WIDTH, floor + 36)
+    for tick in axis.ticks:
+        drawing.path(f"M{at(tick)} 2V{floor}", "rule")
+        drawing.text(signed(tick, 1), at(tick), floor + 14, "middle")
+    drawing.path(f"M{at(0)} 2V{floor}", "dashed")
     for i, (name, value, text) in enumerate(rows):
         y = pitch * i + 14
-        shapes.append(element("text", name, x=left, y=y))
-        shapes.append(element("text", text, x=right, y=y, text_anchor="end", class_="quiet"))
+        drawing.text(name, left, y, None, None)
+        drawing.text(text, right, y, "end")
         if value is not None:
             class_ = "worse" if value[2] < 0 else "better" if value[1] > 0 else "first"
-            line = f"M{at(value[1])} {y + 11}H{at(value[2])}"
-            shapes.append(element("path", d=line, class_=f"line {class_}"))
-            shapes.append(element("circle", cx=at(value[0]), cy=y + 11, r=4.5, class_=f"fill {class_}"))
-    if zero:
-        shapes.append(element("text", zero, x=WIDTH / 2, y=floor + 30, text_anchor="middle", class_="quiet"))
-    return _svg(title, WIDTH, floor + (36 if zero else 20), shapes)
+            drawing.path(f"M{at(value[1])} {y + 11}H{at(value[2])}", f"line {class_}")
+            drawing.circle(at(value[0]), y + 11, 4.5, f"fill {class_}")
+    drawing.text(zero, WIDTH / 2, floor + 30, "middle")
+    return drawing.svg()
 
 
 def pair_chart(title: str, rows: Sequence[tuple[str, float | None, float | None, str]]) -> Markup:
@@ -274,54 +260,40 @@ def pair_chart(title: str, rows: Sequence[tuple[str, float | None, float | None,
     left = 10 + CHARACTER * max((len(name) for name, *_ in rows), default=1)
     right = WIDTH - 12 - CHARACTER * max((len(row[3]) for row in rows), default=1)
     floor = 24 * len(rows) + 4
-    shapes = []
+    drawing = Drawing(title, WIDTH, floor + 20)
     for tick in unit_axis().ticks:
         x = round(left + tick * (right - left), 1)
-        shapes.append(element("path", d=f"M{x} 2V{floor}", class_="rule"))
-        shapes.append(element("text", f"{tick:g}", x=x, y=floor + 14, text_anchor="middle", class_="quiet"))
+        drawing.path(f"M{x} 2V{floor}", "rule")
+        drawing.text(f"{tick:g}", x, floor + 14, "middle")
     for i, (name, before, after, text) in enumerate(rows):
         y = 24 * i + 14
-        shapes.append(element("text", name, x=round(left - 6, 1), y=y + 4, text_anchor="end"))
-        shapes.append(element("text", text, x=WIDTH - 4, y=y + 4, text_anchor="end", class_="quiet"))
+        drawing.text(name, round(left - 6, 1), y + 4, "end", None)
+        drawing.text(text, WIDTH - 4, y + 4, "end")
         if before is None or after is None:
             continue
         start, end = (round(left + value * (right - left), 1) for value in (before, after))
         class_ = "worse" if after < before else "better" if after > before else "pale"
-        shapes.append(element("path", d=f"M{start} {y}H{end}", class_=f"line {class_}"))
-        shapes.append(element("circle", cx=start, cy=y, r=4, class_="fill first"))
-        shapes.append(element("circle", cx=end, cy=y, r=4, class_="fill second"))
-    return _svg(title, WIDTH, floor + 20, shapes)
+        drawing.path(f"M{start} {y}H{end}", f"line {class_}")
+        drawing.circle(start, y, 4, "fill first")
+        drawing.circle(end, y, 4, "fill second")
+    return drawing.svg()
 
 
-def curve_chart(
-    title: str, x: Axis, curves: Sequence[tuple[str, str, Sequence[Sequence[float]]]], *, height: int = 200
-) -> Markup:
+def curve_chart(title: str, x: Axis, curves: Sequence[tuple[str, str, Sequence[Sequence[float]]]]) -> Markup:
     """Draw figures in [0, 1] over the ticks of an axis, each with its interval as a pale band.
 
     Args:
         title: Read out where the picture cannot be seen.
         x: Its ticks are the places of the points.
         curves: Name, class and (value, low, high) at each tick.
-        height: Of the picture.
     """
-    plot = Plot(title, x, unit_axis(), height=height)
+    plot = Plot(title, x, unit_axis(), height=200)
     for name, class_, points in curves:
         plot.band(x.ticks, [p[1] for p in points], [p[2] for p in points], class_.split(" ")[0])
         plot.line(x.ticks, [p[0] for p in points], class_)
         texts = [
-            f"{name} at {x.text(i)}: {value:.3f} ({low:.3f} to {high:.3f})"
-            for i, (value, low, high) in enumerate(points)
+            f"{name} at {tick:g}: {value:.3f} ({low:.3f} to {high:.3f})"
+            for tick, (value, low, high) in zip(x.ticks, points, strict=True)
         ]
         plot.points(x.ticks, [p[0] for p in points], class_.split(" ")[0], titles=texts)
     return plot.svg()
-
-
-def _svg(title: str, width: float, height: float, shapes: Iterable[Markup]) -> Markup:
-    return element(
-        "svg",
-        element("title", title),
-        *shapes,
-        viewBox=f"0 0 {width:g} {height:g}",
-        style=f"max-width:{STRETCH * width:.0f}px",
-        role="img",
-    )

@@ -30,7 +30,7 @@ from train.evaluation.metrics import UNKNOWN
 from train.evaluation.results import read_photos_of
 from train.reports import charts
 from train.reports import html as page
-from train.reports.html import Markup, Section
+from train.reports.html import Figure, Markup, Section
 
 TEMPLATE = page.TEMPLATES / "data.html.j2"
 PAGE_NAME = "data.html"
@@ -201,8 +201,8 @@ def make_page(view: DataView, *, photos: bool = True) -> str:
 def _bars(title: str, counts: Mapping[str, int]) -> Markup:
     """Bars with counts and their shares of the total."""
     total = sum(counts.values())
-    texts = [f"{value:,} ({page.share(value, total)})" for value in counts.values()]
-    return charts.bar_chart(title, list(counts), [[value] for value in counts.values()], texts)
+    rows = [(name, value, f"{value:,} ({page.share(value, total)})") for name, value in counts.items()]
+    return charts.bar_chart(title, rows)
 
 
 def _classes(view: DataView) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def _classes(view: DataView) -> dict[str, Any]:
         "smallest": photos.idxmin(),
         "malignant": int(photos[[label.code for label in view.labels if label.group == "malignant"]].sum()),
         "figures": [
-            (_bars(f"{what} of each class", of[order].to_dict()), "", what)
+            Figure(_bars(f"{what} of each class", of[order].to_dict()), title=what)
             for what, of in (("Photos", photos), ("Lesions", lesions))
         ],
     }
@@ -279,9 +279,8 @@ def _lesion_sizes(view: DataView) -> tuple[Markup, list[tuple[str, str, str, int
 
 
 def _leak_chart(leak: Mapping[str, Any]) -> Markup:
-    of_class = leak["random_leak_of_class"]
-    shares, texts = [[share] for share in of_class.values()], list(map(page.share, of_class.values()))
-    return charts.bar_chart(LEAK_TITLE, list(of_class), shares, texts, classes=("fourth",), most=1)
+    rows = [(code, share, page.share(share)) for code, share in leak["random_leak_of_class"].items()]
+    return charts.bar_chart(LEAK_TITLE, rows, class_="fourth", most=1)
 
 
 # ------------------------------------------------------------------ photos

@@ -12,9 +12,9 @@ import functools
 import io
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup as Markup
@@ -34,22 +34,15 @@ MISSING = "–"
 STYLE = Path(__file__).with_name("style.css")
 TEMPLATES = Path(__file__).with_name("templates")
 
-Cell = str | int | Estimate | None
 
-
-def join(parts: Iterable[object]) -> Markup:
-    """Join parts, each escaped unless Markup."""
-    return Markup("").join(map(escape, parts))
-
-
-def element(tag: str, *content: object, **attributes: object) -> Markup:
+def element(tag: str, *content: str, **attributes: object) -> Markup:
     """Make one element. `class_` stands for class, `_` in other names for `-`; attributes of None are left out."""
     given = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{escape(str(value))}"'
         for name, value in attributes.items()
         if value is not None
     )
-    return Markup(f"<{tag}{given}>{join(content)}</{tag}>")
+    return Markup(f"<{tag}{given}>{Markup().join(content)}</{tag}>")
 
 
 # ------------------------------------------------------------------ numbers
@@ -92,101 +85,13 @@ def estimate(value: Sequence[float] | None, *, sign: bool = False) -> Markup:
     """
     if value is None:
         return Markup(MISSING)
-    middle, low, high = map(signed if sign else number, value)
-    return join((middle, element("small", f"{low} to {high}", class_="interval")))
+    shown = map(signed if sign else number, value)
+    return Markup('{}<small class="interval">{} to {}</small>').format(*shown)
 
 
-# ------------------------------------------------------------------ blocks
-
-
-def paragraph(*content: object, class_: str | None = None) -> Markup:
-    """Make a paragraph."""
-    return element("p", *content, class_=class_)
-
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """A part of the page with a heading, linked from the list of contents."""
-
-    anchor: str
-    title: str
-    content: Sequence[object]
-
-
-def tiles(figures: Iterable[tuple[str, object, str]]) -> Markup:
-    """Show the page's main figures in large type.
-
-    Args:
-        figures: Name, value (an `estimate` or a text), and the sample that it was computed on.
-    """
-    return _block("tiles", figures)
-
-
-def table(
-    header: Sequence[object],
-    rows: Iterable[Sequence[object]],
-    *,
-    caption: str = "",
-    texts: Collection[int] = (),
-) -> Markup:
-    """Make a table that scrolls inside its box where it is wider than the screen.
-
-    Args:
-        header: A name for each column.
-        rows: Cells; integers get thousands separators, Estimates their interval, None a dash.
-        caption: Above it.
-        texts: Columns of text, aligned left like the first, which holds each row's heading.
-    """
-    return _block("table", header, rows, caption, texts)
-
-
-def heat_table(
-    corner: str,
-    columns: Sequence[str],
-    rows: Iterable[tuple[str, Sequence[int]]],
-    *,
-    caption: str = "",
-) -> Markup:
-    """Make a cross table: counts, their share of the row below, and the share as colour; zeros stay empty.
-
-    Args:
-        corner: What rows and columns are.
-        columns: Names.
-        rows: Name and counts of each row.
-        caption: Above the table.
-    """
-    return _block("heat_table", corner, columns, rows, caption)
-
-
-def figure(drawing: object, caption: object = "", *, title: str = "") -> Markup:
-    """Place a chart between its title and its caption."""
-    heading = element("h3", title) if title else ""
-    return element("figure", heading, drawing, element("figcaption", caption) if caption else "")
-
-
-def grid(*content: object, size: str = "") -> Markup:
-    """Place figures side by side, as many as fit; size is `small`, `wide` or nothing."""
-    return element("div", *content, class_=f"grid {size}".strip())
-
-
-def legend(entries: Iterable[tuple[str, str]]) -> Markup:
-    """List the names of lines and the classes they are drawn with."""
-    return paragraph(*(element("span", name, class_=class_) for name, class_ in entries), class_="legend")
-
-
-def note(*content: object) -> Markup:
+def note(text: str) -> Markup:
     """Make a highlighted remark."""
-    return paragraph(*content, class_="note")
-
-
-def details(summary: object, *content: object, open_: bool = False) -> Markup:
-    """Make a block that the reader can unfold."""
-    return element("details", element("summary", summary), *content, open="open" if open_ else None)
-
-
-def definitions(pairs: Mapping[str, object]) -> Markup:
-    """List names and values; empty values are left out."""
-    return _block("definitions", pairs)
+    return element("p", text, class_="note")
 
 
 # ------------------------------------------------------------------ photos
@@ -227,17 +132,26 @@ def thumbnail(path: Path, contract: ModelContract) -> str | None:
     return jpeg_uri(Image.frombytes("RGB", (THUMBNAIL_PX, THUMBNAIL_PX), pixels_u8))
 
 
-def photo_card(uri: str | None, *lines: object, description: str) -> Markup:
-    """Place lines of text below a thumbnail, or below an empty frame where it is None."""
-    return _block("photo_card", uri, lines, description)
-
-
-def photo_row(cards: Iterable[object]) -> Markup:
-    """Place cards side by side, wrapped."""
-    return element("div", *cards, class_="photos")
-
-
 # ------------------------------------------------------------------ the page
+
+
+class Figure(NamedTuple):
+    """A chart, as the macros `figure` and `figures` of blocks.html.j2 show it."""
+
+    drawing: Markup
+    caption: str = ""
+    title: str = ""
+    legend: Sequence[tuple[str, str]] = ()
+    """Names of lines and the classes that they are drawn with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A part of the page with a heading, linked from the list of contents."""
+
+    anchor: str
+    title: str
+    content: Sequence[object]
 
 
 def require_place(out: Path) -> None:
@@ -299,10 +213,8 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"cell": _cell, "percent": _percent}
-    functions = (counted, definitions, estimate, figure, grid, heat_table, number, photo_card, share, signed)
-    environment.globals |= {"zip": zip, "thumbnail_px": THUMBNAIL_PX} | {
-        function.__name__: function for function in functions
-    }
+    environment.globals |= {f.__name__: f for f in (counted, estimate, number, share, signed, zip)}
+    environment.globals["thumbnail_px"] = THUMBNAIL_PX
     return environment
 
 
@@ -320,11 +232,6 @@ def render_text(template: Path, values: Mapping[str, object], filters: Mapping[s
 def macros(template: Path) -> Any:
     """Return a template's macros as functions; it may import blocks.html.j2 and call this module's formatters."""
     return _environment().from_string(template.read_text(encoding="utf-8")).module
-
-
-def _block(name: str, *arguments: object) -> Markup:
-    """Call a macro of blocks.html.j2."""
-    return Markup(getattr(macros(TEMPLATES / "blocks.html.j2"), name)(*arguments))
 
 
 def _cell(value: object) -> object:

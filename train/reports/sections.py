@@ -25,7 +25,7 @@ from train.evaluation.results import Finished, History
 from train.evaluation.subgroups import COLUMNS, LEAST_LESIONS, Subgroup, subgroup_columns, subgroup_tables
 from train.reports import charts
 from train.reports import html as page
-from train.reports.html import Markup, Section
+from train.reports.html import Figure, Markup, Section
 from train.reports.mistakes import mistakes
 
 TEMPLATE = page.TEMPLATES / "run.html.j2"
@@ -258,7 +258,7 @@ def _learning_curves(run: Finished) -> dict[str, Any]:
             plot.upright(start + 0.5)
         for class_, columns in parts.items():
             _draw_history(plot, columns, class_)
-        figures.append((plot.svg(), "", title))
+        figures.append(Figure(plot.svg(), title=title))
     return {"figures": figures, "starts": starts, "stages": dict.fromkeys(names), "folds": len(histories)}
 
 

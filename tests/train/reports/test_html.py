@@ -14,6 +14,8 @@ from train.evaluation.metrics import Estimate
 from train.reports import charts
 from train.reports import html as page
 
+BLOCKS = page.macros(page.TEMPLATES / "blocks.html.j2")
+
 
 def test_numbers_read_well() -> None:
     assert page.number(0.7254) == "0.725"
@@ -44,15 +46,15 @@ def test_everything_that_is_not_markup_is_escaped() -> None:
                 "a",
                 evil,
                 [
-                    page.paragraph(evil),
-                    page.table((evil,), [(evil,), (3,)], caption=evil),
-                    page.definitions({evil: evil}),
-                    page.details(evil, evil),
-                    page.photo_card(None, evil, description=evil),
-                    page.photo_card("data:image/jpeg;base64,AA", evil, description='" onload="x'),
-                    charts.bar_chart(evil, [evil], [[1]], [evil]),
-                    page.heat_table(evil, [evil], [(evil, [1])]),
-                    page.legend([(evil, "first")]),
+                    evil,
+                    BLOCKS.tiles([(evil, evil, evil)]),
+                    BLOCKS.table([evil], [(evil,), (3,)], evil),
+                    BLOCKS.definitions({evil: evil}),
+                    BLOCKS.photo_card(None, [evil], evil),
+                    BLOCKS.photo_card("data:image/jpeg;base64,AA", [evil], '" onload="x'),
+                    charts.bar_chart(evil, [(evil, 1, evil)]),
+                    BLOCKS.heat_table(evil, [evil], [(evil, [1])]),
+                    BLOCKS.figures([page.Figure(page.Markup(), evil, evil, [(evil, "first")])]),
                 ],
             )
         ],
@@ -115,17 +117,16 @@ def test_a_line_is_broken_where_there_is_no_number_and_drops_repeated_points() -
 
 
 def test_bars_are_as_long_as_what_they_stand_for() -> None:
-    drawn = charts.bar_chart("t", ["a", "b"], [[100], [25, 25]], ["100", "50"])
+    drawn = charts.bar_chart("t", [("a", 100, "100"), ("b", 25, "25"), ("c", 0, "0")])
     widths = [float(w) for w in re.findall(r'<rect [^>]*width="([\d.]+)"', drawn)]
-    assert widths[1] == pytest.approx(widths[0] / 4, abs=0.2)
-    assert widths[2] == pytest.approx(widths[0] / 4, abs=0.2)
+    assert widths[1:] == [pytest.approx(widths[0] / 4, abs=0.2)]
     ends = [float(x) for x in re.findall(r'<text x="([\d.]+)"[^>]*class="quiet"', drawn)]
-    assert len(ends) == 2
+    assert len(ends) == 3
     assert max(ends) < charts.WIDTH
 
 
 def test_a_cross_table_shows_counts_and_shares() -> None:
-    read = Page(f"<body>{page.heat_table('x', ['a', 'b'], [('row', [3, 1]), ('none', [0, 0])])}</body>")
+    read = Page(f"<body>{BLOCKS.heat_table('x', ['a', 'b'], [('row', [3, 1]), ('none', [0, 0])])}</body>")
     assert read.problems == []
     assert "75 %" in read.text
     assert "(4)" in read.text
@@ -141,7 +142,7 @@ def test_a_place_that_cannot_be_written_is_named_early(tmp_path: Path) -> None:
 
 def test_intervals_lie_where_their_numbers_say() -> None:
     rows = [("worse", (-2.0, -3.0, -1.0), "−2.0"), ("none", None, ""), ("better", (2.0, 1.0, 3.0), "+2.0")]
-    drawn = charts.interval_chart("t", rows, zero="first = 0")
+    drawn = charts.interval_chart("t", rows, "first = 0")
     places = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', drawn)]
     assert sum(places) / 2 == pytest.approx((18 + charts.WIDTH - 20) / 2, abs=0.2)
     assert re.findall(r'class="line (\w+)"', drawn) == ["worse", "better"]
