@@ -48,6 +48,7 @@ CANDIDATES = {
     "edgetpu": ("edgetpu",),
 }
 """What is tried before the CPU, by what was requested."""
+LOADER_LIST = "/etc/ld.so.cache"
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,15 @@ def validate(
     model: ModelFile, name: str, *, is_delegate: bool, threads: int, again: bool, notes: list[str]
 ) -> Verdict:
     """Return the verdict on one candidate, from the cache or from a child process."""
-    path = _cache_file(model, name, is_delegate, threads)
+    library = _library_state(name if is_delegate else EDGETPU_LIBRARY if name == "edgetpu" else "")
+    path = _cache_file(model, name, library, threads)
     known = None if again else _parsed(read_cached(path, notes))
     if known is not None:
         return known
     verdict = _probe(model, name, is_delegate, threads)
-    write_cached(path, json.dumps(verdict.to_dict()))
+    # Of a file that only the loader finds nobody could say later that it is still the same.
+    if not (verdict.accepted and None in library):
+        write_cached(path, json.dumps(verdict.to_dict()))
     return verdict
 
 
@@ -180,13 +184,10 @@ def _parsed(text: str | None) -> Verdict | None:
     return verdict if all(finite) else None
 
 
-def _cache_file(model: ModelFile, name: str, is_delegate: bool, threads: int) -> str | None:
+def _cache_file(model: ModelFile, name: str, library: list[Any], threads: int) -> str | None:
     import hashlib
     import platform
 
-    library = _library_state(name if is_delegate else EDGETPU_LIBRARY if name == "edgetpu" else "")
-    if library is None:
-        return None
     known = {
         "dermedge": __version__,
         "model": model.sha256,
@@ -201,15 +202,20 @@ def _cache_file(model: ModelFile, name: str, is_delegate: bool, threads: int) ->
     return cache_file(f"verdict-{key[:32]}.json")
 
 
-def _library_state(library: str) -> list[Any] | None:
-    """Return the delegate's real path, size and time, since a new build is another delegate; None if not found."""
+def _library_state(library: str) -> list[Any]:
+    """Return a delegate's real path, size and time, since a new build is another delegate.
+
+    Of one that is not found it is None with the time of the loader's list; empty without a delegate.
+    """
     from edge_runtime.engines.interpreter import find_delegate, split_delegate
 
     if not library:
         return []
     path = find_delegate(split_delegate(library)[0])
-    try:
-        status = os.stat(path or "")
-    except (OSError, ValueError):
-        return None
-    return [path, status.st_size, status.st_mtime_ns]
+    for known, place in ((path, path), (None, LOADER_LIST)):
+        try:
+            status = os.stat(place or "")
+        except (OSError, ValueError):
+            continue
+        return [known, status.st_size, status.st_mtime_ns]
+    return [None]

@@ -235,7 +235,8 @@ def known_result(
     result = _known.get(name) or read_cached(path, notes)
     if result is None or (again and result != "ok"):
         result, lasting = ask()
-        if lasting:
-            write_cached(path, result)
+        if not lasting:
+            return result
+        write_cached(path, result)
     _known[name] = result
     return result

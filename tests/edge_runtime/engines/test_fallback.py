@@ -129,7 +129,8 @@ def test_a_verdict_is_of_one_library_on_one_machine(tmp_path: Path, monkeypatch:
     model = open_model(U8)
 
     def key(options: str = "") -> str | None:
-        return fallback._cache_file(model, f"{library}{options}", True, 1)
+        text = f"{library}{options}"
+        return fallback._cache_file(model, text, fallback._library_state(text), 1)
 
     keys = [key(), key(":k=v")]
     library.write_bytes(b"a longer build")
@@ -152,7 +153,7 @@ def test_where_verdicts_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     found = []
     for name in (validation.CACHE_VARIABLE, "XDG_CACHE_HOME", "HOME"):
-        kept = fallback._cache_file(open_model(U8), "gpu", False, 1)
+        kept = fallback._cache_file(open_model(U8), "gpu", [], 1)
         assert kept is not None
         found.append(str(Path(kept).parent))
         monkeypatch.delenv(name)

@@ -173,7 +173,7 @@ def test_a_library_of_another_abi_crashes_the_child_only(
     source.write_text("".join(f"int {name}(void) {{ __builtin_trap(); }}\n" for name in sorted(functions)))
     subprocess.run(["cc", "-shared", "-fPIC", "-o", package / litert_c.LIBRARY, source], check=True)
     monkeypatch.setattr(litert_c, "_package_folder", lambda: str(package))
-    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    monkeypatch.syspath_prepend(str(package.parent))
     with pytest.raises(InterpreterBroken) as caught:
         open_engine(good(), engine="litert-c")
     assert caught.value.found.startswith("it crashed its validation process (signal SIG")

@@ -255,7 +255,7 @@ def test_a_cached_verdict_of_another_form_is_none(
     right = fallback._refused("gpu", "asked")
     monkeypatch.setattr(fallback, "_probe", lambda *_: right)
     model = open_model(U8)
-    path = fallback._cache_file(model, "gpu", False, 1)
+    path = fallback._cache_file(model, "gpu", [], 1)
     assert path is not None
     write_cached(path, text)
     assert first_accepted(model, asked="gpu")[1] == (right,)
@@ -277,7 +277,6 @@ def test_a_cache_that_is_not_believed_is_told(cache: Path, monkeypatch: pytest.M
 def test_a_bare_name_is_looked_for_as_the_loader_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = open_model(U8)
     for folder in ("first", "second", "here"):
         (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -286,18 +285,18 @@ def test_a_bare_name_is_looked_for_as_the_loader_does(
     # A file of that name in the working folder is not what the loader takes.
     (tmp_path / "here" / "lib.so").write_bytes(b"")
     assert find_delegate("lib.so") is None
-    assert fallback._cache_file(model, "lib.so", True, 1) is None
+    assert None in fallback._library_state("lib.so")
     keys = []
     for folder in ("second", "first"):
         (tmp_path / folder / "lib.so").symlink_to(tmp_path / folder / "real.so")
         (tmp_path / folder / "real.so").write_bytes(b"a build")
         assert find_delegate("lib.so") == str(tmp_path / folder / "real.so")
-        keys.append(fallback._cache_file(model, "lib.so", True, 1))
+        keys.append(fallback._library_state("lib.so"))
     (tmp_path / "first" / "real.so").write_bytes(b"a longer build")
-    keys.append(fallback._cache_file(model, "lib.so:k=v", True, 1))
+    keys.append(fallback._library_state("lib.so:k=v"))
     os.utime(tmp_path / "first" / "real.so", ns=(1, 1))
-    keys.append(fallback._cache_file(model, "lib.so:k=v", True, 1))
-    assert None not in keys and len(set(keys)) == len(keys)
+    keys.append(fallback._library_state("lib.so:k=v"))
+    assert all(None not in key and keys.count(key) == 1 for key in keys)
     assert find_delegate("./lib.so") == str(tmp_path / "here" / "lib.so")
     # Two of the system's: only the loader knows which.
     monkeypatch.delenv("LD_LIBRARY_PATH")
@@ -305,6 +304,26 @@ def test_a_bare_name_is_looked_for_as_the_loader_does(
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "lib.so").write_bytes(b"")
         assert find_delegate("lib.so") == found
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_what_only_the_loader_finds_is_not_accepted_by_the_cache(
+    accepted: bool, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another file may have that name next time; a refusal costs speed alone, until the loader's list changes."""
+    asked: list[str] = []
+
+    def ask(model: object, name: str, is_delegate: bool, threads: int) -> fallback.Verdict:
+        asked.append(name)
+        return fallback.Verdict(name, accepted, "so", 1, 1, 0.0, 0.0, 1.0, 1.0)
+
+    monkeypatch.setattr(fallback, "_probe", ask)
+    for _ in range(2):
+        first_accepted(open_model(U8), asked="auto", delegate="libnowhere.so")
+    assert len(asked) == (2 if accepted else 1)
+    monkeypatch.setattr(fallback, "LOADER_LIST", str(cache))
+    first_accepted(open_model(U8), asked="auto", delegate="libnowhere.so")
+    assert len(asked) == (3 if accepted else 2)
 
 
 @needs_compiler
