@@ -346,6 +346,8 @@ def _pad(operator: Operator) -> tuple[Shape, int]:
     if not 1 <= len(given) <= 4 or operator.shape(1, 2) != (len(given), 2):
         raise Unsupported(f"padding {list(operator.shape(1))} of {len(given)} sides")
     amounts = operator.input(1).integers(2 * len(given))
+    if len(operator.inputs) > 2 and math.prod(operator.shape(2)) != 1:
+        raise Unsupported(f"padding with {list(operator.shape(2))}")
     reflect = operator.kind.name == "MIRROR_PAD"
     mode = operator.option(0, "b") if reflect else 0
     for side, amount in zip((side for side in given for _ in (0, 1)), amounts, strict=True):

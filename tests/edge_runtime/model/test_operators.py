@@ -20,6 +20,17 @@ from tests.edge_runtime.graphs import GraphFile, graph_case, pack
 
 GRAPHS = 400
 SEED = 20261130
+# Where the options are not named after the operator.
+OPTIONS = {
+    **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), "Pool2DOptions"),
+    **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX"), "ReducerOptions"),
+    **dict.fromkeys(("MAXIMUM", "MINIMUM"), "MaximumMinimumOptions"),
+    "PADV2": "PadV2Options",
+    "CONV_2D": "Conv2DOptions",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "L2_NORMALIZATION": "L2NormOptions",
+    "BATCH_MATMUL": "BatchMatMulOptions",
+}
 TABLE = "edge_runtime/model/operators.txt"
 
 
@@ -42,6 +53,9 @@ def test_the_names_are_those_of_the_schema(repository: Path) -> None:
         kind = kind_of(number)
         if kind is not None:
             assert getattr(schema.BuiltinOperator, kind.name) == number
+            options = kind.name.title().replace("_", "") + "Options"
+            if kind.option_type:
+                assert getattr(schema.BuiltinOptions, OPTIONS.get(kind.name, options)) == kind.option_type
 
 
 def test_the_bundled_model_is_made_of_listed_operators() -> None:

@@ -319,6 +319,9 @@ final class OperatorNode {
             throw new Operators.Unsupported("padding of " + shape.length + " sides");
         }
         int[] amounts = input(1).integers(2 * shape.length);
+        if (inputs.length > 2 && Shapes.product(shape(2)) != 1) {
+            throw new Operators.Unsupported("padding with several values");
+        }
         boolean reflect = kind.name.equals("MIRROR_PAD");
         int mode = reflect ? small(0, 1) : 0;
         for (int i = 0; i < amounts.length; i++) {

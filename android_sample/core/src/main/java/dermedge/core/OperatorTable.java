@@ -37,6 +37,7 @@ final class OperatorTable {
         "55 MAXIMUM broadcast 39? 2 1 T,T>T",
         "57 MINIMUM broadcast 39? 2 1 T,T>T",
         "59 NEG same 42? 1 1 f32>f32",
+        "60 PADV2 pad 43? 3 1 f32,i32,f32>f32 u8,i32,u8>u8 i8,i32,i8>i8",
         "65 SLICE slice 48? 3 1 T,i32,i32>T",
         "70 EXPAND_DIMS expand_dims 52? 2 1 T,i32>T",
         "74 SUM reduce 27 2 1 T,i32>T",
@@ -54,7 +55,7 @@ final class OperatorTable {
         "114 QUANTIZE same 89? 1 1 f32>u8 f32>i8 f32>i16 u8>i8 i8>u8 u8>u8 i8>i8 i16>i8 i8>i16 i16>i16",
         "117 HARD_SWISH same 91? 1 1 f32>f32 u8>u8 i8>i8",
         "126 BATCH_MATMUL batch_matmul 101 2 1 f32,f32>f32 f32,i8>f32 i8,i8>i8 i16,i16>i16",
-        "150 GELU same 122 1 1 f32>f32 u8>u8 i8>i8"
+        "150 GELU same 116 1 1 f32>f32 u8>u8 i8>i8"
     };
 
     private OperatorTable() {}
