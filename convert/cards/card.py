@@ -19,6 +19,7 @@ from train.artifacts.command import AND_NOTHING_WRITTEN, command_parser, run_com
 from train.artifacts.files import read_object, write_text
 from train.artifacts.run import SOURCE_SEPARATOR
 from train.artifacts.selection import KEY, mark
+from train.evaluation.intervals import few_note, indistinct, mcnemar_p
 from train.reports.html import render_text
 
 NOTES = Path(__file__).parent / "data_notes"
@@ -31,7 +32,16 @@ Row = Sequence[object]
 
 def write_card(sources: Sources) -> str:
     """Make the card, as Markdown."""
-    functions = (_split_rows, _worst_class, _pair_rows, _epoch_rows, _loss_of, _interval, _table)
+    functions = (
+        _split_rows,
+        _worst_class,
+        _pair_rows,
+        _epoch_rows,
+        _loss_of,
+        _interval,
+        _table,
+        _indistinct_loss,
+    )
     values = _values(sources) | {function.__name__[1:]: function for function in functions}
     return render_text(TEMPLATE, values, {"percent": _percent, "number": _number})
 
@@ -62,6 +72,7 @@ def _values(s: Sources) -> dict[str, Any]:
         "rules": [(name, rule) for name, rule in named_rules if rule is not None],
         "leaks": s.leaks,
         "test": test,
+        "few": few_note((test or {}).get("classes_few", ())),
         "marked": mark((test or {}).get(KEY, ())),
         "selection": [_selection_row(entry) for entry in selection_sets(report)],
         "test_photos": sum(sum(leak["sizes"].get("test", {}).values()) for leak in s.leaks.values()),
@@ -158,6 +169,7 @@ def _pair_rows(figures: dict[str, Any], this_file: str) -> list[Row]:
             _interval(figures[side]["balanced_accuracy"], figures[side]["balanced_accuracy_interval"]),
             _percent(figures[side]["accuracy"]),
             _number(figures[side]["expected_calibration_error"]),
+            _range(figures[side].get("perfectly_calibrated")),
         )
         for title, side in (("float, Keras", "keras"), (this_file, "converted"))
     ]
@@ -237,6 +249,17 @@ def _table(header: Row, rows: Iterable[Row]) -> str:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _range(estimate: Sequence[float] | None) -> str:
+    return "-" if estimate is None else f"{estimate[1]:.3f} to {estimate[2]:.3f}"
+
+
+def _indistinct_loss(figures: dict[str, Any]) -> str:
+    """Say whether the converted model can be told from the float one."""
+    loss = figures["balanced_accuracy_loss"], *figures["balanced_accuracy_loss_interval"]
+    p = mcnemar_p(figures["right_to_wrong"], figures["wrong_to_right"])
+    return f", {text}" if (text := indistinct("the float model", loss, p)) else ""
 
 
 def _number(value: float | None) -> str:

@@ -19,6 +19,7 @@ from convert.inputs import Photo, PhotoList
 from convert.tflite.reader import TfliteFile
 from edge_runtime.model.model_file import ModelFile
 from train.artifacts.files import read_object
+from train.evaluation.intervals import few, few_note
 from train.evaluation.metrics import FloatArray
 
 SCHEMA_VERSION = 1
@@ -188,14 +189,15 @@ def _remarks(
 
 
 def _absent_labels(truth: Truth) -> list[str]:
-    """Remark on the classes of the balanced accuracy, where some have no photo."""
-    codes = truth.codes
-    if not (absent := [code for i, code in enumerate(codes) if i not in truth.labels]):
-        return []
-    return [
-        f"No photo is of {', '.join(absent)}: balanced accuracy is the mean over the other "
-        f"{len(codes) - len(absent)} of {len(codes)} classes."
-    ]
+    """Remark on the classes of the balanced accuracy, where some have no photo, or few lesions."""
+    codes, few_classes = truth.codes, few_note(few(truth.codes, truth.recalls(truth.labels)))
+    remarks = [few_classes] if few_classes else []
+    if absent := [code for i, code in enumerate(codes) if i not in truth.labels]:
+        remarks.append(
+            f"No photo is of {', '.join(absent)}: balanced accuracy is the mean over the other "
+            f"{len(codes) - len(absent)} of {len(codes)} classes."
+        )
+    return remarks
 
 
 def _foreign_run(models: Sequence[ModelFile], names: Sequence[str], listed: PhotoList) -> list[str]:

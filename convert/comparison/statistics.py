@@ -1,7 +1,8 @@
 """Paired statistics of two models on the same photos. numpy, scipy.
 
-Intervals are 95 %, from bootstrap draws of whole lesions; both models are measured on the same draws, so what makes a
-lesion hard for both cancels. A difference is the second model's metric minus the first's: below 0 is a loss.
+Intervals are 95 %, by lesion (train/evaluation/intervals.py). Differences come from bootstrap draws of whole lesions
+within classes; both models are measured on the same draws, so what makes a lesion hard for both cancels. A difference
+is the second model's metric minus the first's: below 0 is a loss.
 """
 
 from __future__ import annotations
@@ -12,9 +13,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtr
 
 from convert.inputs import Photo
+from train.evaluation.intervals import (
+    ClassRecall,
+    balanced_accuracy_estimate,
+    indistinct,
+    mcnemar_p,
+    recalls,
+    share_of,
+)
 from train.evaluation.metrics import (
     Estimate,
     FloatArray,
@@ -22,6 +30,7 @@ from train.evaluation.metrics import (
     IntArray,
     balanced_accuracy,
     calibration_error_interval,
+    calibration_floor,
     expected_calibration_error,
     percentile_interval,
     recall_per_class,
@@ -49,14 +58,18 @@ class Truth:
     codes: tuple[str, ...]
     labels: IntArray
     """[n]."""
+    groups: tuple[str, ...]
+    """Of each photo, the lesion."""
     draws: GroupDraws
+    """Within classes, for differences and the calibration error."""
 
     @classmethod
     def of(cls, photos: Sequence[Photo], codes: Sequence[str], *, repeats: int = REPEATS) -> Truth:
         """Draw the lesions of photos."""
         labels = np.array([photo.label for photo in photos], dtype=np.int64)
-        draws = GroupDraws.draw([photo.group_id for photo in photos], repeats=repeats)
-        return cls(tuple(photos), tuple(codes), labels, draws)
+        groups = tuple(photo.group_id for photo in photos)
+        draws = GroupDraws.draw(groups, labels, repeats=repeats)
+        return cls(tuple(photos), tuple(codes), labels, groups, draws)
 
     @property
     def lesions(self) -> int:
@@ -70,7 +83,15 @@ class Truth:
 
     def balanced(self, predicted: IntArray) -> list[float]:
         """Return balanced accuracy of [n] predicted labels: [value, low, high]."""
-        return [self._value(predicted), *percentile_interval(self._drawn(predicted))]
+        return list(balanced_accuracy_estimate(self.recalls(predicted)) or ())
+
+    def recalls(self, predicted: IntArray) -> list[ClassRecall]:
+        """Return each class's recall."""
+        return recalls(self.labels, predicted, len(self.codes), self.groups)
+
+    def share(self, hit: BoolArray) -> list[float]:
+        """Return the share of photos [n] that are hits: [value, low, high]."""
+        return list(share_of(hit, self.groups).estimate() or ())
 
     def change(self, before: IntArray, after: IntArray) -> list[float]:
         """Return balanced accuracy of `after` minus that of `before`, on the same draws: [value, low, high]."""
@@ -95,18 +116,19 @@ def figures(truth: Truth, scores: FloatArray) -> dict[str, Any]:
     Returns:
         Plain values; an estimate is [value, low, high], None where it cannot be computed.
     """
-    classes = len(truth.codes)
     predicted = scores.argmax(axis=1)
     right = predicted == truth.labels
     error = expected_calibration_error(truth.labels, scores)
     error_draws = truth.draws.calibration_error(truth.labels, scores)
-    recall = recall_per_class(truth.labels, predicted, classes)
-    recall_draws = truth.draws.recall(truth.labels, predicted, classes)
     return {
         "balanced_accuracy": truth.balanced(predicted),
-        "accuracy": _estimate(float(right.mean()), truth.draws.mean(right)),
+        "accuracy": truth.share(right),
         "expected_calibration_error": [error, *calibration_error_interval(error_draws, error)],
-        "recall": {code: _estimate(recall[i], recall_draws[:, i]) for i, code in enumerate(truth.codes)},
+        "perfectly_calibrated": calibration_floor(scores),
+        "recall": {
+            code: (found := one.estimate()) and list(found)
+            for code, one in zip(truth.codes, truth.recalls(predicted), strict=True)
+        },
         "reliability": reliability(truth.labels, scores),
     }
 
@@ -147,7 +169,7 @@ def paired(truth: Truth, first: FloatArray, second: FloatArray) -> dict[str, Any
         "difference": truth.change(before, after),
         "accuracy_difference": _estimate(float(right_after.mean() - right.mean()), truth.draws.mean(gain)),
         "calibration_error_difference": _estimate(errors[1] - errors[0], error_draws[1] - error_draws[0]),
-        "agreement": _estimate(float((~changed).mean()), truth.draws.mean(~changed)),
+        "agreement": truth.share(~changed),
         "answers_changed": int(changed.sum()),
         "for_the_worse": worse,
         "for_the_better": better,
@@ -164,12 +186,6 @@ def paired(truth: Truth, first: FloatArray, second: FloatArray) -> dict[str, Any
         "groups": _per_group(truth, before, after),
         "flips": _flips(truth, first, second),
     }
-
-
-def mcnemar_p(worse: int, better: int) -> float:
-    """Return McNemar's exact two-sided p of the changes to wrong and to right being equally likely."""
-    # The binomial test of scipy.stats gives the same p, but importing it takes longer than 100 photos.
-    return min(1.0, 2 * float(bdtr(min(worse, better), worse + better, 0.5)))
 
 
 def implied_temperature(first: FloatArray, second: FloatArray) -> float:
@@ -228,7 +244,7 @@ def _group_row(
         "photos": len(part.photos),
         "lesions": part.lesions,
         "classes": len(set(part.labels.tolist())),
-        "balanced_accuracy": [part.balanced(predicted)[0] for predicted in pair] if shown else None,
+        "balanced_accuracy": [part._value(predicted) for predicted in pair] if shown else None,
         "difference": part.change(*pair) if shown else None,
         "answers_changed": int((pair[0] != pair[1]).sum()),
         "agreement": float((pair[0] == pair[1]).mean()),
@@ -300,8 +316,8 @@ def verdict(name: str, reference: str, pair: Mapping[str, Any], photos: int) -> 
         f"{name}: {_points(value)} points of balanced accuracy against {reference} "
         f"(95 % CI {_points(low)} to {_points(high)})"
     )
-    if low <= 0 <= high:
-        difference += ", not significant"
+    if told := indistinct(reference, pair["difference"], pair["mcnemar_p"]):
+        difference += f", {told}"
     return (
         f"{difference}; {pair['answers_changed']:,} of {photos:,} predictions changed, {pair['for_the_worse']:,} to "
         f"wrong, {pair['for_the_better']:,} to right."

@@ -14,20 +14,25 @@ import numpy as np
 import pandas as pd
 
 from edge_runtime.contract import ModelContract
-from train.evaluation.intervals import FEW_LESIONS, balanced_accuracy_estimate, recalls
+from train.evaluation.intervals import (
+    FEW_LESIONS,
+    auc_estimate,
+    balanced_accuracy_estimate,
+    few,
+    recalls,
+    share_of,
+)
 from train.evaluation.metrics import (
+    CALIBRATION_BINS,
     FloatArray,
     GroupDraws,
     IntArray,
     age_band,
-    area_under_roc,
     calibration_error_interval,
+    calibration_floor,
     expected_calibration_error,
-    percentile_interval,
 )
 
-BINS = 15
-FLOOR_DRAWS = 400
 LEAST_LESIONS = 20
 """Of a subgroup, for figures beside its counts."""
 MOST_VALUES = 20
@@ -70,11 +75,11 @@ def _values(table: pd.DataFrame, column: str) -> list[str]:
 def _whole(labels: IntArray, scores: FloatArray, groups: list[str], contract: ModelContract) -> Figures:
     codes = [label.code for label in contract.labels]
     predicted = scores.argmax(axis=1).astype(np.int64)
-    draws = GroupDraws.draw(groups)
+    draws = GroupDraws.draw(groups, labels)
     of_classes = recalls(labels, predicted, len(codes), groups)
     right = predicted == labels
-    error = expected_calibration_error(labels, scores, BINS)
-    error_interval = calibration_error_interval(draws.calibration_error(labels, scores, BINS), error)
+    error = expected_calibration_error(labels, scores)
+    error_interval = calibration_error_interval(draws.calibration_error(labels, scores), error)
     members = {
         group: np.array([label.group == group for label in contract.labels])
         for group in sorted({label.group for label in contract.labels})
@@ -85,7 +90,7 @@ def _whole(labels: IntArray, scores: FloatArray, groups: list[str], contract: Mo
             "lesions": one.lesions,
             "few": bool(one.photos) and one.few,
             "recall": _listed(one.estimate()),
-            "auc": _auc(draws, labels == i, scores[:, i]),
+            "auc": _listed(auc_estimate(draws, labels == i, scores[:, i])),
         }
         for i, (code, one) in enumerate(zip(codes, of_classes, strict=True))
     }
@@ -94,17 +99,17 @@ def _whole(labels: IntArray, scores: FloatArray, groups: list[str], contract: Mo
         "lesions": len(set(groups)),
         "balanced_accuracy": _listed(balanced_accuracy_estimate(of_classes)),
         "classes_present": sum(1 for one in of_classes if one.photos),
-        "classes_few": [code for code, one in per_class.items() if one["few"]],
+        "classes_few": few(codes, of_classes),
         "few_lesions": FEW_LESIONS,
-        "accuracy": [float(right.mean()), *percentile_interval(draws.mean(right))],
+        "accuracy": _listed(share_of(right, groups).estimate()),
         "calibration": {
-            "bins": BINS,
+            "bins": CALIBRATION_BINS,
             "error": [error, *error_interval],
-            "perfectly_calibrated": _calibration_floor(scores),
+            "perfectly_calibrated": calibration_floor(scores),
         },
         "per_class": per_class,
         "groups": {
-            group: _auc(draws, inside[labels], scores[:, inside].sum(axis=1))
+            group: _listed(auc_estimate(draws, inside[labels], scores[:, inside].sum(axis=1)))
             for group, inside in members.items()
         },
         "confusion": _confusion(labels, predicted, len(codes)),
@@ -116,26 +121,6 @@ def _confusion(labels: IntArray, predicted: IntArray, classes: int) -> list[list
     np.add.at(counts, (labels, predicted), 1)
     rows: list[list[int]] = counts.tolist()
     return rows
-
-
-def _calibration_floor(scores: FloatArray, seed: int = 0) -> list[float]:
-    """Mean and central 95 % of the calibration error if the scores were the true probabilities."""
-    rng = np.random.default_rng(seed)
-    top = scores.max(axis=1)
-    which = np.minimum((top * BINS).astype(np.int64), BINS - 1)
-    errors = []
-    for _ in range(FLOOR_DRAWS):
-        gap = top - (rng.random(len(top)) < top)
-        errors.append(np.abs(np.bincount(which, weights=gap, minlength=BINS)).sum() / len(top))
-    low, high = np.quantile(errors, [0.025, 0.975])
-    return [float(np.mean(errors)), float(low), float(high)]
-
-
-def _auc(
-    draws: GroupDraws, positive: np.ndarray[Any, np.dtype[np.bool_]], score: FloatArray
-) -> list[float] | None:
-    value = area_under_roc(positive, score)
-    return None if value is None else [value, *percentile_interval(draws.auc(positive, score))]
 
 
 def _by(

@@ -22,6 +22,7 @@ from edge_runtime.errors import ConversionRefused
 from edge_runtime.model.model_file import ModelFile, open_model
 from edge_runtime.runner import Runner
 from train.data.pixels import PixelArray
+from train.evaluation.intervals import few
 from train.evaluation.metrics import UNKNOWN, FloatArray, IntArray, age_band, balanced_accuracy
 
 # Name, figure of `compare`, limit of a recipe.
@@ -136,6 +137,7 @@ def paired_report(
             "balanced_accuracy_interval": made["balanced_accuracy"][1:],
             "accuracy": made["accuracy"][0],
             "expected_calibration_error": made["expected_calibration_error"][0],
+            "perfectly_calibrated": made["perfectly_calibrated"],
             "recall": {code: estimate and estimate[0] for code, estimate in made["recall"].items()},
         }
 
@@ -143,6 +145,7 @@ def paired_report(
         **compare(truth.labels, keras, converted),
         "lesions": truth.lesions,
         "photos_per_class": {code: row["photos"] for code, row in pair["classes"].items()},
+        "classes_few": few(codes, truth.recalls(truth.labels)),
         "keras": own(keras),
         "converted": own(converted),
         "agreement_interval": pair["agreement"][1:],

@@ -109,7 +109,7 @@ def test_the_checker_sees_a_violation(path: str, source: str) -> None:
         ("edge_runtime/engines/__init__.py", "from .interpreter import open_interpreter"),
         (
             CONVERT,
-            "from train.artifacts import command\nfrom train.evaluation.metrics import summarize\nimport pandas",
+            "from train.artifacts import command\nfrom train.evaluation.summary import summarize\nimport pandas",
         ),
         (
             CONVERT,

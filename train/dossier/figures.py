@@ -13,9 +13,9 @@ from edge_runtime.errors import DataInvalid
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Photo
 from train.dossier.binary_tasks import LINES
-from train.evaluation.metrics import summarize
 from train.evaluation.out_of_fold import Answers
 from train.evaluation.subgroups import COLUMNS, Subgroup, subgroup_columns, subgroup_tables
+from train.evaluation.summary import summarize
 from train.reports import charts
 from train.reports import html as page
 from train.reports.html import Figure, Markup

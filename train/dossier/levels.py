@@ -13,7 +13,8 @@ from sklearn.metrics import confusion_matrix
 
 from train.dossier.binary_tasks import data_set_of
 from train.dossier.dermatologists import EVIDENCE_DIR
-from train.evaluation.metrics import Estimate, GroupDraws, IntArray, balanced_accuracy, percentile_interval
+from train.evaluation.intervals import balanced_accuracy_estimate, recalls, share_of
+from train.evaluation.metrics import Estimate, IntArray, balanced_accuracy
 from train.evaluation.out_of_fold import Answers
 from train.reports.html import MISSING
 from train.taxonomy.partition import label_classes, node_probabilities, partition
@@ -50,14 +51,13 @@ class LevelResult:
         return float(np.mean(self.by_fold)), float(np.std(self.by_fold, ddof=1))
 
 
-def level_result(answers: Answers, taxonomy: Taxonomy, depth: int, *, repeats: int = 1000) -> LevelResult:
+def level_result(answers: Answers, taxonomy: Taxonomy, depth: int) -> LevelResult:
     """Sum a model's scores to the nodes of a depth and evaluate them there.
 
     Args:
         answers: Predictions on one dataset.
         taxonomy: Maps the labels.
         depth: 1 for the roots, 2 for the nodes below them.
-        repeats: Bootstrap draws of whole groups.
     """
     data_set = data_set_of(taxonomy, answers.codes)
     above = [taxonomy.ancestor(taxonomy.node_of(data_set, code), depth) for code in answers.codes]
@@ -66,8 +66,10 @@ def level_result(answers: Answers, taxonomy: Taxonomy, depth: int, *, repeats: i
     classes = label_classes(taxonomy, data_set, answers.codes)
     y_pred = node_probabilities(taxonomy, classes, answers.probs, nodes).argmax(axis=1).astype(np.int64)
     y_true: IntArray = np.array([nodes.index(above[y]) for y in answers.y_true], np.int64)
-    draws = GroupDraws.draw(answers.groups, repeats=repeats)
-    count, right = len(nodes), y_true == y_pred
+    count = len(nodes)
+    balanced = balanced_accuracy_estimate(recalls(y_true, y_pred, count, answers.groups))
+    accuracy = share_of(y_true == y_pred, answers.groups).estimate()
+    assert balanced is not None and accuracy is not None
     folds = [answers.folds == fold for fold in answers.fold_numbers]
     return LevelResult(
         model=answers.model,
@@ -76,11 +78,8 @@ def level_result(answers: Answers, taxonomy: Taxonomy, depth: int, *, repeats: i
         absent=tuple(node for node in taxonomy.level(depth) if node not in occurring),
         photos=len(y_true),
         groups=len(set(answers.groups)),
-        balanced_accuracy=Estimate(
-            balanced_accuracy(y_true, y_pred, count),
-            *percentile_interval(draws.balanced_accuracy(y_true, y_pred, count)),
-        ),
-        accuracy=Estimate(float(right.mean()), *percentile_interval(draws.mean(right))),
+        balanced_accuracy=balanced,
+        accuracy=accuracy,
         by_fold=tuple(balanced_accuracy(y_true[inside], y_pred[inside], count) for inside in folds),
         confusion=tuple(tuple(row) for row in confusion_matrix(y_true, y_pred, labels=range(count)).tolist()),
     )

@@ -48,6 +48,7 @@ from train.dossier.dermatologists import (
     load_questions,
     read_reader_tests,
 )
+from train.evaluation.intervals import few_note, indistinct
 from train.evaluation.metrics import Estimate
 from train.evaluation.out_of_fold import FLOAT, Answers, find_answers, read_answers, require_same_photos
 from train.evaluation.subgroups import LEAST_LESIONS
@@ -225,7 +226,8 @@ def _overview(
 
 
 def _metrics(found: Dossier, summaries: Sequence[tuple[Answers, dict[str, Any]]]) -> list[Markup]:
-    shown = [*found.marks, found.macros.metrics(summaries, figures.METRICS, estimate_of, INTERVALS)]
+    few = few_note(summaries[0][1]["classes_few"])
+    shown = [*found.marks, found.macros.metrics(summaries, figures.METRICS, estimate_of, INTERVALS, few)]
     if RECIPE in found.answers:
         return shown
     return [found.lacks("figures", f"predictions of the {RECIPE} files", CONVERT), *shown]
@@ -285,7 +287,7 @@ def _question(
         blocks.append(found.lacks(code, what, CROSSVAL))
     shown = with_tests and bool(results[0].against)
     key, drawn = legend(results, with_tests=shown), task_charts(results, with_tests=shown)
-    blocks.append(found.macros.question(results, shown, key, drawn, auc_differences(results)))
+    blocks.append(found.macros.question(results, shown, key, drawn, auc_differences(results), indistinct))
     others = [(source, False) for source in found.answers[FLOAT].source_names[1:]]
     if question.narrow:
         others.insert(0, (found.main, True))

@@ -5,6 +5,7 @@ a point, or loses the class. Here each class's recall gets a Beta distribution (
 binomial proportions by Brown, Cai and DasGupta, Statistical Science 16, 2001) with an effective number of photos that
 allows for photos of one lesion being alike (design effect, Kish 1965). Balanced accuracy is the mean of independent
 draws from the classes' distributions. `python -m tests.benchmarks.interval_coverage` measures the coverage.
+An area under the ROC curve with few lesions on one side has the widest interval that so many lesions allow.
 """
 
 from __future__ import annotations
@@ -16,11 +17,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from train.evaluation.metrics import Estimate, FloatArray, IntArray
+from train.evaluation.metrics import (
+    Estimate,
+    FloatArray,
+    GroupDraws,
+    IntArray,
+    area_under_roc,
+    percentile_interval,
+)
 
 FEW_LESIONS = 10
 """Below so many lesions of a class, its recall is one or two patients' word: said beside every figure that uses it."""
 DRAWS = 20_000
+SIGNIFICANT_P = 0.05
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -42,13 +52,13 @@ class ClassRecall:
         """Recall with its interval; None without a photo."""
         if not self.photos:
             return None
-        from scipy.stats import beta
+        from scipy.special import betaincinv
 
         tail = (1 - level) / 2
         a, b = self._shape()
         # At 0 or all hits the end is closed, as Brown, Cai and DasGupta modify the Jeffreys interval.
-        low = 0.0 if not self.hits else float(beta.ppf(tail, a, b))
-        high = 1.0 if self.hits == self.photos else float(beta.ppf(1 - tail, a, b))
+        low = 0.0 if not self.hits else float(betaincinv(a, b, tail))
+        high = 1.0 if self.hits == self.photos else float(betaincinv(a, b, 1 - tail))
         return Estimate(self.hits / self.photos, low, high)
 
     def draw(self, rng: np.random.Generator, size: int) -> FloatArray:
@@ -70,10 +80,11 @@ def recalls(y_true: IntArray, y_pred: IntArray, classes: int, lesions: Sequence[
         lesions: [n] lesion of each photo.
     """
     names = np.asarray(lesions)
-    return [_recall(names[y_true == index], (y_pred == index)[y_true == index]) for index in range(classes)]
+    return [share_of((y_pred == index)[y_true == index], names[y_true == index]) for index in range(classes)]
 
 
-def _recall(lesions: npt.NDArray[Any], hit: npt.NDArray[np.bool_]) -> ClassRecall:
+def share_of(hit: BoolArray, lesions: Sequence[str] | npt.NDArray[Any]) -> ClassRecall:
+    """Return the share of photos [n] that are hits, such as an accuracy, with what its interval rests on."""
     photos, hits = len(hit), int(hit.sum())
     _, which = np.unique(lesions, return_inverse=True)
     of_lesion = np.bincount(which)
@@ -104,3 +115,53 @@ def balanced_accuracy_estimate(
     low, high = np.quantile(draws, [tail, 1 - tail])
     value = float(np.mean([one.hits / one.photos for one in present]))
     return Estimate(value, min(float(low), value), max(float(high), value))
+
+
+def auc_estimate(draws: GroupDraws, positive: BoolArray, score: FloatArray) -> Estimate | None:
+    """Area under the ROC curve of [n] sides and scores with its interval; None when one side is empty."""
+    value = area_under_roc(positive, score)
+    if value is None:
+        return None
+    smaller = min(len(np.unique(draws.group_index[side])) for side in (positive, ~positive))
+    if smaller >= FEW_LESIONS:
+        return Estimate(value, *percentile_interval(draws.auc(positive, score)))
+    from scipy.special import betaincinv
+
+    # No AUC has a larger variance than value (1 - value) / smaller side (Birnbaum and Klose, Annals of Mathematical
+    # Statistics 28, 1957): that of a share of as many independent lesions.
+    low, high = betaincinv(smaller * value + 0.5, smaller * (1 - value) + 0.5, [0.025, 0.975])
+    return Estimate(value, min(float(low), value), max(float(high), value))
+
+
+def few(codes: Sequence[str], of_classes: Sequence[ClassRecall]) -> list[str]:
+    """List the classes that have photos, of fewer than `FEW_LESIONS` lesions."""
+    return [code for code, one in zip(codes, of_classes, strict=True) if one.photos and one.few]
+
+
+def few_note(codes: Sequence[str]) -> str:
+    """Return the sentence about classes of few lesions; empty without any."""
+    if not codes:
+        return ""
+    return f"Fewer than {FEW_LESIONS} lesions: {', '.join(codes)}. Their recall is the word of a few cases."
+
+
+def mcnemar_p(worse: int, better: int) -> float:
+    """Return McNemar's exact two-sided p of the changes to wrong and to right being equally likely."""
+    from scipy.special import bdtr
+
+    # The binomial test of scipy.stats gives the same p, but importing it takes longer than 100 photos.
+    return min(1.0, 2 * float(bdtr(min(worse, better), worse + better, 0.5)))
+
+
+def indistinct(other: str, difference: Sequence[float], p: float | None = None) -> str:
+    """Return `cannot be distinguished from OTHER (the interval holds 0; McNemar p 0.73)`; empty where it can.
+
+    Args:
+        other: What it is compared with.
+        difference: [value, low, high].
+        p: McNemar's; None where there is none.
+    """
+    reasons = ["the interval holds 0"] if difference[1] <= 0 <= difference[2] else []
+    if p is not None and p >= SIGNIFICANT_P:
+        reasons.append(f"McNemar p {p:.2f}")
+    return f"cannot be distinguished from {other} ({'; '.join(reasons)})" if reasons else ""

@@ -6,7 +6,7 @@ not independent, so intervals come from a bootstrap that draws whole lesions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 UNKNOWN = "unknown"
+CALIBRATION_BINS = 15
 # Upper end, which does not belong to it, and name.
 AGE_BANDS = ((20, "0-19"), (40, "20-39"), (60, "40-59"), (80, "60-79"), (200, "80 and over"))
 # Draws whose AUCs are computed at once: 32 x 10,000 photos are 3 MB an array.
@@ -58,7 +59,7 @@ def balanced_accuracy(y_true: IntArray, y_pred: IntArray, classes: int) -> float
     return float(np.nanmean(recall_per_class(y_true, y_pred, classes)))
 
 
-def expected_calibration_error(y_true: IntArray, probs: FloatArray, bins: int = 15) -> float:
+def expected_calibration_error(y_true: IntArray, probs: FloatArray, bins: int = CALIBRATION_BINS) -> float:
     """Mean gap between top score and accuracy over equal-width bins, weighted by count (Guo et al. 2017)."""
     which, gap = _calibration_gaps(y_true, probs, bins)
     return float(np.abs(np.bincount(which, weights=gap, minlength=bins)).sum() / len(y_true))
@@ -78,46 +79,11 @@ def softmax(logits: npt.NDArray[Any], temperature: float = 1.0) -> FloatArray:
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
 
-def bootstrap_interval(
-    statistic: Callable[..., float],
-    groups: Sequence[str],
-    *arrays: npt.NDArray[Any],
-    repeats: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile interval of a statistic when whole groups are drawn with replacement.
-
-    Args:
-        statistic: Called with the resampled arrays.
-        groups: [n] lesion of each photo.
-        *arrays: Each [n, ...].
-        repeats: Draws.
-        seed: Of the draws.
-        level: Of the interval.
-
-    Returns:
-        (low, high).
-    """
-    _, group_index = np.unique(np.asarray(groups), return_inverse=True)
-    order = np.argsort(group_index, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(group_index[order])) + 1)
-    rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(repeats):
-        drawn = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
-        values.append(statistic(*(array[drawn] for array in arrays)))
-    tail = (1 - level) / 2
-    low, high = np.nanquantile(values, [tail, 1 - tail])
-    return float(low), float(high)
-
-
 @dataclass(frozen=True)
 class GroupDraws:
-    """Whole groups drawn with replacement, many times: the same draws as `bootstrap_interval`, kept as counts.
+    """Whole groups drawn with replacement, many times, kept as counts.
 
-    Every figure that is made of sums over photos then costs one matrix product for all draws together; a summary
-    with thirty intervals takes a second where thirty calls of `bootstrap_interval` take minutes.
+    Every figure that is made of sums over photos then costs one matrix product for all draws together.
     """
 
     group_index: IntArray
@@ -126,23 +92,34 @@ class GroupDraws:
     """[repeats, groups] how often a draw holds each group."""
 
     @classmethod
-    def draw(cls, groups: Sequence[str], *, repeats: int = 1000, seed: int = 0) -> GroupDraws:
+    def draw(
+        cls,
+        groups: Sequence[str],
+        strata: npt.NDArray[Any] | None = None,
+        *,
+        repeats: int = 1000,
+        seed: int = 0,
+    ) -> GroupDraws:
         """Draws; equal arguments give equal draws.
 
         Args:
             groups: [n] lesion of each photo.
+            strata: [n] class of each photo: groups are drawn among those of the same classes, so that no draw lacks
+                one; None draws among all.
             repeats: Draws.
             seed: Of the draws.
         """
         names, group_index = np.unique(np.asarray(groups), return_inverse=True)
-        size = len(names)
-        rng = np.random.default_rng(seed)
-        counts = np.empty((repeats, size), np.int32)
-        for start in range(0, repeats, DRAWS_AT_ONCE):
-            # A call for many draws: each costs ten times what it takes to draw for some hundred lesions.
-            block = counts[start : start + DRAWS_AT_ONCE]
-            drawn = rng.integers(size, size=block.shape) + np.arange(len(block))[:, None] * size
-            block[:] = np.bincount(drawn.ravel(), minlength=block.size).reshape(block.shape)
+        counts, rng = np.empty((repeats, len(names)), np.int32), np.random.default_rng(seed)
+        for members in _strata(group_index, strata):
+            size = len(members)
+            for start in range(0, repeats, DRAWS_AT_ONCE):
+                # A call for many draws: each costs ten times what it takes to draw for some hundred lesions.
+                shape = (min(DRAWS_AT_ONCE, repeats - start), size)
+                drawn = rng.integers(size, size=shape) + np.arange(shape[0])[:, None] * size
+                counts[start : start + shape[0], members] = np.bincount(
+                    drawn.ravel(), minlength=drawn.size
+                ).reshape(shape)
         return cls(group_index.astype(np.int64), counts)
 
     @cached_property
@@ -171,15 +148,17 @@ class GroupDraws:
         return np.divide(hits, totals, out=np.full_like(totals, np.nan), where=totals > 0)
 
     def balanced_accuracy(self, y_true: IntArray, y_pred: IntArray, classes: int) -> FloatArray:
-        """`balanced_accuracy` of each draw, [repeats]."""
-        return np.asarray(np.nanmean(self.recall(y_true, y_pred, classes), axis=1))
+        """`balanced_accuracy` of each draw over the classes that y_true has, [repeats]; NaN where a draw lacks one."""
+        return np.asarray(self.recall(y_true, y_pred, classes)[:, np.unique(y_true)].mean(axis=1))
 
     def mean(self, values: npt.NDArray[Any]) -> FloatArray:
         """Mean of [n] values over the photos of each draw, [repeats]."""
         sums = self.sums(np.column_stack([values, np.ones(len(values))]))
         return np.asarray(sums[:, 0] / sums[:, 1])
 
-    def calibration_error(self, y_true: IntArray, probs: FloatArray, bins: int = 15) -> FloatArray:
+    def calibration_error(
+        self, y_true: IntArray, probs: FloatArray, bins: int = CALIBRATION_BINS
+    ) -> FloatArray:
         """`expected_calibration_error` of each draw, [repeats]."""
         which, gap = _calibration_gaps(y_true, probs, bins)
         sums = self.sums(np.column_stack([np.eye(bins)[which] * gap[:, None], np.ones(len(gap))]))
@@ -206,10 +185,22 @@ class GroupDraws:
         return found
 
 
+def _strata(group_index: IntArray, strata: npt.NDArray[Any] | None) -> list[IntArray]:
+    """Return the groups that have the same classes, each group once; all of them without strata."""
+    size = int(group_index.max(initial=-1)) + 1
+    if strata is None:
+        return [np.arange(size)]
+    _, kind = np.unique(strata, return_inverse=True)
+    has = np.zeros((size, int(kind.max(initial=-1)) + 1), bool)
+    has[group_index, kind] = True
+    _, stratum = np.unique(has, axis=0, return_inverse=True)
+    return [np.flatnonzero(stratum == i) for i in range(int(stratum.max(initial=-1)) + 1)]
+
+
 def percentile_interval(draws: FloatArray, level: float = 0.95) -> tuple[float, float]:
-    """(low, high) of a figure's values [repeats] over draws; those without a value are left out."""
+    """(low, high) of a figure's values [repeats] over draws; NaN if one of them has no value."""
     tail = (1 - level) / 2
-    low, high = np.nanquantile(draws, [tail, 1 - tail])
+    low, high = np.quantile(draws, [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -222,6 +213,18 @@ def calibration_error_interval(draws: FloatArray, value: float) -> tuple[float, 
     low, high = percentile_interval(draws)
     bias = float(np.mean(draws)) - value
     return max(0.0, low - bias), max(0.0, high - bias)
+
+
+def calibration_floor(probs: FloatArray, bins: int = CALIBRATION_BINS, *, repeats: int = 400) -> list[float]:
+    """Return mean, low and high (95 %) of the calibration error that these scores would show as true probabilities."""
+    rng = np.random.default_rng(0)
+    top = probs.max(axis=1)
+    which = np.minimum((top * bins).astype(np.int64), bins - 1)
+    errors = []
+    for _ in range(repeats):
+        gap = top - (rng.random(len(top)) < top)
+        errors.append(np.abs(np.bincount(which, weights=gap, minlength=bins)).sum() / len(top))
+    return [float(np.mean(errors)), *percentile_interval(np.array(errors))]
 
 
 def paired_difference_interval(
@@ -248,7 +251,7 @@ def paired_difference_interval(
         repeats: Bootstrap draws.
         seed: Of the draws.
     """
-    draws = GroupDraws.draw(groups, repeats=repeats, seed=seed)
+    draws = GroupDraws.draw(groups, y_true, repeats=repeats, seed=seed)
     value = balanced_accuracy(y_true, second, classes) - balanced_accuracy(y_true, first, classes)
     of_draws = draws.balanced_accuracy(y_true, second, classes) - draws.balanced_accuracy(
         y_true, first, classes
@@ -263,96 +266,6 @@ def age_band(age: str) -> str:
     except ValueError:
         return UNKNOWN
     return next((name for end, name in AGE_BANDS if 0 <= years < end), UNKNOWN)
-
-
-def summarize(
-    y_true: IntArray,
-    probs: FloatArray,
-    codes: Sequence[str],
-    groups: Sequence[str],
-    malignant: Sequence[bool] | None = None,
-    *,
-    repeats: int = 1000,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Return all metrics of one split, ready for metrics.json.
-
-    Args:
-        y_true: [n] class indices.
-        probs: [n, classes], rows sum to 1.
-        codes: [classes] label codes.
-        groups: [n] lesion of each photo, for intervals.
-        malignant: [classes] which labels are malignant; None leaves that AUC out.
-        repeats: Bootstrap draws.
-        seed: Of the draws.
-
-    Returns:
-        Plain numbers, lists and dicts; a figure that cannot be computed is None. `intervals` repeats the names of the
-        figures, each with [low, high] at 95 %.
-    """
-    # Late: scikit-learn takes 1.5 s to import, and `dermedge compare` does not need it.
-    from sklearn.metrics import confusion_matrix
-
-    classes = len(codes)
-    y_pred = probs.argmax(axis=1).astype(np.int64)
-    draws = GroupDraws.draw(groups, repeats=repeats, seed=seed)
-    recall = recall_per_class(y_true, y_pred, classes)
-    precision = precision_per_class(y_true, y_pred, classes)
-    counts = np.bincount(y_true, minlength=classes)
-    summary: dict[str, Any] = {
-        "photos": len(y_true),
-        "lesions": len(set(groups)),
-        "balanced_accuracy": balanced_accuracy(y_true, y_pred, classes),
-        "balanced_accuracy_interval": list(
-            percentile_interval(draws.balanced_accuracy(y_true, y_pred, classes))
-        ),
-        "accuracy": float((y_true == y_pred).mean()),
-        "expected_calibration_error": expected_calibration_error(y_true, probs),
-        "per_class": {
-            code: {
-                "photos": int(counts[i]),
-                "recall": _number(recall[i]),
-                "precision": _number(precision[i]),
-                "auc": area_under_roc(y_true == i, probs[:, i]),
-            }
-            for i, code in enumerate(codes)
-        },
-        "confusion": confusion_matrix(y_true, y_pred, labels=range(classes)).tolist(),
-        "intervals": _intervals(draws, y_true, y_pred, probs, codes),
-    }
-    if malignant is not None:
-        is_malignant = np.asarray(malignant, dtype=bool)
-        side, score = is_malignant[y_true], probs[:, is_malignant].sum(axis=1)
-        summary["malignant_auc"] = area_under_roc(side, score)
-        summary["intervals"]["malignant_auc"] = _interval(draws.auc(side, score))
-    return summary
-
-
-def _intervals(
-    draws: GroupDraws, y_true: IntArray, y_pred: IntArray, probs: FloatArray, codes: Sequence[str]
-) -> dict[str, Any]:
-    """[low, high] of every figure of a summary but the balanced accuracy; None where there is none."""
-    recall = draws.recall(y_true, y_pred, len(codes))
-    precision = draws.recall(y_pred, y_true, len(codes))
-    error = expected_calibration_error(y_true, probs)
-    return {
-        "accuracy": _interval(draws.mean(y_true == y_pred)),
-        "expected_calibration_error": list(
-            calibration_error_interval(draws.calibration_error(y_true, probs), error)
-        ),
-        "per_class": {
-            code: {
-                "recall": _interval(recall[:, i]),
-                "precision": _interval(precision[:, i]),
-                "auc": _interval(draws.auc(y_true == i, probs[:, i])),
-            }
-            for i, code in enumerate(codes)
-        },
-    }
-
-
-def _interval(draws: FloatArray) -> list[float] | None:
-    return None if np.isnan(draws).all() else list(percentile_interval(draws))
 
 
 def area_under_roc(positive: npt.NDArray[np.bool_], score: FloatArray) -> float | None:

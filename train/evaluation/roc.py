@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from train.evaluation.intervals import auc_estimate, share_of
 from train.evaluation.metrics import (
     DRAWS_AT_ONCE,
     Estimate,
@@ -82,7 +83,7 @@ class Curve:
     @property
     def band(self) -> tuple[FloatArray, FloatArray]:
         """Return the 95 % band, low and high [k], at each specificity by itself."""
-        low, high = np.nanquantile(self.of_draws, [0.025, 0.975], axis=0)
+        low, high = np.quantile(self.of_draws, [0.025, 0.975], axis=0)
         return low, high
 
 
@@ -105,13 +106,15 @@ def make_curve(
         repeats: Bootstrap draws of whole lesions.
         seed: Of the draws: equal groups and seed give equal draws, so that two models can be compared as a pair.
     """
-    draws = GroupDraws.draw(groups, repeats=repeats, seed=seed)
+    draws = GroupDraws.draw(groups, positive, repeats=repeats, seed=seed)
+    auc = auc_estimate(draws, positive, score)
+    assert auc is not None
     everywhere = np.unique(np.concatenate([GRID, specificities]))
     return Curve(
         positives=int(positive.sum()),
         negatives=int((~positive).sum()),
-        lesions=len(set(groups)),
-        auc=Estimate(_auc(positive, score), *percentile_interval(draws.auc(positive, score))),
+        lesions=len(draws.counts[0]),
+        auc=auc,
         specificity=everywhere,
         sensitivity=sensitivity_at(positive, score, everywhere),
         of_draws=_of_draws(draws, positive, score, everywhere),
@@ -119,11 +122,6 @@ def make_curve(
         positive=positive,
         score=score,
     )
-
-
-def _auc(positive: BoolArray, score: FloatArray) -> float:
-    once = GroupDraws(np.arange(len(score)), np.ones((1, len(score)), np.int32))
-    return float(once.auc(positive, score)[0])
 
 
 def _of_draws(
@@ -221,7 +219,7 @@ def operating_point(
         called[~others] = curve.score[~others] >= thresholds[-1]
     estimates = []
     for side, right in ((curve.positive, called), (~curve.positive, ~called)):
-        sums = curve.draws.sums(np.column_stack([side & right, side]).astype(np.float64))
-        of_draws = np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)
-        estimates.append(Estimate(float(right[side].mean()), *percentile_interval(of_draws)))
+        found = share_of(right[side], curve.draws.group_index[side]).estimate()
+        assert found is not None
+        estimates.append(found)
     return OperatingPoint(name, estimates[0], estimates[1], tuple(thresholds))

@@ -13,18 +13,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from train.evaluation.metrics import (
-    AGE_BANDS,
-    UNKNOWN,
-    Estimate,
-    FloatArray,
-    GroupDraws,
-    IntArray,
-    age_band,
-    area_under_roc,
-    balanced_accuracy,
-    percentile_interval,
-)
+from train.evaluation.intervals import auc_estimate, balanced_accuracy_estimate, recalls, share_of
+from train.evaluation.metrics import AGE_BANDS, UNKNOWN, Estimate, FloatArray, GroupDraws, IntArray, age_band
 
 BoolArray = npt.NDArray[np.bool_]
 # Below this an interval is not informative, and one person may make up the whole row.
@@ -115,8 +105,7 @@ def subgroup_tables(
         counts = np.bincount(some, minlength=len(codes))
         figures: list[Estimate | None] = [None, None, None]
         if len(set(of_lesions)) >= least_lesions:
-            draws = GroupDraws.draw(of_lesions, repeats=repeats, seed=seed)
-            figures = _figures(draws, some, probs[inside], malignant_labels)
+            figures = _figures(some, probs[inside], malignant_labels, of_lesions, repeats, seed)
         return Subgroup(
             value,
             len(some),
@@ -142,19 +131,14 @@ def place(value: str, photos: int) -> tuple[bool, int, int, str]:
 
 
 def _figures(
-    draws: GroupDraws, y_true: IntArray, probs: FloatArray, malignant: BoolArray
+    y_true: IntArray, probs: FloatArray, malignant: BoolArray, lesions: list[str], repeats: int, seed: int
 ) -> list[Estimate | None]:
     """Return balanced accuracy, accuracy and malignant AUC."""
-    classes = probs.shape[1]
     y_pred = probs.argmax(axis=1).astype(np.int64)
-    right = y_true == y_pred
     side, score = malignant[y_true], probs[:, malignant].sum(axis=1)
-    auc = area_under_roc(side, score)
+    draws = GroupDraws.draw(lesions, y_true, repeats=repeats, seed=seed)
     return [
-        Estimate(
-            balanced_accuracy(y_true, y_pred, classes),
-            *percentile_interval(draws.balanced_accuracy(y_true, y_pred, classes)),
-        ),
-        Estimate(float(right.mean()), *percentile_interval(draws.mean(right))),
-        None if auc is None else Estimate(auc, *percentile_interval(draws.auc(side, score))),
+        balanced_accuracy_estimate(recalls(y_true, y_pred, probs.shape[1], lesions)),
+        share_of(y_true == y_pred, lesions).estimate(),
+        auc_estimate(draws, side, score),
     ]

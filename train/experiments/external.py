@@ -27,8 +27,9 @@ from train.data.pixels import cached_pixels
 from train.data.readers import read_photos
 from train.data.split import require_unseen
 from train.evaluation.decisions import fires
-from train.evaluation.metrics import FloatArray, balanced_accuracy, softmax, summarize
+from train.evaluation.metrics import FloatArray, balanced_accuracy, softmax
 from train.evaluation.predict import VIEWS, views_of
+from train.evaluation.summary import summarize
 
 
 def measure_runs(

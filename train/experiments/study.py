@@ -31,11 +31,11 @@ from train.artifacts.files import write_json, write_text
 from train.artifacts.tables import read_rows
 from train.configs.loading import parse_config
 from train.configs.schema import TrainConfig
+from train.evaluation.intervals import balanced_accuracy_estimate, recalls
 from train.evaluation.metrics import (
     FloatArray,
     IntArray,
     balanced_accuracy,
-    bootstrap_interval,
     expected_calibration_error,
     paired_difference_interval,
     softmax,
@@ -248,9 +248,8 @@ def _row(variant: Variant, folder: Path, predictions: Predictions, baseline: Pre
     truth = _indices(predictions, predictions.truth)
     classes = len(predictions.codes)
     chosen = predictions.probs.argmax(axis=1)
-    low, high = bootstrap_interval(
-        lambda t, p: balanced_accuracy(t, p, classes), predictions.groups, truth, chosen
-    )
+    balanced = balanced_accuracy_estimate(recalls(truth, chosen, classes, predictions.groups))
+    assert balanced is not None
     place = {photo_id: i for i, photo_id in enumerate(predictions.photo_ids)}
     shared = [place[photo_id] for photo_id in baseline.photo_ids]
     compared: dict[str, Any] = dict.fromkeys(
@@ -272,8 +271,8 @@ def _row(variant: Variant, folder: Path, predictions: Predictions, baseline: Pre
         "why": variant.why,
         "folds": state["folds"],
         "photos": len(truth),
-        "balanced_accuracy": balanced_accuracy(truth, chosen, classes),
-        "balanced_accuracy_interval": [low, high],
+        "balanced_accuracy": balanced.value,
+        "balanced_accuracy_interval": [balanced.low, balanced.high],
         **compared,
         "accuracy": float((truth == chosen).mean()),
         "train_balanced_accuracy": float(np.mean(metrics["train_balanced_accuracy_by_fold"])),

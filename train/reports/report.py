@@ -15,8 +15,10 @@ import numpy as np
 
 from edge_runtime.errors import RunInvalid, UsageError
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
-from train.evaluation.metrics import Estimate, balanced_accuracy, paired_difference_interval, summarize
+from train.evaluation.intervals import indistinct, mcnemar_p
+from train.evaluation.metrics import Estimate, balanced_accuracy, paired_difference_interval
 from train.evaluation.results import Finished, read_finished
+from train.evaluation.summary import summarize
 from train.reports import charts
 from train.reports import html as page
 from train.reports.html import Markup, Section
@@ -76,8 +78,11 @@ def distinct_names(runs: Sequence[Finished]) -> list[str]:
     return [f"{path.name} ({i + 1})" for i, path in enumerate(paths)]
 
 
-def paired_row(first: Finished, second: Finished) -> tuple[float | Estimate | None, ...]:
-    """Compare two runs on shared photos: photos, lesions, balanced accuracies, difference, changed predictions.
+def paired_row(first: Finished, second: Finished) -> tuple[float | Estimate | str | None, ...]:
+    """Compare two runs on shared photos.
+
+    Returns:
+        Photos, lesions, both balanced accuracies, difference, changes to right and to wrong, `indistinct` of the two.
 
     Raises:
         RunInvalid: A photo has two labels.
@@ -85,7 +90,7 @@ def paired_row(first: Finished, second: Finished) -> tuple[float | Estimate | No
     place = {photo.photo_id: i for i, photo in enumerate(second.photos)}
     mine = [i for i, photo in enumerate(first.photos) if photo.photo_id in place]
     if first.codes != second.codes or not mine:
-        return (None,) * 7
+        return (*(None,) * 7, "")
     theirs = [place[first.photos[i].photo_id] for i in mine]
     y_true = first.y_true[mine]
     if (y_true != second.y_true[theirs]).any():
@@ -107,8 +112,9 @@ def paired_row(first: Finished, second: Finished) -> tuple[float | Estimate | No
         balanced_accuracy(y_true, before, classes),
         balanced_accuracy(y_true, after, classes),
         difference,
-        int((~right & right_after).sum()),
-        int((right & ~right_after).sum()),
+        (better := int((~right & right_after).sum())),
+        (worse := int((right & ~right_after).sum())),
+        indistinct("the first", difference, mcnemar_p(worse, better)),
     )
 
 

@@ -13,13 +13,14 @@ import numpy.typing as npt
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from train.evaluation.decisions import ANSWER, NOT_A_LESION, REFER, wilson_interval
+from train.evaluation.intervals import few_note, recalls, share_of
 from train.evaluation.metrics import (
+    CALIBRATION_BINS,
     Estimate,
     FloatArray,
     GroupDraws,
     calibration_error_interval,
     expected_calibration_error,
-    percentile_interval,
 )
 from train.evaluation.results import Finished, History
 from train.evaluation.subgroups import COLUMNS, LEAST_LESIONS, Subgroup, subgroup_columns, subgroup_tables
@@ -29,9 +30,11 @@ from train.reports.html import Figure, Markup, Section
 from train.reports.mistakes import mistakes
 
 TEMPLATE = page.TEMPLATES / "run.html.j2"
-CALIBRATION_BINS = 15
 REPEATS = 1000
-INTERVALS = f"Intervals: 95 %, bootstrap by lesion, {REPEATS:,} draws."
+INTERVALS = (
+    f"Intervals: 95 %, by lesion; AUC and calibration error by bootstrap within classes, {REPEATS:,} draws. They cover "
+    "other photos, not trainings with other seeds."
+)
 
 EstimateOf = Callable[..., Estimate | None]
 
@@ -61,7 +64,7 @@ def run_sections(whole: Finished, run: Finished, summary: dict[str, Any], *, pho
     tables = _tables(run, subgroup_columns(run.photos, run.sources))
     lists = mistakes(run, run.root if photos else None)
     sections = [
-        ("metrics", "Metrics", macros.metrics(run, summary, of, malignant, **_metrics(run))),
+        ("metrics", "Metrics", macros.metrics(run, summary, of, malignant, **_metrics(run, summary))),
         ("confusion", "Confusion matrix", macros.confusion(run.codes, summary["confusion"])),
         ("roc", "ROC", macros.roc(summary, of, malignant, *_roc_curves(run, of))),
         ("precision", "Precision and recall", macros.precision(summary, of, _precision_curves(run, summary))),
@@ -76,16 +79,14 @@ def run_sections(whole: Finished, run: Finished, summary: dict[str, Any], *, pho
     return [Section(anchor, title, [content]) for anchor, title, content in sections]
 
 
-def _metrics(run: Finished) -> dict[str, Any]:
-    groups = np.asarray(run.groups)
+def _metrics(run: Finished, summary: dict[str, Any]) -> dict[str, Any]:
     temperatures = dict.fromkeys(contract.calibration.temperature for contract in run.contracts)
     return {
-        "lesions": [len(set(groups[run.y_true == i])) for i in range(len(run.codes))],
         "folds": _folds(run) if run.folds else None,
         "config": json.dumps(run.config, indent=2, ensure_ascii=False),
         "temperatures": [f"{temperature:g}" for temperature in temperatures],
-        "bins": CALIBRATION_BINS,
         "intervals": INTERVALS,
+        "few": few_note(summary["classes_few"]),
     }
 
 
@@ -97,16 +98,16 @@ def _folds(run: Finished) -> dict[str, Any]:
     return {"rows": rows, "mean": np.mean(values), "deviation": deviation}
 
 
-def _data_sets(run: Finished) -> list[tuple[Subgroup, list[Estimate]]]:
+def _data_sets(run: Finished) -> list[tuple[Subgroup, list[Estimate | None]]]:
     """Evaluate each dataset, however small, since its intervals are shown too: with it calibration error and shares."""
     rows = []
     tables = _tables(run, {"source": list(run.sources)}, least_lesions=1)["source"]
     for row in sorted(tables, key=lambda row: run.source_names.index(row.value)):
         part = run.part(row.value)
         error = expected_calibration_error(part.y_true, part.probs)
-        draws = GroupDraws.draw(part.groups, repeats=REPEATS)
+        draws = GroupDraws.draw(part.groups, part.y_true, repeats=REPEATS)
         interval = calibration_error_interval(draws.calibration_error(part.y_true, part.probs), error)
-        shares = (_share_decided(part, draws, decision) for decision in (REFER, NOT_A_LESION))
+        shares = (_share_decided(part, decision) for decision in (REFER, NOT_A_LESION))
         rows.append((row, [Estimate(error, *interval), *shares]))
     return rows
 
@@ -169,11 +170,11 @@ def _small_plot(title: str) -> charts.Plot:
 # ------------------------------------------------------------------ calibration and decisions
 
 
-def _calibration(run: Finished) -> tuple[float, int, Markup, Markup]:
+def _calibration(run: Finished) -> tuple[float, Markup, Markup]:
     """Draw accuracy by top score with intervals, and the histogram of top scores.
 
     Returns:
-        Calibration error before temperature scaling, number of bins, and the two charts.
+        Calibration error before temperature scaling, and the two charts.
     """
     top, right = run.probs.max(axis=1), run.y_pred == run.y_true
     which = np.minimum((top * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
@@ -182,15 +183,13 @@ def _calibration(run: Finished) -> tuple[float, int, Markup, Markup]:
         "Reliability: accuracy over the top score", axis, charts.unit_axis("accuracy"), height=280
     )
     plot.line([0, 1], [0, 1], "dashed")
-    draws = GroupDraws.draw(run.groups, repeats=REPEATS)
-    inside = np.eye(CALIBRATION_BINS)[which]
-    totals, hits = draws.sums(inside), draws.sums(inside * right[:, None])
-    counts = inside.sum(axis=0)
+    counts = np.bincount(which, minlength=CALIBRATION_BINS)
+    shares = recalls(which, np.where(right, which, -1), CALIBRATION_BINS, run.groups)
     edges = np.arange(CALIBRATION_BINS + 1) / CALIBRATION_BINS
-    for i in np.flatnonzero(counts):
-        place, part = float(top[which == i].mean()), float(right[which == i].mean())
-        of_draws = np.divide(hits[:, i], totals[:, i], out=np.full(REPEATS, np.nan), where=totals[:, i] > 0)
-        low, high = percentile_interval(of_draws)
+    for i, found in enumerate(share.estimate() for share in shares):
+        if found is None:
+            continue
+        place, (part, low, high) = float(top[which == i].mean()), found
         text = (
             f"top score {edges[i]:.2f} to {edges[i + 1]:.2f}: {int(counts[i]):,} photos, "
             f"accuracy {part:.3f} ({low:.3f} to {high:.3f})"
@@ -202,22 +201,18 @@ def _calibration(run: Finished) -> tuple[float, int, Markup, Markup]:
     histogram = charts.Plot("Photos by top score", axis, y, height=120)
     histogram.bars(edges[:-1], edges[1:], counts, "first")
     plain = expected_calibration_error(run.y_true, run.plain_probs)
-    return plain, CALIBRATION_BINS, plot.svg(), histogram.svg()
+    return plain, plot.svg(), histogram.svg()
 
 
-def _decisions(run: Finished) -> list[tuple[str, Estimate, Subgroup | None]]:
+def _decisions(run: Finished) -> list[tuple[str, Estimate | None, Subgroup | None]]:
     """Count what the contract's rules decide, and evaluate the predictions that remain."""
-    draws = GroupDraws.draw(run.groups, repeats=REPEATS)
     parts = {row.value: row for row in _tables(run, {"decision": list(run.decisions)})["decision"]}
     names = {ANSWER: "predicted", REFER: "referred", NOT_A_LESION: "rejected as non-lesion"}
-    return [
-        (name, _share_decided(run, draws, decision), parts.get(decision)) for decision, name in names.items()
-    ]
+    return [(name, _share_decided(run, decision), parts.get(decision)) for decision, name in names.items()]
 
 
-def _share_decided(run: Finished, draws: GroupDraws, decision: str) -> Estimate:
-    decided = np.asarray(run.decisions) == decision
-    return Estimate(float(decided.mean()), *percentile_interval(draws.mean(decided)))
+def _share_decided(run: Finished, decision: str) -> Estimate | None:
+    return share_of(np.asarray(run.decisions) == decision, run.groups).estimate()
 
 
 def _ood(run: Finished) -> list[tuple[str, int, Estimate]]:

@@ -33,7 +33,8 @@ from train.artifacts.tables import read_rows
 from train.configs.loading import load_config
 from train.configs.schema import TrainConfig
 from train.data.sources import find_data, merged_labels, read_sources
-from train.evaluation.metrics import softmax, summarize
+from train.evaluation.metrics import softmax
+from train.evaluation.summary import summarize
 from train.training.run import DATA_HELP, Maker, run_experiment
 
 Row = dict[str, Any]

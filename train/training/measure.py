@@ -20,7 +20,8 @@ from train.artifacts.files import read_object
 from train.artifacts.selection import KEY
 from train.data.pixels import PixelArray
 from train.evaluation.decisions import calibrate, fires, not_a_lesion_rule, refer_rule
-from train.evaluation.metrics import FloatArray, IntArray, expected_calibration_error, softmax, summarize
+from train.evaluation.metrics import FloatArray, IntArray, expected_calibration_error, softmax
+from train.evaluation.summary import summarize
 from train.training.inputs import TEST, THRESHOLD, TRAIN, Inputs, evenly
 
 PARTS = ("val", "test")

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from train.dossier.levels import level_result
-from train.evaluation.metrics import balanced_accuracy, bootstrap_interval
+from train.evaluation.intervals import balanced_accuracy_estimate, recalls, share_of
+from train.evaluation.metrics import balanced_accuracy
 from train.evaluation.out_of_fold import Answers
 from train.taxonomy.tree import load_taxonomy
 
 CODES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 MALIGNANT = [CODES.index(code) for code in ("akiec", "bcc", "mel")]
 LESIONS, VIEWS, FOLDS = 63, 3, 3
-REPEATS = 200
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def answers() -> Answers:
 
 
 def test_malignant_is_what_its_labels_say_together(answers: Answers) -> None:
-    result = level_result(answers, load_taxonomy("nature2017"), 1, repeats=REPEATS)
+    result = level_result(answers, load_taxonomy("nature2017"), 1)
     assert result.nodes == ("benign", "malignant") and result.absent == ("non_neoplastic",)
     truth = np.isin(answers.y_true, MALIGNANT).astype(int)
     summed = (answers.probs[:, MALIGNANT].sum(axis=1) > 0.5).astype(int)
@@ -55,25 +55,24 @@ def test_malignant_is_what_its_labels_say_together(answers: Answers) -> None:
 
 
 def test_intervals_are_of_lesions(answers: Answers) -> None:
-    result = level_result(answers, load_taxonomy("nature2017"), 1, repeats=REPEATS)
+    result = level_result(answers, load_taxonomy("nature2017"), 1)
     truth = np.isin(answers.y_true, MALIGNANT)
     right = truth == (answers.probs[:, MALIGNANT].sum(axis=1) > 0.5)
-    low, high = bootstrap_interval(lambda x: float(x.mean()), answers.groups, right, repeats=REPEATS)
-    assert result.accuracy[1:] == pytest.approx((low, high))
-
-    def balanced(sides: np.ndarray, of_right: np.ndarray) -> float:
-        return float(np.mean([of_right[sides].mean(), of_right[~sides].mean()]))
-
-    low, high = bootstrap_interval(balanced, answers.groups, truth, right, repeats=REPEATS)
-    assert result.balanced_accuracy[1:] == pytest.approx((low, high))
+    assert result.accuracy == share_of(right, answers.groups).estimate()
+    side = truth.astype(int)
+    of_sides = recalls(side, np.where(right, side, 1 - side), 2, answers.groups)
+    assert result.balanced_accuracy == balanced_accuracy_estimate(of_sides)
+    alone = share_of(right, answers.photo_ids).estimate()
+    assert alone is not None
+    assert result.accuracy.high - result.accuracy.low > 1.3 * (alone.high - alone.low)
 
 
 def test_nodes_without_a_photo_are_never_predicted(answers: Answers) -> None:
     """Of nine nodes five occur; without a mole and without skin cancer of the surface three."""
     taxonomy = load_taxonomy("nature2017")
     some = answers.where(np.isin(answers.y_true, [CODES.index(code) for code in ("bkl", "df", "mel")]))
-    result = level_result(some, taxonomy, 2, repeats=20)
-    assert len(level_result(answers, taxonomy, 2, repeats=20).nodes) == 5
+    result = level_result(some, taxonomy, 2)
+    assert len(level_result(answers, taxonomy, 2).nodes) == 5
     assert len(result.nodes) == len(result.confusion) == 3
     assert np.sum(result.confusion) == len(some.photo_ids)
     assert set(result.nodes) | set(result.absent) == set(taxonomy.level(2))

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.interval_coverage import coverage
-from train.evaluation.intervals import FEW_LESIONS, balanced_accuracy_estimate, recalls
+from train.evaluation.intervals import (
+    FEW_LESIONS,
+    auc_estimate,
+    balanced_accuracy_estimate,
+    indistinct,
+    recalls,
+    share_of,
+)
+from train.evaluation.metrics import GroupDraws
 
 SAMPLES = 120
 
@@ -40,3 +48,42 @@ def test_the_interval_covers_the_true_value(lesions: int) -> None:
     # 95 % is claimed; of so few samples 0.89 is within three standard errors.
     assert recall >= 0.89
     assert whole >= 0.89
+
+
+def test_an_auc_of_few_lesions_is_as_uncertain_as_their_number_says() -> None:
+    """One positive lesion, found: drawn again and again, its area would be 1 in every draw."""
+    positive, groups = np.arange(60) < 2, [f"L{i // 2}" for i in range(60)]
+    score = np.linspace(1, 0, 60)
+    draws = GroupDraws.draw(groups, positive, repeats=50)
+    found = auc_estimate(draws, positive, score)
+    assert found is not None
+    assert found.value == found.high == 1
+    assert found.low < 0.3
+    many = auc_estimate(draws, np.arange(60) < 30, np.random.default_rng(0).random(60))
+    assert many is not None
+    assert many.high - many.low < 0.5
+    assert auc_estimate(draws, np.ones(60, bool), score) is None
+
+
+def test_a_share_without_exceptions_has_an_interval() -> None:
+    found = share_of(np.ones(12, bool), [str(i) for i in range(12)]).estimate()
+    assert found is not None
+    assert found.low < 0.9 < found.high == 1
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "told"),
+    [
+        ((0.1, 0.05, 0.2), None, True),
+        ((-0.1, -0.2, -0.01), 0.049, True),
+        ((0.1, 0.05, 0.2), 0.05, False),
+        ((0.1, 0.0, 0.2), 0.001, False),
+        ((0.0, 0.0, 0.0), None, False),
+    ],
+)
+def test_what_cannot_be_told_apart_is_said_once(
+    difference: tuple[float, float, float], p: float | None, told: bool
+) -> None:
+    sentence = indistinct("the other", difference, p)
+    assert (sentence == "") is told
+    assert told or sentence.startswith("cannot be distinguished from the other (")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.train.evaluation.plain_bootstrap import bootstrap_interval
 from train.evaluation import metrics
+from train.evaluation.intervals import auc_estimate, balanced_accuracy_estimate, recalls, share_of
+from train.evaluation.summary import summarize
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 2, 2])
 ANSWERS = np.array([0, 0, 0, 1, 1, 2, 2, 2])
@@ -53,8 +56,8 @@ def test_softmax_with_temperature() -> None:
 def test_interval_covers_and_grows_when_photos_share_lesions() -> None:
     rng = np.random.default_rng(0)
     right = np.repeat(rng.random(60) < 0.7, 5).astype(float)
-    alone = metrics.bootstrap_interval(np.mean, [str(i) for i in range(300)], right)
-    grouped = metrics.bootstrap_interval(np.mean, [str(i // 5) for i in range(300)], right)
+    alone = bootstrap_interval(np.mean, [str(i) for i in range(300)], right)
+    grouped = bootstrap_interval(np.mean, [str(i // 5) for i in range(300)], right)
     assert alone[0] < right.mean() < alone[1]
     # Five copies of a lesion carry the information of one: the interval is about sqrt(5) times as wide.
     assert 1.7 < (grouped[1] - grouped[0]) / (alone[1] - alone[0]) < 2.9
@@ -63,19 +66,20 @@ def test_interval_covers_and_grows_when_photos_share_lesions() -> None:
 def test_interval_is_reproducible() -> None:
     values = np.arange(40.0)
     groups = [str(i) for i in range(40)]
-    assert metrics.bootstrap_interval(np.mean, groups, values) == metrics.bootstrap_interval(
-        np.mean, groups, values
-    )
+    assert bootstrap_interval(np.mean, groups, values) == bootstrap_interval(np.mean, groups, values)
 
 
 def test_summary_holds_every_figure() -> None:
     probs = np.eye(3)[ANSWERS] * 0.8 + 0.2 / 3
     groups = [f"lesion{i}" for i in range(8)]
-    summary = metrics.summarize(TRUTH, probs, ["a", "b", "c"], groups, [False, True, True], repeats=50)
+    summary = summarize(TRUTH, probs, ["a", "b", "c"], groups, [False, True, True], repeats=50)
     assert summary["balanced_accuracy"] == pytest.approx(0.75)
     assert summary["accuracy"] == pytest.approx(6 / 8)
     assert summary["confusion"] == [[3, 1, 0], [0, 1, 1], [0, 0, 2]]
-    assert summary["per_class"]["a"] == {"photos": 4, "recall": 0.75, "precision": 1.0, "auc": 0.875}
+    expected = {"photos": 4, "lesions": 4, "recall": 0.75, "precision": 1.0, "auc": 0.875}
+    assert summary["per_class"]["a"] == expected
+    assert summary["classes_few"] == ["a", "b", "c"]
+    assert summary["calibration_bins"] == 15
     assert summary["photos"] == summary["lesions"] == 8
     low, high = summary["balanced_accuracy_interval"]
     assert 0 <= low <= 0.75 <= high <= 1
@@ -109,7 +113,7 @@ def test_draws_give_the_intervals_of_the_plain_bootstrap() -> None:
         (draws.auc(positive, score), metrics.area_under_roc, (positive, score)),
     )
     for of_draws, statistic, arrays in figures:
-        plain = metrics.bootstrap_interval(statistic, groups, *arrays, repeats=200, seed=3)
+        plain = bootstrap_interval(statistic, groups, *arrays, repeats=200, seed=3)
         np.testing.assert_allclose(metrics.percentile_interval(of_draws), plain, rtol=1e-9)
         assert plain[0] < plain[1]
 
@@ -131,18 +135,30 @@ def test_a_draw_without_one_side_has_no_auc() -> None:
     assert (found[~one_sided] == 1).all()
 
 
-def test_a_class_that_a_draw_lacks_does_not_count_in_it() -> None:
+def test_a_draw_that_lacks_a_class_has_no_balanced_accuracy_and_no_interval() -> None:
+    """It was the mean over the other classes, in silence, in half of the draws of the 193 photos."""
     truth, answers = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
-    groups = ["a", "b", "c", "d"]
-    draws = metrics.GroupDraws.draw(groups, repeats=60)
+    draws = metrics.GroupDraws.draw(["a", "b", "c", "d"], repeats=60)
     found = draws.balanced_accuracy(truth, answers, 3)
-    lacking = draws.counts[:, 3] == 0
+    lacking = (draws.counts[:, 3] == 0) | (draws.counts[:, :3].sum(axis=1) == 0)
     assert 5 < lacking.sum() < 55
-    shares = draws.counts[lacking, :2].sum(axis=1) / draws.counts[lacking, :3].sum(axis=1)
-    assert found[lacking] == pytest.approx(shares)
-    plain = metrics.bootstrap_interval(_balanced, groups, truth, answers)
-    thousand = metrics.GroupDraws.draw(groups).balanced_accuracy(truth, answers, 3)
-    assert metrics.percentile_interval(thousand) == pytest.approx(plain)
+    assert (np.isnan(found) == lacking).all()
+    assert np.isnan(metrics.percentile_interval(found)).all()
+
+
+def test_draws_within_classes_keep_every_class() -> None:
+    truth, probs, groups = _scattered()
+    truth[:2], groups[:2] = 3, ["alone", "alone"]
+    draws = metrics.GroupDraws.draw(groups, truth, repeats=200, seed=1)
+    assert (draws.counts.sum(axis=1) == len(set(groups))).all()
+    totals = draws.sums(np.eye(5)[np.append(truth[1:], 4)])
+    assert (totals[:, :4] > 0).all()
+    assert np.isfinite(draws.balanced_accuracy(truth, probs.argmax(axis=1), 4)).all()
+    # A draw is of as many groups of each kind as there are.
+    kinds = {group: frozenset(truth[np.array(groups) == group].tolist()) for group in groups}
+    of_kind = np.array([kinds[name] == {0} for name in np.unique(groups)])
+    assert (draws.counts[:, of_kind].sum(axis=1) == of_kind.sum()).all()
+    assert draws.counts.std(axis=0).max() > 0.5
 
 
 def test_paired_differences_are_sharper_than_two_intervals() -> None:
@@ -154,7 +170,7 @@ def test_paired_differences_are_sharper_than_two_intervals() -> None:
     expected = metrics.balanced_accuracy(truth, second, 4) - metrics.balanced_accuracy(truth, first, 4)
     assert found.value == pytest.approx(expected)
     assert 0 < found.low < found.value < found.high
-    own = metrics.bootstrap_interval(_balanced, groups, truth, first, repeats=300)
+    own = bootstrap_interval(_balanced, groups, truth, first, repeats=300)
     assert found.high - found.low < (own[1] - own[0]) / 2
     back = metrics.paired_difference_interval(truth, second, first, 4, groups, repeats=300)
     np.testing.assert_allclose([back.value, back.low, back.high], [-found.value, -found.high, -found.low])
@@ -177,7 +193,7 @@ def test_the_calibration_interval_lies_around_its_figure_and_not_below_zero() ->
 def test_a_summary_has_an_interval_for_every_figure() -> None:
     truth, probs, groups = _scattered()
     absent = np.where(truth == 3, 0, truth)
-    summary = metrics.summarize(absent, probs, "abcd", groups, [False, False, True, True], repeats=100)
+    summary = summarize(absent, probs, "abcd", groups, [False, False, True, True], repeats=100)
     intervals = summary["intervals"]
     for name in ("accuracy", "expected_calibration_error", "malignant_auc"):
         low, high = intervals[name]
@@ -195,13 +211,13 @@ def test_a_summary_has_an_interval_for_every_figure() -> None:
 def test_a_summary_counts_lesions_and_draws_them() -> None:
     truth, probs, groups = _scattered()
     answers = probs.argmax(axis=1)
-    summary = metrics.summarize(truth, probs, "abcd", groups, [False, False, True, True], repeats=150, seed=2)
+    summary = summarize(truth, probs, "abcd", groups, [False, False, True, True], repeats=150, seed=2)
     assert summary["photos"] == 400
     assert summary["lesions"] == len(set(groups)) < 200
-    draws = metrics.GroupDraws.draw(groups, repeats=150, seed=2)
-    assert summary["balanced_accuracy_interval"] == list(
-        metrics.bootstrap_interval(_balanced, groups, truth, answers, repeats=150, seed=2)
-    )
+    draws = metrics.GroupDraws.draw(groups, truth, repeats=150, seed=2)
+    balanced = balanced_accuracy_estimate(recalls(truth, answers, 4, groups))
+    assert [summary["balanced_accuracy"], *summary["balanced_accuracy_interval"]] == list(balanced or ())
+    assert summary["intervals"]["accuracy"] == list(share_of(truth == answers, groups).estimate() or ())[1:]
     intervals, error = summary["intervals"], summary["expected_calibration_error"]
     assert error == metrics.expected_calibration_error(truth, probs)
     assert intervals["expected_calibration_error"] == list(
@@ -210,13 +226,13 @@ def test_a_summary_counts_lesions_and_draws_them() -> None:
     # Malignant is what the truth says, as sure as both of its labels together.
     side, score = truth >= 2, probs[:, 2:].sum(axis=1)
     assert summary["malignant_auc"] == metrics.area_under_roc(side, score)
-    assert intervals["malignant_auc"] == list(metrics.percentile_interval(draws.auc(side, score)))
+    assert intervals["malignant_auc"] == list(auc_estimate(draws, side, score) or ())[1:]
     for i, code in enumerate("abcd"):
         of_class = intervals["per_class"][code]
         assert summary["per_class"][code]["auc"] == metrics.area_under_roc(truth == i, probs[:, i])
         for name, first, second in (("recall", truth, answers), ("precision", answers, truth)):
-            drawn = draws.recall(first, second, 4)[:, i]
-            assert of_class[name] == list(metrics.percentile_interval(drawn))
+            estimate = recalls(first, second, 4, groups)[i].estimate()
+            assert [summary["per_class"][code][name], *of_class[name]] == list(estimate or ())
 
 
 @pytest.mark.parametrize(

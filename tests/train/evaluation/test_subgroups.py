@@ -8,6 +8,7 @@ import pytest
 from train.artifacts.manifest import Photo
 from train.evaluation import metrics
 from train.evaluation.subgroups import subgroup_columns, subgroup_tables
+from train.evaluation.summary import summarize
 
 CODES = ("akiec", "bkl", "mel", "nv")
 MALIGNANT = (True, False, True, False)
@@ -26,7 +27,7 @@ def test_a_row_says_what_its_photos_alone_say() -> None:
     rows = subgroup_tables(truth, probs, CODES, groups, MALIGNANT, {"sex": sex}, repeats=200)["sex"]
     assert [row.value for row in rows] == ["female", "male"]
     inside = np.array(sex) == "male"
-    summary = metrics.summarize(
+    summary = summarize(
         truth[inside], probs[inside], CODES, np.array(groups)[inside].tolist(), MALIGNANT, repeats=200
     )
     male = rows[1]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import DataInvalid
-from train.evaluation.metrics import balanced_accuracy, bootstrap_interval, paired_difference_interval
+from tests.train.evaluation.plain_bootstrap import bootstrap_interval
+from train.evaluation.metrics import balanced_accuracy, paired_difference_interval
 from train.experiments import hierarchy
 from train.experiments.features import Features, read_features, write_features
 from train.taxonomy.partition import TrainingClass

@@ -26,6 +26,7 @@ from train.artifacts.tables import read_rows
 from train.data.synthetic.dataset import draw_dataset
 from train.evaluation import metrics
 from train.evaluation.results import Finished, read_finished
+from train.evaluation.summary import summarize
 from train.reports import report
 from train.reports.html import NOTICE, THUMBNAIL_PX
 
@@ -68,7 +69,7 @@ def whole(*arguments: object) -> Page:
 def test_the_page_of_a_run_tells_its_figures_with_intervals(run: Path) -> None:
     read = whole(run)
     found = read_finished(run)
-    summary = metrics.summarize(found.y_true, found.probs, found.codes, found.groups, found.malignant)
+    summary = summarize(found.y_true, found.probs, found.codes, found.groups, found.malignant)
     assert summary["photos"] == len(read_rows(run / "predictions_test.csv", ("photo_id",))) > 20
     for name in ("balanced_accuracy", "accuracy", "malignant_auc", "expected_calibration_error"):
         interval = summary.get(f"{name}_interval") or summary["intervals"][name]
@@ -303,7 +304,8 @@ def test_pairs_are_found_by_photo_not_by_row(run: Path, data: Path, tmp_path: Pa
     row = report.paired_row(read_finished(run), read_finished(other))
     assert row[0] == len(rows) - 5
     assert row[2] == row[3]
-    assert row[5:] == (0, 0)
+    assert row[5:7] == (0, 0)
+    assert "cannot be distinguished" in str(row[7])
 
 
 def test_a_photo_with_two_labels_is_refused(

@@ -18,7 +18,8 @@ from train.artifacts.manifest import Manifest, Photo
 from train.configs.loading import parse_config
 from train.data.sources import DataSet
 from train.evaluation.decisions import calibrate, fires, not_a_lesion_rule, refer_rule
-from train.evaluation.metrics import softmax, summarize
+from train.evaluation.metrics import softmax
+from train.evaluation.summary import summarize
 from train.training import measure
 from train.training.inputs import TEST, THRESHOLD, Inputs
 
