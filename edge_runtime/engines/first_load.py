@@ -11,7 +11,7 @@ import sys
 from edge_runtime import __version__
 from edge_runtime.engines.engine import check_options
 from edge_runtime.engines.litert_c import library_state
-from edge_runtime.engines.validation import CRASHED, known_result, load_limits, run_probe
+from edge_runtime.engines.validation import CRASHED, known_result, run_probe
 from edge_runtime.errors import InterpreterBroken, InterpreterError, ModelUnsafe, NoInterpreter
 from edge_runtime.model.model_file import ModelFile
 
@@ -49,10 +49,10 @@ def require_safe(
     import hashlib
 
     memory_mib = BASE_MIB + MODEL_COPIES * (len(model.data) >> 20) + model.limits.memory_mib
+    limits = {"CORE": 0, "AS": memory_mib << 20, "CPU": CPU_S, "FSIZE": 1 << 20, "NOFILE": 64}
 
     def ask() -> tuple[str, bool]:
         try:
-            limits = load_limits(memory_mib, CPU_S)
             line, problem = run_probe({"rung": "cpu", "engine": engine}, model.data, limits)
         except OSError as error:
             return f"no child process could be started: {error.strerror or error}", False

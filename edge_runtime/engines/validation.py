@@ -44,11 +44,6 @@ _PASSED = (
 )  # fmt: skip
 
 
-def load_limits(memory_mib: int, cpu_s: int) -> dict[str, int]:
-    """Return the limits of a first load, by the names of `resource`."""
-    return {"CORE": 0, "AS": memory_mib << 20, "CPU": cpu_s, "FSIZE": 1 << 20, "NOFILE": 64}
-
-
 def probe_limits(model_bytes: bytes) -> dict[str, int]:
     """Return the limits of an accelerator's validation. Drivers map much address space, and keep compiled kernels."""
     return {
@@ -87,10 +82,10 @@ def run_probe(question: Mapping[str, Any], model_bytes: bytes, limits: Mapping[s
         start_new_session=True,
     )
     output, deadline, status = bytearray(), monotonic() + TIMEOUT_S, None
-    Thread(target=_feed, args=(child.stdin, head, model_bytes), daemon=True).start()
     reader = Thread(target=_keep_end, args=(child.stdout, output), daemon=True)
-    reader.start()
     try:
+        reader.start()
+        Thread(target=_feed, args=(child.stdin, head, model_bytes), daemon=True).start()
         # Its output ends with it, unless a process that it left behind keeps it open.
         while reader.is_alive() and child.poll() is None and monotonic() < deadline:
             reader.join(POLL_S)
@@ -111,7 +106,7 @@ def _environment() -> dict[str, str]:
         if name in _PASSED or name.startswith(_PASSED_PREFIXES)
     }
     # The child finds the libraries that this process would; not those in the working folder.
-    path = os.pathsep.join([package_folder, *filter(None, sys.path)])
+    path = os.pathsep.join([package_folder, *map(str, filter(None, sys.path))])
     return {**named, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -233,7 +228,7 @@ def known_result(
     """
     path = cache_file(name)
     result = _known.get(name) or read_cached(path, notes)
-    if result is None or (again and result != "ok"):
+    if not result or (again and result != "ok"):
         result, lasting = ask()
         if not lasting:
             return result

@@ -103,6 +103,15 @@ def test_a_known_model_starts_no_child(children: list[object], cache: Path) -> N
     assert children == ["auto", "litert", "auto"]
 
 
+def test_an_empty_result_is_none(children: list[object], cache: Path) -> None:
+    for _ in range(2):
+        Classifier(U8).close()
+        validation._known.clear()
+        (kept,) = cache.iterdir()
+        kept.write_text("")
+    assert children == ["auto"] * 2
+
+
 def test_what_is_vouched_for_starts_no_child(children: list[object], cache: Path) -> None:
     Classifier().close()
     Runner.open().close()
