@@ -50,8 +50,7 @@ class Bench:
             f"  {stage:<10} {self.median_ms[stage]:>10.3f} {self.p95_ms[stage]:>10.3f} {self.min_ms[stage]:>10.3f}"
             for stage in self.median_ms
         ]
-        after = self.throttling.get("after", {})
-        lines += [f"  {name}: {value}" for name, value in after.items()]
+        lines += [f"  {name}: {value}" for name, value in self.throttling.get("after", {}).items()]
         return "\n".join(map(escaped, lines))
 
 

@@ -64,15 +64,8 @@ OTHER_KERNELS_FLOAT_TOLERANCE = 1e-4
 QUANTIZED_STEPS = 256
 # Raised by JSON that has another form than a trace.
 _DAMAGED = (
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-    struct.error,
-    zlib.error,
-)
+    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, struct.error, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,22 +102,18 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """One line."""
-        first = self.first_difference
-        if first is None:
-            if self.models:
-                return f"differ: {self.models}; all {len(self.stages)} stages agree"
-            exact = sum(stage.difference == 0 for stage in self.stages)
-            return f"agree: all {len(self.stages)} stages, {exact} of them exactly"
-        return f"differ: first at stage {first.stage}: {first.note}"
+        if first := self.first_difference:
+            return f"differ: first at stage {first.stage}: {first.note}"
+        if self.models:
+            return f"differ: {self.models}; all {len(self.stages)} stages agree"
+        exact = sum(stage.difference == 0 for stage in self.stages)
+        return f"agree: all {len(self.stages)} stages, {exact} of them exactly"
 
     def to_text(self) -> str:
         """A line a stage, one for the models where they differ, and the verdict."""
-        lines = [
-            f"  {stage.stage:<13} {'ok' if stage.agrees else 'DIFFERS':<8} {stage.note}"
-            for stage in self.stages
-        ]
-        if self.models:
-            lines.insert(0, f"  {'model':<13} {'DIFFERS':<8} {self.models}")
+        rows = [("model", False, self.models)] if self.models else []
+        rows += [(stage.stage, stage.agrees, stage.note) for stage in self.stages]
+        lines = [f"  {name:<13} {'ok' if agrees else 'DIFFERS':<8} {note}" for name, agrees, note in rows]
         return "\n".join(map(escaped, [*lines, self.verdict]))
 
 
@@ -151,15 +140,11 @@ def trace(classifier: Classifier, photo: bytes, *, name: str = "photo") -> dict[
     input_tensor = runner.input_tensor(pixels_u8)
     raw_output = runner.run(input_tensor)
     source, sink = classifier.engine.input, classifier.engine.output
+    size = [resized.height, resized.width]
     stages = {
         "decoded": _picture(as_pillow(decoded)),
         "cropped": _picture(as_pillow(cropped)),
-        "resized": {
-            "size": [resized.height, resized.width],
-            "dtype": "uint8",
-            "scale": 0.0,
-            **_packed(pixels_u8),
-        },
+        "resized": {"size": size, "dtype": "uint8", "scale": 0.0, **_packed(pixels_u8)},
         "input_tensor": {**_tensor(source), **_packed(input_tensor)},
         "raw_output": {**_tensor(sink), "values": list(runner.raw_values(raw_output))},
         "scores": {
@@ -202,12 +187,10 @@ def compare(
             `tolerances`.
     """
     for one in (first, second):
-        if one.get("trace_version") != TRACE_VERSION or list(one.get("stages", ())) != list(STAGES):
-            raise UsageError(
-                "not a trace of this version",
-                found=f"trace_version {one.get('trace_version')}, stages {list(one.get('stages', ()))}",
-                expected=f"trace_version {TRACE_VERSION}, stages {list(STAGES)}",
-            )
+        forms = (one.get("trace_version"), list(one.get("stages", ()))), (TRACE_VERSION, list(STAGES))
+        if forms[0] != forms[1]:
+            found, expected = (f"trace_version {version}, stages {stages}" for version, stages in forms)
+            raise UsageError("not a trace of this version", found=found, expected=expected)
         require_whole(one["stages"])
     if first["photo"]["sha256"] != second["photo"]["sha256"]:
         raise UsageError(
@@ -215,8 +198,7 @@ def compare(
             found=f"{first['photo']['name']} and {second['photo']['name']}",
             expected="two traces of the same bytes",
         )
-    unknown = set(tolerances or ()) - set(STAGES)
-    if unknown:
+    if unknown := set(tolerances or ()) - set(STAGES):
         raise UsageError("unknown stage", found=", ".join(sorted(unknown)), expected=", ".join(STAGES))
     same_kernels = first["runtime"]["kernels"] == second["runtime"]["kernels"]
     compared = []
@@ -224,8 +206,12 @@ def compare(
         one, other = first["stages"][stage], second["stages"][stage]
         tolerance = tolerance_of(stage, one.get("dtype", "uint8"), same_kernels=same_kernels)
         compared.append(_compare_stage(stage, one, other, (tolerances or {}).get(stage, tolerance)))
-    models = "" if different_models else _models(first["model"], second["model"])
-    return Comparison(tuple(compared), models)
+    (name, digest), (other_name, other_digest) = (
+        (one["model"]["id"], one["model"]["sha256"]) for one in (first, second)
+    )
+    models = f"model {name} (sha256 {digest:.12}) against {other_name} ({other_digest:.12})"
+    accepted = different_models or (name, digest) == (other_name, other_digest)
+    return Comparison(tuple(compared), "" if accepted else models)
 
 
 def tolerance_of(stage: str, dtype: str, *, same_kernels: bool) -> float:
@@ -250,14 +236,6 @@ def kernels_of(engine_name: str) -> str:
     return f"{engine_name.replace('litert-c', 'litert')} {platform.machine()}"
 
 
-def _models(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Return `Comparison.models` of two traces."""
-    (name, digest), (other_name, other_digest) = ((model["id"], model["sha256"]) for model in (one, other))
-    if (name, digest) == (other_name, other_digest):
-        return ""
-    return f"model {name} (sha256 {digest:.12}) against {other_name} ({other_digest:.12})"
-
-
 def _compare_stage(
     stage: str, one: Mapping[str, Any], other: Mapping[str, Any], tolerance: float
 ) -> StageComparison:
@@ -266,13 +244,13 @@ def _compare_stage(
             what = "label order" if field == "codes" else field
             note = f"{what} {one.get(field)} against {other.get(field)}"
             return StageComparison(stage, False, float("inf"), tolerance, note)
-    if one.get("sha256", "") and one["sha256"] == other["sha256"]:
-        return StageComparison(stage, True, 0.0, tolerance, "identical")
-    difference = largest_difference(values_of(one), values_of(other))
-    if difference == 0 and "sha256" not in one:
+    hashed = "sha256" in one
+    same = one.get("sha256", "") and one["sha256"] == other["sha256"]
+    difference = 0.0 if same else largest_difference(values_of(one), values_of(other))
+    if same or (difference == 0 and not hashed):
         return StageComparison(stage, True, 0.0, tolerance, "identical")
     # Means of a grid can be equal where pixels differ: with tolerance 0 another hash is a difference.
-    agrees = difference <= tolerance and (tolerance > 0 or "sha256" not in one)
+    agrees = difference <= tolerance and (tolerance > 0 or not hashed)
     relation = "within" if agrees else "beyond"
     grid = f" in the means of a {GRID} x {GRID} grid" if "grid" in one else ""
     note = f"largest difference {difference:.6g}{grid}, {relation} the tolerance {tolerance:g}"
@@ -293,18 +271,16 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
 
 
 def _packed(data: bytes) -> dict[str, str]:
-    return {
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "deflated": base64.b64encode(zlib.compress(data, 9)).decode(),
-    }
+    deflated = base64.b64encode(zlib.compress(data, 9)).decode()
+    return {"sha256": hashlib.sha256(data).hexdigest(), "deflated": deflated}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dermedge parity` and return its exit status."""
     arguments = parser().parse_args(argv)
-    commands = {"trace": _trace_command, "record": _record_command, "compare": _compare_command}
+    command = _compare_command if arguments.command == "compare" else _trace_command
     # 1 means that traces differ, not that a photo cannot be traced.
-    return run_guarded(lambda: commands[arguments.command](arguments), failed=EXIT_USAGE)
+    return run_guarded(lambda: command(arguments), failed=EXIT_USAGE)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -324,7 +300,7 @@ def parser() -> argparse.ArgumentParser:
     )
     tracing = commands.add_parser("trace", help="trace one photo", allow_abbrev=False)
     tracing.add_argument("model", help="a .tflite file")
-    tracing.add_argument("photo", help="a photo, or - for stdin")
+    tracing.add_argument("photos", nargs=1, metavar="photo", help="a photo, or - for stdin")
     tracing.add_argument("--out", type=Path, help="file to write (default: stdout)")
     recording = commands.add_parser("record", help="trace photos, a line each", allow_abbrev=False)
     recording.add_argument("--model", metavar="M", help="a .tflite file (default: the bundled model)")
@@ -336,19 +312,12 @@ def parser() -> argparse.ArgumentParser:
     comparing = commands.add_parser("compare", help="compare two files of traces", allow_abbrev=False)
     comparing.add_argument("first", type=Path, help="a file of trace or record, or of the Android app")
     comparing.add_argument("second", type=Path, help="another one")
+    text = "largest accepted difference of a stage, repeatable (default: as the stage needs)"
     comparing.add_argument(
-        "--tolerance",
-        type=_tolerance,
-        action="append",
-        default=[],
-        metavar="STAGE=VALUE",
-        help="largest accepted difference of a stage, repeatable (default: as the stage needs)",
+        "--tolerance", type=_tolerance, action="append", default=[], metavar="STAGE=VALUE", help=text
     )
-    comparing.add_argument(
-        "--different-models",
-        action="store_true",
-        help="accept traces of two model files (default: a difference)",
-    )
+    text = "accept traces of two model files (default: a difference)"
+    comparing.add_argument("--different-models", action="store_true", help=text)
     return made
 
 
@@ -363,27 +332,20 @@ def _tolerance(text: str) -> tuple[str, float]:
     return stage, tolerance
 
 
-def _opened(arguments: argparse.Namespace) -> Classifier:
-    key, oldest = arguments.require_signature, arguments.min_version
-    return Classifier(arguments.model, engine=arguments.engine, signature_key=key, min_version=oldest)
-
-
 def _trace_command(arguments: argparse.Namespace) -> int:
-    with _opened(arguments) as classifier:
-        traced = trace(classifier, read_photo(arguments.photo), name=arguments.photo)
-    if arguments.out is None:
-        print(json.dumps(traced))
-    else:
-        write_traces(arguments.out, [traced])
-    return EXIT_OK
-
-
-def _record_command(arguments: argparse.Namespace) -> int:
     """Trace all photos or none: a missing one would not be compared."""
-    names = [name for argument in arguments.photos for name in list_photos(argument)]
-    with _opened(arguments) as classifier:
-        write_traces(arguments.out, (trace(classifier, read_photo(name), name=name) for name in names))
-    print(f"{arguments.out}: {len(names)} photos, {len(STAGES)} stages each", file=sys.stderr)
+    names = arguments.photos
+    if recorded := arguments.command == "record":
+        names = [name for argument in names for name in list_photos(argument)]
+    signed = {"signature_key": arguments.require_signature, "min_version": arguments.min_version}
+    with Classifier(arguments.model, engine=arguments.engine, **signed) as classifier:
+        traces = (trace(classifier, read_photo(name), name=name) for name in names)
+        if arguments.out is None:
+            print(*map(json.dumps, traces))
+        else:
+            write_traces(arguments.out, traces)
+    if recorded:
+        print(f"{arguments.out}: {len(names)} photos, {len(STAGES)} stages each", file=sys.stderr)
     return EXIT_OK
 
 
@@ -397,30 +359,9 @@ def _compare_command(arguments: argparse.Namespace) -> int:
     if not shared:
         names = ", ".join(lonely[:4])
         raise UsageError("the traces are of different photos", found=names, expected="the same bytes")
-    worst: dict[str, StageComparison] = {}
-    comparisons = []
-    for key in shared:
-        comparison = _compare_checked(first[key], second[key], arguments)
-        comparisons.append(comparison)
-        for stage in comparison.stages:
-            known = worst.get(stage.stage)
-            if known is None or (not stage.agrees, stage.difference) > (not known.agrees, known.difference):
-                worst[stage.stage] = stage
-        if len(first) > 1 and not comparison.agrees:
-            print(escaped(f"{first[key]['photo']['name']}: {comparison.verdict}"))
-    models = next((comparison.models for comparison in comparisons if comparison.models), "")
-    print(Comparison(tuple(worst.values()), models).to_text())
-    apart = sum(not comparison.agrees for comparison in comparisons)
-    if len(comparisons) > 1 or lonely:
-        print(f"{len(comparisons)} photos in both, {apart} of them differ; {len(lonely)} in one file only")
-    return EXIT_DIFFERENT if lonely or apart else EXIT_OK
-
-
-def _compare_checked(
-    first: Mapping[str, Any], second: Mapping[str, Any], arguments: argparse.Namespace
-) -> Comparison:
+    options = {"tolerances": dict(arguments.tolerance), "different_models": arguments.different_models}
     try:
-        return compare(first, second, dict(arguments.tolerance), different_models=arguments.different_models)
+        comparisons = [compare(first[key], second[key], **options) for key in shared]
     except EdgeError:
         raise
     except _DAMAGED as error:
@@ -431,3 +372,17 @@ def _compare_checked(
             expected="files that trace or record wrote",
             fix="trace again",
         ) from error
+    if len(first) > 1:
+        for key, one in zip(shared, comparisons, strict=True):
+            if not one.agrees:
+                print(escaped(f"{first[key]['photo']['name']}: {one.verdict}"))
+    worst = [
+        max(stages, key=lambda stage: (not stage.agrees, stage.difference))
+        for stages in zip(*(one.stages for one in comparisons), strict=True)
+    ]
+    models = next((one.models for one in comparisons if one.models), "")
+    print(Comparison(tuple(worst), models).to_text())
+    apart = sum(not one.agrees for one in comparisons)
+    if len(comparisons) > 1 or lonely:
+        print(f"{len(comparisons)} photos in both, {apart} of them differ; {len(lonely)} in one file only")
+    return EXIT_DIFFERENT if lonely or apart else EXIT_OK

@@ -36,8 +36,7 @@ def require_whole(stages: Mapping[str, Any]) -> None:
     """
     outputs = math.prod(stages["raw_output"]["size"])
     expected = {
-        "decoded": CHANNELS * GRID * GRID,
-        "cropped": CHANNELS * GRID * GRID,
+        **dict.fromkeys(("decoded", "cropped"), CHANNELS * GRID * GRID),
         "resized": CHANNELS * math.prod(stages["resized"]["size"]),
         "input_tensor": math.prod(stages["input_tensor"]["size"]),
         "raw_output": outputs,
@@ -52,8 +51,7 @@ def require_whole(stages: Mapping[str, Any]) -> None:
             raise _not_whole(stage, f"size {given['size']}", "sides of at least 1")
         if STAGES.index(stage) < STAGES.index("raw_output") and len(given["sha256"]) != SHA256_DIGITS:
             raise _not_whole(stage, f"sha256 {given['sha256']!r:.80}", f"{SHA256_DIGITS} digits")
-    codes = len(stages["scores"]["codes"])
-    if codes != outputs:
+    if (codes := len(stages["scores"]["codes"])) != outputs:
         raise _not_whole("scores", f"{codes} codes", f"{outputs}, one a value of raw_output")
 
 
@@ -115,9 +113,8 @@ def read_traces(path: Path) -> list[Mapping[str, Any]]:
         except ValueError:
             traces = [json.loads(line) for line in text.splitlines() if line.strip()]
     except (OSError, ValueError, RecursionError) as error:
-        raise _no_trace(
-            path, getattr(error, "strerror", None) or str(error), "a file that trace or record wrote"
-        ) from error
+        found = getattr(error, "strerror", None) or str(error)
+        raise _no_trace(path, found, "a file that trace or record wrote") from error
     for one in traces:
         photo = one.get("photo") if isinstance(one, dict) else None
         named = isinstance(photo, dict) and all(isinstance(photo.get(key), str) for key in ("sha256", "name"))
