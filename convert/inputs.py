@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 COLUMNS = ("photo_id", "path", "label", "group_id", "split")
 # Columns of subgroups; absent or empty values count as unknown.
-SUBGROUP_COLUMNS = ("sex", "age", "site")
+SUBGROUP_COLUMNS = ("dx_type", "sex", "age", "site")
 # Files of training that are read. Conversions may be written beside them, but never over them.
 NEEDED_FILES = ("run.json", "contract.json", "manifest.csv", "model.keras")
 RUN_FILES = (*NEEDED_FILES, "config.json", "split.json", "metrics.json")
@@ -65,6 +65,8 @@ class Photo:
     site: str
     source: str = ""
     """Name of its data set."""
+    dx_type: str = ""
+    """Kind of ground truth."""
 
 
 @dataclass(frozen=True)

@@ -190,8 +190,14 @@ def _class_rows(s: Sources, test: dict[str, Any]) -> list[Row]:
 
 def _subgroup_rows(test: dict[str, Any] | None) -> list[Row]:
     names = ("keras_balanced_accuracy", "converted_balanced_accuracy", "agreement")
+    shown = {"dx_type": "ground truth"}
     return [
-        (f"{column}: {value}", row["photos"], row["classes"], *(_number(row[name]) for name in names))
+        (
+            f"{shown.get(column, column)}: {value}",
+            row["photos"],
+            row["classes"],
+            *(_number(row[name]) for name in names),
+        )
         for column, values in (test["subgroups"] if test else {}).items()
         for value, row in values.items()
     ]

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from convert.comparison.integrity import MAX_TEMPERATURE_RATIO, is_other_temperature
 from convert.comparison.statistics import Truth, figures, implied_temperature, paired
-from convert.inputs import SUBGROUP_COLUMNS, Photo
+from convert.inputs import Photo
 from convert.recipes import CHECK_PHOTOS, Limits, Recipe
 from edge_runtime.diagnostics.self_check import check_vector
 from edge_runtime.errors import ConversionRefused
@@ -23,7 +23,8 @@ from edge_runtime.model.model_file import ModelFile, open_model
 from edge_runtime.runner import Runner
 from train.data.pixels import PixelArray
 from train.evaluation.intervals import few
-from train.evaluation.metrics import UNKNOWN, FloatArray, IntArray, age_band, balanced_accuracy
+from train.evaluation.metrics import FloatArray, IntArray, balanced_accuracy
+from train.evaluation.subgroups import subgroup_columns
 
 # Name, figure of `compare`, limit of a recipe.
 LIMITED = (
@@ -160,12 +161,13 @@ def paired_report(
 def subgroup_report(
     photos: Sequence[Photo], keras: FloatArray, converted: FloatArray
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Balanced accuracy by sex, age band and site, over the classes that occur; float and converted, for model.json."""
+    """Balanced accuracy by ground truth, sex, age band and site, over the classes that occur; float and converted."""
     labels = labels_of(photos)
     shown = ("photos", "agreement", "keras_balanced_accuracy", "converted_balanced_accuracy")
-    report: dict[str, dict[str, dict[str, Any]]] = {column: {} for column in SUBGROUP_COLUMNS}
+    columns = subgroup_columns(photos)
+    report: dict[str, dict[str, dict[str, Any]]] = {column: {} for column in columns}
     for column, rows in report.items():
-        cells = [age_band(p.age) if column == "age" else getattr(p, column) or UNKNOWN for p in photos]
+        cells = columns[column]
         for value in sorted(set(cells)):
             inside = np.array([cell == value for cell in cells])
             compared = compare(labels[inside], keras[inside], converted[inside])

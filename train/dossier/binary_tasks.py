@@ -19,11 +19,12 @@ from train.evaluation.roc import (
     BoolArray,
     Curve,
     OperatingPoint,
-    above_reader,
+    above_readers,
     auc_difference,
     make_curve,
     operating_point,
     readers_under,
+    sensitivity_of,
     threshold_for_sensitivity,
     youden_threshold,
 )
@@ -45,6 +46,8 @@ class Against:
     """A model's curve against one test's dermatologists."""
 
     test: ReaderTest
+    reached: Estimate
+    """Sensitivity of the curve at the readers' mean specificity."""
     above_mean: Estimate
     """Sensitivity of the curve at the readers' mean specificity, less their mean sensitivity."""
     share_under: Estimate
@@ -149,7 +152,13 @@ def evaluate_task(
     places = np.array([s for test in own for s in (test.mean[1], *test.points[:, 1].tolist())])
     curve = make_curve(positive, score, chosen.groups, specificities=places, repeats=repeats)
     against = tuple(
-        Against(test, above_reader(curve, *test.mean), readers_under(curve, test.points)) for test in own
+        Against(
+            test,
+            sensitivity_of(curve, test.mean[1]),
+            above_readers(curve, test.points, test.seen),
+            readers_under(curve, test.points),
+        )
+        for test in own
     )
     return BinaryResult(
         question=question,
@@ -175,6 +184,14 @@ def _points(curve: Curve, chosen: Answers, against: Sequence[Against]) -> tuple[
         rules = {name: threshold_for_sensitivity(target)} | rules
     found = (operating_point(name, rule, curve, chosen.folds) for name, rule in rules.items())
     return tuple(point for point in found if point is not None)
+
+
+def reader_claim(differences: Sequence[Estimate]) -> str:
+    """Return what the differences to the mean reader, on histology photos and on all photos, show alike."""
+    for side, sign in (("above", 1), ("below", -1)):
+        if len(differences) > 1 and all(min(sign * d.low, sign * d.high) > 0 for d in differences):
+            return f"On both sets of photos the curve lies {side} the mean reader, with its whole interval."
+    return "Nothing follows: histology photos and all photos do not show the same side with their whole intervals."
 
 
 # ------------------------------------------------------------------ charts

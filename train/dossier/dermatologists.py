@@ -6,6 +6,7 @@ belongs to is declared in train/dossier/evidence/reader_tests.toml.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ READER_POINTS = Path("readers") / "esteva2017_reader_points.csv"
 COLUMNS = ("test", "reader", "sensitivity", "specificity")
 # The decision that a test required: what it is, or what to do.
 DIAGNOSIS, BIOPSY = "diagnosis", "biopsy"
+HISTOLOGY = "histo"
+"""Kind of ground truth of the paper's test photos, as HAM10000 calls it: photos of this kind come first."""
+PHOTOS_SEEN = re.compile(r"_(\d+)mal_(\d+)ben$")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class ReaderTest:
     """`diagnosis` or `biopsy`."""
     points: FloatArray
     """[readers, 2] sensitivity and specificity."""
+    seen: tuple[int, int]
+    """Positive and negative photos that each reader judged."""
 
     @property
     def mean(self) -> tuple[float, float]:
@@ -78,6 +84,7 @@ def read_reader_tests(path: Path) -> dict[tuple[str, str], ReaderTest]:
     """
     titles = load_questions()[2]
     points: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    seen: dict[tuple[str, str], tuple[int, int]] = {}
     for row in read_rows(path, COLUMNS):
         name, _, task = row["test"].partition("__")
         code = next((code for code in titles if name.startswith(code)), None)
@@ -86,14 +93,16 @@ def read_reader_tests(path: Path) -> dict[tuple[str, str], ReaderTest]:
             point = float(row["sensitivity"]), float(row["specificity"])
         except ValueError:
             point = (np.nan, np.nan)
-        if code is None or decision is None or not all(0 <= value <= 1 for value in point):
+        counts = PHOTOS_SEEN.search(name)
+        if code is None or decision is None or counts is None or not all(0 <= value <= 1 for value in point):
             raise DataInvalid(
                 "not a point of a reader", where=str(path), found=", ".join(row[column] for column in COLUMNS),
-                expected=f"a test CODE...__{DIAGNOSIS} or __{BIOPSY} with CODE one of {', '.join(titles)}, and shares "
-                "from 0 to 1",
+                expected=f"a test CODE..._NUMBERmal_NUMBERben__{DIAGNOSIS} or __{BIOPSY} with CODE one of "
+                f"{', '.join(titles)}, and shares from 0 to 1",
             )  # fmt: skip
         points.setdefault((code, decision), []).append(point)
+        seen[code, decision] = int(counts[1]), int(counts[2])
     return {
-        (code, decision): ReaderTest(code, titles[code], decision, np.array(found))
+        (code, decision): ReaderTest(code, titles[code], decision, np.array(found), seen[code, decision])
         for (code, decision), found in points.items()
     }

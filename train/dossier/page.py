@@ -18,8 +18,9 @@ The page loads nothing and holds no photo of a dataset; equal inputs give equal 
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from edge_runtime.errors import DataInvalid, RunInvalid
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import read_object
 from train.artifacts.labels import LabelSet, load_labels
+from train.artifacts.manifest import Photo
 from train.artifacts.selection import mark
 from train.data.metadata import data_root, read_facts, read_skin_types
 from train.dossier import checklists, figures, levels
@@ -38,10 +40,12 @@ from train.dossier.binary_tasks import (
     data_set_of,
     evaluate_task,
     legend,
+    reader_claim,
     shown_name,
     task_charts,
 )
 from train.dossier.dermatologists import (
+    HISTOLOGY,
     Question,
     ReaderTest,
     find_reader_points,
@@ -63,7 +67,14 @@ DEPTHS = (1, 2)
 RECIPE = "int8_qat"
 CONVERT = f"python -m convert.crossval RUN --recipe {RECIPE}"
 CROSSVAL = "dermedge crossval CONFIG.toml --workdir RUN"
+DATA = "DERMEDGE_DATA, or --data DIR"
 ROBUSTNESS_SCHEMA = 1
+HISTOLOGY_PHOTOS, ALL_PHOTOS = "histology photos", "all photos"
+
+Summaries = Sequence[tuple[str, Answers, dict[str, Any]]]
+"""Set of photos, predictions, and `summarize` of them."""
+Results = Mapping[str, Sequence[BinaryResult]]
+"""Set of photos to each model's result."""
 
 
 @dataclass
@@ -90,6 +101,19 @@ class Dossier:
         """What was chosen on the photos, as a note."""
         chosen = mark(self.answers[FLOAT].selection)
         return [page.note(chosen)] if chosen else []
+
+    @functools.cached_property
+    def facts(self) -> dict[str, Photo]:
+        """What the tables of the datasets that are here say of each photo."""
+        return read_facts(self.data, self.answers[FLOAT].source_names, self.labels.name)
+
+    @property
+    def photo_sets(self) -> dict[str, list[Answers]]:
+        """Every model's predictions on the photos confirmed by histology, where that is known, and on all photos."""
+        every = self.models()
+        kinds = [photo.dx_type if (photo := self.facts.get(i)) else "" for i in every[0].photo_ids]
+        confirmed = [answers.where([kind == HISTOLOGY for kind in kinds]) for answers in every]
+        return {HISTOLOGY_PHOTOS: confirmed, ALL_PHOTOS: every} if HISTOLOGY in kinds else {ALL_PHOTOS: every}
 
     @property
     def macros(self) -> Any:
@@ -145,7 +169,11 @@ def make_dossier(
     points = readers or find_reader_points(found.data)
     reader_tests = read_reader_tests(points) if points.is_file() else {}
     questions = load_questions()[1]
-    summaries = [(model, figures.summary_of(model, found.labels)) for model in found.models()]
+    summaries = [
+        (photos, model, figures.summary_of(model, found.labels))
+        for photos, models in found.photo_sets.items()
+        for model in models
+    ]
     results = {question.code: _evaluate(found, question, reader_tests) for question in questions}
     sheet = macros.data_sheet(
         list(answers.codes), checklists.composition(answers), load("data_sheet")["source"]
@@ -201,33 +229,36 @@ def _subtitle(found: Dossier) -> str:
 
 def _overview(
     found: Dossier,
-    summaries: Sequence[tuple[Answers, dict[str, Any]]],
-    results: Sequence[Sequence[BinaryResult]],
+    summaries: Summaries,
+    results: Sequence[Results],
     with_readers: bool,
 ) -> list[Markup]:
     tiles: list[tuple[str, Estimate | None, str]] = [
         (
             f"Balanced accuracy, {shown_name(answers.model)}",
             estimate_of(summary, "balanced_accuracy"),
-            f"{len(answers.codes)} classes, out of fold",
+            f"{photos}, {len(answers.codes)} classes, out of fold",
         )
-        for answers, summary in summaries
+        for photos, answers, summary in summaries
     ]
-    last = [of_question[-1] for of_question in results if of_question]
-    for result in last:
-        name, title = shown_name(result.model), result.question.title
-        tiles.append((f"AUC, {name}", result.curve.auc, title))
-        if with_readers and result.against:
-            against = result.against[0]
-            counted = f"of {len(against.test.points)}; {title.lower()}, {against.test.title}"
-            tiles.append((f"Readers under the curve, {name}", against.share_under, counted))
+    last = [{photos: of_set[-1] for photos, of_set in of_question.items()} for of_question in results]
+    for photos, result in (entry for of_question in last for entry in of_question.items()):
+        title = f"{result.question.title}, {photos}"
+        tiles.append((f"AUC, {shown_name(result.model)}", result.curve.auc, title))
+    compared = [
+        of_question for of_question in last if with_readers and any(r.against for r in of_question.values())
+    ]
     elements = levels.paper_table()["element"]
-    return [*found.marks, found.macros.overview(tiles, last, with_readers, elements, found.missing)]
+    return [*found.marks, found.macros.overview(tiles, compared, reader_claim, elements, found.missing)]
 
 
-def _metrics(found: Dossier, summaries: Sequence[tuple[Answers, dict[str, Any]]]) -> list[Markup]:
-    few = few_note(summaries[0][1]["classes_few"])
+def _metrics(found: Dossier, summaries: Summaries) -> list[Markup]:
+    few = few_note(summaries[0][2]["classes_few"])
     shown = [*found.marks, found.macros.metrics(summaries, figures.METRICS, estimate_of, INTERVALS, few)]
+    if HISTOLOGY_PHOTOS not in found.photo_sets:
+        shown.insert(
+            0, found.lacks("figures", f"the kind of ground truth of the photos of {found.main}", DATA)
+        )
     if RECIPE in found.answers:
         return shown
     return [found.lacks("figures", f"predictions of the {RECIPE} files", CONVERT), *shown]
@@ -264,16 +295,16 @@ def _levels(found: Dossier) -> Markup:
     return Markup(found.macros.levels(results, papers, found.names_of))
 
 
-def _evaluate(
-    found: Dossier, question: Question, tests: dict[tuple[str, str], ReaderTest]
-) -> list[BinaryResult]:
-    results = (evaluate_task(answers, found.taxonomy, question, tests) for answers in found.models())
-    return [result for result in results if result is not None]
+def _evaluate(found: Dossier, question: Question, tests: dict[tuple[str, str], ReaderTest]) -> Results:
+    results = {
+        photos: [evaluate_task(answers, found.taxonomy, question, tests) for answers in models]
+        for photos, models in found.photo_sets.items()
+    }
+    known = {photos: [r for r in of_set if r is not None] for photos, of_set in results.items()}
+    return {photos: of_set for photos, of_set in known.items() if of_set}
 
 
-def _question(
-    found: Dossier, question: Question, results: Sequence[BinaryResult], *, with_tests: bool
-) -> list[Markup]:
+def _question(found: Dossier, question: Question, results: Results, *, with_tests: bool) -> list[Markup]:
     code = question.code
     if not results:
         return [found.lacks(code, "photos of both sides", "a dataset with both")]
@@ -282,12 +313,15 @@ def _question(
         blocks.append(found.lacks(code, f"the {RECIPE} curve", CONVERT))
     if not with_tests:
         blocks.append(found.lacks(code, "the readers' table", "DERMEDGE_DATA, or --readers FILE.csv"))
-    if not any(result.points for result in results):
+    if not any(result.points for of_set in results.values() for result in of_set):
         what = "operating points: one fold was evaluated, and another must choose its thresholds"
         blocks.append(found.lacks(code, what, CROSSVAL))
-    shown = with_tests and bool(results[0].against)
-    key, drawn = legend(results, with_tests=shown), task_charts(results, with_tests=shown)
-    blocks.append(found.macros.question(results, shown, key, drawn, auc_differences(results), indistinct))
+    for photos, of_set in results.items():
+        shown = with_tests and bool(of_set[0].against)
+        key, drawn = legend(of_set, with_tests=shown), task_charts(of_set, with_tests=shown)
+        differences = auc_differences(of_set)
+        blocks.append(found.macros.question(photos, of_set, shown, key, drawn, differences, indistinct))
+    blocks.append(found.macros.conclusion(results, reader_claim if with_tests else None))
     others = [(source, False) for source in found.answers[FLOAT].source_names[1:]]
     if question.narrow:
         others.insert(0, (found.main, True))
@@ -368,14 +402,13 @@ def robustness_part(report: dict[str, Any]) -> Markup:
 
 def _subgroups(found: Dossier) -> Markup:
     answers = found.answers[FLOAT]
-    facts = read_facts(found.data, answers.source_names, found.labels.name)
     main = found.models()[0]
     others = [answers.of_source(source) for source in answers.source_names[1:]]
-    if not set(main.photo_ids) <= set(facts):
+    if not set(main.photo_ids) <= set(found.facts):
         what = f"the table of {found.main} with age, sex and site"
-        return found.lacks("parts", what, "DERMEDGE_DATA, or --data DIR")
+        return found.lacks("parts", what, DATA)
     skin_types = read_skin_types(found.data, answers.source_names)
-    tables = figures.subgroups(main, found.labels, facts, others, skin_types)
+    tables = figures.subgroups(main, found.labels, found.facts, others, skin_types)
     return Markup(found.macros.subgroups(main.sources[0], tables, LEAST_LESIONS))
 
 

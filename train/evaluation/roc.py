@@ -143,26 +143,49 @@ def auc_difference(first: Curve, second: Curve) -> Estimate:
 # ------------------------------------------------------------------ readers
 
 
-def readers_under(curve: Curve, points: FloatArray) -> Estimate:
+def sensitivity_of(curve: Curve, specificity: float) -> Estimate:
+    """Return the curve's sensitivity at one of its specificities, with an interval over draws of photos."""
+    reached, of_draws = curve.at(np.array([specificity]))
+    return Estimate(float(reached[0]), *percentile_interval(of_draws[:, 0]))
+
+
+def readers_under(curve: Curve, points: FloatArray, seed: int = 0) -> Estimate:
     """Return the share of readers whose sensitivity is below the curve at their own specificity.
 
     Args:
         curve: The model's.
         points: [readers, 2] sensitivity and specificity.
+        seed: Of the draws of readers.
 
     Returns:
-        The share, with an interval over draws of photos; the readers are fixed.
+        The share, with an interval over draws of photos and of readers.
     """
     reached, of_draws = curve.at(points[:, 1])
-    return Estimate(
-        float((reached > points[:, 0]).mean()), *percentile_interval((of_draws > points[:, 0]).mean(axis=1))
-    )
+    drawn = np.random.default_rng(seed).integers(len(points), size=of_draws.shape)
+    under = np.take_along_axis(of_draws > points[:, 0], drawn, axis=1).mean(axis=1)
+    return Estimate(float((reached > points[:, 0]).mean()), *percentile_interval(under))
 
 
-def above_reader(curve: Curve, sensitivity: float, specificity: float) -> Estimate:
-    """Return the curve's advantage over a point, in sensitivity at the point's specificity."""
-    reached, of_draws = curve.at(np.array([specificity]))
-    return Estimate(float(reached[0]) - sensitivity, *percentile_interval(of_draws[:, 0] - sensitivity))
+def above_readers(curve: Curve, points: FloatArray, seen: tuple[int, int], seed: int = 0) -> Estimate:
+    """Return the curve's advantage over the mean reader, in sensitivity at the mean specificity.
+
+    Args:
+        curve: The model's.
+        points: [readers, 2] sensitivity and specificity; their mean specificity is one of the curve's.
+        seen: Positive and negative photos that every reader judged. Their difficulty is drawn as if it were common to
+            all readers, the most that it can add: which reader missed which photo is not known.
+        seed: Of the draws of readers and of their photos.
+
+    Returns:
+        The difference, with an interval over draws of our photos, of readers and of their photos.
+    """
+    mean, rng, repeats = points.mean(axis=0), np.random.default_rng(seed), len(curve.of_draws)
+    drawn = points[rng.integers(len(points), size=(repeats, len(points)))].mean(axis=1)
+    drawn += rng.binomial(seen, mean, size=(repeats, 2)) / seen - mean
+    places = np.searchsorted(curve.specificity, drawn[:, 1].clip(0, 1) - ROUNDING)
+    of_draws = curve.of_draws[np.arange(repeats), places] - drawn[:, 0]
+    value = sensitivity_of(curve, mean[1]).value - float(mean[0])
+    return Estimate(value, *percentile_interval(of_draws))
 
 
 # ------------------------------------------------------------------ operating points

@@ -19,11 +19,15 @@ from train.evaluation.metrics import AGE_BANDS, UNKNOWN, Estimate, FloatArray, G
 BoolArray = npt.NDArray[np.bool_]
 # Below this an interval is not informative, and one person may make up the whole row.
 LEAST_LESIONS = 20
-COLUMNS = {"sex": "Sex", "age": "Age", "site": "Site", "dx_type": "Kind of diagnosis", "source": "Data set"}
+COLUMNS = {"dx_type": "Ground truth", "sex": "Sex", "age": "Age", "site": "Site", "source": "Data set"}
 
 
 class Described(Protocol):
     """A photo whose patient and site are described; `convert` has its own."""
+
+    @property
+    def dx_type(self) -> str:
+        """Kind of ground truth: histology, follow-up, consensus, confocal; empty if unknown."""
 
     @property
     def sex(self) -> str:
@@ -61,10 +65,10 @@ def subgroup_columns(photos: Sequence[Described], sources: Sequence[str] = ()) -
     Unknown columns and a single data set are left out: they would be tables of one row.
     """
     columns = {
+        "dx_type": [photo.dx_type or UNKNOWN for photo in photos],
         "sex": [photo.sex or UNKNOWN for photo in photos],
         "age": [age_band(photo.age) for photo in photos],
         "site": [photo.site or UNKNOWN for photo in photos],
-        "dx_type": [getattr(photo, "dx_type", "") or UNKNOWN for photo in photos],
     }
     known = {name: values for name, values in columns.items() if set(values) != {UNKNOWN}}
     return known | ({"source": list(sources)} if len(set(sources)) > 1 else {})

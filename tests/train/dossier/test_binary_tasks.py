@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import DataInvalid
-from train.dossier.binary_tasks import data_set_of, evaluate_task, side_scores
+from train.dossier.binary_tasks import data_set_of, evaluate_task, reader_claim, side_scores
 from train.dossier.dermatologists import find_reader_points, load_questions, read_reader_tests
+from train.evaluation.metrics import Estimate
 from train.evaluation.out_of_fold import Answers
 from train.taxonomy.tree import load_taxonomy
 
@@ -129,6 +130,54 @@ def test_rows_that_are_no_readers(tmp_path: Path, row: dict[str, list[tuple[floa
         read_reader_tests(write_points(tmp_path / "points.csv", row))
     assert caught.value.where == str(tmp_path / "points.csv")
     assert caught.value.found.startswith(next(iter(row)))
+
+
+@pytest.mark.parametrize(
+    ("differences", "side"),
+    [
+        ([(0.1, 0.05, 0.2), (0.2, 0.1, 0.3)], "above"),
+        ([(-0.1, -0.2, -0.05), (-0.2, -0.3, -0.1)], "below"),
+        ([(-0.080, -0.115, -0.037), (0.091, 0.067, 0.113)], ""),
+        ([(0.1, -0.01, 0.2), (0.2, 0.1, 0.3)], ""),
+        ([(0.091, 0.067, 0.113)], ""),
+    ],
+)
+def test_nothing_is_claimed_that_histology_photos_and_all_photos_do_not_carry(
+    differences: list[tuple[float, float, float]], side: str
+) -> None:
+    claim = reader_claim([Estimate(*difference) for difference in differences])
+    assert claim.startswith("Nothing follows") is (side == "")
+    assert side in claim
+
+
+@pytest.mark.real_data
+def test_on_histology_photos_the_curve_is_not_above_the_mean_reader(
+    repository: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Melanoma against nevus: above the mean reader on all photos, below on those whose nevi were cut out."""
+    from train.dossier.page import ALL_PHOTOS, HISTOLOGY_PHOTOS, read_dossier
+
+    points = find_reader_points(data_root)
+    if not points.is_file():
+        pytest.skip("no readers' table beside the data sets; DERMEDGE_DATA names their folder")
+    monkeypatch.setenv("DERMEDGE_DATA", str(data_root))
+    found = read_dossier(repository / "train/records/ham10000_lite0_crossval", data_root)
+    question, tests = load_questions()[1][0], read_reader_tests(points)
+    compared = {}
+    for photos, models in found.photo_sets.items():
+        result = evaluate_task(models[0], found.taxonomy, question, tests)
+        assert result is not None
+        compared[photos] = result.against[0]
+        if photos == HISTOLOGY_PHOTOS:
+            assert round(result.curve.auc.value, 3) == 0.822
+    histology, every = compared[HISTOLOGY_PHOTOS], compared[ALL_PHOTOS]
+    assert list(compared) == [HISTOLOGY_PHOTOS, ALL_PHOTOS]
+    assert histology.test.seen == (71, 40)
+    assert histology.reached.value == pytest.approx(0.723, abs=0.001)
+    assert histology.above_mean.value == pytest.approx(-0.080, abs=0.001) and every.above_mean.value > 0.09
+    # The photos' own interval, and with the readers and the photos that they saw.
+    assert histology.reached.high < histology.test.mean[0]
+    assert histology.above_mean.low < -0.2 < 0 < histology.above_mean.high
 
 
 @pytest.mark.real_data

@@ -182,6 +182,26 @@ def test_what_was_chosen_on_the_photos_stands_beside_their_figures(tmp_path: Pat
         assert text.count("Selection set: the recipe was chosen on these photos.") == times
 
 
+def test_photos_confirmed_by_histology_come_first(page_of_whole: Page) -> None:
+    text = page_of_whole.text
+    for before, after in (
+        ("histology photos, float", "all photos, float"),
+        ("Curves and dermatologists, histology photos", "Curves and dermatologists, all photos"),
+        ("By ground truth", "By sex"),
+    ):
+        assert 0 <= text.index(before) < text.index(after)
+
+
+def test_without_the_ground_truth_nothing_is_claimed(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "run", quantized=False)
+    points = write_points(tmp_path / "points.csv")
+    found = dossier.read_dossier(folder, tmp_path)
+    text = dossier.make_dossier(found, readers=points)
+    assert list(found.photo_sets) == ["all photos"]
+    assert any("ground truth" in what for what, _ in found.missing["figures"])
+    assert "the curve lies" not in text
+
+
 def test_every_picture_says_what_it_shows(whole: tuple[Path, Path], page_of_whole: Page) -> None:
     text = (whole[0] / "dossier.html").read_text(encoding="utf-8")
     pictures = re.findall(r"<svg[^>]*>(<title>[^<]{20,}</title>)?", text)

@@ -8,12 +8,13 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from train.evaluation.roc import (
     GRID,
-    above_reader,
+    above_readers,
     auc_difference,
     make_curve,
     operating_point,
     readers_under,
     sensitivity_at,
+    sensitivity_of,
     threshold_for_sensitivity,
     youden_threshold,
 )
@@ -73,17 +74,33 @@ def test_readers_below_and_above() -> None:
     points = np.array([[0.0, 0.777], [1.0, 0.999], [0.01, 0.5]])
     curve = make_curve(positive, score, groups, specificities=points[:, 1], repeats=REPEATS)
     assert readers_under(curve, points).value == pytest.approx(2 / 3)
-    mean = above_reader(curve, 0.0, 0.777)
+    mean = sensitivity_of(curve, 0.777)
     assert mean.value == pytest.approx(sensitivity_at(positive, score, np.array([0.777]))[0])
-    assert above_reader(curve, 0.9, 0.777).value == pytest.approx(mean.value - 0.9)
     # On the curve is not below it.
     assert readers_under(curve, np.array([[mean.value, 0.777]])).value == 0
+
+
+def test_the_interval_of_a_difference_to_readers_holds_readers_and_their_photos() -> None:
+    positive, score, groups = sides(4)
+    alike = np.tile([0.8, 0.75], (21, 1))
+    differing = alike + np.linspace(-0.15, 0.15, 21)[:, None] * [1, -1]
+    assert differing.mean(axis=0) == pytest.approx(alike[0])
+    curve = make_curve(
+        positive, score, groups, specificities=np.array([0.75, differing.mean(axis=0)[1]]), repeats=2000
+    )
+    photos = sensitivity_of(curve, 0.75)
+    many, few = (above_readers(curve, alike, (n, n)) for n in (10**6, 71))
+    assert many.value == few.value == pytest.approx(photos.value - 0.8)
+    assert [many.low, many.high] == pytest.approx([photos.low - 0.8, photos.high - 0.8], abs=0.03)
+    assert few.high - few.low > 1.2 * (many.high - many.low)
+    drawn = above_readers(curve, differing, (10**6, 10**6))
+    assert drawn.high - drawn.low > many.high - many.low
 
 
 def test_a_reader_above_a_hopeless_model() -> None:
     positive, score, groups = sides(4)
     curve = make_curve(positive, 1 - score, groups, specificities=np.array([0.768]), repeats=REPEATS)
-    against = above_reader(curve, 0.803, 0.768)
+    against = above_readers(curve, np.array([[0.803, 0.768]]), (1000, 1000))
     assert against.high < 0
     assert readers_under(curve, np.array([[0.803, 0.768]])).value == 0
 
