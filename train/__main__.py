@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-test",
         action="store_true",
-        help="train on all data, without a test split, for a final model (default: the config's split)",
+        help="train without a test split, for a final model (default: the config's split)",
     )
     return parser
 

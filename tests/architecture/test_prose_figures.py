@@ -91,6 +91,7 @@ def _effect(values: list[float]) -> str:
 FORMATS: dict[str, Callable[[Any], str]] = {
     "estimate": _estimate,
     "effect": _effect,
+    "korean": lambda values: "{:.3f}({:.3f} ~ {:.3f})".format(*values),
     # Of a loss, float less converted.
     "gain": lambda loss: _effect([-loss[0], -loss[2], -loss[1]]),
     "range": lambda values: f"{min(values):.2f} to {max(values):.2f}",
@@ -112,9 +113,13 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def one_line(text: str) -> str:
+    return " ".join(re.sub("^> ", "", text, flags=re.M).split())
+
+
 def unrecorded(text: str, pattern: re.Pattern[str], name: str) -> list[str]:
     """Return the figures of a text that no sentence has and nothing allows."""
-    text = " ".join(text.split())
+    text = one_line(text)
     for sentence in SENTENCES.get(name, ()):
         text = text.replace(rendered(sentence), "")
     text = re.sub(r"`[^`]*`", "", text)
@@ -137,7 +142,7 @@ def prose_of(source: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", [name for name in SENTENCES if name != "about"])
 def test_each_sentence_stands_in_its_document(name: str) -> None:
-    text = " ".join((ROOT / name).read_text(encoding="utf-8").split())
+    text = one_line((ROOT / name).read_text(encoding="utf-8"))
     assert [sentence for sentence in map(rendered, SENTENCES[name]) if sentence not in text] == []
 
 
