@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 CONTRACT_ENTRY = "edge_contract.json"
 LABELS_ENTRY = "labels.txt"
+NOTICE = "Research use only. Not a medical device; not a diagnosis."
+# The notice belongs to models whose intended use speaks of these; what a model is for is data, not code.
+MEDICAL = ("medical", "diagnos")
 CONVERT_AGAIN = "convert the model again with dermedge convert"
 
 # What this runtime implements. A contract that requires anything else is refused, never approximated.
@@ -187,6 +190,13 @@ class ModelContract:
     def groups(self) -> tuple[str, ...]:
         """Groups of the labels, each once, in order of first appearance."""
         return tuple(dict.fromkeys(label.group for label in self.labels))
+
+    @property
+    def notice(self) -> str:
+        """What goes with every prediction and page, in one line."""
+        intended_use = " ".join(self.intended_use.split())
+        medical = any(word in intended_use.lower() for word in MEDICAL)
+        return f"{NOTICE} " * medical + f"Intended use: {intended_use}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts and lists, ready for JSON."""

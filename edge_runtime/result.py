@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from edge_runtime.model.model_file import ModelFile
 
 ANSWER, REFER, NOT_A_LESION = "answer", "refer", "not_a_lesion"
-NOTICE = "Research use only. Not a medical device; not a diagnosis."
-# The notice belongs to models whose intended use speaks of these; what a model is for is data, not code.
-MEDICAL = ("medical", "diagnos")
 # Number of the JSON lines' schema, `cli/lines.schema.json`. It rises with every change that breaks a reader.
 JSON_SCHEMA = 1
 
@@ -257,6 +254,4 @@ def decide(decision: Decision, scores: Sequence[float]) -> tuple[str, str, Appli
 
 def notice(contract: ModelContract) -> str:
     """Return the notice that goes with every prediction, escaped, in one line."""
-    intended_use = " ".join(contract.intended_use.split())
-    medical = any(word in intended_use.lower() for word in MEDICAL)
-    return f"{NOTICE} " * medical + f"Intended use: {escaped(intended_use)}"
+    return escaped(contract.notice)

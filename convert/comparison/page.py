@@ -48,13 +48,15 @@ def make_page(
         sections.append(
             Section(f"pair-{len(sections) - 1}", f"{pair['name']} against {first['name']}", content)
         )
-    licences = dict.fromkeys(model["data_licence"] for model in report["models"])
+    licences, notices = (
+        dict.fromkeys(model[key] for model in report["models"]) for key in ("data_licence", "notice")
+    )
     names = ", ".join(model["name"] for model in report["models"])
     subtitle = (
         f"{names}: {counted['answered']:,} photos of {counted['lesions']:,} lesions, split {counted['split']}, "
         f"{report['timing']['machine']}"
     )
-    return page.page("Model comparison", subtitle, "; ".join(licences), sections)
+    return page.page("Model comparison", subtitle, "; ".join(licences), sections, " ".join(notices))
 
 
 def _overview(report: dict[str, Any]) -> list[Figure]:

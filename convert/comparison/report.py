@@ -154,6 +154,7 @@ def _describe(
         "ms_per_photo": round(float(np.median(times)), 3) if times else None,
         "ms_per_photo_least": round(min(times), 3) if times else None,
         "data_licence": contract.provenance.data_licence,
+        "notice": contract.notice,
         "contract_differences": differences,
         "caught": caught,
         "figures": metrics,

@@ -88,7 +88,7 @@ def evaluate(
             "labels": None if labels is None else str(labels),
             "mapping": dict(mapping or {}),
             "left_out": truth.left_out,
-            "grouped": truth.grouped,
+            "units": truth.units,
             "failures": failures,
             KEY: selection_marks(
                 Path(model), [_names(path, Path(data)) for path in truth.table["path"].iloc[kept]]
@@ -122,10 +122,12 @@ def _names(path: Path, folder: Path) -> tuple[str, ...]:
 
 def terminal_summary(report: Mapping[str, Any]) -> str:
     """The figures as lines for the terminal."""
+    from convert.evaluation.page import notes_of, sample_text
+
     error, floor = report["calibration"]["error"], report["calibration"]["perfectly_calibrated"]
     lines = [
-        f"{report['model']['name']}: {report['photos']:,} photos of {report['lesions']:,} lesions",
-        *report["data"][KEY],
+        f"{report['model']['name']}: {sample_text(report)}",
+        *notes_of(report),
         f"balanced accuracy {estimate_text(report['balanced_accuracy'])} over {report['classes_present']} classes",
         f"accuracy {estimate_text(report['accuracy'])}",
         f"calibration error {error[0]:.3f} ({report['calibration']['bins']} bins); a perfectly calibrated model would "
@@ -137,18 +139,13 @@ def terminal_summary(report: Mapping[str, Any]) -> str:
         if value
     ]
     lines.append(", ".join(f"{kind} {count:,}" for kind, count in report["decisions"].items()))
-    lines += ["", f"{'label':<16}{'photos':>8}{'lesions':>9}  recall"]
+    units = report["data"]["units"]
+    lines += ["", f"{'label':<16}{'photos':>8}{units if units != 'photos' else 'drawn':>9}  recall"]
     for code, one in report["per_class"].items():
-        few = f"  fewer than {report['few_lesions']} lesions" if one["few"] else ""
+        few = f"  fewer than {report['few_lesions']} {units}" if one["few"] else ""
         lines.append(
             f"{code:<16}{one['photos']:>8,}{one['lesions']:>9,}  {estimate_text(one['recall'])}{few}"
         )
-    if not report["data"]["grouped"]:
-        lines.append(
-            "No column says which photos show the same lesion: intervals treat every photo as its own."
-        )
-    if report["data"]["failures"]:
-        lines.append(f"{len(report['data']['failures']):,} photos could not be read")
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from convert.evaluation.truth import GROUP_COLUMNS, LABEL_COLUMNS, OWN_COLUMNS, PHOTO_COLUMNS
 from edge_runtime.contract import ModelContract
 from train.evaluation.intervals import (
     FEW_LESIONS,
@@ -57,14 +58,22 @@ def figures(
     """
     labels = table["label"].to_numpy(np.int64)
     made = _whole(labels, scores, table["group"].tolist(), contract)
-    kinds = ("answer", "refer", "not_a_lesion")
+    kinds = ["answer", *(kind for kind in ("refer", "not_a_lesion") if getattr(contract.decision, kind))]
     made["decisions"] = {kind: int(sum(one == kind for one in decisions)) for kind in kinds}
     made["subgroups"] = {
-        title: _by(_values(table, column), labels, scores, table["group"], contract)
-        for column, title in SUBGROUPS.items()
-        if column in table and table[column].nunique() > 1 and len(set(_values(table, column))) <= MOST_VALUES
+        SUBGROUPS.get(column, column): _by(_values(table, column), labels, scores, table["group"], contract)
+        for column in _further_columns(table, contract)
+        if 1 < len(set(_values(table, column))) <= MOST_VALUES
     }
     return made
+
+
+def _further_columns(table: pd.DataFrame, contract: ModelContract) -> list[str]:
+    """Columns that name neither photo, label nor group; those of SUBGROUPS first."""
+    others = {*PHOTO_COLUMNS, *LABEL_COLUMNS, *GROUP_COLUMNS, *OWN_COLUMNS}
+    others |= {label.code.lower() for label in contract.labels}
+    given = [str(column) for column in table if str(column).lower() not in others]
+    return sorted(given, key=lambda column: column not in SUBGROUPS)
 
 
 def _values(table: pd.DataFrame, column: str) -> list[str]:

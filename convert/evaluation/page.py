@@ -7,26 +7,51 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.contract import ModelContract
+from train.artifacts.selection import KEY
+from train.evaluation.intervals import few_note
 from train.reports import html
 from train.reports.html import Section
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
+UNGROUPED = "No column says which photos show the same object: intervals treat every photo as its own."
+NOT_RECOGNIZED = "Photos that the model was trained on are not recognized here: leave them out."
+
+
+def sample_text(report: Mapping[str, Any]) -> str:
+    """Count photos, and what intervals draw."""
+    photos, units = f"{report['photos']:,} photos", report["data"]["units"]
+    return photos if units == "photos" else f"{photos} of {report['lesions']:,} {units}"
+
+
+def notes_of(report: Mapping[str, Any]) -> list[str]:
+    """List what limits the figures."""
+    units = report["data"]["units"]
+    notes = [*report["data"][KEY], NOT_RECOGNIZED]
+    if few := few_note(report["classes_few"], units):
+        notes.append(few)
+    if units == "photos":
+        notes.append(UNGROUPED)
+    if left := report["data"]["left_out"]:
+        notes.append(f"{left:,} photos of labels that the model does not have were left out.")
+    if failures := report["data"]["failures"]:
+        notes.append(f"{len(failures):,} photos could not be read.")
+    return notes
 
 
 def make_page(report: Mapping[str, Any], contract: ModelContract) -> str:
     """Make the page of the content of evaluation.json and of the model's contract."""
     macros = html.macros(TEMPLATE)
-    sample = f"{report['photos']:,} photos of {report['lesions']:,} lesions"
+    units = report["data"]["units"]
     confusion = macros.confusion(list(report["per_class"]), report["confusion"])
     decisions = macros.decisions(report["decisions"], report["photos"])
     sections = [
-        Section("summary", "Summary", [macros.summary(report, sample)]),
-        Section("classes", "Labels", [macros.classes(report["per_class"])]),
+        Section("summary", "Summary", [macros.summary(report, sample_text(report), notes_of(report))]),
+        Section("classes", "Labels", [macros.classes(report["per_class"], units)]),
         Section("confusion", "Confusion matrix", [confusion]),
         Section("decisions", "Decisions", [decisions]),
     ]
     if report["subgroups"]:
-        tables = [macros.subgroup(title, rows) for title, rows in report["subgroups"].items()]
+        tables = [macros.subgroup(title, rows, units) for title, rows in report["subgroups"].items()]
         sections.append(Section("subgroups", "Subgroup analysis", tables))
     subtitle = f"{report['model']['name']} ({report['model']['model_id']}) on {report['data']['folder']}"
-    return html.page("Evaluation", subtitle, contract.provenance.data_licence, sections)
+    return html.page("Evaluation", subtitle, contract.provenance.data_licence, sections, contract.notice)

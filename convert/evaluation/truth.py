@@ -18,7 +18,10 @@ from edge_runtime.errors import DataInvalid, UsageError
 
 PHOTO_COLUMNS = ("image", "image_id", "isic_id", "photo_id", "img_id", "file", "filename", "path")
 LABEL_COLUMNS = ("label", "dx", "diagnosis", "diagnostic", "class", "target")
-GROUP_COLUMNS = ("group_id", "lesion_id", "group", "patient_id")
+GROUP_COLUMNS = {"group_id": "groups", "lesion_id": "lesions", "group": "groups", "patient_id": "patients"}
+"""Column to what its values are, the finest first."""
+OWN_COLUMNS = ("given", "given_path", "stem")
+"""What reading adds to a table."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 NAMED = 8
 """So many of a problem's cases are named; the others are counted."""
@@ -33,8 +36,8 @@ class Truth:
     the ground truth's own columns, all text."""
     left_out: int
     """Photos whose label is mapped to nothing."""
-    grouped: bool
-    """Whether a column says which photos show the same lesion or patient."""
+    units: str
+    """What intervals draw: lesions, patients, groups, or photos where no column says which belong together."""
 
 
 def read_truth(
@@ -74,9 +77,8 @@ def read_truth(
     group = next((column for column in GROUP_COLUMNS if column in chosen), None)
     own = chosen["path"].map(str)
     groups = own if group is None else chosen[group].where(chosen[group] != "", own)
-    return Truth(
-        chosen.assign(group=groups).reset_index(drop=True), len(table) - len(chosen), group is not None
-    )
+    units = "photos" if group is None else GROUP_COLUMNS[group]
+    return Truth(chosen.assign(group=groups).reset_index(drop=True), len(table) - len(chosen), units)
 
 
 def _read_table(path: Path, codes: Sequence[str]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.contract import ModelContract
 from train.artifacts.selection import KEY
 from train.reports import charts
 from train.reports import html as page
@@ -21,7 +22,7 @@ MEASURES = (
 Report = Mapping[str, Any]
 
 
-def make_page(report: Report, licence: str) -> str:
+def make_page(report: Report, contract: ModelContract) -> str:
     """Make the page."""
     counted, macros = report["photos"], page.macros(TEMPLATE)
     names = _names(report)
@@ -48,7 +49,8 @@ def make_page(report: Report, licence: str) -> str:
         f"{counted['answered']:,} photos of {counted['lesions']:,} lesions, split {counted['split']}, chosen evenly "
         f"over the classes (seed {counted['seed']}); {report['machine']}"
     )
-    return page.page("Robustness to disturbed photos", subtitle, licence, sections)
+    licence = contract.provenance.data_licence
+    return page.page("Robustness to disturbed photos", subtitle, licence, sections, contract.notice)
 
 
 def _curves(disturbance: Report, names: Sequence[str]) -> list[Figure]:

@@ -103,7 +103,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     from convert.comparison.text import terminal_safe
     from convert.robustness.page import make_page, summary
 
-    page = make_page(report, models[0].contract.provenance.data_licence)
+    page = make_page(report, models[0].contract)
     paths = write_results(arguments.out, {REPORT_NAME: json_text(report), PAGE_NAME: page})
     print(summary(terminal_safe(report)))
     print("", *paths, sep="\n")

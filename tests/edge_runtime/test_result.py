@@ -9,13 +9,12 @@ import struct
 
 import pytest
 
-from edge_runtime.contract import Decision, Rule
+from edge_runtime.contract import NOTICE, Decision, Rule
 from edge_runtime.errors import InterpreterBroken, UsageError
 from edge_runtime.model.model_file import open_model
 from edge_runtime.model.tensors import TensorSpec
 from edge_runtime.result import (
     JSON_SCHEMA,
-    NOTICE,
     Prediction,
     ScoredLabel,
     decide,

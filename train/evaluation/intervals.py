@@ -138,11 +138,11 @@ def few(codes: Sequence[str], of_classes: Sequence[ClassRecall]) -> list[str]:
     return [code for code, one in zip(codes, of_classes, strict=True) if one.photos and one.few]
 
 
-def few_note(codes: Sequence[str]) -> str:
-    """Return the sentence about classes of few lesions; empty without any."""
+def few_note(codes: Sequence[str], units: str = "lesions") -> str:
+    """Return the sentence about classes of few lesions, or other units; empty without any."""
     if not codes:
         return ""
-    return f"Fewer than {FEW_LESIONS} lesions: {', '.join(codes)}. Their recall is the word of a few cases."
+    return f"Fewer than {FEW_LESIONS} {units}: {', '.join(codes)}. Their recall is the word of a few cases."
 
 
 def mcnemar_p(worse: int, better: int) -> float:

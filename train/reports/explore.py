@@ -195,7 +195,7 @@ def make_page(view: DataView, *, photos: bool = True) -> str:
         sections.append(("sample", "Sample sheet", sheet))
     subtitle = f"{view.origin}: {page.counted(len(view.photos), 'photo')}"
     shown = [Section(anchor, title, [content]) for anchor, title, content in sections]
-    return page.page(f"Data of {view.name}", subtitle, view.licence, shown)
+    return page.page(f"Data of {view.name}", subtitle, view.licence, shown, view.contract.notice)
 
 
 def _bars(title: str, counts: Mapping[str, int]) -> Markup:

@@ -21,13 +21,12 @@ from markupsafe import Markup as Markup
 from markupsafe import escape
 from PIL import Image
 
-from edge_runtime.contract import InputSpec, ModelContract
+from edge_runtime.contract import NOTICE, InputSpec, ModelContract
 from edge_runtime.errors import ImageError, UsageError
 from train.artifacts.files import write_text
 from train.data.pixels import fit_photo
 from train.evaluation.metrics import Estimate
 
-NOTICE = "Research use only. Not a medical device; not a diagnosis."
 THUMBNAIL_PX = 112
 JPEG_QUALITY = 82
 MISSING = "–"
@@ -187,7 +186,9 @@ def write_page(out: Path, text: str) -> None:
         raise UsageError(f"{out}: cannot write the page", found=error.strerror or str(error)) from error
 
 
-def page(title: str, subtitle: object, licence: str, sections: Sequence[Section]) -> str:
+def page(
+    title: str, subtitle: object, licence: str, sections: Sequence[Section], notice: str = NOTICE
+) -> str:
     """Make the whole document.
 
     Args:
@@ -195,11 +196,12 @@ def page(title: str, subtitle: object, licence: str, sections: Sequence[Section]
         subtitle: One line below it, and the document's description.
         licence: Of the data, and whatever else must be stated with it.
         sections: From top to bottom.
+        notice: Of the models (`ModelContract.notice`).
     """
     style = Markup(STYLE.read_text(encoding="utf-8"))
     template = _environment().get_template("page.html.j2")
     return template.render(
-        title=title, subtitle=subtitle, notice=NOTICE, licence=licence, sections=sections, style=style
+        title=title, subtitle=subtitle, notice=notice, licence=licence, sections=sections, style=style
     )
 
 

@@ -51,11 +51,12 @@ def make_report(runs: Sequence[Finished], *, source: str | None = None, photos: 
     ]
     of_runs = [run_sections(*of_run, photos=photos) for of_run in zip(whole, runs, summaries, strict=True)]
     licences = "; ".join(dict.fromkeys(run.contract.provenance.data_licence for run in runs))
+    notices = " ".join(dict.fromkeys(run.contract.notice for run in runs))
     if len(runs) == 1:
         run = runs[0]
         subtitle = f"{run.state.get('run_id', run.name)}: {len(run.y_true):,} {run.of_photos}"
         title = f"{'Cross-validation' if run.folds else 'Run'} {run.name}"
-        return page.page(title, subtitle, licences, of_runs[0])
+        return page.page(title, subtitle, licences, of_runs[0], notices)
     names, macros = distinct_names(runs), page.macros(TEMPLATE)
     paired = [paired_row(runs[0], run) for run in runs[1:]]
     of = [functools.partial(estimate_of, summary) for summary in summaries]
@@ -65,7 +66,7 @@ def make_report(runs: Sequence[Finished], *, source: str | None = None, photos: 
     for i, (name, of_run) in enumerate(zip(names, of_runs, strict=True)):
         sections.append(Section(f"run-{i + 1}", name, [macros.folded(name, of_run)]))
     subtitle = f"{len(runs)} runs, compared with the first on the photos that they share"
-    return page.page("Comparison of runs", subtitle, licences, sections)
+    return page.page("Comparison of runs", subtitle, licences, sections, notices)
 
 
 def distinct_names(runs: Sequence[Finished]) -> list[str]:

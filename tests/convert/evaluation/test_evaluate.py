@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,8 +13,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from convert.evaluation.evaluate import PAGE_NAME, REPORT_NAME, evaluate, main
+from convert.evaluation.evaluate import PAGE_NAME, REPORT_NAME, evaluate, main, terminal_summary
 from convert.evaluation.metrics import figures
+from convert.evaluation.page import make_page
 from convert.evaluation.truth import read_truth
 from edge_runtime.errors import DataInvalid, UsageError
 from edge_runtime.model.model_file import open_model
@@ -49,7 +52,7 @@ def test_folders_and_tables_give_the_same_labels(photos: Path, tmp_path: Path) -
     by_folder = read_truth(photos, CODES)
     by_table = read_truth(photos, CODES, labels=table_of(photos, tmp_path / "t.csv"))
     assert list(by_folder.table["label"]) == list(by_table.table["label"])
-    assert len(by_folder.table) == PHOTOS and not by_folder.grouped
+    assert len(by_folder.table) == PHOTOS and by_folder.units == "photos"
     one_hot = pd.DataFrame({"image": [path.stem for path in by_folder.table["path"]]})
     for index, code in enumerate(CODES):
         one_hot[code.upper()] = (by_folder.table["label"] == index).astype(float)
@@ -119,6 +122,25 @@ def test_the_command_writes_figures_and_a_page(
     page = (out / PAGE_NAME).read_text()
     assert "Fewer than 10 lesions" in page and "<script" not in page
     assert "balanced accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_label_set_of_another_trade_is_not_called_medical(
+    grouped: bool, photos: Path, tmp_path: Path
+) -> None:
+    groups = {"group": [f"G{i // 2}" for i in range(PHOTOS)]} if grouped else {}
+    labels = table_of(photos, tmp_path / "t.csv", scene=["in", "out"] * (PHOTOS // 2), **groups)
+    report = evaluate(MODEL, photos, labels=labels, workers=1)
+    assert report["data"]["units"] == ("groups" if grouped else "photos")
+    assert list(report["subgroups"]) == ["scene"]
+    contract = dataclasses.replace(
+        open_model(MODEL).contract, intended_use="Sorting pictures of a catalogue."
+    )
+    page = re.sub(r"<style>.*?</style>|not_a_lesion", "", make_page(report, contract), flags=re.DOTALL)
+    said = page.lower() + terminal_summary(report).lower().replace("not_a_lesion", "")
+    assert not re.search("lesion|medical|diagnos|patient", said)
+    assert contract.notice in page
+    assert f"of {PHOTOS // 2} groups" in said or not grouped
 
 
 def test_photos_that_took_part_in_a_choice_are_marked(
