@@ -16,17 +16,15 @@ from convert.files import selection_sets
 from edge_runtime.engines.opening import add_signature_options, require_signed
 from edge_runtime.errors import EXIT_OK
 from train.artifacts.command import AND_NOTHING_WRITTEN, command_parser, run_command
-from train.artifacts.files import read_object, write_text
+from train.artifacts.files import write_text
 from train.artifacts.run import SOURCE_SEPARATOR
 from train.artifacts.selection import KEY, mark
 from train.evaluation.intervals import few_note, indistinct, mcnemar_p
 from train.reports.html import render_text
+from train.reports.published import HEADER, published_rows, read_published
 
 NOTES = Path(__file__).parent / "data_notes"
 TEMPLATE = Path(__file__).with_name("card.md.j2")
-# Figures that cannot be recomputed from a run: of the bundled file alone, by its sha256.
-PUBLISHED = Path(__file__).parents[2] / "train" / "records" / "published_figures.json"
-PUBLISHED_HEADER = ("Measured on", "photos", "balanced accuracy (95 % CI)", "AUC")
 Row = Sequence[object]
 
 
@@ -56,13 +54,13 @@ def _values(s: Sources) -> dict[str, Any]:
     hashes = {name: value for name, value in report["run"].items() if name.endswith("_sha256")}
     this_file = f"{contract.provenance.recipe}, this file" if s.crossval is None else "converted"
     commands, weights = _training(s)
-    published = read_object(PUBLISHED)
+    published = read_published()
     return {
         "published": published
         if published["sealed"]["bundled_sha256"] == report["model"]["sha256"]
         else None,
         "published_rows": published_rows(published),
-        "published_header": PUBLISHED_HEADER,
+        "published_header": HEADER,
         "model_name": s.model_name,
         "contract": contract,
         "provenance": contract.provenance,
@@ -125,27 +123,6 @@ def _facts(s: Sources) -> list[Row]:
         ("run", f"`{contract.provenance.run_id}`, commit `{contract.provenance.commit}`"),
         ("licence of the model", contract.provenance.model_licence),
     ]
-
-
-def published_rows(published: dict[str, Any]) -> list[Row]:
-    """Make the rows of the published figures, for cards and the README."""
-    first, *others = [entry for entry in published["sealed"].values() if isinstance(entry, dict)]
-    return [_published_row(entry) for entry in (first, published["histology"], *others)]
-
-
-def _published_row(entry: dict[str, Any]) -> Row:
-    accuracy = ""
-    if "balanced_accuracy" in entry:
-        value, *interval = (_number(value) for value in entry["balanced_accuracy"])
-        accuracy = value + (f" ({' to '.join(interval)})" if interval else f", {entry['classes']} classes")
-    elif "refused_share" in entry:
-        accuracy = _percent(entry["refused_share"])
-    auc = [
-        f"{key[:-4].replace('_', ' ')} {_number(value)}"
-        for key, value in entry.items()
-        if key.endswith("_auc")
-    ]
-    return entry["title"], f"{entry['photos']:,}" if "photos" in entry else "", accuracy, "; ".join(auc)
 
 
 def _split_rows(leak: dict[str, Any], codes: Sequence[str]) -> list[Row]:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from convert.cards.card import PUBLISHED_HEADER, _table, published_rows, write_card
+from convert.cards.card import _table, write_card
 from convert.cards.sources import Sources
 from edge_runtime.model.model_file import bundled_model_path, open_model
+from train.reports.published import HEADER, published_rows
 
 MARKED = re.compile(r"<!-- figures:begin -->\n(.*?)<!-- figures:end -->", re.DOTALL)
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
@@ -44,7 +45,7 @@ def model_section(readme: Path) -> str:
 def test_the_table_is_that_of_the_records(repository: Path, published: dict[str, Any]) -> None:
     english, korean = (repository / name for name in READMES)
     (table,) = MARKED.findall(english.read_text(encoding="utf-8"))
-    assert table == _table(PUBLISHED_HEADER, published_rows(published)) + "\n"
+    assert table == _table(HEADER, published_rows(published)) + "\n"
     assert rows_of(korean) == rows_of(english)
 
 

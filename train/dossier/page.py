@@ -58,6 +58,7 @@ from train.evaluation.out_of_fold import FLOAT, Answers, find_answers, read_answ
 from train.evaluation.subgroups import LEAST_LESIONS
 from train.reports import html as page
 from train.reports.html import Markup, Section
+from train.reports.published import HEADER, published_rows, read_published
 from train.reports.sections import INTERVALS, estimate_of
 from train.taxonomy.tree import Taxonomy, load_taxonomy
 
@@ -206,7 +207,19 @@ def make_dossier(
         "overview", "Overview", _overview(found, summaries, list(results.values()), bool(reader_tests))
     )
     licences = checklists.licence_line(answers.source_names)
-    return page.page(f"Evidence report: {_name(found)}", _subtitle(found), licences, [overview, *sections])
+    shown = [*_sealed(found), overview, *sections]
+    return page.page(f"Evidence report: {_name(found)}", _subtitle(found), licences, shown)
+
+
+def _sealed(found: Dossier) -> list[Section]:
+    """Make the section of the published figures, for the label set of the bundled model."""
+    published = read_published()
+    if published["sealed"]["label_set"] != found.labels.name:
+        return []
+    rows = published_rows(published)
+    return [
+        Section("sealed", "Sealed test", [found.macros.sealed(HEADER, rows, published["sealed"]["date"])])
+    ]
 
 
 def _name(found: Dossier) -> str:

@@ -28,7 +28,7 @@ def test_card_says_what_the_files_say(
         converted.report["run"]["model_keras_sha256"],
         "dermedge train train/configs/synthetic.toml --workdir runs/run",
         "dermedge convert runs/run --recipe int8_qat --epochs 1 --out int8_qat.tflite",
-        "Not a medical device",
+        "Intended use: ",
         "CC0-1.0",
         "| sex: female |",
         "| `brick` | 56 |",

@@ -167,7 +167,7 @@ def test_the_page_is_whole_and_loads_nothing(compared: Path) -> None:
         "tiny_int8 against tiny_uint8",
         "Layer by layer",
         "Recall by class",
-        "Not a medical device",
+        "Intended use: ",
         "cannot be distinguished from tiny_uint8",
     ):
         assert text in page.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -30,6 +31,7 @@ from train.dossier.checklists import (
 )
 from train.dossier.levels import paper_table, verdict
 from train.dossier.page import robustness_part
+from train.reports.published import published_rows, read_published
 
 LABELS = load_labels("ham10000")
 # Enough that every class has lesions in every fold, few enough that thousand draws take a second.
@@ -180,6 +182,15 @@ def test_what_was_chosen_on_the_photos_stands_beside_their_figures(tmp_path: Pat
         write_json(folder / "metrics.json", {KEY: chosen})
         text = dossier.make_dossier(dossier.read_dossier(folder, tmp_path))
         assert text.count("Selection set: the recipe was chosen on these photos.") == times
+
+
+def test_sealed_figures_come_first_and_for_their_label_set_alone(page_of_whole: Page, tmp_path: Path) -> None:
+    text, row = page_of_whole.text, published_rows(read_published())[0]
+    for cell in row:
+        assert 0 <= text.index(cell) < text.index("Balanced accuracy, float")
+    found = dossier.read_dossier(write_folder(tmp_path / "run", quantized=False), tmp_path)
+    found.labels = dataclasses.replace(LABELS, name="catalogue")
+    assert dossier._sealed(found) == []
 
 
 def test_photos_confirmed_by_histology_come_first(page_of_whole: Page) -> None:
