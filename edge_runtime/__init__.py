@@ -27,22 +27,9 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = [
-    "Classifier",
-    "EdgeError",
-    "Explainer",
-    "Explanation",
-    "ImageError",
-    "InterpreterError",
-    "Label",
-    "ModelContract",
-    "ModelFileError",
-    "Prediction",
-    "ScoredLabel",
-    "UsageError",
-    "__version__",
-    "bundled_model_path",
-    "classify_each",
-]
+    "Classifier", "EdgeError", "Explainer", "Explanation", "ImageError", "InterpreterError", "Label", "ModelContract",
+    "ModelFileError", "Prediction", "ScoredLabel", "UsageError", "__version__", "bundled_model_path", "classify_each",
+]  # fmt: skip
 
 _HOMES = {
     "batch": ("classify_each",),

@@ -87,8 +87,7 @@ def _results(classifier: Classifier, photos: Iterable[Photo], count: int) -> Gen
 
     feeder = _Feeder(photos, lambda photo: pool.submit(work, photo), AHEAD * count)
     try:
-        while (waiting := feeder.next()) is not None:
-            name, future = waiting
+        for name, future in iter(feeder.waiting.get, None):
             result = future.result()
             feeder.one_done()
             yield name, result
@@ -103,25 +102,17 @@ class _Feeder:
     """Take photos from their source in a thread and submit them to the workers, a bounded number ahead.
 
     In a thread, because a result must not wait for the next name: a list may come through a pipe that stays open.
-
-    Args:
-        photos: As `classify_each`.
-        submit: Submits a photo to the workers.
-        ahead: Photos that may be in progress.
     """
 
     def __init__(self, photos: Iterable[Photo], submit: Callable[[Any], Future[Result]], ahead: int) -> None:
         self._photos, self._submit = photos, submit
         self._free = Semaphore(ahead)
-        self._waiting: SimpleQueue[tuple[str, Future[Result]] | None] = SimpleQueue()
+        self.waiting: SimpleQueue[tuple[str, Future[Result]] | None] = SimpleQueue()
+        """Each photo's name and its future result, None after the last; a source's error is its result."""
         self._lock = Lock()
         self._stopped = False
         self._thread = Thread(target=self._feed, name="edge-classify-feeder", daemon=True)
         self._thread.start()
-
-    def next(self) -> tuple[str, Future[Result]] | None:
-        """Return the next photo's name and its future result, None after the last; a source's error is its result."""
-        return self._waiting.get()
 
     def one_done(self) -> None:
         """Let one more photo be submitted."""
@@ -147,8 +138,8 @@ class _Feeder:
             # Raised where results are fetched: nobody looks at this thread.
             failed: Future[Result] = Future()
             failed.set_exception(error)
-            self._waiting.put(("", failed))
-        self._waiting.put(None)
+            self.waiting.put(("", failed))
+        self.waiting.put(None)
 
     def _give(self, photo: Photo) -> bool:
         """Submit one photo; False after the end."""
@@ -160,7 +151,7 @@ class _Feeder:
                 future.set_result(photo[1])
             else:
                 name, future = name_of(photo), self._submit(photo)
-            self._waiting.put((name, future))
+            self.waiting.put((name, future))
             return True
 
 
@@ -184,7 +175,10 @@ class _Runners:
             # One after the other: no library promises that it may be opened twice at once.
             with self._lock:
                 if self._free.empty() and len(self._opened) < self._limit:
-                    return self._open()
+                    engine = self._own.engine
+                    name = engine.name.split(" ")[0]
+                    self._opened.append(Runner.open(self._own.model, engine=name, threads=engine.threads))
+                    return self._opened[-1]
         return self._free.get()
 
     def give_back(self, runner: Runner) -> None:
@@ -195,9 +189,3 @@ class _Runners:
         """Close the runners that were opened here."""
         for runner in self._opened:
             runner.close()
-
-    def _open(self) -> Runner:
-        engine = self._own.engine
-        runner = Runner.open(self._own.model, engine=engine.name.split(" ")[0], threads=engine.threads)
-        self._opened.append(runner)
-        return runner

@@ -59,8 +59,6 @@ class Classifier:
         max_model_gigamacs: Most billions of multiply-adds of one inference.
 
     Attributes:
-        labels: The contract's labels (`code`, `name`, `group`) in output order.
-        input_size: Height and width of the network's input in pixels.
         contract: The contract inside the model file.
         model: The opened model file.
         engine: The engine that runs it; closed together with the classifier.
@@ -90,16 +88,10 @@ class Classifier:
         max_model_gigamacs: int = DEFAULT_LIMITS.gigamacs,
     ) -> None:
         limits = Limits(max_model_memory_mib, max_model_gigamacs)
-        self._take(
-            open_engine_for(
-                open_trusted(model, signature_key, min_version, trust=trust, limits=limits),
-                engine=engine,
-                threads=threads,
-                accelerator=accelerator,
-                delegate=delegate,
-                revalidate=revalidate,
-            )
-        )
+        checked = open_trusted(model, signature_key, min_version, trust=trust, limits=limits)
+        self._take(open_engine_for(
+            checked, engine=engine, threads=threads, accelerator=accelerator, delegate=delegate, revalidate=revalidate,
+        ))  # fmt: skip
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | None = None, **options: Any) -> Classifier:
@@ -124,7 +116,7 @@ class Classifier:
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        """The contract's labels in output order."""
+        """The contract's labels (`code`, `name`, `group`) in output order."""
         return self.contract.labels
 
     @property

@@ -231,13 +231,7 @@ class ModelContract:
             document = text if isinstance(text, str) else text.decode("utf-8")
             data = read_json(document, _object_without_repeats)
         except (ValueError, RecursionError) as error:
-            raise ContractInvalid(
-                f"Invalid contract (schema {SCHEMA_VERSION}): not JSON",
-                where=where,
-                found=str(error),
-                expected="a JSON object",
-                fix=CONVERT_AGAIN,
-            ) from error
+            raise _invalid(": not JSON", where, found=str(error), expected="a JSON object") from error
         return cls.from_dict(data, where=where)
 
     @classmethod
@@ -245,28 +239,24 @@ class ModelContract:
         """Validate parsed JSON; arguments and errors as `from_json`."""
         version = data.get("schema_version") if isinstance(data, dict) else None
         if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA_VERSION:
-            raise ContractTooNew(
-                "unsupported contract schema",
-                where=where,
-                found=f"schema_version {version}",
-                expected=f"at most {SCHEMA_VERSION}",
-                # Not `pip install --upgrade dermedge`: anybody may register that name on an index.
-                fix="install a newer dermedge wheel, from where this one came",
-            )
+            found, expected = f"schema_version {version}", f"at most {SCHEMA_VERSION}"
+            # Not `pip install --upgrade dermedge`: anybody may register that name on an index.
+            fix = "install a newer dermedge wheel, from where this one came"
+            problem = "unsupported contract schema"
+            raise ContractTooNew(problem, where=where, found=found, expected=expected, fix=fix)
         problems: list[str] = []
-        contract = _decode(cls, data, "", problems)
+        contract: ModelContract = _decode(cls, data, "", problems)
         if not problems:
             problems = _semantic_problems(contract)
         if problems:
-            raise ContractInvalid(
-                f"Invalid contract (schema {SCHEMA_VERSION})",
-                where=where,
-                details=problems,
-                expected="every field of the schema, with a valid value",
-                fix=CONVERT_AGAIN,
-            )
-        found: ModelContract = contract
-        return found
+            expected = "every field of the schema, with a valid value"
+            raise _invalid("", where, details=problems, expected=expected)
+        return contract
+
+
+def _invalid(how: str, where: str, **more: Any) -> ContractInvalid:
+    problem = f"Invalid contract (schema {SCHEMA_VERSION}){how}"
+    return ContractInvalid(problem, where=where, fix=CONVERT_AGAIN, **more)
 
 
 def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

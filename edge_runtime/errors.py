@@ -67,12 +67,8 @@ class EdgeError(Exception):
         fix: str = "",
         details: Sequence[str] = (),
     ) -> None:
-        self.problem = problem
-        self.where = where
-        self.found = found or _listed(details, "; ")
-        self.expected = expected
-        self.fix = fix
-        self.details = tuple(details)
+        self.problem, self.where, self.expected, self.fix = problem, where, expected, fix
+        self.found, self.details = found or _listed(details, "; "), tuple(details)
         if issubclass(type(self), FileNotFoundError):
             OSError.__init__(self, errno.ENOENT, problem, where or None)
         else:

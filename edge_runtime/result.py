@@ -65,9 +65,7 @@ class AppliedRule:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object `rule` of a JSON line."""
-        return {
-            "name": self.name, "measure": self.measure, "value": self.value, "threshold": self.threshold,
-        }  # fmt: skip
+        return {name: getattr(self, name) for name in self.__match_args__}
 
 
 @dataclass(frozen=True)
@@ -142,18 +140,10 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of a line of `edge-classify --json`, in its order."""
-        best = self.best
+        plain = ("image", "model", "label", "name", "score", "scores", "groups", "decision", "reason")
         return {
             "schema": JSON_SCHEMA,
-            "image": self.image,
-            "model": self.model,
-            "label": best.code,
-            "name": best.name,
-            "score": best.score,
-            "scores": self.scores,
-            "groups": self.groups,
-            "decision": self.decision,
-            "reason": self.reason,
+            **{name: getattr(self, name) for name in plain},
             "rule": None if self.rule is None else self.rule.to_dict(),
             "notes": list(self.notes),
             "elapsed_ms": self.elapsed_ms,
@@ -176,9 +166,8 @@ class Prediction:
             UsageError: `top_k` is less than 1.
         """
         if top_k < 1:
-            raise UsageError(
-                "invalid number of labels", where="top_k", found=str(top_k), expected="1 or more"
-            )
+            problem, found = "invalid number of labels", str(top_k)
+            raise UsageError(problem, where="top_k", found=found, expected="1 or more")
         shown = self.top(top_k)
         width = max(len(label.code) for label in shown)
         lines = [f"{self.image}: {self.caution}{shown[0].name} ({shown[0].code}), {shown[0].score:.1%}"]
@@ -195,19 +184,11 @@ def error_fields(image: str, error: EdgeError) -> dict[str, Any]:
 
 
 def scores_from(raw: bytes, spec: TensorSpec) -> list[float]:
-    """Return the scores in an output tensor; they sum to 1.
+    """Return the scores in an output tensor; they sum to 1. Arguments and errors as `softmax_values`.
 
     A quantized softmax has steps of 1/256 and need not sum to 1 exactly; it is divided by its sum.
-
-    Args:
-        raw: Bytes of the output tensor.
-        spec: Specification of the output tensor.
-
-    Raises:
-        InterpreterBroken: Not a softmax: a value outside [0, 1], not finite, or a sum too far from 1.
     """
-    values = softmax_values(raw, spec)
-    clipped = [max(0.0, value) for value in values]
+    clipped = [max(0.0, value) for value in softmax_values(raw, spec)]
     total = math.fsum(clipped)
     return [value / total for value in clipped]
 

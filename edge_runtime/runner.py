@@ -39,6 +39,8 @@ from edge_runtime.model.tensors import check_tensors, dequantize, raw_values, so
 from edge_runtime.result import scores_from
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from edge_runtime.contract import Geometry, InputSpec
     from edge_runtime.images.preprocess import Picture
 
@@ -92,12 +94,13 @@ class Runner:
 
             require_safe(opened, engine=engine)
         try:
-            return cls(
-                opened,
-                open_engine(
-                    opened.data, engine=engine, threads=threads, kernels=kernels, keep_tensors=keep_tensors
-                ),
-            )
+            options: dict[str, Any] = {
+                "engine": engine,
+                "threads": threads,
+                "kernels": kernels,
+                "keep_tensors": keep_tensors,
+            }
+            return cls(opened, open_engine(opened.data, **options))
         except InterpreterError as error:
             raise _with_path(opened.path, error) from error
 
@@ -192,11 +195,5 @@ class Runner:
 
 def _with_path(path: str, error: InterpreterError) -> InterpreterError:
     """Return the error of an engine as the error of a model file."""
-    return type(error)(
-        error.problem,
-        where=path,
-        found=error.found,
-        expected=error.expected,
-        fix=error.fix,
-        details=error.details,
-    )
+    fields = {name: getattr(error, name) for name in ("found", "expected", "fix", "details")}
+    return type(error)(error.problem, where=path, **fields)

@@ -77,20 +77,14 @@ def _decorate(cls: Any) -> Any:
         return f"{cls.__qualname__}({values})"
 
     cls.__init__, cls.__eq__, cls.__hash__, cls.__repr__ = init, equal, hashed, shown
-    cls.__setattr__, cls.__delattr__ = _refuse_assignment, _refuse_deletion
+    cls.__setattr__ = cls.__delattr__ = _refuse
     return cls
 
 
-def _refuse_assignment(_: Any, name: str, value: object) -> None:
+def _refuse(_: Any, name: str, *values: object) -> None:
     from dataclasses import FrozenInstanceError
 
-    raise FrozenInstanceError(f"cannot assign to field {name!r}")
-
-
-def _refuse_deletion(_: Any, name: str) -> None:
-    from dataclasses import FrozenInstanceError
-
-    raise FrozenInstanceError(f"cannot delete field {name!r}")
+    raise FrozenInstanceError(f"cannot {'assign to' if values else 'delete'} field {name!r}")
 
 
 class _OfTwin:

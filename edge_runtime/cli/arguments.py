@@ -42,62 +42,54 @@ class _PrintSchema(argparse.Action):
         parser.exit()
 
 
+def _value(metavar: str, text: str) -> dict[str, Any]:
+    return {"metavar": metavar, "help": text}
+
+
+def _number(metavar: str, text: str, default: int | None = None) -> dict[str, Any]:
+    return {"type": _positive, "default": default, "metavar": metavar, "help": text}
+
+
+def _switch(text: str) -> dict[str, Any]:
+    return {"action": "store_true", "help": text}
+
+
 # Option -> how argparse takes it. Each has one meaning in every command.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "--model": {"metavar": "M", "help": "path of the .tflite file (default: the bundled model)"},
-    "--top-k": {
-        "type": _positive,
-        "default": TOP_K,
-        "metavar": "N",
-        "help": "number of labels shown as text (default: %(default)s)",
-    },
-    "--json": {"action": "store_true", "help": "print one JSON object per line, with all scores"},
-    "--threads": {
-        "type": _positive,
-        "metavar": "N",
-        "help": f"CPU threads, 1 to {MAX_THREADS} (default: all cores for several photos, else 1)",
-    },
-    "--list": {
-        "metavar": "FILE",
-        "help": "read photo paths from FILE, one per line; - is stdin (default: none)",
-    },
-    "--watch": {
-        "metavar": "FOLDER",
-        "help": "classify photos as they arrive in FOLDER until Ctrl-C (default: off)",
-    },
-    "--explain": {
-        "metavar": "OUT",
-        "help": "write a heat map of the predicted label to OUT.png, or into folder OUT (default: off)",
-    },
+    "--model": _value("M", "path of the .tflite file (default: the bundled model)"),
+    "--top-k": _number("N", "number of labels shown as text (default: %(default)s)", TOP_K),
+    "--json": _switch("print one JSON object per line, with all scores"),
+    "--threads": _number(
+        "N", f"CPU threads, 1 to {MAX_THREADS} (default: all cores for several photos, else 1)"
+    ),
+    "--list": _value("FILE", "read photo paths from FILE, one per line; - is stdin (default: none)"),
+    "--watch": _value("FOLDER", "classify photos as they arrive in FOLDER until Ctrl-C (default: off)"),
+    "--explain": _value(
+        "OUT", "write a heat map of the predicted label to OUT.png, or into folder OUT (default: off)"
+    ),
     **signature.OPTIONS,
-    "--trust": {
-        "action": "store_true",
-        "help": "you made the model: do not try it in a child process first (default: an unknown model is tried once)",
-    },
-    "--max-model-memory": {
-        "type": _positive,
-        "default": DEFAULT_LIMITS.memory_mib,
-        "metavar": "MIB",
-        "help": "refuse a model whose computed tensors take more MiB (default: %(default)s)",
-    },
-    "--max-model-work": {
-        "type": _positive,
-        "default": DEFAULT_LIMITS.gigamacs,
-        "metavar": "N",
-        "help": "refuse a model of more billion multiply-adds (default: %(default)s)",
-    },
-    "--accelerator": {
-        "metavar": "NAME",
-        "help": "run on cpu, xnnpack, gpu, npu, edgetpu or auto; validated on the model's self-test first, "
+    "--trust": _switch(
+        "you made the model: do not try it in a child process first (default: an unknown model is tried once)"
+    ),
+    "--max-model-memory": _number(
+        "MIB",
+        "refuse a model whose computed tensors take more MiB (default: %(default)s)",
+        DEFAULT_LIMITS.memory_mib,
+    ),
+    "--max-model-work": _number(
+        "N", "refuse a model of more billion multiply-adds (default: %(default)s)", DEFAULT_LIMITS.gigamacs
+    ),
+    "--accelerator": _value(
+        "NAME",
+        "run on cpu, xnnpack, gpu, npu, edgetpu or auto; validated on the model's self-test first, "
         "falls back to the CPU (default: cpu)",
-    },
-    "--delegate": {
-        "metavar": "LIB[:K=V,...]",
-        "help": "load an external TensorFlow Lite delegate, validated likewise (default: none)",
-    },
-    "--bench": {"type": _positive, "metavar": "N", "help": "measure N runs of each photo (default: off)"},
-    "--self-check": {"action": "store_true", "help": "run the model's built-in self-test first"},
-    "--print-contract": {"action": "store_true", "help": "print the contract inside the model and exit"},
+    ),
+    "--delegate": _value(
+        "LIB[:K=V,...]", "load an external TensorFlow Lite delegate, validated likewise (default: none)"
+    ),
+    "--bench": _number("N", "measure N runs of each photo (default: off)"),
+    "--self-check": _switch("run the model's built-in self-test first"),
+    "--print-contract": _switch("print the contract inside the model and exit"),
     "--schema": {
         "action": _PrintSchema,
         "nargs": 0,
@@ -139,11 +131,8 @@ def _add_photos(parsed: argparse.ArgumentParser, nargs: str) -> None:
 
 def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     """Return the parser of edge-classify and `dermedge classify`."""
-    parsed = _new(
-        program,
-        "Classify photos with a .tflite model that carries its contract.",
-        "--json photo.jpg holiday/",
-    )
+    description = "Classify photos with a .tflite model that carries its contract."
+    parsed = _new(program, description, "--json photo.jpg holiday/")
     _add_photos(parsed, "*")
     return _add(parsed, *OPTIONS)
 
@@ -200,12 +189,7 @@ def verb_parser(verb: str) -> argparse.ArgumentParser:
 
 
 def arguments_of(verb: str, words: list[str], defaults: dict[str, object]) -> argparse.Namespace:
-    """Parse the words of a verb into edge-classify's arguments.
-
-    Args:
-        verb: A key of VERBS, or `classify`.
-        words: The words after the verb.
-        defaults: edge-classify's default of every option.
+    """Parse the words after a verb of VERBS or `classify` into edge-classify's arguments, which have `defaults`.
 
     Raises:
         UsageError: Invalid options.
@@ -226,23 +210,10 @@ def check(arguments: argparse.Namespace) -> None:
     Raises:
         UsageError: An option is invalid, alone or with another.
     """
-    for name in (
-        "model",
-        "list",
-        "watch",
-        "require_signature",
-        "min_version",
-        "accelerator",
-        "delegate",
-        "explain",
-    ):
-        if getattr(arguments, name) == "":
-            raise UsageError(
-                "empty value",
-                where=_option(name),
-                expected="a value",
-                fix="check the variable that holds it, or leave the option out",
-            )
+    for name, value in vars(arguments).items():
+        if value == "":
+            fix = "check the variable that holds it, or leave the option out"
+            raise UsageError("empty value", where=_option(name), expected="a value", fix=fix)
     if arguments.print_contract:
         _check_print_contract(arguments)
     elif not (has_photos(arguments) or (arguments.self_check and not arguments.bench)):
@@ -270,34 +241,20 @@ def _option(name: str) -> str:
 
 def _check_print_contract(arguments: argparse.Namespace) -> None:
     others = (
-        "photos",
-        "list",
-        "watch",
-        "self_check",
-        "bench",
-        "accelerator",
-        "delegate",
-        "explain",
-        "threads",
-        "trust",
-    )
+        "photos", "list", "watch", "self_check", "bench", "accelerator", "delegate", "explain", "threads", "trust",
+    )  # fmt: skip
     given = [_option(name) if name != "photos" else "PHOTO" for name in others if getattr(arguments, name)]
     if given:
-        raise UsageError(
-            "--print-contract cannot be combined with other options",
-            found=", ".join(given),
-            expected="--model, --require-signature and --min-version at most",
-            fix="run edge-classify twice",
-        )
+        problem = "--print-contract cannot be combined with other options"
+        expected = "--model, --require-signature and --min-version at most"
+        raise UsageError(problem, found=", ".join(given), expected=expected, fix="run edge-classify twice")
 
 
 def _check_explain(arguments: argparse.Namespace) -> None:
     from edge_runtime.explain.heat_files import check_out
 
     if arguments.bench or arguments.watch is not None or not has_photos(arguments):
-        raise UsageError(
-            "heat maps need photos that are named",
-            found="--bench" if arguments.bench else "--watch" if arguments.watch else "no photo",
-            expected="PHOTO, a folder, --list FILE, or - for stdin",
-        )
+        found = "--bench" if arguments.bench else "--watch" if arguments.watch else "no photo"
+        expected = "PHOTO, a folder, --list FILE, or - for stdin"
+        raise UsageError("heat maps need photos that are named", found=found, expected=expected)
     check_out(arguments.explain, arguments.photos, several=not is_one_photo(arguments))

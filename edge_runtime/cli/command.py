@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from edge_runtime._startup import PLAIN
 from edge_runtime._startup.process import GcPaused, import_ahead
 from edge_runtime._startup.records import TYPE_CHECKING
+from edge_runtime.cli.selection import has_photos, is_one_photo, named_photos
 from edge_runtime.errors import (
     EXIT_OK,
     EXIT_PHOTO_FAILED,
@@ -152,8 +153,6 @@ def _run(arguments: Arguments) -> int:
         raise UsageError("stdout is closed", expected="an open stdout for the results")
     if arguments.print_contract:
         return _print_contract(arguments)
-    from edge_runtime.cli.selection import is_one_photo
-
     if arguments.bench or not is_one_photo(arguments):
         return _work(arguments)
     # What one photo leaves behind ends with the process.
@@ -178,8 +177,6 @@ def _work(arguments: Arguments) -> int:
             _print_error(f"note: skipped {escaped('; '.join(classifier.engine.skipped))}")
         if arguments.self_check:
             _self_check(classifier, arguments)
-        from edge_runtime.cli.selection import has_photos
-
         if has_photos(arguments):
             from edge_runtime.result import notice
 
@@ -189,8 +186,6 @@ def _work(arguments: Arguments) -> int:
 
 def _takes_several_at_once(arguments: Arguments) -> bool:
     """Return whether photos are classified side by side: not while watching, nor for heat maps."""
-    from edge_runtime.cli.selection import is_one_photo
-
     return arguments.watch is None and arguments.explain is None and not is_one_photo(arguments)
 
 
@@ -215,7 +210,7 @@ def _open_classifier(arguments: Arguments) -> Classifier:
             model,
             engine="auto",
             threads=(arguments.threads or 1) if alone else 1,
-            accelerator="cpu" if arguments.accelerator is None else arguments.accelerator,
+            accelerator=arguments.accelerator or "cpu",
             delegate=arguments.delegate,
             revalidate=arguments.self_check,
         )
@@ -230,7 +225,6 @@ def _import_classifier() -> None:
 
 def _self_check(classifier: Classifier, arguments: Arguments) -> None:
     """Run the self-test: the result on stdout without photos, a remark on stderr with them."""
-    from edge_runtime.cli.selection import has_photos
     from edge_runtime.diagnostics.self_check import self_check
 
     checked = self_check(classifier)
@@ -246,8 +240,6 @@ def _self_check(classifier: Classifier, arguments: Arguments) -> None:
 
 
 def _classify_all(classifier: Classifier, arguments: Arguments) -> int:
-    from edge_runtime.cli.selection import is_one_photo, named_photos
-
     names = named_photos(arguments)
     if arguments.bench:
         return max((_measure(classifier, name, arguments) for name in names), default=EXIT_OK)

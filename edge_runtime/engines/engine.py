@@ -67,11 +67,8 @@ def require_input(input_tensor: bytes, spec: TensorSpec, *, is_open: bool) -> No
     if not is_open:
         raise InterpreterBroken("the engine is closed", expected="an open engine")
     if len(input_tensor) != spec.nbytes:
-        raise InterpreterBroken(
-            "the input tensor cannot be filled",
-            found=f"{len(input_tensor)} bytes",
-            expected=f"{spec.nbytes} bytes: {spec}",
-        )
+        found, expected = f"{len(input_tensor)} bytes", f"{spec.nbytes} bytes: {spec}"
+        raise InterpreterBroken("the input tensor cannot be filled", found=found, expected=expected)
 
 
 def engines_for(accelerator: str, delegate: str | None) -> tuple[str, ...]:
@@ -89,15 +86,11 @@ def check_options(engine: str, threads: int, accelerator: str, delegate: str | N
     if not 1 <= threads <= MAX_THREADS:
         raise UsageError("invalid number of threads", found=str(threads), expected=f"1 to {MAX_THREADS}")
     if delegate is not None and accelerator not in ("auto", "cpu"):
-        raise UsageError(
-            "--delegate and --accelerator cannot be combined",
-            found=f"accelerator {accelerator}, delegate {delegate}",
-            expected="one of them",
-        )
+        problem = "--delegate and --accelerator cannot be combined"
+        found = f"accelerator {accelerator}, delegate {delegate}"
+        raise UsageError(problem, found=found, expected="one of them")
     supporting = engines_for(accelerator, delegate)
     if engine not in ("auto", *supporting):
-        raise UsageError(
-            f"engine '{engine}' does not support "
-            + (f"delegate '{delegate}'" if delegate else f"accelerator '{accelerator}'"),
-            expected=f"engine {' or '.join(supporting)}",
-        )
+        what = f"delegate '{delegate}'" if delegate else f"accelerator '{accelerator}'"
+        expected = f"engine {' or '.join(supporting)}"
+        raise UsageError(f"engine '{engine}' does not support {what}", expected=expected)

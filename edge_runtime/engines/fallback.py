@@ -87,14 +87,9 @@ def first_accepted(
 ) -> tuple[Engine, tuple[Verdict, ...]]:
     """Return an engine on the first candidate that is accepted, or on the CPU.
 
-    Args:
-        model: A checked model with self-test vectors.
-        asked: The requested accelerator, a key of CANDIDATES; ignored if there is a delegate.
-        engine: `auto`, or `litert-c`: then only what it supports is tried, and the CPU is its own too.
-        threads: CPU threads.
-        delegate: `LIB[:key=value,...]`.
-        again: Validate again, even if a verdict is cached.
-        notes: Remarks on the cache are appended here.
+    The candidates are those of `asked`, a key of CANDIDATES, or `delegate` alone, `LIB[:key=value,...]`. With `engine`
+    litert-c instead of auto only what it supports is tried, and the CPU is its own too. `again` validates even if a
+    verdict is cached; remarks on the cache are appended to `notes`.
 
     Returns:
         An open engine, whose `skipped` says why the candidates before it were refused; and the verdicts.
@@ -176,11 +171,7 @@ def _parsed(text: str | None) -> Verdict | None:
     if not (isinstance(rung, str) and isinstance(accepted, bool) and isinstance(why, str)):
         return None
     # Python reads numbers that JSON does not have.
-    finite = (
-        isinstance(one, int) or (isinstance(one, float) and math.isfinite(one))
-        for one in numbers
-        if one is not None
-    )
+    finite = (isinstance(one, int | float) and abs(one) < math.inf for one in numbers if one is not None)
     return verdict if all(finite) else None
 
 
@@ -188,17 +179,10 @@ def _cache_file(model: ModelFile, name: str, library: list[Any], threads: int) -
     import hashlib
     import platform
 
-    known = {
-        "dermedge": __version__,
-        "model": model.sha256,
-        "rung": name,
-        "library": library,
-        "threads": threads,
-        "litert": library_state(),
-        "machine": [platform.machine(), platform.release(), platform.node(), sys.version],
-        "drivers": {name: os.environ[name] for name in os.environ if name.startswith(DRIVER_PREFIXES)},
-    }
-    key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    machine = platform.machine(), platform.release(), platform.node(), sys.version
+    drivers = sorted(item for item in os.environ.items() if item[0].startswith(DRIVER_PREFIXES))
+    state = (__version__, model.sha256, name, library, threads, library_state(), machine, drivers)
+    key = hashlib.sha256(repr(state).encode()).hexdigest()
     return cache_file(f"verdict-{key[:32]}.json")
 
 

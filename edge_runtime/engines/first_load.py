@@ -30,11 +30,8 @@ def require_safe(
 ) -> None:
     """Refuse a model that ends the child process which loads it first and runs one inference on a drawn picture.
 
-    Args:
-        model: A checked model; one that is vouched for passes.
-        engine: As `open_engine`.
-        again: Try again a model that failed before.
-        notes: Remarks on the cache are appended here.
+    A model that is vouched for passes. `again` tries again one that failed before; remarks on the cache are appended
+    to `notes`.
 
     Raises:
         ModelUnsafe: It crashed, took too much time or memory, or no child can be started here.
@@ -63,16 +60,11 @@ def require_safe(
     result = known_result(name, ask, [] if notes is None else notes, again=again)
     if result == "ok":
         return
-    refusal = _refusal(result)
-    if refusal is not None:
-        raise refusal
-    raise ModelUnsafe(
-        "the model is not safe to load: the child process that tried it first failed",
-        where=model.path,
-        found=result,
-        expected=f"one inference within {CPU_S} s of processor time and {memory_mib} MiB of memory",
-        fix="do not use this file; if you made it yourself, pass --trust (trust=True)",
-    )
+    problem = "the model is not safe to load: the child process that tried it first failed"
+    expected = f"one inference within {CPU_S} s of processor time and {memory_mib} MiB of memory"
+    fix = "do not use this file; if you made it yourself, pass --trust (trust=True)"
+    unsafe = ModelUnsafe(problem, where=model.path, found=result, expected=expected, fix=fix)
+    raise _refusal(result) or unsafe
 
 
 def _refusal(result: str) -> InterpreterError | None:

@@ -59,22 +59,17 @@ class InterpreterEngine(Engine):
     def __init__(
         self, interpreter: Any, *, name: str, accelerator: str, threads: int, taken: Taken | None = None
     ) -> None:
-        self.name = name
-        self.accelerator = accelerator
-        self.threads = threads
-        self.operators_taken = taken
-        self.skipped = ()
+        self.name, self.accelerator, self.threads = name, accelerator, threads
+        self.operators_taken, self.skipped = taken, ()
         self._interpreter = interpreter
         sources, sinks = interpreter.get_input_details(), interpreter.get_output_details()
         self.inputs = tuple(map(_spec, sources))
         self.outputs = tuple(map(_spec, sinks))
         dtypes = [spec.dtype for spec in (*self.inputs, *self.outputs)]
         if len(sources) != 1 or len(sinks) != 1 or not STRUCT_CODES.keys() >= set(dtypes):
-            raise InterpreterBroken(
-                "the model cannot be run by this binding",
-                found=f"{len(sources)} inputs and {len(sinks)} outputs of {', '.join(dtypes)}",
-                expected=f"one of each, of {', '.join(STRUCT_CODES)}",
-            )
+            found = f"{len(sources)} inputs and {len(sinks)} outputs of {', '.join(dtypes)}"
+            expected = f"one of each, of {', '.join(STRUCT_CODES)}"
+            raise InterpreterBroken("the model cannot be run by this binding", found=found, expected=expected)
         self._source, self._sink = sources[0]["index"], sinks[0]["index"]
 
     @cached_property
@@ -95,11 +90,11 @@ class InterpreterEngine(Engine):
         except LIBRARY_ERRORS as error:
             raise broken(self.name, "fails to run the model", error) from error
         if len(raw_output) != self.output.nbytes:
-            raise InterpreterBroken(
-                f"output size mismatch: declared {self.output.nbytes} bytes, computed {len(raw_output)} bytes",
-                expected=str(self.output),
-                fix="copy the model again, or convert it again",
+            problem = (
+                f"output size mismatch: declared {self.output.nbytes} bytes, computed {len(raw_output)} bytes"
             )
+            fix = "copy the model again, or convert it again"
+            raise InterpreterBroken(problem, expected=str(self.output), fix=fix)
         return raw_output
 
     def tensor(self, index: int) -> Any:
@@ -137,9 +132,9 @@ def open_interpreter(library: str, model_bytes: bytes, **options: Any) -> Interp
     def explain(error: BaseException) -> InterpreterError:
         return _explained(library, name, error)
 
-    name, is_litert = library, library == "litert"
+    name = library
     try:
-        if is_litert:
+        if library == "litert":
             import ai_edge_litert as package
             from ai_edge_litert import interpreter as module
         else:
@@ -147,18 +142,15 @@ def open_interpreter(library: str, model_bytes: bytes, **options: Any) -> Interp
             from tflite_runtime import interpreter as module
         name = f"{library} {getattr(package, '__version__', 'of unknown version')}"
     except ImportError as error:
+        # No extra's name in the fix: no index has a package dermedge, so anybody may claim it.
         missing = (error.name or "").partition(".")[0]
-        if missing not in ("numpy", "ai_edge_litert" if is_litert else "tflite_runtime"):
+        absent, fix = "tflite-runtime", "pip install 'tflite-runtime==2.14.0' 'numpy<2' (Python 3.11 at most)"
+        if library == "litert":
+            absent = "numpy" if missing == "numpy" else "ai-edge-litert"
+            fix = "pip install ai-edge-litert numpy"
+        if missing not in ("numpy", absent.replace("-", "_")):
             raise explain(error) from error
-        distribution = "ai-edge-litert" if is_litert else "tflite-runtime"
-        raise NoInterpreter(
-            f"{'numpy' if is_litert and missing == 'numpy' else distribution} is not installed",
-            found=str(error),
-            # Not an extra's name: no index has a package dermedge, so anybody may claim it.
-            fix="pip install ai-edge-litert numpy"
-            if is_litert
-            else "pip install 'tflite-runtime==2.14.0' 'numpy<2' (Python 3.11 at most)",
-        ) from error
+        raise NoInterpreter(f"{absent} is not installed", found=str(error), fix=fix) from error
     except LIBRARY_ERRORS as error:
         raise explain(error) from error
     return construct(module, model_bytes, name=name, explain=explain, **options)
@@ -166,17 +158,15 @@ def open_interpreter(library: str, model_bytes: bytes, **options: Any) -> Interp
 
 def _explained(library: str, name: str, error: BaseException) -> InterpreterError:
     """Return a library's error as ours; name numpy 2 as the cause, which tflite-runtime's own message does not."""
+    ours = broken(name, "cannot be imported" if name == library else "refuses the model", error)
     if library == "tflite-runtime":
         import numpy
 
         if int(numpy.__version__.partition(".")[0]) >= 2:
-            return InterpreterBroken(
-                f"tflite-runtime does not work with numpy {numpy.__version__}",
-                found=f"{type(error).__name__}: {' '.join(str(error).split())}",
-                expected="numpy below 2",
-                fix="pip install 'numpy<2', or pip install ai-edge-litert",
-            )
-    return broken(name, "cannot be imported" if name == library else "refuses the model", error)
+            problem = f"tflite-runtime does not work with numpy {numpy.__version__}"
+            fix = "pip install 'numpy<2', or pip install ai-edge-litert"
+            return InterpreterBroken(problem, found=ours.found, expected="numpy below 2", fix=fix)
+    return ours
 
 
 def construct(
@@ -191,18 +181,9 @@ def construct(
     kernels: str = "",
     keep_tensors: bool = False,
 ) -> InterpreterEngine:
-    """Build an engine from a library's `interpreter` module.
+    """Build an engine from a library's `interpreter` module; options as `loading.open_engine`.
 
-    Args:
-        module: Has Interpreter, OpResolverType and load_delegate.
-        model_bytes: A checked .tflite.
-        name: Library and version.
-        explain: Turns an error of the library's constructor into ours.
-        threads: CPU threads.
-        accelerator: `auto`, `cpu` or `xnnpack`.
-        delegate: Path of a delegate library with its options, as `split_delegate` reads it; or None.
-        kernels: A name of the module's OpResolverType, or empty for its default.
-        keep_tensors: Whether inner tensors are kept for `InterpreterEngine.tensor`.
+    `name` is the library's, with its version; `explain` turns an error of its constructor into ours.
 
     Raises:
         InterpreterError: What `explain` makes of a failure.
@@ -227,10 +208,12 @@ def construct(
     if delegate is None and accelerator != "xnnpack":
         return InterpreterEngine(interpreter, name=name, accelerator="cpu", threads=threads)
     what = "xnnpack" if delegate is None else split_delegate(delegate)[0].rpartition("/")[2]
-    taken = _require_taken(interpreter, what, name)
-    return InterpreterEngine(
-        interpreter, name=name, accelerator=f"{what} ({taken})", threads=threads, taken=taken
-    )
+    taken = count_taken(interpreter._get_ops_details())
+    if taken.operators == 0:
+        problem = f"{what} took no node of the model in {name}: everything would run on plain CPU kernels"
+        raise _unusable(problem, "0 nodes")
+    used = f"{what} ({taken})"
+    return InterpreterEngine(interpreter, name=name, accelerator=used, threads=threads, taken=taken)
 
 
 def split_delegate(text: str) -> tuple[str, dict[str, str]]:
@@ -244,9 +227,8 @@ def split_delegate(text: str) -> tuple[str, dict[str, str]]:
         return text, {}
     pairs = [pair.partition("=") for pair in options.split(",")]
     if not library or any(not key or not equals for key, equals, _ in pairs):
-        raise UsageError(
-            "the delegate's options cannot be read", found=text, expected="LIB or LIB:key=value,key=value"
-        )
+        problem, expected = "the delegate's options cannot be read", "LIB or LIB:key=value,key=value"
+        raise UsageError(problem, found=text, expected=expected)
     return library, {key: value for key, _, value in pairs}
 
 
@@ -288,17 +270,6 @@ def _load_delegate(module: ModuleType, path: str) -> Any:
         return module.load_delegate(path, options)
     except LIBRARY_ERRORS as error:
         raise _unusable(f"the delegate {path} cannot be loaded", str(error)) from error
-
-
-def _require_taken(interpreter: Any, what: str, name: str) -> Taken:
-    """Return how many operators a delegate took; refuse none, since all would run on plain CPU kernels."""
-    taken = count_taken(interpreter._get_ops_details())
-    if taken.operators == 0:
-        raise _unusable(
-            f"{what} took no node of the model in {name}: everything would run on plain CPU kernels",
-            "0 nodes",
-        )
-    return taken
 
 
 def count_taken(nodes: list[dict[str, Any]]) -> Taken:

@@ -25,7 +25,6 @@ from edge_runtime.errors import DelegateUnusable, EdgeError, InterpreterBroken, 
 from edge_runtime.model.tensors import STRUCT_CODES, TensorSpec
 
 if TYPE_CHECKING:
-    from importlib.machinery import ModuleSpec
     from typing import Any
 
 TESTED_VERSIONS = ("2.3.0",)
@@ -102,14 +101,10 @@ _FUNCTIONS: dict[str, list[Any]] = {
     "LiteRtGetQuantizationTypeId": [c_void_p, POINTER(c_int)],
     "LiteRtGetPerTensorQuantization": [c_void_p, POINTER(_PerTensorQuantization)],
     "LiteRtCompiledModelIsNonCpuFullyAccelerated": [c_void_p, POINTER(ctypes.c_bool)],
-    "LiteRtGetCompiledModelOutputTensorLayouts": [
-        c_void_p, c_size_t, c_size_t, POINTER(_Layout), ctypes.c_bool,
-    ],
+    "LiteRtGetCompiledModelOutputTensorLayouts": [c_void_p, c_size_t, c_size_t, POINTER(_Layout), ctypes.c_bool],
     "LiteRtGetCompiledModelInputBufferRequirements": [c_void_p, c_size_t, c_size_t, _HANDLE_OUT],
     "LiteRtGetCompiledModelOutputBufferRequirements": [c_void_p, c_size_t, c_size_t, _HANDLE_OUT],
-    "LiteRtCreateManagedTensorBufferFromRequirements": [
-        c_void_p, POINTER(_RankedTensorType), c_void_p, _HANDLE_OUT,
-    ],
+    "LiteRtCreateManagedTensorBufferFromRequirements": [c_void_p, POINTER(_RankedTensorType), c_void_p, _HANDLE_OUT],
     "LiteRtGetTensorBufferPackedSize": [c_void_p, POINTER(c_size_t)],
     "LiteRtLockTensorBuffer": [c_void_p, _HANDLE_OUT, c_int],
     "LiteRtUnlockTensorBuffer": [c_void_p],
@@ -140,16 +135,15 @@ def _package_folder() -> str | None:
     """As `importlib.util.find_spec`, which is 5 ms of imports away; None where there is no such package."""
     try:
         # Something else may stand in sys.modules under its name.
-        found = sys.modules[PACKAGE].__spec__ if PACKAGE in sys.modules else _find_spec()
+        if PACKAGE in sys.modules:
+            found = sys.modules[PACKAGE].__spec__
+        else:
+            finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
+            found = next(filter(None, (finder.find_spec(PACKAGE, None) for finder in finders)), None)
     except (ImportError, AttributeError):
         # An import hook forbids it.
         return None
     return next(iter(found.submodule_search_locations or ()), None) if found else None
-
-
-def _find_spec() -> ModuleSpec | None:
-    specs = (finder.find_spec(PACKAGE, None) for finder in sys.meta_path if hasattr(finder, "find_spec"))
-    return next((spec for spec in specs if spec is not None), None)
 
 
 def _installed_version(folder: str) -> str:
@@ -173,20 +167,14 @@ def _load(path: str) -> Any:
         for thing in _DESTROYERS:
             function = getattr(library, f"LiteRtDestroy{thing}")
             function.argtypes, function.restype = [c_void_p], None
-    except AttributeError as error:
-        raise InterpreterBroken(
-            "this LiteRT library lacks a function of the C API",
-            found=str(error),
-            expected=f"the C API of ai-edge-litert {TESTED_VERSIONS[-1]}",
-            fix="pip install --upgrade ai-edge-litert",
-        ) from error
-    except OSError as error:
-        raise InterpreterBroken(
-            "the LiteRT C library cannot be loaded",
-            found=str(error),
-            expected=f"{LIBRARY} of ai-edge-litert",
-            fix="pip install --force-reinstall ai-edge-litert",
-        ) from error
+    except (AttributeError, OSError) as error:
+        problem, expected = "the LiteRT C library cannot be loaded", f"{LIBRARY} of ai-edge-litert"
+        fix = "pip install --force-reinstall ai-edge-litert"
+        if isinstance(error, AttributeError):
+            problem = "this LiteRT library lacks a function of the C API"
+            expected = f"the C API of ai-edge-litert {TESTED_VERSIONS[-1]}"
+            fix = "pip install --upgrade ai-edge-litert"
+        raise InterpreterBroken(problem, found=str(error), expected=expected, fix=fix) from error
     return library
 
 
@@ -207,10 +195,9 @@ def _require_valid(model_bytes: bytes, path: str, version: str) -> None:
     from edge_runtime.engines import validation
 
     def ask() -> tuple[str, bool]:
+        limits = validation.probe_limits(model_bytes)
         try:
-            line, problem = validation.run_probe(
-                {"rung": "litert-c"}, model_bytes, validation.probe_limits(model_bytes)
-            )
+            line, problem = validation.run_probe({"rung": "litert-c"}, model_bytes, limits)
         except OSError as error:
             return str(error), False
         return problem or line, True
@@ -263,18 +250,13 @@ class LiteRtC(Engine):
             self._operator_count = walk_model(model_bytes, where="model", trusted=True).operator_count
         try:
             self._open()
-        except InterpreterBroken as error:
+        except BaseException as error:
             self.close()
-            if hardware == "cpu":
+            if hardware == "cpu" or not isinstance(error, InterpreterBroken):
                 raise
-            problem, expected = (
-                f"LiteRT cannot run the model on the {hardware}",
-                f"a {hardware} and its driver",
-            )
+            problem = f"LiteRT cannot run the model on the {hardware}"
+            expected = f"a {hardware} and its driver"
             raise DelegateUnusable(problem, found=error.found, expected=expected, fix=CPU_FIX) from error
-        except BaseException:
-            self.close()
-            raise
 
     def run(self, input_tensor: bytes) -> bytes:
         """Run one inference; see `Engine.run`."""
@@ -307,14 +289,11 @@ class LiteRtC(Engine):
         self.inputs, input_types = self._describe(model, "Input")
         self.outputs, output_types = self._describe(model, "Output")
         if len(self.inputs) != 1 or len(self.outputs) != 1:
-            raise InterpreterBroken(
-                "the model cannot be run by this binding",
-                found=f"{len(self.inputs)} inputs and {len(self.outputs)} outputs",
-                expected="one of each",
-            )
-        self._compiled = self._own(
-            "CompiledModel", "LiteRtCreateCompiledModel", self._environment, model, self._create_options()
-        )
+            problem = "the model cannot be run by this binding"
+            found = f"{len(self.inputs)} inputs and {len(self.outputs)} outputs"
+            raise InterpreterBroken(problem, found=found, expected="one of each")
+        create, options = "LiteRtCreateCompiledModel", self._create_options()
+        self._compiled = self._own("CompiledModel", create, self._environment, model, options)
         if self._hardware != CPU:
             self._require_hardware()
         self._check_output_shape()
@@ -345,10 +324,8 @@ class LiteRtC(Engine):
         self._call("LiteRtGetCompiledModelOutputTensorLayouts", self._compiled, 0, 1, byref(layout), True)
         shape = tuple(layout.dimensions[: layout.rank_and_strides & 0x7F])
         if shape != self.output.shape:
-            raise InterpreterBroken(
-                f"output shape mismatch: declared {list(self.output.shape)}, computed {list(shape)}",
-                fix="copy the model again, or convert it again",
-            )
+            problem = f"output shape mismatch: declared {list(self.output.shape)}, computed {list(shape)}"
+            raise InterpreterBroken(problem, fix="copy the model again, or convert it again")
 
     def _create_environment(self) -> c_void_p:
         # Only the CPU is registered: by default LiteRT also loads its 20 MB GPU library. No INFO lines.
@@ -404,9 +381,7 @@ class LiteRtC(Engine):
             types.append(tensor_type)
         return tuple(specs), types
 
-    def _create_buffer(
-        self, role: str, tensor_type: _RankedTensorType, spec: TensorSpec
-    ) -> tuple[c_void_p, int]:
+    def _create_buffer(self, role: str, tensor_type: Any, spec: TensorSpec) -> tuple[c_void_p, int]:
         requirements, size = c_void_p(), c_size_t()
         require = f"LiteRtGetCompiledModel{role}BufferRequirements"
         self._call(require, self._compiled, 0, 0, byref(requirements))

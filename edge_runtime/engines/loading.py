@@ -7,6 +7,8 @@ from edge_runtime.engines.engine import EDGETPU_LIBRARY, LITERT_HARDWARE, check_
 from edge_runtime.errors import InterpreterBroken, InterpreterError, NoInterpreter, UsageError
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from edge_runtime.engines.engine import Engine
 
 
@@ -41,21 +43,12 @@ def open_engine(
         DelegateUnusable: The requested accelerator or delegate cannot be used. Never replaced by another.
     """
     check_options(engine, threads, accelerator, delegate)
-    if kernels or keep_tensors:
-        if engine != "litert":
-            raise UsageError(
-                "kernels and keep_tensors need an Interpreter",
-                found=f"engine {engine}",
-                expected="engine litert",
-            )
-        from edge_runtime.engines.interpreter import open_interpreter
-
-        return open_interpreter(
-            engine, model_bytes, threads=threads, accelerator=accelerator, delegate=delegate,
-            kernels=kernels, keep_tensors=keep_tensors,
-        )  # fmt: skip
+    if (kernels or keep_tensors) and engine != "litert":
+        problem, found = "kernels and keep_tensors need an Interpreter", f"engine {engine}"
+        raise UsageError(problem, found=found, expected="engine litert")
     if engine != "auto":
-        return _open_one(engine, model_bytes, threads, accelerator, delegate)
+        inside = {"kernels": kernels, "keep_tensors": keep_tensors}
+        return _open_one(engine, model_bytes, threads, accelerator, delegate, **inside)
     errors: list[tuple[str, InterpreterError]] = []
     for name in engines_for(accelerator, delegate):
         try:
@@ -68,17 +61,20 @@ def open_engine(
     raise _nothing_works(errors)
 
 
-def _open_one(name: str, model_bytes: bytes, threads: int, accelerator: str, delegate: str | None) -> Engine:
+def _open_one(
+    name: str, model_bytes: bytes, threads: int, accelerator: str, delegate: str | None, **inside: Any
+) -> Engine:
     if name == "litert-c":
         from edge_runtime.engines.litert_c import LiteRtC
 
         hardware = accelerator if accelerator in LITERT_HARDWARE else "cpu"
         return LiteRtC(model_bytes, threads=threads, hardware=hardware)
-    if accelerator == "edgetpu":
-        delegate = EDGETPU_LIBRARY
     from edge_runtime.engines.interpreter import open_interpreter
 
-    return open_interpreter(name, model_bytes, threads=threads, accelerator=accelerator, delegate=delegate)
+    delegate = EDGETPU_LIBRARY if accelerator == "edgetpu" else delegate
+    return open_interpreter(
+        name, model_bytes, threads=threads, accelerator=accelerator, delegate=delegate, **inside
+    )
 
 
 def _nothing_works(errors: list[tuple[str, InterpreterError]]) -> InterpreterError:

@@ -17,6 +17,7 @@ from edge_runtime.model.model_file import ModelFile, open_model
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from typing import Any
 
     from edge_runtime.engines.fallback import Verdict
 
@@ -78,21 +79,14 @@ def open_engine_for(
 
         require_safe(model, engine=engine, again=revalidate, notes=notes)
     asked = accelerator if delegate is None else delegate
+    options: dict[str, Any] = {"engine": engine, "threads": threads, "delegate": delegate}
+    verdicts: tuple[Verdict, ...] = ()
     if (delegate is None and accelerator in ("cpu", "xnnpack")) or engine not in ("auto", "litert-c"):
         wanted = "cpu" if accelerator == "auto" else accelerator
-        plain = open_engine(model.data, engine=engine, threads=threads, accelerator=wanted, delegate=delegate)
-        plain.skipped = (*plain.skipped, *notes)
-        return Opened(model, plain, asked, ())
-    from edge_runtime.engines.fallback import first_accepted
+        opened = open_engine(model.data, accelerator=wanted, **options)
+    else:
+        from edge_runtime.engines.fallback import first_accepted
 
-    validated, verdicts = first_accepted(
-        model,
-        asked=accelerator,
-        engine=engine,
-        threads=threads,
-        delegate=delegate,
-        again=revalidate,
-        notes=notes,
-    )
-    validated.skipped = (*validated.skipped, *notes)
-    return Opened(model, validated, asked, verdicts)
+        opened, verdicts = first_accepted(model, asked=accelerator, again=revalidate, notes=notes, **options)
+    opened.skipped = (*opened.skipped, *notes)
+    return Opened(model, opened, asked, verdicts)

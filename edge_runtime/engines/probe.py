@@ -43,10 +43,7 @@ def probe_c_api(model_bytes: bytes) -> str:
 
 def probe(model: ModelFile, rung: str, *, is_delegate: bool, threads: int) -> Verdict:
     """Try an accelerator or delegate in this process; `fallback` says what it must do to be accepted."""
-    found: dict[str, Any] = {
-        "rung": rung, "accepted": False, "why": "", "operators_taken": 0, "operators": 0,
-        "largest_difference": None, "tolerance": None, "cpu_ms": None, "rung_ms": None,
-    }  # fmt: skip
+    found = Verdict(rung, False, "", 0, 0, None, None, None, None).to_dict()
     try:
         engine = open_candidate(model.data, rung, is_delegate, threads)
     except EdgeError as error:

@@ -159,12 +159,10 @@ def _result(status: int, output: str, limits: Mapping[str, int]) -> tuple[str, s
 def cache_file(name: str) -> str | None:
     """Return the path of a cached result; None where there is no place for it."""
     folder = os.environ.get(CACHE_VARIABLE) or os.environ.get("XDG_CACHE_HOME")
-    if not folder:
-        home = os.environ.get("HOME")
-        if not home:
-            return None
+    home = os.environ.get("HOME")
+    if home and not folder:
         folder = os.path.join(home, ".cache")
-    return os.path.join(folder, "dermedge", name)
+    return os.path.join(folder, "dermedge", name) if folder else None
 
 
 def read_cached(path: str | None, notes: list[str]) -> str | None:

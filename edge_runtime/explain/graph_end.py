@@ -21,7 +21,7 @@ from typing import NamedTuple
 from edge_runtime.errors import ModelNotExplainable, ModelUnsupported, NotATfliteFile
 from edge_runtime.model.flatbuffer import TENSOR_TYPES, Malformed, Table, operator_number, walk_model
 from edge_runtime.model.model_file import ModelFile
-from edge_runtime.model.tensors import STRUCT_CODES
+from edge_runtime.model.tensors import STRUCT_CODES, Unsupported
 from edge_runtime.model.zip_tail import ZipTail
 
 DEQUANTIZE, FULLY_CONNECTED, RESHAPE, SOFTMAX, MEAN, QUANTIZE = 6, 9, 22, 25, 40, 114
@@ -59,7 +59,7 @@ def read_graph_end(model: ModelFile) -> GraphEnd:
     """
     try:
         return _Reader(model).read()
-    except Malformed as problem:
+    except (Malformed, Unsupported) as problem:
         raise _refusal(model.path, str(problem)) from problem
 
 
@@ -132,7 +132,6 @@ class _Reader:
     def __init__(self, model: ModelFile) -> None:
         root = _root(model.data, model.path)
         graph = root.children(2, "SubGraph")[0]
-        self.where = model.path
         self.data = model.data
         self.labels = len(model.contract.labels)
         self.buffers = root.children(4, "Buffer")
@@ -145,21 +144,21 @@ class _Reader:
         head = self._maker(self._input(softmax, 0), FULLY_CONNECTED)
         options = head.table.child(4, "FullyConnectedOptions")
         if options is not None and options.scalar(0, "b"):
-            raise self._refusal("a FULLY_CONNECTED with an activation of its own")
+            raise Unsupported("a FULLY_CONNECTED with an activation of its own")
         mean = self._maker(self._input(head, 0), MEAN)
         feature_map = self._input(mean, 0)
         shape = self._shape(feature_map)
         axes = [int(axis) for axis in self._constant(self._input(mean, 1), AXIS_CODES)]
         if len(shape) != 4 or shape[0] != 1 or sorted(axis % 4 for axis in axes) != [1, 2]:
-            raise self._refusal(f"a MEAN over the axes {axes} of {list(shape)}")
+            raise Unsupported(f"a MEAN over the axes {axes} of {list(shape)}")
         dtype = self._dtype(feature_map)
         if dtype not in STRUCT_CODES:
-            raise self._refusal(f"a feature map of {dtype}, not of {', '.join(STRUCT_CODES)}")
+            raise Unsupported(f"a feature map of {dtype}, not of {', '.join(STRUCT_CODES)}")
         return GraphEnd(feature_map, shape[1:], self._weights(self._input(head, 1), shape[3]))
 
     def _input(self, operator: _Operator, number: int) -> int:
         if len(operator.inputs) <= number:
-            raise self._refusal(f"{NAMES[operator.kind]} with {len(operator.inputs)} inputs")
+            raise Unsupported(f"{NAMES[operator.kind]} with {len(operator.inputs)} inputs")
         return operator.inputs[number]
 
     def _maker(self, tensor: int, wanted: int) -> _Operator:
@@ -170,25 +169,24 @@ class _Reader:
                 return maker
             if maker.kind not in PASSED_OVER:
                 found = NAMES.get(maker.kind, f"operator {maker.kind}")
-                raise self._refusal(f"{found} instead of {NAMES[wanted]}")
+                raise Unsupported(f"{found} instead of {NAMES[wanted]}")
             tensor = self._input(maker, 0)
-        raise self._refusal(f"no {NAMES[wanted]} between the model's input and its output")
+        raise Unsupported(f"no {NAMES[wanted]} between the model's input and its output")
 
     def _weights(self, tensor: int, channels: int) -> tuple[tuple[float, ...], ...]:
-        """[labels][channels], real values."""
         maker = self.makers.get(tensor)
         if maker is not None and maker.kind == DEQUANTIZE:
             # A float16 file widens its weights at run time.
             tensor = self._input(maker, 0)
         if self._shape(tensor) != (self.labels, channels):
             shape = list(self._shape(tensor))
-            raise self._refusal(f"weights {shape} for {self.labels} labels x {channels} channels")
+            raise Unsupported(f"weights {shape} for {self.labels} labels x {channels} channels")
         stored = self._constant(tensor, WEIGHT_CODES)
         quantization = self.tensors[tensor].child(4, "quantization")
         scales = quantization.numbers(2, "f") if quantization else ()
         zeros = quantization.numbers(3, "q") if quantization else ()
         if len(scales) > 1 and quantization is not None and quantization.scalar(6, "i") != 0:
-            raise self._refusal("weights with a scale for each channel, not for each label")
+            raise Unsupported("weights with a scale for each channel, not for each label")
         rows = []
         for label in range(self.labels):
             scale = scales[label % len(scales)] if scales else 1.0
@@ -209,11 +207,8 @@ class _Reader:
         start, count = self.buffers[self.tensors[tensor].scalar(2, "I")].vector(0, 1)
         if dtype not in codes or not count:
             where = "stand in the file" if count else "are computed at run time"
-            raise self._refusal(f"{dtype} values that {where}")
+            raise Unsupported(f"{dtype} values that {where}")
         size = math.prod(self._shape(tensor))
         if count != size * struct.calcsize(codes[dtype]):
-            raise self._refusal(f"{count} bytes for {size} values of {dtype}")
+            raise Unsupported(f"{count} bytes for {size} values of {dtype}")
         return struct.unpack_from(f"<{size}{codes[dtype]}", self.data, start)
-
-    def _refusal(self, found: str) -> ModelNotExplainable:
-        return _refusal(self.where, found)

@@ -66,41 +66,31 @@ def check_out(out: str, photos: list[str], *, several: bool) -> None:
     Raises:
         UsageError: As the module says.
     """
+    given = f"--explain {out}"
     if os.path.isdir(out):
         for photo in photos:
             if _is_result(photo, out):
-                raise UsageError(
-                    "a heat map of an earlier run, no photo",
-                    where=photo,
-                    found=f"--explain {out}, the folder that it lies in",
-                    expected="photos",
-                    fix="leave it out, name the folder itself, or another folder for the heat maps",
-                )
+                problem = "a heat map of an earlier run, no photo"
+                found = f"{given}, the folder that it lies in"
+                fix = "leave it out, name the folder itself, or another folder for the heat maps"
+                raise UsageError(problem, where=photo, found=found, expected="photos", fix=fix)
         return
     if several:
-        raise UsageError(
-            "several photos need a folder for their heat maps",
-            found=f"--explain {out}, which is no folder",
-            expected="an existing folder",
-            fix="make the folder first, or name one photo",
-        )
-    given = f"--explain {out}"
+        problem, found = "several photos need a folder for their heat maps", f"{given}, which is no folder"
+        fix = "make the folder first, or name one photo"
+        raise UsageError(problem, found=found, expected="an existing folder", fix=fix)
     if os.path.splitext(out)[1].lower() != SUFFIX:
         expected = f"a name that ends in {SUFFIX}"
         raise UsageError("the heat map must be a PNG file", found=given, expected=expected)
     if os.path.exists(out) and any(os.path.samefile(photo, out) for photo in photos if os.path.exists(photo)):
         raise UsageError("the heat map would replace the photo", found=given, expected="another file")
     if os.path.lexists(out) and not is_heat_map(out):
-        raise UsageError(
-            "the heat map would replace another file",
-            found=f"--explain {out}, which is no heat map of an earlier run",
-            expected="a new name, or such a heat map",
-        )
+        found, expected = f"{given}, which is no heat map of an earlier run", "a new name, or such a heat map"
+        raise UsageError("the heat map would replace another file", found=found, expected=expected)
     folder = os.path.dirname(out) or os.curdir
     if not os.path.isdir(folder):
-        raise UsageError(
-            "the heat map's folder does not exist", where=out, found=folder, fix="make the folder first"
-        )
+        problem = "the heat map's folder does not exist"
+        raise UsageError(problem, where=out, found=folder, fix="make the folder first")
 
 
 def explain_each(
@@ -151,10 +141,10 @@ def explain_each(
             else:
                 yield photo, Explained(explanation, picture)
     if results and not others:
-        raise UsageError(
-            "no photo to classify", where=out, found="heat maps of earlier runs", expected="photos"
-        )
-    _raise_together(failures)
+        found = "heat maps of earlier runs"
+        raise UsageError("no photo to classify", where=out, found=found, expected="photos")
+    if failures:
+        raise _together(failures)
 
 
 def _is_result(photo: str, folder: str) -> bool:
@@ -181,20 +171,16 @@ def _free_name(folder: str, photo: str, taken: set[str]) -> str:
 
 
 def _cut(stem: str, most_bytes: int) -> str:
-    """Return as many of its first characters as fit."""
     stem = stem[:most_bytes]
     while len(os.fsencode(stem)) > most_bytes:
         stem = stem[:-1]
     return stem
 
 
-def _raise_together(failures: list[HeatMapUnwritten]) -> None:
+def _together(failures: list[HeatMapUnwritten]) -> HeatMapUnwritten:
+    first = failures[0]
     if len(failures) == 1:
-        raise failures[0]
-    if failures:
-        raise HeatMapUnwritten(
-            f"{len(failures)} heat maps cannot be written",
-            found=f"the first: {failures[0].what}: {failures[0].found}",
-            expected=failures[0].expected,
-            fix="free disk space, check permissions, or name another folder with --explain",
-        )
+        return first
+    problem, found = f"{len(failures)} heat maps cannot be written", f"the first: {first.what}: {first.found}"
+    fix = "free disk space, check permissions, or name another folder with --explain"
+    return HeatMapUnwritten(problem, found=found, expected=first.expected, fix=fix)

@@ -78,13 +78,9 @@ def write_picture(path: str, explanation: Explanation, notice: str) -> None:
         with whole_file(Path(path)) as temporary:
             picture.save(temporary, "PNG", pnginfo=texts, compress_level=COMPRESSION)
     except OSError as error:
-        raise HeatMapUnwritten(
-            "the heat map cannot be written",
-            where=path,
-            found=error.strerror or str(error),
-            expected="a folder that can be written to",
-            fix="name another file with --explain",
-        ) from error
+        problem, found = "the heat map cannot be written", error.strerror or str(error)
+        expected, fix = "a folder that can be written to", "name another file with --explain"
+        raise HeatMapUnwritten(problem, where=path, found=found, expected=expected, fix=fix) from error
 
 
 def is_heat_map(path: str) -> bool:

@@ -63,7 +63,6 @@ class ModelStructure:
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    tensor_count: int
     operator_count: int
 
 
@@ -130,11 +129,9 @@ class Table:
     def child(self, number: int, what: str) -> Table | None:
         """The table in an offset field, `what` its parent calls it."""
         position = self.target(number)
-        return (
-            None
-            if position is None
-            else Table(self.data, self.end, position, f"{self.name} {what}", self.budget)
-        )
+        if position is None:
+            return None
+        return Table(self.data, self.end, position, f"{self.name} {what}", self.budget)
 
     def vector(self, number: int, item_bytes: int) -> tuple[int, int]:
         """First position and count of a vector field; (0, 0) when absent."""
@@ -184,12 +181,7 @@ class Table:
 
 
 def walk_model(
-    data: bytes,
-    *,
-    where: str,
-    end: int | None = None,
-    trusted: bool = False,
-    limits: Limits = DEFAULT_LIMITS,
+    data: bytes, *, where: str, end: int | None = None, trusted: bool = False, limits: Limits = DEFAULT_LIMITS
 ) -> ModelStructure:
     """Checks the structure of a .tflite.
 
@@ -208,32 +200,23 @@ def walk_model(
     """
     end = len(data) if end is None else end
     if len(data) < 8 or data[4:8] != IDENTIFIER:
-        raise NotATfliteFile(
-            "not a .tflite file",
-            where=where,
-            found=f"{len(data)} bytes, identifier {data[4:8]!r}",
-            expected=f"the identifier {IDENTIFIER!r} at byte 4",
-            fix="give a .tflite file made by dermedge convert",
-        )
+        found = f"{len(data)} bytes, identifier {data[4:8]!r}"
+        expected = f"the identifier {IDENTIFIER!r} at byte 4"
+        fix = "give a .tflite file made by dermedge convert"
+        raise NotATfliteFile("not a .tflite file", where=where, found=found, expected=expected, fix=fix)
     try:
         root = Table(data, end, int(struct.unpack_from("<I", data, 0)[0]), "Model")
         return _walk_root(root, None if trusted else limits)
-    except Unsupported as problem:
-        raise ModelUnsupported(
-            "the model is not supported",
-            where=where,
-            found=str(problem),
-            expected="one graph of the operators in edge_runtime/model/operators.txt",
-            fix="convert the network with a fixed input size and standard layers",
-        ) from problem
-    except Malformed as problem:
-        raise NotATfliteFile(
-            "the .tflite file is damaged or incomplete",
-            where=where,
-            found=str(problem),
-            expected="a well-formed TensorFlow Lite flatbuffer",
-            fix="copy the file again, or convert the model again",
-        ) from problem
+    except Unsupported as error:
+        problem = "the model is not supported"
+        expected = "one graph of the operators in edge_runtime/model/operators.txt"
+        fix = "convert the network with a fixed input size and standard layers"
+        raise ModelUnsupported(problem, where=where, found=str(error), expected=expected, fix=fix) from error
+    except Malformed as error:
+        problem = "the .tflite file is damaged or incomplete"
+        expected = "a well-formed TensorFlow Lite flatbuffer"
+        fix = "copy the file again, or convert the model again"
+        raise NotATfliteFile(problem, where=where, found=str(error), expected=expected, fix=fix) from error
 
 
 def _walk_root(root: Table, limits: Limits | None) -> ModelStructure:
@@ -328,7 +311,7 @@ def _walk_subgraph(
             f"{work:,} multiply-adds and {computed:,} bytes of computed tensors, not at most {limits.gigamacs} "
             f"billion (--max-model-work) and {limits.memory_mib} MiB (--max-model-memory)"
         )
-    return ModelStructure(ends[0], ends[1], len(tensors), len(operators))
+    return ModelStructure(ends[0], ends[1], len(operators))
 
 
 def _walk_operator(
@@ -352,15 +335,9 @@ def _walk_operator(
         return present, outputs, 0
     from edge_runtime.model.operators import check_node
 
-    multiply_adds = check_node(
-        operator.name,
-        code_numbers[code],
-        [None if index == -1 else operands[index] for index in inputs],
-        [operands[index] for index in outputs],
-        options,
-        option_type,
-    )
-    return present, outputs, multiply_adds
+    given = [None if index == -1 else operands[index] for index in inputs]
+    made = [operands[index] for index in outputs]
+    return present, outputs, check_node(operator.name, code_numbers[code], given, made, options, option_type)
 
 
 def _walk_tensor(table: Table, buffers: list[tuple[int, int]]) -> tuple[TensorSpec, Operand]:

@@ -17,6 +17,7 @@ from edge_runtime.contract import CONTRACT_ENTRY, CONVERT_AGAIN, LABELS_ENTRY, M
 from edge_runtime.errors import (
     ContractInvalid,
     ContractMissing,
+    ModelFileError,
     ModelNotFound,
     ModelTooLarge,
     NotATfliteFile,
@@ -117,26 +118,19 @@ def read_contract(data: bytes, where: str = "model") -> ModelContract:
     tail = ZipTail(data, where)
     text = tail.read(CONTRACT_ENTRY)
     if text is None:
-        raise ContractMissing(
-            "the model carries no contract",
-            where=where,
-            found=f"entries {', '.join(tail.names)}"
-            if tail.present
-            else "no zip archive at the end of the file",
-            expected=f"a zip tail with the entry {CONTRACT_ENTRY}",
-            fix="convert the model with dermedge convert, or copy the file again if it may have been cut off",
+        found = (
+            f"entries {', '.join(tail.names)}" if tail.present else "no zip archive at the end of the file"
         )
+        problem, expected = "the model carries no contract", f"a zip tail with the entry {CONTRACT_ENTRY}"
+        fix = "convert the model with dermedge convert, or copy the file again if it may have been cut off"
+        raise ContractMissing(problem, where=where, found=found, expected=expected, fix=fix)
     contract = ModelContract.from_json(text, where=f"{where}, entry {CONTRACT_ENTRY}")
     codes = [label.code for label in contract.labels]
     listed = tail.read(LABELS_ENTRY)
     if listed is not None and listed.removesuffix(b"\n") != "\n".join(codes).encode():
-        raise ContractInvalid(
-            f"{LABELS_ENTRY} and the contract name different labels",
-            where=where,
-            found=", ".join(listed[:1000].decode("utf-8", "replace").split("\n")[:10]) or "no labels",
-            expected=", ".join(codes[:10]),
-            fix=CONVERT_AGAIN,
-        )
+        problem, expected = f"{LABELS_ENTRY} and the contract name different labels", ", ".join(codes[:10])
+        found = ", ".join(listed[:1000].decode("utf-8", "replace").split("\n")[:10]) or "no labels"
+        raise ContractInvalid(problem, where=where, found=found, expected=expected, fix=CONVERT_AGAIN)
     return contract
 
 
@@ -165,11 +159,17 @@ def read_model(path: str | os.PathLike[str] | None = None) -> tuple[str, bytes]:
         return where, read_regular(where, MAX_MODEL_BYTES)
     except (OSError, ValueError) as error:
         found = getattr(error, "strerror", None) or str(error)
+        kind: type[ModelFileError] = ModelNotFound
+        problem, expected, fix = "the model cannot be read", "a .tflite file", "check the path"
         if getattr(error, "errno", None) == errno.EFBIG:
-            problem, fix = "the model file is too large", "give a model for small devices"
+            kind = ModelTooLarge
+            problem = "the model file is too large"
+            fix = "give a model for small devices"
             expected = f"at most {MAX_MODEL_BYTES:,} bytes"
-            raise ModelTooLarge(problem, where=where, found=found, expected=expected, fix=fix) from error
-        raise _not_found(where, found, bundled=path is None) from error
+        elif path is None:
+            problem, expected = "the bundled model is missing", "the model that the dermedge wheel ships"
+            fix = "install dermedge again, or name a model with --model"
+        raise kind(problem, where=where, found=found, expected=expected, fix=fix) from error
 
 
 def read_regular(path: str, most: int) -> bytes:
@@ -184,11 +184,3 @@ def read_regular(path: str, most: int) -> bytes:
             raise OSError(errno.EFBIG, f"{status.st_size:,} bytes")
         # Not the limit: Python would ask for so much memory first, which takes 2 ms.
         return file.read(status.st_size)
-
-
-def _not_found(where: str, found: str, bundled: bool) -> ModelNotFound:
-    problem, expected, fix = "the model cannot be read", "a .tflite file", "check the path"
-    if bundled:
-        problem, expected = "the bundled model is missing", "the model that the dermedge wheel ships"
-        fix = "install dermedge again, or name a model with --model"
-    return ModelNotFound(problem, where=where, found=found, expected=expected, fix=fix)

@@ -91,12 +91,10 @@ def softmax_values(raw: bytes, spec: TensorSpec) -> list[float]:
     in_range = all(-tolerance <= value <= 1 + tolerance for value in values)
     # Written so that a NaN fails.
     if not (in_range and abs(total - 1) <= max(tolerance, FLOAT_SUM_TOLERANCE) and total > 0):
-        raise InterpreterBroken(
-            "the model's output is not a softmax",
-            found=f"sum {total:.6g}, smallest {min(values):.6g}, largest {max(values):.6g}",
-            expected="values in [0, 1] that sum to 1",
-            fix="convert the model again; if it was not altered, report the runtime and its version",
-        )
+        problem, expected = "the model's output is not a softmax", "values in [0, 1] that sum to 1"
+        found = f"sum {total:.6g}, smallest {min(values):.6g}, largest {max(values):.6g}"
+        fix = "convert the model again; if it was not altered, report the runtime and its version"
+        raise InterpreterBroken(problem, found=found, expected=expected, fix=fix)
     return values
 
 
@@ -134,13 +132,9 @@ def check_tensors(
         elif spec.quantized and not 0 <= spec.zero_point - ZERO_POINT_LOW[spec.dtype] <= 255:
             problems.append(f"{role} is {spec.dtype} with zero point {spec.zero_point}")
     if problems:
-        raise ModelMismatch(
-            "the contract and the tensors of the model disagree",
-            where=where,
-            found="; ".join(problems),
-            expected="tensors as the contract describes them",
-            fix=CONVERT_AGAIN,
-        )
+        problem, found = "the contract and the tensors of the model disagree", "; ".join(problems)
+        expected = "tensors as the contract describes them"
+        raise ModelMismatch(problem, where=where, found=found, expected=expected, fix=CONVERT_AGAIN)
 
 
 class Unsupported(Exception):

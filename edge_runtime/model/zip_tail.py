@@ -84,8 +84,7 @@ class ZipTail:
         if disk or directory_disk or count > MAX_ENTRIES or archive < 0:
             found = f"end record: disk {disk}, {count} entries, directory of {size} bytes at {offset}"
             raise self._broken(found)
-        position = end - size
-        self.start = position
+        self.start = position = end - size
         for _ in range(count):
             position = self._read_central(position, archive)
         if position != end:
@@ -106,13 +105,9 @@ class ZipTail:
         if not name.isprintable() and has_control_characters(name):
             raise self._broken(f"entry {name!r} has a control character in its name")
         if method != 0 or flags & 1 or packed != size:
-            raise ContractInvalid(
-                f"entry {name} of the model's zip tail is not stored plainly",
-                where=self._where,
-                found=f"compression method {method}, flags {flags:#x}",
-                expected="method 0 (stored): phones read only that",
-                fix=CONVERT_AGAIN,
-            )
+            problem = f"entry {name} of the model's zip tail is not stored plainly"
+            found = f"compression method {method}, flags {flags:#x}"
+            raise self._broken(found, problem, "method 0 (stored): phones read only that")
         if size > MAX_ENTRY_BYTES:
             raise self._broken(f"entry {name} has {size:,} bytes, more than {MAX_ENTRY_BYTES:,}")
         local += archive
@@ -126,11 +121,10 @@ class ZipTail:
         self.start = min(self.start, local)
         return position + 46 + int(name_bytes) + int(extra_bytes) + int(comment_bytes)
 
-    def _broken(self, found: str) -> ContractInvalid:
-        return ContractInvalid(
-            "the zip tail that holds the contract is damaged",
-            where=self._where,
-            found=found,
-            expected="a zip archive of stored entries, each name once and of plain characters",
-            fix=CONVERT_AGAIN,
-        )
+    def _broken(
+        self,
+        found: str,
+        problem: str = "the zip tail that holds the contract is damaged",
+        expected: str = "a zip archive of stored entries, each name once and of plain characters",
+    ) -> ContractInvalid:
+        return ContractInvalid(problem, where=self._where, found=found, expected=expected, fix=CONVERT_AGAIN)
