@@ -42,7 +42,7 @@ def sample(
 def coverage(
     lesions: list[int], recall: list[float], repeats: int, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Coverage of the first class's recall, of balanced accuracy, and of the lesion bootstrap of the latter."""
+    """Coverage of the first class's recall, of balanced accuracy, and of the latter's bootstrap within classes."""
     rng = np.random.default_rng(seed)
     classes = len(lesions)
     found = np.zeros(3)
@@ -52,7 +52,7 @@ def coverage(
         of_classes = recalls(y_true, y_pred, classes, names)
         first = of_classes[0].estimate()
         whole = balanced_accuracy_estimate(of_classes, seed=repeat)
-        draws = GroupDraws.draw(names, repeats=200, seed=repeat)
+        draws = GroupDraws.draw(names, y_true, repeats=200, seed=repeat)
         low, high = percentile_interval(draws.balanced_accuracy(y_true, y_pred, classes))
         assert first is not None and whole is not None
         found += [
@@ -69,7 +69,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure the coverage of intervals on simulated test sets.")
     parser.add_argument("--repeats", type=int, default=2000, help="simulated test sets a row (default: 2000)")
     arguments = parser.parse_args(argv)
-    print("lesions of the class | true recall | recall | balanced accuracy of 7 classes | lesion bootstrap")
+    print(
+        "lesions of the class | true recall | recall | balanced accuracy of 7 classes | bootstrap within classes"
+    )
     for count in LESIONS:
         for true in TRUE_RECALL:
             # Seven classes as unequal as those of a clinic: the first has `count` lesions.

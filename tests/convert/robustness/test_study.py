@@ -21,7 +21,7 @@ from convert.comparison.report import Measured
 from convert.comparison.statistics import Truth
 from convert.comparison.workers import PhotoScores, Workers, photo_scores
 from convert.inputs import Photo
-from convert.robustness import disturbances
+from convert.robustness import disturbances, study
 from convert.robustness.disturbances import (
     DISTURBANCES,
     blur,
@@ -44,6 +44,7 @@ from edge_runtime.runner import Runner
 from tests.fixtures import FIXTURES
 from tests.fixtures.bad_models import good, with_altered_weights
 from tests.fixtures.make_models import draw_photo, png_bytes
+from train.artifacts.selection import mark
 from train.evaluation.intervals import balanced_accuracy_estimate, recalls
 from train.evaluation.metrics import GroupDraws, percentile_interval
 
@@ -259,6 +260,18 @@ def test_each_model_is_compared_with_itself_undisturbed_and_with_the_first_on_th
     assert checked == 2 * len(STEPS) == 48
 
 
+def test_photos_that_took_part_in_a_choice_are_marked(tmp_path: Path) -> None:
+    model = tmp_path / "model.tflite"
+    model.write_bytes(U8.read_bytes())
+    first = photo_of(0, 0, "lesion0")
+    chosen = {"set": "val", "chosen": ["the temperature"], "photo_ids": [first.photo_id]}
+    model.with_suffix(".json").write_text(json.dumps({"selection": [chosen]}))
+    photos = (first, photo_of(1, 0, "lesion1"))
+    found = Measured(photos, results=[PhotoScores((), (), ())] * 2)
+    marked = mark(["the temperature"], "1 of these 2 photos")
+    assert study._marks([open_model(U8), open_model(model), open_model(model)], found) == [marked]
+
+
 def test_rows_of_too_few_lesions_have_no_figures_however_many_their_photos() -> None:
     rng = np.random.default_rng(9)
     labels = np.arange(60) % 3
@@ -308,6 +321,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert sorted(path.name for path in out.iterdir()) == ["robustness.html", "robustness.json"]
     report = json.loads((out / "robustness.json").read_text())
     assert str(tmp_path) not in json.dumps(report)
+    assert report["photos"]["selection"] == []
     assert report["photos"]["per_class"] == {"ash": 4, "brick": 4, "cyan": 4}
     assert [one["name"] for one in report["disturbances"]] == list(DISTURBANCES)
     for one in report["disturbances"]:
