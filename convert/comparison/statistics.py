@@ -95,8 +95,7 @@ class Truth:
 
     def change(self, before: IntArray, after: IntArray) -> list[float]:
         """Return balanced accuracy of `after` minus that of `before`, on the same draws: [value, low, high]."""
-        drawn = self._drawn(after) - self._drawn(before)
-        return [self._value(after) - self._value(before), *percentile_interval(drawn)]
+        return list(self.draws.balanced_difference(self.labels, before, after, len(self.codes)))
 
     def agreement(self, one: IntArray, other: IntArray) -> list[float]:
         """Return the mean over true classes of the share of equal predictions: [value, low, high]."""
@@ -105,9 +104,6 @@ class Truth:
 
     def _value(self, predicted: IntArray) -> float:
         return balanced_accuracy(self.labels, predicted, len(self.codes))
-
-    def _drawn(self, predicted: IntArray) -> FloatArray:
-        return self.draws.balanced_accuracy(self.labels, predicted, len(self.codes))
 
 
 def figures(truth: Truth, scores: FloatArray) -> dict[str, Any]:
@@ -212,14 +208,14 @@ def at_temperature(scores: FloatArray, temperature: float) -> FloatArray:
 
 def _per_class(truth: Truth, before: IntArray, after: IntArray, classes: int) -> dict[str, dict[str, Any]]:
     recall = [recall_per_class(truth.labels, predicted, classes) for predicted in (before, after)]
-    draws = [truth.draws.recall(truth.labels, predicted, classes) for predicted in (before, after)]
+    draws = truth.draws.recall_difference(truth.labels, before, after, classes)
     rows = {}
     for i, code in enumerate(truth.codes):
         inside = truth.labels == i
         rows[code] = {
             "photos": int(inside.sum()),
             "recall": [number(recall[0][i]), number(recall[1][i])],
-            "difference": _estimate(recall[1][i] - recall[0][i], draws[1][:, i] - draws[0][:, i]),
+            "difference": _estimate(recall[1][i] - recall[0][i], draws[:, i]),
             "answers_changed": int((inside & (before != after)).sum()),
         }
     return rows

@@ -16,7 +16,6 @@ import pandas as pd
 from convert.evaluation.truth import GROUP_COLUMNS, LABEL_COLUMNS, OWN_COLUMNS, PHOTO_COLUMNS
 from edge_runtime.contract import ModelContract
 from train.evaluation.intervals import (
-    FEW_LESIONS,
     auc_estimate,
     balanced_accuracy_estimate,
     few,
@@ -25,6 +24,7 @@ from train.evaluation.intervals import (
 )
 from train.evaluation.metrics import (
     CALIBRATION_BINS,
+    FEW_LESIONS,
     FloatArray,
     GroupDraws,
     IntArray,

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from train.evaluation.metrics import (
+    FEW_LESIONS,
     Estimate,
     FloatArray,
     GroupDraws,
@@ -26,8 +27,6 @@ from train.evaluation.metrics import (
     percentile_interval,
 )
 
-FEW_LESIONS = 10
-"""Below so many lesions of a class, its recall is one or two patients' word: said beside every figure that uses it."""
 DRAWS = 20_000
 SIGNIFICANT_P = 0.05
 BoolArray = npt.NDArray[np.bool_]

@@ -19,6 +19,8 @@ FloatArray = npt.NDArray[np.float64]
 
 UNKNOWN = "unknown"
 CALIBRATION_BINS = 15
+FEW_LESIONS = 10
+"""Below so many lesions of a class, its recall is one or two patients' word: said beside every figure that uses it."""
 # Upper end, which does not belong to it, and name.
 AGE_BANDS = ((20, "0-19"), (40, "20-39"), (60, "40-59"), (80, "60-79"), (200, "80 and over"))
 # Draws whose AUCs are computed at once: 32 x 10,000 photos are 3 MB an array.
@@ -151,6 +153,37 @@ class GroupDraws:
         """`balanced_accuracy` of each draw over the classes that y_true has, [repeats]; NaN where a draw lacks one."""
         return np.asarray(self.recall(y_true, y_pred, classes)[:, np.unique(y_true)].mean(axis=1))
 
+    def recall_difference(
+        self, y_true: IntArray, first: IntArray, second: IntArray, classes: int
+    ) -> FloatArray:
+        """Recall of `second` minus that of `first` in each draw, [repeats, classes].
+
+        Fewer than `FEW_LESIONS` lesions of a class say too little when they are drawn again: there the shares of photos
+        that the second model gains and loses are drawn from their Dirichlet distribution (Jeffreys prior), with one
+        observation a lesion. Equal predictions differ by 0.
+        """
+        drawn = self.recall(y_true, second, classes) - self.recall(y_true, first, classes)
+        rng, differ = np.random.default_rng(0), bool((first != second).any())
+        for i in np.unique(y_true) if differ else ():
+            inside = y_true == i
+            lesions = len(np.unique(self.group_index[inside]))
+            if lesions < FEW_LESIONS:
+                gained, lost = ((a == i) & (b != i) for a, b in ((second, first), (first, second)))
+                gain, loss = float(gained[inside].mean()), float(lost[inside].mean())
+                seen = lesions * np.array([gain, loss, 1 - gain - loss])
+                shares = rng.dirichlet(seen + 0.5, size=len(drawn))
+                drawn[:, i] = shares[:, 0] - shares[:, 1]
+        return drawn
+
+    def balanced_difference(
+        self, y_true: IntArray, first: IntArray, second: IntArray, classes: int
+    ) -> Estimate:
+        """Balanced accuracy of `second` minus that of `first`, with its 95 % interval."""
+        value = balanced_accuracy(y_true, second, classes) - balanced_accuracy(y_true, first, classes)
+        drawn = self.recall_difference(y_true, first, second, classes)[:, np.unique(y_true)].mean(axis=1)
+        low, high = percentile_interval(drawn)
+        return Estimate(value, min(low, value), max(high, value))
+
     def mean(self, values: npt.NDArray[Any]) -> FloatArray:
         """Mean of [n] values over the photos of each draw, [repeats]."""
         sums = self.sums(np.column_stack([values, np.ones(len(values))]))
@@ -252,11 +285,7 @@ def paired_difference_interval(
         seed: Of the draws.
     """
     draws = GroupDraws.draw(groups, y_true, repeats=repeats, seed=seed)
-    value = balanced_accuracy(y_true, second, classes) - balanced_accuracy(y_true, first, classes)
-    of_draws = draws.balanced_accuracy(y_true, second, classes) - draws.balanced_accuracy(
-        y_true, first, classes
-    )
-    return Estimate(value, *percentile_interval(of_draws))
+    return draws.balanced_difference(y_true, first, second, classes)
 
 
 def age_band(age: str) -> str:

@@ -46,7 +46,7 @@ from tests.fixtures.bad_models import good, with_altered_weights
 from tests.fixtures.make_models import draw_photo, png_bytes
 from train.artifacts.selection import mark
 from train.evaluation.intervals import balanced_accuracy_estimate, recalls
-from train.evaluation.metrics import GroupDraws, percentile_interval
+from train.evaluation.metrics import GroupDraws
 
 U8, I8, F32 = (FIXTURES / f"tiny_{kind}.tflite" for kind in ("uint8", "int8", "float32"))
 CODES = ("ash", "brick", "cyan")
@@ -249,11 +249,12 @@ def test_each_model_is_compared_with_itself_undisturbed_and_with_the_first_on_th
             version = place.get((one["name"], point["strength"]), 0)
             for model, figures in enumerate(point["models"]):
                 now, before, first = said[version, model], said[0, model], said[version, 0]
-                drawn = [draws.balanced_accuracy(labels, predicted, 3) for predicted in (now, before)]
                 estimate = balanced_accuracy_estimate(recalls(labels, now, 3, groups))
                 assert figures["balanced_accuracy"] == list(estimate or ())
+                change = draws.balanced_difference(labels, before, now, 3)
+                assert figures["change"] == list(change)
                 loss = by_class(labels, now == labels) - by_class(labels, before == labels)
-                assert figures["change"] == pytest.approx([loss, *percentile_interval(drawn[0] - drawn[1])])
+                assert change.value == pytest.approx(loss)
                 assert figures["agreement"][0] == pytest.approx(by_class(labels, now == before))
                 assert figures["with_first"][0] == pytest.approx(by_class(labels, now == first))
                 checked += version > 0

@@ -7,14 +7,13 @@ import pytest
 
 from tests.benchmarks.interval_coverage import coverage
 from train.evaluation.intervals import (
-    FEW_LESIONS,
     auc_estimate,
     balanced_accuracy_estimate,
     indistinct,
     recalls,
     share_of,
 )
-from train.evaluation.metrics import GroupDraws
+from train.evaluation.metrics import FEW_LESIONS, GroupDraws
 
 SAMPLES = 120
 

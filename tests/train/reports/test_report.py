@@ -28,7 +28,7 @@ from train.evaluation import metrics
 from train.evaluation.results import Finished, read_finished
 from train.evaluation.summary import summarize
 from train.reports import report
-from train.reports.html import NOTICE, THUMBNAIL_PX
+from train.reports.html import NOTICE, THUMBNAIL_PX, signed
 
 REPOSITORY = Path(__file__).parents[3]
 SIZE = (THUMBNAIL_PX, THUMBNAIL_PX)
@@ -287,7 +287,7 @@ def test_runs_are_compared_as_pairs(run: Path, data: Path, tmp_path: Path) -> No
         first.y_true, first.y_pred, second.y_pred, len(first.codes), first.groups
     )
     assert expected.value > 0.1
-    told = f"+{expected.value:.3f} +{expected.low:.3f} to +{expected.high:.3f}"
+    told = f"{signed(expected.value)} {signed(expected.low)} to {signed(expected.high)}"
     wrong, wrong_after = first.y_pred != first.y_true, second.y_pred != second.y_true
     changed = f"{(wrong & ~wrong_after).sum()} {(~wrong & wrong_after).sum()}"
     assert f"{told} {changed}" in read.text
