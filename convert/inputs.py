@@ -5,6 +5,7 @@ Where a run's photos are, says `train.artifacts.run.require_root`. Importing thi
 
 from __future__ import annotations
 
+import io
 import random
 import zlib
 from collections import Counter
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid, RunNotFound, UsageError
+from train.artifacts.bounded import read_table_bytes
 from train.artifacts.files import read_object
 from train.artifacts.run import finished_state, require_root, source_names, source_of
 from train.artifacts.tables import read_rows
@@ -268,7 +270,7 @@ def read_scores(path: Path, codes: Sequence[str], *, prefix: str = "p_") -> pd.D
     try:
         # A photo may be called NA.
         table = pd.read_csv(
-            path,
+            io.BytesIO(read_table_bytes(path)),
             usecols=list(kinds),
             dtype=kinds,
             index_col="photo_id",

@@ -262,5 +262,9 @@ class RunNotFound(RunInvalid, FileNotFoundError, code="run-not-found"):
     """There is no run directory of that name."""
 
 
+class ModelUnsafe(RunInvalid, code="model-unsafe"):
+    """A Keras model or SavedModel holds code, or operators that reach files or Python; nothing of it was run."""
+
+
 class ConversionRefused(PipelineError, code="conversion-refused"):
     """The converted model differs too much from its source; nothing was written."""

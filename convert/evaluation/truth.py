@@ -7,6 +7,8 @@ without suffix) and its label: a column `label`, `dx`, `diagnosis`, `diagnostic`
 
 from __future__ import annotations
 
+import io
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from edge_runtime.errors import DataInvalid, UsageError
+from train.artifacts.bounded import read_table_bytes
 
 PHOTO_COLUMNS = ("image", "image_id", "isic_id", "photo_id", "img_id", "file", "filename", "path")
 LABEL_COLUMNS = ("label", "dx", "diagnosis", "diagnostic", "class", "target")
@@ -83,8 +86,8 @@ def read_truth(
 
 def _read_table(path: Path, codes: Sequence[str]) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
+        table = pd.read_csv(io.BytesIO(read_table_bytes(path)), dtype=str, keep_default_na=False)
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise UsageError("--labels: cannot read the table", found=str(error)) from error
     table.columns = [str(column).strip() for column in table.columns]
     lower = {column.lower(): column for column in table.columns}

@@ -9,18 +9,16 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-import zlib
 from pathlib import Path
 
 from convert.files import require_out
 from convert.inputs import ALL, RUN_FILES, LooseModel, Run, read_photo_list, read_run
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid, UsageError
+from train.artifacts.bounded import DAMAGED_ZIP, MAX_TEXT_BYTES
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 SAVED_MODEL = "saved_model.pb"
-# What reading a damaged archive raises beside OSError, ValueError and KeyError.
-DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError)
 
 
 def read_source(
@@ -112,7 +110,10 @@ def refuse_keras_3(path: Path) -> None:
         return
     try:
         with zipfile.ZipFile(path) as archive:
-            version = str(json.loads(archive.read("metadata.json")).get("keras_version", ""))
+            member = archive.getinfo("metadata.json")
+            if member.file_size > MAX_TEXT_BYTES:
+                raise zipfile.BadZipFile(f"{member.filename}: {member.file_size:,} bytes")
+            version = str(json.loads(archive.read(member)).get("keras_version", ""))
     except DAMAGED_ZIP as error:
         raise RunInvalid(
             f"{path}: damaged",

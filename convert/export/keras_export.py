@@ -19,10 +19,12 @@ from tensorflow.lite.python.convert import mlir_quantize
 from tensorflow.lite.python.convert_phase import ConverterError
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from convert.export.any_model import DAMAGED_ZIP, refuse_keras_3
+from convert.export.any_model import refuse_keras_3
 from convert.recipes import Recipe
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConversionRefused, RunInvalid
+from train.artifacts.bounded import DAMAGED_ZIP
+from train.artifacts.keras_file import load_keras
 from train.data.pixels import PixelArray, normalize
 
 LOGITS_LAYER = "logits"
@@ -47,11 +49,12 @@ def load_float_model(path: Path, contract: ModelContract, *, any_head: bool = Fa
         A flat functional tf_keras model whose softmax is the calibrated probability.
 
     Raises:
+        ModelUnsafe: It holds code.
         RunInvalid: Not loadable, nested, with a preprocessing layer, or of other shapes than the contract's.
     """
     refuse_keras_3(path)
     try:
-        model = tf_keras.models.load_model(path, compile=False)
+        model = load_keras(path)
         if any_head:
             # Here, because a hidden layer that has the head's name already is a ValueError of Keras.
             model = _with_logits(model)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from convert.export.saved_graph import require_plain_graph
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
 
@@ -28,11 +29,13 @@ class SavedNetwork:
         contract: Its input, labels and temperature.
 
     Raises:
+        ModelUnsafe: Its graph does more than compute; nothing of it was run.
         RunInvalid: Not loadable, or its signature does not fit the contract.
     """
 
     def __init__(self, path: Path, contract: ModelContract) -> None:
         try:
+            require_plain_graph(path)
             # Kept: its variables live as long as it does.
             self._loaded = tf.saved_model.load(str(path))
             self._function = self._loaded.signatures[SIGNATURE]

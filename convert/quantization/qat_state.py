@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import tensorflow_model_optimization as tfmot
 from convert.quantization.batches import TrainingStream
 from convert.recipes import QatSettings
 from edge_runtime.errors import ConversionRefused
+from train.artifacts.bounded import DAMAGED_ZIP, require_small_archive
 from train.artifacts.files import whole_file
 from train.data.pixels import PixelArray
 
@@ -108,14 +108,15 @@ class Saver:
         if not self._path.is_file():
             return Progress()
         try:
-            with np.load(self._path) as saved:
+            require_small_archive(self._path)
+            with np.load(self._path, allow_pickle=False) as saved:
                 header = json.loads(saved["header"].tobytes())
                 if header.pop("key") != self._key:
                     return Progress()
                 for i, variable in enumerate(self._variables):
                     variable.assign(saved[f"v{i}"])
                 self._best = [saved[f"b{i}"] for i in range(header.pop("best"))]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, *DAMAGED_ZIP) as error:
             raise ConversionRefused(
                 f"{self._path}: the checkpoint cannot be read",
                 found=str(error),

@@ -95,6 +95,11 @@ LAWS: Mapping[str, Law] = {
     "train/artifacts": _train("artifacts"),
     # How a command ends is known before anything heavy is imported, in `convert` too.
     "train/artifacts/command.py": Law({"edge_runtime": frozenset({"errors"})}, frozenset()),
+    "train/artifacts/keras_file.py": Law(
+        {"train": frozenset({"artifacts"}), "edge_runtime": _EDGE_FOR_TRAIN},
+        frozenset({"tf_keras"}),
+        lazily=frozenset({"tf_keras"}),
+    ),
     "train/configs": Law(
         {"train": frozenset({"artifacts", "configs"}), "edge_runtime": _EDGE_FOR_TRAIN},
         frozenset({"pydantic"}),

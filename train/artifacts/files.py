@@ -13,6 +13,7 @@ from typing import Any
 from edge_runtime.errors import RunInvalid, UsageError
 from edge_runtime.files import whole_file as whole_file
 from edge_runtime.files import whole_files as whole_files
+from train.artifacts.bounded import read_bytes
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,7 +47,7 @@ def read_object(path: Path) -> dict[str, Any]:
         RunInvalid: No such file, or no JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bytes(path).decode("utf-8"))
     except OSError as error:
         raise RunInvalid(
             f"{path}: cannot be read", found=error.strerror or str(error), expected="a JSON object"

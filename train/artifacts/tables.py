@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.errors import DataInvalid, DataNotFound, EdgeError, RunInvalid, RunNotFound
+from train.artifacts.bounded import read_table_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +34,8 @@ def read_table(
         A row for each line; cells are stripped texts, empty where a row is short.
 
     Raises:
-        EdgeError: Of class `error`: no such file, not UTF-8 CSV, a row longer than the header, or missing columns.
+        EdgeError: Of class `error`: no such file, too large (`bounded`), not UTF-8 CSV, a row longer than the header,
+            or missing columns.
     """
     import pandas as pd
 
@@ -42,7 +45,7 @@ def read_table(
         with warnings.catch_warnings():
             # Of a first row with more cells than the header; any other such row is an error by itself.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(path, index_col=False, **options)
+            table = pd.read_csv(io.BytesIO(read_table_bytes(path)), index_col=False, **options)
     except FileNotFoundError as missing:
         expected = f"a CSV file with {columns}" if columns else "a CSV file"
         kind = NOT_FOUND.get(error, error)

@@ -19,6 +19,7 @@ from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import write_json
+from train.artifacts.keras_file import load_keras
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Manifest, read_parts
 from train.artifacts.run import network_file, read_contract
@@ -73,11 +74,9 @@ def measure_runs(
 def _predict(
     run: Path, contract: ModelContract, reader: str, folder: Path, views: int, pixels: Path
 ) -> tuple[Manifest, LabelSet, FloatArray]:
-    import tf_keras
-
     from train.evaluation.predict import predict_logits
 
-    model = tf_keras.models.load_model(network_file(run), compile=False)
+    model = load_keras(network_file(run))
     provenance = contract.provenance
     labels = LabelSet(
         provenance.data_name,

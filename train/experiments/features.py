@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,8 +27,10 @@ import numpy.typing as npt
 
 from edge_runtime.contract import ModelContract, Normalization
 from edge_runtime.errors import DataInvalid
+from train.artifacts.bounded import DAMAGED_ZIP, require_small_archive
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import read_object, whole_file
+from train.artifacts.keras_file import load_keras
 from train.artifacts.manifest import Photo, read_parts
 from train.artifacts.run import (
     find_root,
@@ -87,13 +88,14 @@ def read_features(path: Path) -> Features:
         DataInvalid: No such file, or another one.
     """
     try:
+        require_small_archive(path)
         with np.load(path, allow_pickle=False) as file:
             photo_ids, labels, groups = (file[name].tolist() for name in ("photo_id", "label", "group_id"))
             return Features(
                 tuple(photo_ids), tuple(labels), tuple(groups), file["features"].astype(np.float32),
                 json.loads(str(file["about"])),
             )  # fmt: skip
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, *DAMAGED_ZIP) as error:
         raise DataInvalid(
             "not a file of features",
             where=str(path),
@@ -199,8 +201,6 @@ def run_features(run: Path, data_folder: Path | None = None) -> tuple[Features, 
         RunInvalid: Not a finished run.
         DataInvalid: Its photos are not on this machine, or none were held out.
     """
-    import tf_keras
-
     state, contract, config = finished_state(run), read_contract(run), read_object(run / "config.json")
     root = find_root(state, data_folder)
     part_of = {row["photo_id"]: row["split"] for row in read_parts(run)}
@@ -220,7 +220,7 @@ def run_features(run: Path, data_folder: Path | None = None) -> tuple[Features, 
             if held_out
             else "Choose a run with a test split",
         )
-    model = tf_keras.models.load_model(network_file(run), compile=False)
+    model = load_keras(network_file(run))
     photos = [photo for photo, _ in held_out]
     values = pooled_features(
         _penultimate(model), [root / photo.path for photo in photos], contract, progress="features"

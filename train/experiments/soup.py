@@ -28,6 +28,7 @@ import numpy as np
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.artifacts.command import command_parser, run_command
 from train.artifacts.files import read_object, write_json, write_rows
+from train.artifacts.keras_file import load_keras
 from train.artifacts.manifest import read_parts
 from train.artifacts.run import finished_state, network_file
 from train.configs.loading import load_config, parse_config
@@ -162,11 +163,9 @@ def _note(workdir: Path, recipe: TrainConfig, names: list[str]) -> None:
 
 
 def _mean_weights(networks: Sequence[Path]) -> Weights:
-    import tf_keras
-
     sums: list[Any] = []
     for network in networks:
-        weights = tf_keras.models.load_model(network, compile=False).get_weights()
+        weights = load_keras(network).get_weights()
         # float64: the mean does not depend on the order of the runs beyond its last bit.
         sums = [
             total + weight.astype(np.float64)

@@ -30,6 +30,7 @@ from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.artifacts.command import command_parser, run_command
 from train.artifacts.files import whole_file
+from train.artifacts.keras_file import load_keras
 from train.artifacts.run import network_file
 from train.configs.loading import parse_config
 from train.data.pixels import cached_pixels
@@ -54,14 +55,12 @@ def fold_scores(
     Returns:
         The photo_ids, their class indices, and the mean scores of the first 1, 2, ... views, each [n, classes].
     """
-    import tf_keras
-
     config = parse_config(json.loads((run / "config.json").read_text(encoding="utf-8")), str(run))
     contract = ModelContract.from_json((run / "contract.json").read_text(encoding="utf-8"))
     data = reread(config, run / "manifest.csv", folder)
     ids = data.ids("test")
     pixels_u8 = cached_pixels(data.manifest, ids, contract, contract.input.height_px, pixels)
-    model = tf_keras.models.load_model(network_file(run), compile=False)
+    model = load_keras(network_file(run))
     sums, means = np.zeros((len(ids), len(data.manifest.labels.codes))), []
     for count, view in enumerate(views_of(pixels_u8, views), start=1):
         logits = predict_logits(model, view, contract.normalization).astype(np.float64)

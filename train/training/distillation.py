@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import ConfigInvalid
+from train.artifacts.bounded import gunzip, read_bytes, require_cells
 from train.artifacts.files import whole_file
 from train.artifacts.manifest import Manifest
 from train.configs.paths import find_path
@@ -47,7 +48,10 @@ def read_soft_labels(
     path = (
         copy if copy.is_file() else find_path(config.teacher, "distill.teacher", "a CSV (.gz) of soft labels")
     )
-    content = path.read_bytes()
+    try:
+        content = read_bytes(path)
+    except ValueError as error:
+        raise _invalid(str(error)) from error
     packed = content if path.suffix == ".gz" else gzip.compress(content, mtime=0)
     probs = _probabilities(packed, manifest, rows)
     if path != copy:
@@ -63,7 +67,7 @@ def _probabilities(packed: bytes, manifest: Manifest, rows: npt.NDArray[np.int64
     probs = np.full((len(manifest.photos), len(columns)), 1 / len(columns), np.float32)
     ids = [manifest.photos[i].photo_id for i in rows]
     try:
-        text = io.StringIO(gzip.decompress(packed).decode("utf-8"))
+        text = io.StringIO(require_cells(gunzip(packed)).decode("utf-8"))
         table = pd.read_csv(
             text, dtype={"photo_id": str}, float_precision="round_trip", keep_default_na=False
         )

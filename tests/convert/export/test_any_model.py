@@ -16,7 +16,7 @@ import pytest
 from convert import convert
 from convert.tflite.reader import read_tflite
 from edge_runtime.contract import ModelContract
-from edge_runtime.errors import ConversionRefused, DataInvalid, EdgeError, RunInvalid, UsageError
+from edge_runtime.errors import ConversionRefused, DataInvalid, EdgeError, ModelUnsafe, RunInvalid, UsageError
 from edge_runtime.model.model_file import open_model
 from tests.convert.synthetic_run import SIZE_PX, make_contract, write_manifest, write_photos
 
@@ -215,6 +215,30 @@ def test_a_tflite_of_a_free_batch_is_shown_and_refused(photos: Path, tmp_path: P
     assert compare.main(arguments) == 3
     assert f"input shape [-1, {SIZE_PX}, {SIZE_PX}, 3]" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_model_that_holds_code_is_refused_and_its_code_not_run(
+    suffix: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tf_keras
+
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    path = tmp_path / f"model{suffix}"
+    model = _network(
+        tf_keras,
+        lambda layers, x: layers.Dense(3)(
+            layers.Lambda(lambda y: (__import__("pathlib").Path("RUN").write_text(""), y)[1])(x)
+        ),
+    )
+    with pytest.warns(UserWarning) if suffix == ".h5" else nullcontext():
+        model.save(path)
+    (folder / "RUN").unlink(missing_ok=True)
+    error = _refused(path, photos, tmp_path)
+    assert isinstance(error, ModelUnsafe) and error.found == "Lambda"
+    assert list(folder.iterdir()) == []
 
 
 def test_a_keras_3_file_is_refused_by_name(photos: Path, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import RunInvalid
+from train.artifacts.bounded import DAMAGED_ZIP, require_small_archive
 from train.artifacts.files import read_object, whole_file, write_json
 from train.training.distribute import Worker
 from train.training.inputs import Inputs
@@ -93,10 +93,11 @@ def read_weights(path: Path) -> tuple[Arrays, dict[str, Any]]:
         RunInvalid: No such file, or damaged.
     """
     try:
+        require_small_archive(path)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             noted: dict[str, Any] = json.loads(str(archive["noted"]))
             return [archive[name] for name in sorted(archive.files) if name != "noted"], noted
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, *DAMAGED_ZIP) as error:
         raise RunInvalid(
             f"{path}: cannot be read", found=str(error), expected="weights as written by experiment torch"
         ) from error
