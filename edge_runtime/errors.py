@@ -262,7 +262,7 @@ class RunNotFound(RunInvalid, FileNotFoundError, code="run-not-found"):
     """There is no run directory of that name."""
 
 
-class ModelUnsafe(RunInvalid, code="model-unsafe"):
+class ModelHoldsCode(RunInvalid, code="model-holds-code"):
     """A Keras model or SavedModel holds code, or operators that reach files or Python; nothing of it was run."""
 
 

@@ -49,7 +49,7 @@ def load_float_model(path: Path, contract: ModelContract, *, any_head: bool = Fa
         A flat functional tf_keras model whose softmax is the calibrated probability.
 
     Raises:
-        ModelUnsafe: It holds code.
+        ModelHoldsCode: It holds code.
         RunInvalid: Not loadable, nested, with a preprocessing layer, or of other shapes than the contract's.
     """
     refuse_keras_3(path)

@@ -36,8 +36,8 @@ def require_plain_graph(folder: Path) -> None:
     """Refuse a SavedModel whose graph does more than compute. Nothing of it is run, and no other file is read.
 
     Raises:
-        ModelUnsafe: An operator that is not ALLOWED, a file beside the graph that the graph reads, or a SavedModel of
-            TensorFlow 1, which has to be run to be loaded.
+        ModelHoldsCode: An operator that is not ALLOWED, a file beside the graph that the graph reads, or a SavedModel
+            of TensorFlow 1, which has to be run to be loaded.
         OSError, ValueError: It cannot be read, or it is too large.
     """
     for name in OTHER_GRAPHS:

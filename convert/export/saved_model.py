@@ -29,7 +29,7 @@ class SavedNetwork:
         contract: Its input, labels and temperature.
 
     Raises:
-        ModelUnsafe: Its graph does more than compute; nothing of it was run.
+        ModelHoldsCode: Its graph does more than compute; nothing of it was run.
         RunInvalid: Not loadable, or its signature does not fit the contract.
     """
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import ModelUnsafe
+from edge_runtime.errors import ModelHoldsCode
 from train.artifacts.bounded import MAX_TEXT_BYTES, require_arrays, require_small_archive
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
@@ -46,7 +46,7 @@ def load_keras(path: Path) -> Any:
     """Load a model of tf_keras, not compiled.
 
     Raises:
-        ModelUnsafe: It holds code, names functions of other modules or files; nothing of it was run.
+        ModelHoldsCode: It holds code, names functions of other modules or files; nothing of it was run.
         OSError, ValueError, TypeError, LookupError, ImportError, AttributeError, DAMAGED_ZIP: It cannot be loaded.
     """
     require_no_code(path)
@@ -90,9 +90,9 @@ def require_no_code(path: Path) -> None:
         raise unsafe(path, problem)
 
 
-def unsafe(path: Path, found: str) -> ModelUnsafe:
+def unsafe(path: Path, found: str) -> ModelHoldsCode:
     """Return the error for a model that would do more than compute."""
-    return ModelUnsafe(
+    return ModelHoldsCode(
         "the model holds more than a network, and was not loaded",
         where=str(path),
         found=found,

@@ -16,7 +16,14 @@ import pytest
 from convert import convert
 from convert.tflite.reader import read_tflite
 from edge_runtime.contract import ModelContract
-from edge_runtime.errors import ConversionRefused, DataInvalid, EdgeError, ModelUnsafe, RunInvalid, UsageError
+from edge_runtime.errors import (
+    ConversionRefused,
+    DataInvalid,
+    EdgeError,
+    ModelHoldsCode,
+    RunInvalid,
+    UsageError,
+)
 from edge_runtime.model.model_file import open_model
 from tests.convert.synthetic_run import SIZE_PX, make_contract, write_manifest, write_photos
 
@@ -237,7 +244,7 @@ def test_a_model_that_holds_code_is_refused_and_its_code_not_run(
         model.save(path)
     (folder / "RUN").unlink(missing_ok=True)
     error = _refused(path, photos, tmp_path)
-    assert isinstance(error, ModelUnsafe) and error.found == "Lambda"
+    assert isinstance(error, ModelHoldsCode) and error.found == "Lambda"
     assert list(folder.iterdir()) == []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_runtime.errors import ModelUnsafe
+from edge_runtime.errors import ModelHoldsCode
 from tests.convert.synthetic_run import SIZE_PX
 
 pytestmark = pytest.mark.tf
@@ -75,9 +75,9 @@ def assert_refused(folder: Path, mark: Path, found: str = "") -> None:
     from tests.convert.synthetic_run import make_contract
 
     assert not mark.exists()
-    with pytest.raises(ModelUnsafe) as caught:
+    with pytest.raises(ModelHoldsCode) as caught:
         SavedNetwork(folder, make_contract())
-    assert caught.value.code == "model-unsafe" and caught.value.where == str(folder)
+    assert caught.value.code == "model-holds-code" and caught.value.where == str(folder)
     assert found in caught.value.found
     assert not mark.exists()
 

@@ -14,7 +14,7 @@ import pytest
 import tf_keras
 from tf_keras.src.saving.legacy.hdf5_format import h5py
 
-from edge_runtime.errors import ModelUnsafe
+from edge_runtime.errors import ModelHoldsCode
 from train.artifacts.keras_file import load_keras, require_no_code
 
 MARK = "CODE_WAS_RUN"
@@ -57,9 +57,9 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def assert_refused(path: Path, found: str = "") -> None:
     (path.parent / MARK).unlink(missing_ok=True)
-    with pytest.raises(ModelUnsafe) as caught:
+    with pytest.raises(ModelHoldsCode) as caught:
         load_keras(path)
-    assert caught.value.code == "model-unsafe" and caught.value.exit_status == 2
+    assert caught.value.code == "model-holds-code" and caught.value.exit_status == 2
     assert caught.value.where == str(path) and found in caught.value.found
     assert not (path.parent / MARK).exists()
 
