@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from train.artifacts.command import RESUMES, command_parser, run_command
 from train.configs.loading import load_config
 from train.data.sources import NO_TEST
-from train.training.run import DATA_HELP, run_experiment
+from train.training.run import add_run_options, run_experiment
 
 
 def parser() -> argparse.ArgumentParser:
@@ -19,15 +18,7 @@ def parser() -> argparse.ArgumentParser:
         "Train a classifier into a run directory. The same command resumes an interrupted run.",
         "example:\n  dermedge train train/configs/ham10000_mobilenetv2.toml --workdir runs/mobilenet",
     )
-    parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="experiment, see train/configs")
-    parser.add_argument("--workdir", type=Path, required=True, metavar="RUN", help="run directory (required)")
-    parser.add_argument("--data", type=Path, metavar="DIR", help=DATA_HELP)
-    parser.add_argument(
-        "--pixels",
-        type=Path,
-        metavar="DIR",
-        help="pixel cache to share with other runs (default: RUN/pixels)",
-    )
+    add_run_options(parser, "RUN", "run directory")
     parser.add_argument(
         "--no-test",
         action="store_true",

@@ -1,16 +1,18 @@
-"""Write files whole or not at all, and read JSON objects back. stdlib only."""
+"""Write files whole or not at all, and read JSON objects and TOML files back. stdlib only."""
 
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
 import json
 import os
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import RunInvalid, UsageError
+from edge_runtime.errors import DataInvalid, RunInvalid, UsageError
 from edge_runtime.files import whole_file as whole_file
 from edge_runtime.files import whole_files as whole_files
 from train.artifacts.bounded import read_bytes
@@ -49,9 +51,8 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_bytes(path).decode("utf-8"))
     except OSError as error:
-        raise RunInvalid(
-            f"{path}: cannot be read", found=error.strerror or str(error), expected="a JSON object"
-        ) from error
+        found = error.strerror or str(error)
+        raise RunInvalid(f"{path}: cannot be read", found=found, expected="a JSON object") from error
     except ValueError as error:
         raise RunInvalid(f"{path}: not JSON", found=str(error), fix="train again") from error
     if not isinstance(content, dict):
@@ -59,13 +60,33 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_named_toml(name_or_path: str, folder: Path, what: str) -> tuple[Path, dict[str, Any]]:
+    """Read a TOML file by its name in a folder, without the suffix, or by its path; return the path too.
+
+    Raises:
+        DataInvalid: No such file (those of the folder are named), or not TOML.
+    """
+    given = Path(name_or_path)
+    path = given if given.suffix == ".toml" else folder / f"{name_or_path}.toml"
+    if not path.is_file():
+        known = sorted(file.stem for file in folder.glob("*.toml"))
+        near = difflib.get_close_matches(name_or_path, known, n=1)
+        expected = f"one of {', '.join(known)}, or a path to a .toml file"
+        fix = f"write {near[0]!r}" if near else "correct the name"
+        found = f"no file {path}"
+        raise DataInvalid(f"no such {what}", where=name_or_path, found=found, expected=expected, fix=fix)
+    try:
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataInvalid("not TOML", where=str(path), found=str(error), fix="correct the file") from error
+
+
 def sha256_of(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes; of a folder, over names and contents of all files, sorted by name."""
     if path.is_dir():
         files = (file for file in sorted(path.rglob("*")) if file.is_file())
-        return hashlib.sha256(
-            "\n".join(f"{file.relative_to(path)} {sha256_of(file)}" for file in files).encode()
-        ).hexdigest()
+        lines = "\n".join(f"{file.relative_to(path)} {sha256_of(file)}" for file in files)
+        return hashlib.sha256(lines.encode()).hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

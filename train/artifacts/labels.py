@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.contract import Label
 from edge_runtime.errors import DataInvalid
+from train.artifacts.files import read_named_toml
 
 LABELS_DIR = Path(__file__).parents[1] / "configs" / "labels"
 LABEL_SET_TEXTS = ("name", "licence", "model_licence", "intended_use")
@@ -42,15 +43,10 @@ class LabelSet:
         Raises:
             DataInvalid: Not a code of this set.
         """
-        try:
-            return self.codes.index(code)
-        except ValueError as error:
-            raise DataInvalid(
-                "unknown label",
-                where=f"label set {self.name}",
-                found=repr(code),
-                expected=", ".join(self.codes),
-            ) from error
+        if code not in self.codes:
+            where, expected = f"label set {self.name}", ", ".join(self.codes)
+            raise DataInvalid("unknown label", where=where, found=repr(code), expected=expected)
+        return self.codes.index(code)
 
 
 def load_labels(name_or_path: str) -> LabelSet:
@@ -63,38 +59,18 @@ def load_labels(name_or_path: str) -> LabelSet:
         DataInvalid: No such set (the known ones are named), not TOML, or fields are missing, unknown or empty;
             all problems are listed.
     """
-    given = Path(name_or_path)
-    path = given if given.suffix == ".toml" else LABELS_DIR / f"{name_or_path}.toml"
-    if not path.is_file():
-        known = sorted(file.stem for file in LABELS_DIR.glob("*.toml"))
-        near = difflib.get_close_matches(name_or_path, known, n=1)
-        raise DataInvalid(
-            "no such label set",
-            where=name_or_path,
-            found=f"no file {path}",
-            expected=f"one of {', '.join(known)}, or a path to a .toml file",
-            fix=f"write {near[0]!r}" if near else "correct the name in the config",
-        )
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataInvalid("not TOML", where=str(path), found=str(error), fix="correct the file") from error
-    problems = _label_set_problems(table)
-    if problems:
-        raise DataInvalid(
-            "invalid label set",
-            where=str(path),
-            details=problems,
-            expected=f"{', '.join(LABEL_SET_TEXTS)}, and two or more [[label]] with {', '.join(LABEL_TEXTS)}",
-            fix="correct the file",
-        )
+    path, table = read_named_toml(name_or_path, LABELS_DIR, "label set")
+    if problems := _label_set_problems(table):
+        expected = f"{', '.join(LABEL_SET_TEXTS)}, and two or more [[label]] with {', '.join(LABEL_TEXTS)}"
+        where, fix = str(path), "correct the file"
+        raise DataInvalid("invalid label set", where=where, details=problems, expected=expected, fix=fix)
     labels = tuple(Label(**entry) for entry in table["label"])
     same_lesion = tuple((first, second) for first, second in table.get("same_lesion", ()))
     return LabelSet(labels=labels, same_lesion=same_lesion, **{key: table[key] for key in LABEL_SET_TEXTS})
 
 
 def _label_set_problems(table: dict[str, Any]) -> list[str]:
-    problems = _text_problems(table, LABEL_SET_TEXTS, "", ("label", "same_lesion"))
+    problems = text_problems(table, LABEL_SET_TEXTS, "", ("label", "same_lesion"))
     pairs = table.get("same_lesion", [])
     if not isinstance(pairs, list) or not all(_is_pair(pair) for pair in pairs):
         problems.append("same_lesion is not a list of pairs of photo_ids")
@@ -102,24 +78,27 @@ def _label_set_problems(table: dict[str, Any]) -> list[str]:
     if not isinstance(entries, list) or len(entries) < 2 or not all(isinstance(e, dict) for e in entries):
         return [*problems, "fewer than two [[label]]"]
     for i, entry in enumerate(entries):
-        problems.extend(_text_problems(entry, LABEL_TEXTS, f"label {i + 1}: ", ()))
-    codes = [str(entry.get("code")) for entry in entries]
-    problems.extend(
-        f"code {code!r} occurs twice" for code in sorted({c for c in codes if codes.count(c) > 1})
-    )
-    return problems
+        problems += text_problems(entry, LABEL_TEXTS, f"label {i + 1}: ")
+    codes = Counter(str(entry.get("code")) for entry in entries)
+    return problems + [f"code {code!r} occurs twice" for code in sorted(codes) if codes[code] > 1]
 
 
 def _is_pair(pair: object) -> bool:
     return isinstance(pair, list) and len(pair) == 2 and all(isinstance(photo_id, str) for photo_id in pair)
 
 
-def _text_problems(
-    table: dict[str, Any], keys: Sequence[str], where: str, others: Sequence[str]
+def is_text(value: object) -> bool:
+    """Whether a value is a text that is not blank."""
+    return isinstance(value, str) and bool(value.strip())
+
+
+def text_problems(
+    table: Mapping[str, Any], keys: Sequence[str], where: str, others: Sequence[str] = ()
 ) -> list[str]:
-    problems = [f"{where}{key} is unknown" for key in table if key not in keys and key not in others]
+    """List the keys of a table, named after `where`, that are no line of text, and unknown ones, not in `others`."""
+    problems = [f"{where}{key} is unknown" for key in table if key not in (*keys, *others)]
     for key in keys:
-        if not isinstance(table.get(key), str) or not table[key].strip():
+        if not is_text(table.get(key)):
             problems.append(f"{where}{key} is missing or not a text")
         elif "\n" in table[key]:
             problems.append(f"{where}{key} has a line break")

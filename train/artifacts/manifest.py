@@ -60,9 +60,8 @@ class Manifest:
     @cached_property
     def sha256(self) -> str:
         """Return the hash of the table, 64 hexadecimal digits; independent of root and of the photos' order."""
-        return hashlib.sha256(
-            _csv_text(PHOTO_COLUMNS, map(dataclasses.asdict, self._sorted())).encode()
-        ).hexdigest()
+        text = _csv_text(PHOTO_COLUMNS, map(dataclasses.asdict, self._sorted()))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _sorted(self) -> list[Photo]:
         return sorted(self.photos, key=lambda photo: photo.photo_id)
@@ -79,14 +78,10 @@ def write_manifest(
         split: photo_id to `train`, `val` or `test`; None leaves the column empty.
         group_of: photo_id to the group that may not be divided; None leaves the column empty.
     """
-    rows = (
-        dataclasses.asdict(photo)
-        | {
-            "group_id": (group_of or {}).get(photo.photo_id, ""),
-            "split": (split or {}).get(photo.photo_id, ""),
-        }
-        for photo in manifest._sorted()
-    )
+    rows = []
+    for photo in manifest._sorted():
+        group, part = ((of or {}).get(photo.photo_id, "") for of in (group_of, split))
+        rows.append({**dataclasses.asdict(photo), "group_id": group, "split": part})
     write_text(path, _csv_text(MANIFEST_COLUMNS, rows))
 
 
@@ -103,19 +98,14 @@ def read_manifest(
     """
     table = read_table(path, MANIFEST_COLUMNS)
     ids, groups, splits = table["photo_id"], table["group_id"], table["split"]
-    if not ids.is_unique:
-        twice = sorted(set(ids[ids.duplicated()]))
-        raise DataInvalid(
-            "an id occurs twice", where=str(path), found=", ".join(twice[:5]), expected="each photo_id once"
-        )
+    where = str(path)
+    if twice := sorted(set(ids[ids.duplicated()])):
+        found = ", ".join(twice[:5])
+        raise DataInvalid("an id occurs twice", where=where, found=found, expected="each photo_id once")
     if unknown := sorted(set(table["label"]) - set(labels.codes)):
-        raise DataInvalid(
-            "unknown labels",
-            where=str(path),
-            found=", ".join(map(repr, unknown[:5])),
-            expected=", ".join(labels.codes),
-            fix=f"read it with the label set it was made with, not {labels.name}",
-        )
+        found, expected = ", ".join(map(repr, unknown[:5])), ", ".join(labels.codes)
+        fix = f"read it with the label set it was made with, not {labels.name}"
+        raise DataInvalid("unknown labels", where=where, found=found, expected=expected, fix=fix)
     photos = tuple(Photo(*row) for row in table[list(PHOTO_COLUMNS)].itertuples(index=False))
     split = dict(zip(ids[splits != ""], splits[splits != ""], strict=True))
     group_of = dict(zip(ids[groups != ""], groups[groups != ""], strict=True))

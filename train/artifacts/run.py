@@ -51,13 +51,9 @@ def finished_state(run: Path) -> dict[str, Any]:
             "name one of them (DIR/fold0)",
         )
     state = read_object(path)
-    if state.get("status") != FINISHED:
-        raise RunInvalid(
-            f"{run}: the run is not finished",
-            found=f"status {state.get('status')!r} in run.json",
-            expected=repr(FINISHED),
-            fix="give its training command again: it resumes",
-        )
+    if (status := state.get("status")) != FINISHED:
+        found, fix = f"status {status!r} in run.json", "give its training command again: it resumes"
+        raise RunInvalid(f"{run}: the run is not finished", found=found, expected=repr(FINISHED), fix=fix)
     return state
 
 
@@ -70,12 +66,10 @@ def network_file(run: Path) -> Path:
     """
     state, path = finished_state(run), run / "model.keras"
     if not path.is_file():
-        raise RunInvalid(
-            f"{run}: the run has no network",
-            found=f"no model.keras: {state.get('not_for_conversion', 'it was removed')}",
-            expected="model.keras, as training left it",
-            fix="bring the whole run directory, or train it again in another one",
-        )
+        found = f"no model.keras: {state.get('not_for_conversion', 'it was removed')}"
+        expected = "model.keras, as training left it"
+        fix = "bring the whole run directory, or train it again in another one"
+        raise RunInvalid(f"{run}: the run has no network", found=found, expected=expected, fix=fix)
     return path
 
 
@@ -96,9 +90,14 @@ def read_contract(run: Path) -> ModelContract:
 
 def source_names(state: Mapping[str, Any]) -> tuple[str, ...]:
     """Return a run's data sets, the config's first one first; empty where run.json names none."""
+    name = _data_text(state, "name")
+    return tuple(name.split(SOURCE_SEPARATOR)) if name is not None else ()
+
+
+def _data_text(state: Mapping[str, Any], key: str) -> str | None:
     section = state.get("data")
-    name = section.get("name") if isinstance(section, dict) else None
-    return tuple(name.split(SOURCE_SEPARATOR)) if isinstance(name, str) else ()
+    value = section.get(key) if isinstance(section, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def find_root(state: Mapping[str, Any], data: Path | None = None) -> Path | None:
@@ -121,19 +120,16 @@ def require_root(state: Mapping[str, Any], data: Path | None, run: Path) -> Path
     """
     names = source_names(state)
     if not names:
-        raise RunInvalid(
-            f"{run / 'run.json'}: does not name its training data",
-            found=f"data = {state.get('data')!r}",
-            expected='{"name": ..., "root": ...}',
-            fix="train again",
-        )
+        problem = f"{run / 'run.json'}: does not name its training data"
+        found = f"data = {state.get('data')!r}"
+        raise RunInvalid(problem, found=found, expected='{"name": ..., "root": ...}', fix="train again")
     root = find_root(state, data)
     if root is None:
         candidates = [str(folder) for folder in _root_candidates(state, data)]
+        found = f"no folder {' and no folder '.join(candidates) or 'named anywhere'}"
+        fix = f"give the data set's folder with --data DIR, or its parent in ${DATA_VARIABLE}"
         raise RunInvalid(
-            f"{run}: the photos of {SOURCE_SEPARATOR.join(names)} are not here",
-            found=f"no folder {' and no folder '.join(candidates) or 'named anywhere'}",
-            fix=f"give the data set's folder with --data DIR, or its parent in ${DATA_VARIABLE}",
+            f"{run}: the photos of {SOURCE_SEPARATOR.join(names)} are not here", found=found, fix=fix
         )
     return root.resolve()
 
@@ -144,9 +140,8 @@ def _root_candidates(state: Mapping[str, Any], data: Path | None) -> list[Path]:
     if data is not None:
         # Not resolved: a link may bear the name that its target lacks.
         return [Path(os.path.abspath(data)).parent if several else data]  # noqa: PTH100
-    section = state.get("data")
-    root = section.get("root") if isinstance(section, dict) else None
-    candidates = [Path(root)] if isinstance(root, str) else []
+    root = _data_text(state, "root")
+    candidates = [Path(root)] if root is not None else []
     if DATA_VARIABLE in os.environ and names:
         parent = Path(os.environ[DATA_VARIABLE])
         candidates.append(parent if several else parent / names[0])

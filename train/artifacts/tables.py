@@ -53,18 +53,11 @@ def read_table(
     except pd.errors.EmptyDataError:
         table = pd.DataFrame(dtype=str)
     except (OSError, EOFError, zlib.error, ValueError, pd.errors.ParserWarning) as bad:
-        raise error(
-            "not a readable CSV file", where=where, found=str(bad), expected="CSV, UTF-8", fix=fix
-        ) from bad
-    lacking = [column for column in required if column not in table.columns]
-    if lacking:
-        raise error(
-            f"missing columns: {', '.join(lacking)}",
-            where=where,
-            found=", ".join(table.columns) or "an empty file",
-            expected=columns,
-            fix=fix,
-        )
+        problem, expected = "not a readable CSV file", "CSV, UTF-8"
+        raise error(problem, where=where, found=str(bad), expected=expected, fix=fix) from bad
+    if lacking := [column for column in required if column not in table.columns]:
+        problem, found = f"missing columns: {', '.join(lacking)}", ", ".join(table.columns) or "an empty file"
+        raise error(problem, where=where, found=found, expected=columns, fix=fix)
     return table.fillna("").apply(lambda column: column.str.strip())
 
 

@@ -5,17 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge_runtime.contract import (
-    SCHEMA_VERSION,
-    Calibration,
-    Decision,
-    Geometry,
-    InputSpec,
-    ModelContract,
-    Normalization,
-    OutputSpec,
-    Provenance,
-)
+from edge_runtime import contract
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Manifest
 from train.configs.schema import TrainConfig
@@ -23,10 +13,8 @@ from train.configs.schema import TrainConfig
 
 def make_contract(
     config: TrainConfig, labels: LabelSet, manifest: Manifest, state: Mapping[str, Any]
-) -> ModelContract:
-    """Make the contract of an untrained, unconverted model.
-
-    Calibration and decision rules are filled in after training.
+) -> contract.ModelContract:
+    """Make the contract of a model before training, without calibration and decision rules.
 
     Args:
         config: The experiment.
@@ -35,12 +23,12 @@ def make_contract(
         state: `run_id` and `commit`, as in run.json.
     """
     given = config.input
-    return ModelContract(
-        schema_version=SCHEMA_VERSION,
+    return contract.ModelContract(
+        schema_version=contract.SCHEMA_VERSION,
         model_id=config.name,
         labels=labels.labels,
-        input=InputSpec(given.size_px, given.size_px, "RGB", "over_white"),
-        geometry=Geometry(
+        input=contract.InputSpec(given.size_px, given.size_px, "RGB", "over_white"),
+        geometry=contract.Geometry(
             decode_scaling=given.decode_scaling,
             decode_oversampling=given.decode_oversampling,
             exif="transpose",
@@ -48,11 +36,11 @@ def make_contract(
             crop_fraction=given.crop_fraction,
             filter="bilinear",
         ),
-        normalization=Normalization(given.mean, given.std),
-        output=OutputSpec("softmax"),
-        calibration=Calibration("none", 1.0),
-        decision=Decision(refer=None, not_a_lesion=None),
-        provenance=Provenance(
+        normalization=contract.Normalization(given.mean, given.std),
+        output=contract.OutputSpec("softmax"),
+        calibration=contract.Calibration("none", 1.0),
+        decision=contract.Decision(refer=None, not_a_lesion=None),
+        provenance=contract.Provenance(
             run_id=state["run_id"],
             recipe="none",
             data_name=manifest.name,

@@ -42,13 +42,9 @@ def load_config(path: Path) -> TrainConfig:
         with path.open("rb") as stream:
             data = tomllib.load(stream)
     except OSError as error:
-        raise ConfigNotFound(
-            "the config cannot be read",
-            where=str(path),
-            found=error.strerror or str(error),
-            expected="a TOML file",
-            fix="see train/configs for examples",
-        ) from error
+        problem, found = "the config cannot be read", error.strerror or str(error)
+        fix, expected = "see train/configs for examples", "a TOML file"
+        raise ConfigNotFound(problem, where=str(path), found=found, expected=expected, fix=fix) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"{path}: not TOML", found=str(error), expected="a TOML file") from error
     return parse_config(data, str(path))
@@ -69,9 +65,7 @@ def parse_config(data: Mapping[str, Any], where: str) -> TrainConfig:
         config = ADAPTER.validate_json(json.dumps(data, default=lambda value: {"date": str(value)}))
         problems = list(_conflicts(config))
     except ValidationError as error:
-        problems = [
-            _problem(typing.cast(Mapping[str, Any], found)) for found in error.errors(include_url=False)
-        ]
+        problems = [_problem(dict(found)) for found in error.errors(include_url=False)]
     if problems:
         raise ConfigInvalid("invalid config", where=where, details=problems, fix="correct the file")
     return config

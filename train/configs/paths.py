@@ -15,11 +15,8 @@ def find_path(given: str, key: str, what: str) -> Path:
     Raises:
         ConfigInvalid: There is none; the key and `what` is expected there are named.
     """
-    found = next((path for path in (Path(given), CHECKOUT / given) if path.exists()), None)
-    if found is None:
-        raise ConfigInvalid(
-            f"{key} does not exist",
-            found=given,
-            expected=f"{what}, from the working directory or the checkout",
-        )
-    return found
+    for path in (Path(given), CHECKOUT / given):
+        if path.exists():
+            return path
+    expected = f"{what}, from the working directory or the checkout"
+    raise ConfigInvalid(f"{key} does not exist", found=given, expected=expected)

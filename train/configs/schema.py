@@ -17,6 +17,7 @@ from edge_runtime.contract import CROPS, DECODE_SCALINGS
 
 READERS = ("ham10000", "pad_ufes_20", "isic2018_task3", "folders", "csv")
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+INCREASING = "an increasing pair above 0"
 
 
 def _check(holds: Callable[[Any], bool], expected: str) -> AfterValidator:
@@ -49,9 +50,7 @@ Share = Annotated[float, _within(0, 1)]
 PartOfOne = Annotated[float, _within(0, 1, above=True)]
 ShareBelowOne = Annotated[float, _within(0, 1, below=True)]
 Reader = Annotated[str, _one_of(READERS)]
-Range = Annotated[
-    tuple[float, float], _check(lambda pair: 0 < pair[0] <= pair[1], "an increasing pair above 0")
-]
+Range = Annotated[tuple[float, float], _check(lambda x: 0 < x[0] <= x[1], INCREASING)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -228,9 +227,7 @@ class StageConfig:
     """`head`: the backbone keeps its weights. `all`: the whole network is trained."""
     # The seed of an epoch is 1000 x stage + epoch (train/training/loop.py): more would draw a later stage's photos.
     epochs: Annotated[int, _within(1, 1000)]
-    size_px: Annotated[
-        int, _check(lambda side: 32 <= side <= 1024 and side % 32 == 0, "a multiple of 32 up to 1024")
-    ]
+    size_px: Annotated[int, _check(lambda px: px in range(32, 1025, 32), "a multiple of 32 up to 1024")]
     learning_rate: Positive
     """Peak of the cosine schedule."""
     frozen: str = ""
@@ -238,10 +235,7 @@ class StageConfig:
     `blocks_4/` of efficientnet_lite0."""
     final_learning_rate: NotNegative = 0.0
     zoom: Annotated[
-        tuple[float, ...],
-        _check(
-            lambda zoom: not zoom or (len(zoom) == 2 and 0 < zoom[0] <= zoom[1]), "an increasing pair above 0"
-        ),
+        tuple[float, ...], _check(lambda x: not x or (len(x) == 2 and 0 < x[0] <= x[1]), INCREASING)
     ] = ()
     """In place of augment.zoom: a stage whose size is nearer to the device's needs views nearer to the device's."""
     batch: Annotated[int, _within(1)] = 32
@@ -358,13 +352,12 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as config.json holds them: lists where the config has tuples."""
-        plain: dict[str, Any] = ADAPTER.dump_python(self, mode="json", by_alias=True)
-        return plain
+        return dict(ADAPTER.dump_python(self, mode="json", by_alias=True))
 
     @property
     def folders(self) -> tuple[str, ...]:
         """The data sets' folders, the first one first."""
-        return (self.data.folder, *(source.folder for source in self.source))
+        return tuple(source.folder for source in self.sources)
 
     def with_test_fold(self, fold: int) -> TrainConfig:
         """Return the experiment with another test fold; -1 for no test split."""

@@ -59,9 +59,8 @@ def write_project(data: Path, out: Path, reader: str = "", unseen_by: Sequence[P
     with whole_files(paths) as (label_file, config_file, manifest_file):
         label_file.write_text(labels, encoding="utf-8")
         config_file.write_text(_config(values), encoding="utf-8")
-        manifest = read_photos(
-            reader, data, load_labels(str(label_file)), name=name, on_problem="refuse", every_class=own
-        )
+        label_set = load_labels(str(label_file))
+        manifest = read_photos(reader, data, label_set, name=name, on_problem="refuse", every_class=own)
         photos = pd.DataFrame(manifest.photos)[[*COLUMNS]].rename(columns={"lesion_id": "group_id"})
         types = read_fitzpatrick(data) if reader == "pad_ufes_20" else {}
         photos["fitzpatrick"] = photos["photo_id"].map(types).fillna("")
@@ -87,10 +86,9 @@ def _label_file(data: Path, reader: str, name: str) -> str:
     texts |= dict.fromkeys(("model_licence", "intended_use"), "not stated")
     parts = ["# The order is that of the outputs. Edit names, groups (as malignant, benign) and licences."]
     parts.append(_toml({"name": name, **texts}))
-    for code in codes:
-        entry = {"code": code, "name": code.replace("_", " ").strip() or code, "group": "ungrouped"}
-        parts.append(f"\n[[label]]\n{_toml(entry)}")
-    return "\n".join(parts) + "\n"
+    names = {code: code.replace("_", " ").strip() or code for code in codes}
+    entries = [{"code": code, "name": names[code], "group": "ungrouped"} for code in codes]
+    return "\n".join(parts + [f"\n[[label]]\n{_toml(entry)}" for entry in entries]) + "\n"
 
 
 def _toml(values: dict[str, str]) -> str:
@@ -116,9 +114,8 @@ def parser() -> argparse.ArgumentParser:
     )
     by_folder = "(default: csv where DIR has a manifest.csv, else folders)"
     without = "Runs whose training and validation photos are left out of manifest.csv (default: none)"
-    made.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="Folder of the data set (required)"
-    )
+    data = "Folder of the data set (required)"
+    made.add_argument("--data", type=Path, required=True, metavar="DIR", help=data)
     made.add_argument("--reader", choices=READERS, default="", help=f"Format of the data set {by_folder}")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="Folder to write to (required)")
     made.add_argument("--unseen-by", type=Path, nargs="+", default=(), metavar="RUN", help=without)
@@ -128,12 +125,12 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 2 refused, 130 interrupted."""
     arguments = parser().parse_args(argv)
-    return run_command(lambda: _write(arguments), interrupted=NOTHING_WRITTEN)
-
-
-def _write(arguments: argparse.Namespace) -> int:
     data, out = arguments.data, arguments.out
-    count = write_project(data, out, arguments.reader, arguments.unseen_by)
-    print(f"{out}: {', '.join(FILES)} ({count} photos)")
-    print(f"next: dermedge train {out / FILES[1]} --data {data} --workdir {out / 'run'}")
-    return 0
+
+    def write() -> int:
+        count = write_project(data, out, arguments.reader, arguments.unseen_by)
+        print(f"{out}: {', '.join(FILES)} ({count} photos)")
+        print(f"next: dermedge train {out / FILES[1]} --data {data} --workdir {out / 'run'}")
+        return 0
+
+    return run_command(write, interrupted=NOTHING_WRITTEN)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from edge_runtime.errors import DataInvalid
 from train.artifacts.labels import load_labels
 from train.artifacts.manifest import Photo
-from train.artifacts.run import DATA_VARIABLE
 from train.data.readers import READERS
 from train.data.readers.pad_ufes_20 import read_fitzpatrick
 from train.data.readers.scan import ProblemReport
-from train.data.sources import DEVELOPER_DATA
+from train.data.sources import data_root as data_root
 
 # Folder of a published data set to its reader.
 READER_OF = {
@@ -21,13 +20,6 @@ READER_OF = {
     "PAD-UFES-20": "pad_ufes_20",
     "ISIC2018_Task3_Validation": "isic2018_task3",
 }
-# The only reader whose table has skin types.
-WITH_SKIN_TYPES = "pad_ufes_20"
-
-
-def data_root() -> Path:
-    """The folder that holds the data sets."""
-    return Path(os.environ[DATA_VARIABLE]) if DATA_VARIABLE in os.environ else DEVELOPER_DATA
 
 
 def read_facts(root: Path, sources: Iterable[str], label_set: str) -> dict[str, Photo]:
@@ -39,25 +31,19 @@ def read_facts(root: Path, sources: Iterable[str], label_set: str) -> dict[str, 
         label_set: Of the labels.
     """
     facts: dict[str, Photo] = {}
-    for source in sources:
-        if source not in READER_OF:
-            continue
-        try:
+    for source in filter(READER_OF.__contains__, sources):
+        # The caller names one that is not on this machine.
+        with suppress(DataInvalid):
             _, photos = READERS[READER_OF[source]](root / source, load_labels(label_set), ProblemReport())
-        except DataInvalid:
-            # Not on this machine, which the caller names.
-            continue
-        facts |= {photo.photo_id: photo for photo in photos}
+            facts |= {photo.photo_id: photo for photo in photos}
     return facts
 
 
 def read_skin_types(root: Path, sources: Collection[str]) -> dict[str, dict[str, str]]:
     """Data set to photo_id to Fitzpatrick type; data sets that do not record it, or are not there, are left out."""
     found = {}
-    for source in READER_OF:
-        if source in sources and READER_OF[source] == WITH_SKIN_TYPES:
-            try:
+    for source, reader in READER_OF.items():
+        if source in sources and reader == "pad_ufes_20":
+            with suppress(DataInvalid):
                 found[source] = read_fitzpatrick(root / source)
-            except DataInvalid:
-                continue
     return found

@@ -1,26 +1,24 @@
-"""Finds photos that show the same picture under different ids, by perceptual hash. numpy and Pillow only.
+"""Find near-duplicates, the same image under different ids, by perceptual hash. numpy and Pillow only.
 
-Two hashes nearly always differ in an even number of bits, since each has its median as threshold. On HAM10000 4 bits
-find practically every copy that was stored again, smaller, compressed or brighter, and most that were cropped; from 6
-bits on one group of strangers swallows the data set.
+Two hashes nearly always differ in an even number of bits, because the threshold of each is its median. On HAM10000 a
+threshold of 4 bits finds nearly every copy that was resized, compressed or brightened, and most that were cropped; from
+6 bits on one group of unrelated lesions dominates the data set.
 
-**The rule holds for one decoding**: readers hash a JPEG decoded at the smallest scale of at least 64 px a side
+**The threshold holds for one decoding**: readers hash a JPEG decoded at the smallest scale of at least 64 px a side
 (`HASH_DECODE_PX`). Decoded at full size the hash of a photo differs by a few bits: of HAM10000's 437 pairs within 4
 bits then, 401 are the same, and 19 cross the folds of train/records, where each is 6 bits apart in the readers'
-decoding. All 19 were looked at: different lesions (train/STUDY.md). Both decodings together would merge more
-strangers and change the committed folds, so the rule stays.
+decoding. All 19 were inspected: different lesions (train/STUDY.md). Both decodings together would merge more unrelated
+lesions and change the committed folds, so the rule stays.
 
 Of the 18 published pairs across lesions (Abhishek, Jain, Hamarneh, Scientific Data 12, 196, 2025; arXiv 2401.14497)
-two lie within 4 bits; the others were taken at another distance or angle and differ in 12 to 38 bits, as strangers
-do; they stand in the label set instead. Of the other pairs within 4 bits 44 were looked at side by side: all show
-different lesions, small and round in the middle of even skin. Merging such strangers costs nothing but freedom of the
-split, as long as groups stay small.
+two differ in at most 4 bits. The others, taken at another distance or angle, differ in 12 to 38 bits, as unrelated
+photos do, and are listed in the label set. Of the other pairs within 4 bits 44 were inspected: all show different
+lesions, small and round on even skin. Merging unrelated lesions only constrains the split while groups are small.
 
 Between data sets (2026-11; HAM10000, the 193 validation photos of ISIC 2018, 392 of PAD-UFES-20, 240 of Caltech-101)
-no picture was found twice. Within 4 bits lie 8 pairs of HAM10000 with one validation photo and 22 with 4 phone
-photos, a dark spot in the middle of even skin; 9 of these were looked at, all strangers. So data sets are split
-apart. Within PAD-UFES-20 two photos are stored twice, under two diagnoses: PAT_56_86_479 (SCC) and PAT_56_88_274
-(BCC), PAT_759_1433_914 (NEV) and PAT_759_1538_566 (BCC). Each pair is of one patient, so no split divides it.
+there is no duplicate: of 30 pairs within 4 bits, 9 were inspected, all unrelated. So each data set is split separately.
+PAD-UFES-20 has two duplicates, each of one patient, so that no split divides it, with two diagnoses: PAT_56_86_479
+(SCC) and PAT_56_88_274 (BCC); PAT_759_1433_914 (NEV) and PAT_759_1538_566 (BCC).
 """
 
 from __future__ import annotations
@@ -28,11 +26,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 HASH_BITS = 64
-# Of 64; a pair of unrelated photos differs in about 32.
+# Of 64. Unrelated photos differ in about 32.
 DEFAULT_NEAR_DUPLICATE_BITS = 4
 GREY_SIDE_PX = 32
 FREQUENCIES = 8
@@ -40,32 +37,24 @@ FREQUENCIES = 8
 CHUNK_ROWS = 512
 
 
-def _dct_matrix(size: int, frequencies: int) -> npt.NDArray[np.float64]:
-    """The first rows of the DCT-II, float64 [frequencies, size]."""
-    positions = np.arange(size) + 0.5
-    matrix: npt.NDArray[np.float64] = np.cos(
-        np.pi / size * np.arange(frequencies)[:, None] * positions[None, :]
-    )
-    return matrix
-
-
 def phash(image: Image.Image) -> int:
-    """The DCT hash of a photo, an unsigned 64-bit integer.
+    """Compute the DCT hash of a photo, an unsigned 64-bit integer.
 
-    The photo is shrunk to 32 x 32 grey pixels; each of the 8 x 8 lowest frequencies of its DCT gives one bit,
-    whether it is above their median. Size, compression, brightness and contrast hardly change it; a turned or
-    mirrored photo has another hash. The first bit stands for the mean brightness and is nearly always 1.
+    The photo is resized to 32 x 32 grey pixels; each of the 8 x 8 lowest frequencies of its DCT-II gives one bit,
+    1 if it is above their median. The hash is robust to size, compression, brightness and contrast, not to rotation
+    and mirroring. The first bit stands for the mean brightness and is nearly always 1.
     Source: Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010.
     """
     grey = image.convert("L").resize((GREY_SIDE_PX, GREY_SIDE_PX), Image.Resampling.BILINEAR)
-    dct = _dct_matrix(GREY_SIDE_PX, FREQUENCIES)
+    frequencies, positions = np.arange(FREQUENCIES)[:, None], np.arange(GREY_SIDE_PX) + 0.5
+    dct = np.cos(np.pi / GREY_SIDE_PX * frequencies * positions)
     lowest = (dct @ np.asarray(grey, dtype=np.float64) @ dct.T).ravel()
     bits = lowest > np.median(lowest[1:])
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 def near_duplicate_pairs(hashes: Sequence[int], max_bits: int) -> list[tuple[int, int]]:
-    """All pairs of hashes that differ in at most `max_bits` bits.
+    """Find all pairs of hashes that differ in at most `max_bits` bits.
 
     Args:
         hashes: Unsigned 64-bit integers.

@@ -1,8 +1,7 @@
 """OOD images (no lesion): sources, and their division into training, threshold and test sets.
 
-Ordinary pictures (Caltech-101: Li, Andreeto, Ranzato, Perona, CaltechDATA 2022) are divided by what they show, never
-by image: the test set then holds unseen categories. The 240 images of the data folder
-show 83 kinds of things; with the seed 20181, that of the configs, they fall into
+Real images (Caltech-101: Li, Andreeto, Ranzato, Perona, CaltechDATA 2022) are divided by what they show, never by
+image: the test set then holds unseen categories. The 240 images of the data folder show 83 kinds; with seed 20181:
 
 | part | images | kinds | for |
 | --- | --: | --: | --- |
@@ -10,7 +9,7 @@ show 83 kinds of things; with the seed 20181, that of the configs, they fall int
 | `threshold` | 36 | 12 | the threshold of the not-a-lesion rule |
 | `test` | 120 | 42 | test only |
 
-What users photograph by accident is generated (train/data/synthetic/nonlesions.py). numpy, Pillow.
+Accidental photos are generated (train/data/synthetic/nonlesions.py). numpy, Pillow.
 """
 
 from __future__ import annotations
@@ -57,16 +56,13 @@ def read_outliers(folder: Path) -> list[Path]:
     Raises:
         DataInvalid: No such folder, or no image in it.
     """
-    found = [folder / place for place in photo_files(folder)]
-    if not found:
-        raise DataInvalid(
-            "no OOD images",
-            where=str(folder),
-            found="no image file" if folder.exists() else "no such folder",
-            expected="images without a lesion, such as Caltech-101",
-            fix="put them there, or remove [outliers] from the config",
-        )
-    return found
+    images = [folder / place for place in photo_files(folder)]
+    if not images:
+        found = "no image file" if folder.exists() else "no such folder"
+        expected = "images without a lesion, such as Caltech-101"
+        fix = "put them there, or remove [outliers] from the config"
+        raise DataInvalid("no OOD images", where=str(folder), found=found, expected=expected, fix=fix)
+    return images
 
 
 def kind_of(path: Path) -> str:
@@ -92,22 +88,16 @@ def divide_outliers(paths: Sequence[Path], seed: int) -> dict[str, list[Path]]:
     for path in sorted(paths):
         of_kind[kind_of(path)].append(path)
     if len(of_kind) < len(PART_SHARES):
-        raise DataInvalid(
-            "too few kinds of OOD images to divide them",
-            found=", ".join(sorted(of_kind)) or "none",
-            expected=f"at least {len(PART_SHARES)} kinds, named as KIND_0001.jpg",
-            fix="add images of other kinds",
-        )
+        problem, found = "too few kinds of OOD images to divide them", ", ".join(sorted(of_kind)) or "none"
+        expected = f"at least {len(PART_SHARES)} kinds, named as KIND_0001.jpg"
+        raise DataInvalid(problem, found=found, expected=expected, fix="add images of other kinds")
     parts: dict[str, list[Path]] = {part: [] for part in PART_SHARES}
+    drawn = {kind: hashlib.sha256(f"{seed} {kind}".encode()).hexdigest() for kind in of_kind}
     # Large kinds first, so that the small ones can even out; within a size in random order.
-    for kind in sorted(of_kind, key=lambda kind: (-len(of_kind[kind]), _draw(seed, kind))):
+    for kind in sorted(of_kind, key=lambda kind: (-len(of_kind[kind]), drawn[kind])):
         part = min(parts, key=lambda part: (len(parts[part]) + 0.5 * len(of_kind[kind])) / PART_SHARES[part])
         parts[part].extend(of_kind[kind])
     return {part: sorted(chosen) for part, chosen in parts.items()}
-
-
-def _draw(seed: int, kind: str) -> str:
-    return hashlib.sha256(f"{seed} {kind}".encode()).hexdigest()
 
 
 def outlier_pixels(paths: Sequence[Path], contract: ModelContract, size_px: int) -> npt.NDArray[np.uint8]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from edge_runtime.contract import InputSpec, ModelContract, Normalization
+from edge_runtime.contract import ModelContract, Normalization
 from edge_runtime.images.preprocess import fit_file
 from train.artifacts.files import whole_file
 from train.artifacts.manifest import Manifest
@@ -44,17 +44,12 @@ def cached_pixels(
     Raises:
         ImageError: A photo that was readable when the manifest was made no longer is.
     """
-    sized = dataclasses.replace(
-        contract, input=InputSpec(size_px, size_px, contract.input.color_space, contract.input.alpha)
-    )
+    size = dataclasses.replace(contract.input, height_px=size_px, width_px=size_px)
+    sized = dataclasses.replace(contract, input=size)
     key = cache_key(manifest.sha256, repr(sized.geometry), *photo_ids)
     by_id = {photo.photo_id: manifest.root / photo.path for photo in manifest.photos}
-    return kept_pixels(
-        folder / f"{size_px}px_{key}.npy",
-        [by_id[photo_id] for photo_id in photo_ids],
-        sized,
-        progress=f"pixels {size_px} px",
-    )
+    photos = [by_id[photo_id] for photo_id in photo_ids]
+    return kept_pixels(folder / f"{size_px}px_{key}.npy", photos, sized, progress=f"pixels {size_px} px")
 
 
 def cache_key(*parts: str) -> str:
@@ -133,5 +128,4 @@ def fit_photo(photo: Path, contract: ModelContract) -> bytes:
 def normalize(pixels_u8: PixelArray, normalization: Normalization) -> npt.NDArray[np.float32]:
     """Return a network's input: (pixel - mean) / std, float32, same shape."""
     mean, std = np.float32(normalization.mean), np.float32(normalization.std)
-    normalized: npt.NDArray[np.float32] = (pixels_u8.astype(np.float32) - mean) / std
-    return normalized
+    return np.asarray((pixels_u8.astype(np.float32) - mean) / std)

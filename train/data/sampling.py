@@ -44,13 +44,12 @@ def photo_weights(
     Returns:
         [n], sums to 1.
     """
-    _, lesion_index, lesion_counts = np.unique(np.asarray(lesions), return_inverse=True, return_counts=True)
-    class_counts = np.bincount(labels)
     if config.oversampling > 0:
-        times = repeats(labels, config.oversampling) * np.ones(len(labels)) * source_draw
-        return np.asarray(times / times.sum())
-    weights = class_counts[labels].astype(np.float64) ** config.sampling_exponent
-    weights *= lesion_counts[lesion_index].astype(np.float64) ** config.lesion_exponent
+        weights = repeats(labels, config.oversampling)
+    else:
+        _, lesion, photos = np.unique(np.asarray(lesions), return_inverse=True, return_counts=True)
+        weights = np.bincount(labels)[labels].astype(np.float64) ** config.sampling_exponent
+        weights *= photos[lesion].astype(np.float64) ** config.lesion_exponent
     weights *= source_draw
     return np.asarray(weights / weights.sum())
 
@@ -63,8 +62,7 @@ def repeats(labels: npt.NDArray[np.int64], share: float) -> FloatArray:
         share: Of the largest class's photos, to which each class is filled up.
     """
     counts = np.bincount(labels)
-    times = np.maximum(1.0, share * counts.max() / np.maximum(counts, 1))
-    return np.asarray(times[labels])
+    return np.asarray(np.maximum(1.0, share * counts.max() / np.maximum(counts, 1))[labels])
 
 
 def epoch_length(labels: npt.NDArray[np.int64], config: Imbalance) -> int:
@@ -76,8 +74,7 @@ def epoch_length(labels: npt.NDArray[np.int64], config: Imbalance) -> int:
 
 def loss_weights(labels: npt.NDArray[np.int64], drawn: FloatArray, exponent: float) -> FloatArray:
     """Return (photos of a class) ** exponent, [classes], scaled to mean 1 over the photos as they are drawn."""
-    counts = np.maximum(np.bincount(labels), 1).astype(np.float64)
-    weights = counts**exponent
+    weights = np.maximum(np.bincount(labels), 1).astype(np.float64) ** exponent
     return np.asarray(weights / (weights[labels] * drawn).sum())
 
 
@@ -97,11 +94,9 @@ def draw_epoch(weights: FloatArray, seed: Sequence[int], count: int | None = Non
         [count] indices.
     """
     rng = np.random.default_rng(seed)
-    photos = len(weights)
-    count = photos if count is None else count
-    order = rng.permutation(photos)
+    count = len(weights) if count is None else count
+    order = rng.permutation(len(weights))
     order = order[np.argsort(weights[order], kind="stable")]
     edges = np.cumsum(weights[order])
     points = (np.arange(count) + rng.random()) / count * edges[-1]
-    drawn = order[np.minimum(np.searchsorted(edges, points, side="right"), photos - 1)]
-    return rng.permutation(drawn)
+    return rng.permutation(order[np.searchsorted(edges, points, side="right").clip(max=len(weights) - 1)])

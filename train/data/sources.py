@@ -7,15 +7,15 @@ were, and variants can be compared as pairs. With several, paths start at the fo
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.contract import Label
 from edge_runtime.errors import ConfigInvalid, DataInvalid, DataNotFound, SplitLeaks
+from train.artifacts.files import sha256_of
 from train.artifacts.labels import LabelSet, load_labels, source_licence
 from train.artifacts.manifest import Manifest, Photo, read_manifest
 from train.artifacts.run import DATA_VARIABLE, SOURCE_SEPARATOR
@@ -24,7 +24,7 @@ from train.data.readers import read_photos
 from train.data.split import LeakReport, Split, check_split, make_split, require_parts
 
 DEVELOPER_DATA = Path(__file__).parents[3] / "shared" / "data"
-# split.test_fold of a model that is to be shipped: it learns from every fold, and has no test photos.
+# split.test_fold of a final model: it is trained on every fold, and has no test photos.
 NO_TEST = -1
 
 
@@ -47,39 +47,37 @@ class DataSet:
         return [p.photo_id for p in self.manifest.photos if self.assignment[p.photo_id] == part]
 
 
+def data_root() -> Path:
+    """Return the folder that holds the data sets."""
+    return Path(os.environ[DATA_VARIABLE]) if DATA_VARIABLE in os.environ else DEVELOPER_DATA
+
+
 def find_data(config: TrainConfig, folder: Path | None) -> Path:
-    """The first data set's folder.
+    """Return the first data set's folder.
 
     Raises:
-        DataInvalid: It is not there, or is one of several and bears another name than the config gives it.
+        DataInvalid: It does not exist, or is one of several and its name is not the config's.
     """
-    if folder is None:
-        root = Path(os.environ[DATA_VARIABLE]) if DATA_VARIABLE in os.environ else DEVELOPER_DATA
-        folder = root / config.data.folder
+    name = config.data.folder
+    folder = data_root() / name if folder is None else folder
     if not folder.is_dir():
+        fix = f"give it with --data, or set {DATA_VARIABLE} to the folder that holds {name}"
+        where, expected = str(folder), f"the folder of {name}"
         raise DataNotFound(
-            "the data folder does not exist",
-            where=str(folder),
-            found=str(folder),
-            expected=f"the folder of {config.data.folder}",
-            fix=f"give it with --data, or set {DATA_VARIABLE} to the folder that holds {config.data.folder}",
+            "the data folder does not exist", where=where, found=where, expected=expected, fix=fix
         )
-    # Not resolved: a link may bear the name that its target lacks.
+    # Not resolved: a link may have the name that its target lacks.
     folder = folder.absolute()
-    if config.source and folder.name != config.data.folder:
+    if config.source and folder.name != name:
         # Several data sets are distinguished by the first part of a photo's path, here and wherever a run is read.
-        raise DataInvalid(
-            "the first of several data sets has another name",
-            where=str(folder),
-            found=folder.name,
-            expected=config.data.folder,
-            fix="rename the folder, or add a link of that name beside the others",
-        )
+        problem = "the first of several data sets has another name"
+        fix = "rename the folder, or add a link of that name beside the others"
+        raise DataInvalid(problem, where=str(folder), found=folder.name, expected=name, fix=fix)
     return folder
 
 
 def merged_labels(config: TrainConfig) -> LabelSet:
-    """The config's label set, with [[merge]] applied and the licences of all other data beside its own.
+    """Return the config's label set, with [[merge]] applied and the licences of all other data beside its own.
 
     A merged label takes the place of its first one.
 
@@ -101,18 +99,12 @@ def merged_labels(config: TrainConfig) -> LabelSet:
         if len(groups) > 1:
             problems.append(f"{merged.code} merges labels of the groups {', '.join(groups)}")
     if problems:
-        raise ConfigInvalid(
-            "[[merge]] does not fit the label set",
-            found="; ".join(problems),
-            expected=f"labels of one group of {labels.name}: {', '.join(labels.codes)}",
-        )
-    first_of = {merged.labels[0]: merged for merged in config.merge}
-    kept = []
-    for label in labels.labels:
-        if label.code in first_of:
-            kept.append(Label(first_of[label.code].code, first_of[label.code].name, label.group))
-        elif label.code not in named:
-            kept.append(label)
+        expected = f"labels of one group of {labels.name}: {', '.join(labels.codes)}"
+        found = "; ".join(problems)
+        raise ConfigInvalid("[[merge]] does not fit the label set", found=found, expected=expected)
+    first_of = {m.labels[0]: Label(m.code, m.name, by_code[m.labels[0]].group) for m in config.merge}
+    left = {code: label for code, label in by_code.items() if code in first_of or code not in named}
+    kept = (left | first_of).values()
     return dataclasses.replace(labels, labels=tuple(kept), licence=_licences(config, labels.licence))
 
 
@@ -129,7 +121,7 @@ def _licences(config: TrainConfig, of_first: str) -> str:
 
 
 def read_sources(config: TrainConfig, folder: Path) -> list[Manifest]:
-    """Reads and checks the photos of every data set; takes minutes for tens of thousands of photos.
+    """Read and check the photos of every data set; takes minutes for tens of thousands of photos.
 
     Args:
         config: The experiment.
@@ -146,44 +138,32 @@ def read_sources(config: TrainConfig, folder: Path) -> list[Manifest]:
     manifests = []
     for i, source in enumerate(config.sources):
         place = folder if i == 0 else folder.parent / source.folder
-        manifest = read_photos(
-            source.reader,
-            place,
-            plain,
-            name=source.folder,
-            on_problem=config.data.on_problem,
-            every_class=i == 0,
-        )
-        root = folder.parent if config.source else manifest.root
-        photos = tuple(
-            dataclasses.replace(
-                photo,
-                path=(manifest.root / photo.path).relative_to(root).as_posix(),
-                label=code_of.get(photo.label, photo.label),
-            )
-            for photo in manifest.photos
-        )
-        manifests.append(Manifest(source.folder, root, merged, photos))
+        name, on_problem = source.folder, config.data.on_problem
+        read = read_photos(source.reader, place, plain, name=name, on_problem=on_problem, every_class=i == 0)
+        root = folder.parent if config.source else read.root
+        photos = []
+        for photo in read.photos:
+            path = (read.root / photo.path).relative_to(root).as_posix()
+            photos.append(dataclasses.replace(photo, path=path, label=code_of.get(photo.label, photo.label)))
+        manifests.append(Manifest(name, root, merged, tuple(photos)))
     ids = Counter(photo.photo_id for manifest in manifests for photo in manifest.photos)
     if twice := sorted(photo_id for photo_id, count in ids.items() if count > 1):
-        raise DataInvalid(
-            "a photo_id occurs in two data sets", found=", ".join(twice[:5]), expected="each once"
-        )
+        found = ", ".join(twice[:5])
+        raise DataInvalid("a photo_id occurs in two data sets", found=found, expected="each once")
     return manifests
 
 
 def split_sources(config: TrainConfig, manifests: Sequence[Manifest]) -> DataSet:
-    """Splits each data set by itself and joins them."""
+    """Split each data set by itself and join them."""
     splits = [_split(config, manifest, first=i == 0) for i, manifest in enumerate(manifests)]
     photos = sorted((p for manifest in manifests for p in manifest.photos), key=lambda photo: photo.photo_id)
     assignment = {k: v for split in splits for k, v in split.assignment.items()}
     source_of = {photo.photo_id: manifest.name for manifest in manifests for photo in manifest.photos}
     if config.split.method != "random":
         _require_apart(photos, manifests[0].root, assignment, source_of)
+    name = SOURCE_SEPARATOR.join(manifest.name for manifest in manifests)
     return DataSet(
-        manifest=dataclasses.replace(
-            manifests[0], name=SOURCE_SEPARATOR.join(m.name for m in manifests), photos=tuple(photos)
-        ),
+        manifest=dataclasses.replace(manifests[0], name=name, photos=tuple(photos)),
         assignment=assignment,
         group_of={k: v for split in splits for k, v in split.group_of.items()},
         source_of=source_of,
@@ -208,10 +188,8 @@ def reread(config: TrainConfig, path: Path, folder: Path) -> DataSet:
     else:
         for source in sorted(set(source_of.values())):
             photos = tuple(p for p in manifest.photos if source_of[p.photo_id] == source)
-            part = dataclasses.replace(manifest, photos=photos)
-            check_split(
-                part, {p.photo_id: assignment[p.photo_id] for p in photos}, config.split.near_duplicate_bits
-            )
+            parts = {p.photo_id: assignment[p.photo_id] for p in photos}
+            check_split(dataclasses.replace(manifest, photos=photos), parts, config.split.near_duplicate_bits)
         _require_apart(manifest.photos, root, assignment, source_of)
     return DataSet(manifest, assignment, group_of, source_of, {})
 
@@ -227,28 +205,22 @@ def _require_apart(
     Raises:
         SplitLeaks: There is one.
     """
-    of_hash: dict[str, list[Photo]] = {}
+    of_hash: dict[str, list[Photo]] = defaultdict(list)
     for photo in photos:
-        of_hash.setdefault(photo.phash, []).append(photo)
-    alike = (found for phash, found in of_hash.items() if phash)
-    for found in alike:
-        if (
-            len({source_of[p.photo_id] for p in found}) < 2
-            or len({assignment[p.photo_id] for p in found}) < 2
-        ):
+        of_hash[photo.phash].append(photo)
+    of_hash.pop("", None)
+    for alike in of_hash.values():
+        if any(len({of[p.photo_id] for p in alike}) < 2 for of in (source_of, assignment)):
             continue
-        part_of: dict[str, Photo] = {}
-        for photo in found:
-            content = hashlib.sha256((root / photo.path).read_bytes()).hexdigest()
-            other = part_of.setdefault(content, photo)
-            if assignment[other.photo_id] != assignment[photo.photo_id]:
-                raise SplitLeaks(
-                    "Data leakage: the same image occurs in two datasets and two splits",
-                    found=f"{other.path} ({assignment[other.photo_id]}) and {photo.path} "
-                    f"({assignment[photo.photo_id]})",
-                    expected="each photo once",
-                    fix="remove the copies from one of the datasets",
-                )
+        first: dict[str, Photo] = {}
+        for photo in alike:
+            other = first.setdefault(sha256_of(root / photo.path), photo)
+            parts = assignment[other.photo_id], assignment[photo.photo_id]
+            if parts[0] != parts[1]:
+                problem = "Data leakage: the same image occurs in two datasets and two splits"
+                found = f"{other.path} ({parts[0]}) and {photo.path} ({parts[1]})"
+                fix = "remove the copies from one of the datasets"
+                raise SplitLeaks(problem, found=found, expected="each photo once", fix=fix)
 
 
 def _split(config: TrainConfig, manifest: Manifest, *, first: bool) -> Split:
@@ -261,7 +233,7 @@ def _split(config: TrainConfig, manifest: Manifest, *, first: bool) -> Split:
     elif test_fold == NO_TEST:
         # One of 1 / val_share folds is val, the rest train.
         folds, test_fold, val_share, renamed = max(2, round(1 / val_share)), 0, 0.0, {"test": "val"}
-    split = make_split(
+    return make_split(
         manifest,
         folds=folds,
         test_fold=test_fold,
@@ -271,21 +243,5 @@ def _split(config: TrainConfig, manifest: Manifest, *, first: bool) -> Split:
         every_class=first,
         common_val=given.common_val,
         method=given.method,
+        renamed=renamed,
     )
-    return _rename_parts(split, renamed)
-
-
-def _rename_parts(split: Split, renamed: Mapping[str, str]) -> Split:
-    """The same split with some parts under other names; two that get one name are joined."""
-    sizes: dict[str, Counter[str]] = {}
-    group_sizes: Counter[str] = Counter()
-    for part, of_class in split.leak.sizes.items():
-        sizes.setdefault(renamed.get(part, part), Counter()).update(of_class)
-        group_sizes[renamed.get(part, part)] += split.leak.group_sizes[part]
-    leak = dataclasses.replace(
-        split.leak,
-        sizes={part: dict(of_class) for part, of_class in sizes.items()},
-        group_sizes=dict(group_sizes),
-    )
-    assignment = {i: renamed.get(part, part) for i, part in split.assignment.items()}
-    return dataclasses.replace(split, assignment=assignment, leak=leak)

@@ -2,12 +2,13 @@
 
 Lesions are merged into groups where photos of different lesions are near-duplicates by perceptual hash; groups are
 spread over the splits, stratified by class. `make_split` and training call `check_split`, which refuses leakage.
-Its method `random` leaks by design. numpy.
+Its method `random` leaks by design. numpy, pandas.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from edge_runtime.errors import ConfigInvalid, DataInvalid, SplitLeaks
 from train.artifacts.manifest import Manifest, Photo
 from train.data.near_duplicates import near_duplicate_pairs
+from train.data.readers.scan import first_names
 
 PARTS = ("train", "val", "test")
-NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,6 @@ class LeakReport:
     def text(self) -> str:
         """Several lines for people."""
         of_class = ", ".join(f"{code} {share:.1%}" for code, share in self.random_leak_of_class.items())
-        codes = list(self.random_leak_of_class)
         lines = [
             f"{self.photos} photos of {self.lesions} lesions; {len(self.near_duplicates_across_lesions)} "
             f"near-duplicate pairs (at most {self.near_duplicate_bits} bits, or known) across lesions; "
@@ -71,20 +72,17 @@ class LeakReport:
             f"this split: {self._leaked_text()}",
         ]
         for part, counts in self.sizes.items():
-            by_class = ", ".join(f"{code} {counts[code]}" for code in codes)
-            lines.append(
-                f"{part}: {sum(counts.values())} photos of {self.group_sizes[part]} groups ({by_class})"
-            )
+            by_class = ", ".join(f"{code} {counts[code]}" for code in self.random_leak_of_class)
+            photos, groups = sum(counts.values()), self.group_sizes[part]
+            lines.append(f"{part}: {photos} photos of {groups} groups ({by_class})")
         return "\n".join(lines)
 
     def _leaked_text(self) -> str:
         if not self.leaked:
             return "none"
-        tested = self.sizes["test"]
-        shares = [
-            f"{code} {n / tested[code]:.1%}" for code, n in self.leaked_of_class.items() if tested[code]
-        ]
-        return f"{self.leaked} of {sum(tested.values())} ({', '.join(shares)}), LEAKY BY DESIGN"
+        tested, leaked = self.sizes["test"], self.leaked_of_class.items()
+        shares = ", ".join(f"{code} {n / tested[code]:.1%}" for code, n in leaked if tested[code])
+        return f"{self.leaked} of {sum(tested.values())} ({shares}), LEAKY BY DESIGN"
 
 
 @dataclass(frozen=True)
@@ -109,6 +107,7 @@ def make_split(
     every_class: bool = True,
     common_val: bool = False,
     method: str = "grouped",
+    renamed: Mapping[str, str] | None = None,
 ) -> Split:
     """Split by group, stratified by class.
 
@@ -120,17 +119,19 @@ def make_split(
         near_duplicate_bits: Photos whose hashes differ in at most so many bits stay together; negative: off.
         seed: Equal seeds give equal splits.
         every_class: False for one data set of several: classes that do not occur in it are ignored, and one with
-            fewer groups than parts is spread as far as it goes.
+            fewer groups than parts stands in some of them only.
         common_val: Val is fold 0's, less the photos of test_fold.
         method: `grouped`; or `random`, photo by photo as the founding study did, leaky by design: it only shows what
             would have been reported. Groups are found all the same, for the report and for intervals.
+        renamed: Part to the name that it gets at last; two of one name are joined.
 
     Raises:
         ConfigInvalid: Numbers out of range.
         DataInvalid: There is no photo; or, with `every_class`, a class has too few groups to stand in every part.
         SplitLeaks: Never, unless this module is broken: the result is checked.
     """
-    parts = _require_ranges(manifest, folds, test_fold, val_share)
+    _require_ranges(manifest, folds, test_fold, val_share)
+    parts = [part for part in PARTS if part != "val" or val_share > 0]
     photos = sorted(manifest.photos, key=lambda photo: photo.photo_id)
     pairs = _pairs(manifest, near_duplicate_bits)
     group_of = _merge_lesions(photos, pairs)
@@ -141,7 +142,18 @@ def make_split(
         _require_every_class(photos, assignment, codes, parts, kept)
     if method == "grouped":
         check_split(manifest, assignment, near_duplicate_bits)
-    leak = _leak_report(method, photos, pairs, group_of, assignment, codes, near_duplicate_bits, parts)
+    drawn, names = Counter(assignment.values())["test"], {part: part for part in parts} | dict(renamed or {})
+    assignment = {photo_id: names[part] for photo_id, part in assignment.items()}
+    rows = [(p.label, p.lesion_id, group_of[p.photo_id], assignment[p.photo_id]) for p in photos]
+    table = pd.DataFrame(rows, columns=["label", "lesion", "group", "part"])
+    leak = LeakReport(
+        method=method,
+        near_duplicate_bits=near_duplicate_bits,
+        near_duplicates_across_lesions=tuple(
+            (a.photo_id, b.photo_id) for a, b in pairs if a.lesion_id != b.lesion_id
+        ),
+        **_counted(table, codes, list(dict.fromkeys(names.values())), drawn),
+    )
     return Split(assignment, group_of, leak)
 
 
@@ -162,23 +174,14 @@ def check_split(manifest: Manifest, assignment: Mapping[str, str], near_duplicat
     for photo in manifest.photos:
         parts_of[photo.lesion_id].add(assignment[photo.photo_id])
     lesions = [f"{lesion} ({', '.join(sorted(p))})" for lesion, p in sorted(parts_of.items()) if len(p) > 1]
-    twins = [
-        f"{a} ({assignment[a]}) and {b} ({assignment[b]})"
-        for a, b in ((a.photo_id, b.photo_id) for a, b in _pairs(manifest, near_duplicate_bits))
-        if assignment[a] != assignment[b]
-    ]
-    found = []
-    if lesions:
-        found.append(f"{len(lesions)} lesions in several splits: {_first(lesions)}")
-    if twins:
-        found.append(f"{len(twins)} near-duplicate pairs in different splits: {_first(twins)}")
-    if found:
-        raise SplitLeaks(
-            "Data leakage: the same lesion occurs in two splits",
-            details=found,
-            expected="each lesion, with its near-duplicates, in one split",
-            fix='split by lesion: split.method = "grouped"',
-        )
+    pairs = [(a.photo_id, b.photo_id) for a, b in _pairs(manifest, near_duplicate_bits)]
+    apart = [(a, b) for a, b in pairs if assignment[a] != assignment[b]]
+    twins = [f"{a} ({assignment[a]}) and {b} ({assignment[b]})" for a, b in apart]
+    kinds = {"lesions in several splits": lesions, "near-duplicate pairs in different splits": twins}
+    if found := [f"{len(names)} {kind}: {first_names(names)}" for kind, names in kinds.items() if names]:
+        problem, fix = "the same lesion occurs in two splits", 'split by lesion: split.method = "grouped"'
+        expected = "each lesion, with its near-duplicates, in one split"
+        raise SplitLeaks(f"Data leakage: {problem}", details=found, expected=expected, fix=fix)
 
 
 def require_parts(manifest: Manifest, assignment: Mapping[str, str]) -> None:
@@ -191,33 +194,28 @@ def require_parts(manifest: Manifest, assignment: Mapping[str, str]) -> None:
     astray = sorted((ids - assignment.keys()) | (assignment.keys() - ids))
     astray += sorted(i for i in ids & assignment.keys() if assignment[i] not in PARTS)
     if astray:
+        found = f"{len(astray)} photos in only one of the two, or in an unknown split: {first_names(astray)}"
+        expected = f"each photo in one of {', '.join(PARTS)}"
         raise DataInvalid(
             "the split does not match these photos",
-            found=f"{len(astray)} photos in only one of the two, or in an unknown split: {_first(astray)}",
-            expected=f"each photo in one of {', '.join(PARTS)}",
+            found=found,
+            expected=expected,
             fix="make the split again",
         )
 
 
-def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + more
-
-
-def _require_ranges(manifest: Manifest, folds: int, test_fold: int, val_share: float) -> list[str]:
-    """The parts that these numbers make."""
-    problems = []
+def _require_ranges(manifest: Manifest, folds: int, test_fold: int, val_share: float) -> None:
+    problem = ""
     if folds < 2:
-        problems.append(f"folds is {folds}, not 2 or more")
+        problem = f"folds is {folds}, not 2 or more"
     elif not 0 <= test_fold < folds:
-        problems.append(f"test_fold is {test_fold}, not 0 to {folds - 1}")
+        problem = f"test_fold is {test_fold}, not 0 to {folds - 1}"
     elif not 0 <= val_share < 1 - 1 / folds:
-        problems.append(f"val_share is {val_share}, not 0 to below {1 - 1 / folds:.3g}")
-    if problems:
-        raise ConfigInvalid("invalid split", details=problems)
+        problem = f"val_share is {val_share}, not 0 to below {1 - 1 / folds:.3g}"
+    if problem:
+        raise ConfigInvalid("invalid split", details=[problem])
     if not manifest.photos:
         raise DataInvalid("no photos to split", where=manifest.name)
-    return [part for part in PARTS if part != "val" or val_share > 0]
 
 
 def _assign(
@@ -256,18 +254,13 @@ def _pairs(manifest: Manifest, max_bits: int) -> list[tuple[Photo, Photo]]:
 
 
 def _merge_lesions(photos: Sequence[Photo], pairs: Sequence[tuple[Photo, Photo]]) -> dict[str, str]:
-    """photo_id to group: lesions joined by near-duplicates, transitively (union-find)."""
-    parent = {photo.lesion_id: photo.lesion_id for photo in photos}
-
-    def root(lesion: str) -> str:
-        while parent[lesion] != lesion:
-            parent[lesion] = lesion = parent[parent[lesion]]
-        return lesion
-
+    """photo_id to group: lesions joined by near-duplicates, transitively."""
+    joined = {photo.lesion_id: frozenset({photo.lesion_id}) for photo in photos}
     for a, b in pairs:
-        first, second = sorted((root(a.lesion_id), root(b.lesion_id)))
-        parent[second] = first
-    return {photo.photo_id: root(photo.lesion_id) for photo in photos}
+        if joined[a.lesion_id] is not joined[b.lesion_id]:
+            both = joined[a.lesion_id] | joined[b.lesion_id]
+            joined |= dict.fromkeys(both, both)
+    return {photo.photo_id: min(joined[photo.lesion_id]) for photo in photos}
 
 
 def _spread(
@@ -283,10 +276,8 @@ def _spread(
     large groups first, each where the squared deviation from the shares, summed over classes, grows least.
     """
     groups = sorted({group_of[photo.photo_id] for photo in photos})
-    index = {group: i for i, group in enumerate(groups)}
-    counts = np.zeros((len(groups), len(codes)))
-    for photo in photos:
-        counts[index[group_of[photo.photo_id]], codes.index(photo.label)] += 1
+    counted = Counter((group_of[photo.photo_id], photo.label) for photo in photos)
+    counts = np.array([[counted[group, code] for code in codes] for group in groups], float)
     fractions = counts / np.maximum(counts.sum(axis=0), 1)
     order = rng.permutation(len(groups))
     order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
@@ -321,57 +312,33 @@ def _require_every_class(
     if not lacking:
         return
     groups = Counter(label for _, label in {(group_of[photo.photo_id], photo.label) for photo in photos})
-    raise DataInvalid(
-        "a class is missing from a split",
-        found=f"{'; '.join(lacking)} (groups: {', '.join(f'{code} {groups[code]}' for code in codes)})",
-        expected="at least as many lesions of each class as there are folds, and one more for val",
-        fix="add photos of other lesions of the class, or use fewer folds",
-    )
+    found = f"{'; '.join(lacking)} (groups: {', '.join(f'{code} {groups[code]}' for code in codes)})"
+    expected = "at least as many lesions of each class as there are folds, and one more for val"
+    fix = "add photos of other lesions of the class, or use fewer folds"
+    raise DataInvalid("a class is missing from a split", found=found, expected=expected, fix=fix)
 
 
-def _leak_report(
-    method: str,
-    photos: Sequence[Photo],
-    pairs: Sequence[tuple[Photo, Photo]],
-    group_of: Mapping[str, str],
-    assignment: Mapping[str, str],
-    codes: Sequence[str],
-    near_duplicate_bits: int,
-    parts: Sequence[str],
-) -> LeakReport:
-    lesion_sizes = Counter(photo.lesion_id for photo in photos)
-    test_photos = sum(part == "test" for part in assignment.values())
-    leak_of_size = {size: _random_leak(size, test_photos, len(photos)) for size in set(lesion_sizes.values())}
-    chances: dict[str, list[float]] = {code: [] for code in codes}
-    for photo in photos:
-        chances[photo.label].append(leak_of_size[lesion_sizes[photo.lesion_id]])
-    lesions_of: dict[str, set[str]] = defaultdict(set)
-    groups_in: dict[str, set[str]] = defaultdict(set)
-    for photo in photos:
-        lesions_of[group_of[photo.photo_id]].add(photo.lesion_id)
-        groups_in[assignment[photo.photo_id]].add(group_of[photo.photo_id])
-    counts = Counter((assignment[photo.photo_id], photo.label) for photo in photos)
-    trained = {photo.lesion_id for photo in photos if assignment[photo.photo_id] == "train"}
-    leaked = Counter(
-        photo.label for photo in photos if assignment[photo.photo_id] == "test" and photo.lesion_id in trained
-    )
-    return LeakReport(
-        method=method,
-        photos=len(photos),
-        lesions=len(lesion_sizes),
-        groups=len(lesions_of),
-        random_leak=float(np.mean([chance for of_class in chances.values() for chance in of_class])),
-        random_leak_of_class={code: float(np.mean(chances[code])) for code in codes if chances[code]},
-        leaked=leaked.total(),
-        leaked_of_class={code: leaked[code] for code in codes if chances[code]},
-        near_duplicate_bits=near_duplicate_bits,
-        near_duplicates_across_lesions=tuple(
-            (a.photo_id, b.photo_id) for a, b in pairs if a.lesion_id != b.lesion_id
-        ),
-        merged_groups=sum(len(lesions) > 1 for lesions in lesions_of.values()),
-        sizes={part: {code: counts[part, code] for code in codes} for part in parts},
-        group_sizes={part: len(groups_in[part]) for part in parts},
-    )
+def _counted(table: pd.DataFrame, codes: Sequence[str], parts: Sequence[str], drawn: int) -> dict[str, Any]:
+    """Sizes and leakage of a split, and the expected leakage of `drawn` test photos drawn at random."""
+    size = table.groupby("lesion")["lesion"].transform("size")
+    table["random_leak"] = size.map({n: _random_leak(n, drawn, len(table)) for n in size.unique()})
+    trained = table["lesion"][table["part"] == "train"]
+    table["leaked"] = (table["part"] == "test") & table["lesion"].isin(trained)
+    by_class = {code: table[table["label"] == code] for code in codes if (table["label"] == code).any()}
+    lesions_in = table.groupby("group")["lesion"].nunique()
+    sizes = pd.crosstab(table["part"], table["label"]).reindex(index=parts, columns=codes, fill_value=0)
+    return {
+        "photos": len(table),
+        "lesions": table["lesion"].nunique(),
+        "groups": len(lesions_in),
+        "random_leak": float(np.mean(np.concatenate([rows["random_leak"] for rows in by_class.values()]))),
+        "random_leak_of_class": {code: float(rows["random_leak"].mean()) for code, rows in by_class.items()},
+        "leaked": int(table["leaked"].sum()),
+        "leaked_of_class": {code: int(rows["leaked"].sum()) for code, rows in by_class.items()},
+        "merged_groups": int((lesions_in > 1).sum()),
+        "sizes": sizes.to_dict("index"),
+        "group_sizes": table.groupby("part")["group"].nunique().reindex(parts, fill_value=0).to_dict(),
+    }
 
 
 def require_unseen(source: Path, rows: Sequence[Mapping[str, str]], assignment: Mapping[str, str]) -> None:
@@ -385,17 +352,12 @@ def require_unseen(source: Path, rows: Sequence[Mapping[str, str]], assignment: 
     Raises:
         SplitLeaks: They have.
     """
-    held_out = {photo_id for photo_id, part in assignment.items() if part != "train"}
-    if seen := sorted(
-        row["photo_id"] for row in rows if row["split"] == "train" and row["photo_id"] in held_out
-    ):
-        raise SplitLeaks(
-            "data leakage: photos that are held out here were in its training set",
-            where=str(source),
-            found=f"{len(seen)}, such as {seen[0]}",
-            expected="none",
-            fix="use runs that held them out too: of the same fold, or trained with split.common_val",
-        )
+    trained = {row["photo_id"] for row in rows if row["split"] == "train"}
+    if seen := sorted(i for i, part in assignment.items() if part != "train" and i in trained):
+        problem = "data leakage: photos that are held out here were in its training set"
+        found = f"{len(seen)}, such as {seen[0]}"
+        fix = "use runs that held them out too: of the same fold, or trained with split.common_val"
+        raise SplitLeaks(problem, where=str(source), found=found, expected="none", fix=fix)
 
 
 def _random_leak(lesion_size: int, test_photos: int, photos: int) -> float:
@@ -404,7 +366,4 @@ def _random_leak(lesion_size: int, test_photos: int, photos: int) -> float:
     One minus the chance that all its lesion_size - 1 siblings are among the other test_photos - 1 drawn ones
     (hypergeometric): exact, so no repeated drawing is needed.
     """
-    all_in_test = 1.0
-    for i in range(lesion_size - 1):
-        all_in_test *= max(0, test_photos - 1 - i) / (photos - 1 - i)
-    return 1 - all_in_test
+    return 1 - math.prod(max(0, test_photos - 1 - i) / (photos - 1 - i) for i in range(lesion_size - 1))

@@ -91,53 +91,40 @@ def load_checkpoint(features: Any, checkpoint: Path) -> None:
         ConfigInvalid: No checkpoint, a damaged one, or one of another network; the first differences are named.
     """
     prefix = tf.train.latest_checkpoint(str(checkpoint)) if checkpoint.is_dir() else str(checkpoint)
-    if prefix is None and (checkpoint / "model.ckpt.index").is_file():
-        prefix = str(checkpoint / "model.ckpt")
-    if prefix is None or not Path(f"{prefix}.index").is_file():
-        raise ConfigInvalid(
-            "model.weights holds no TensorFlow checkpoint",
-            found=str(checkpoint),
-            expected="a folder with model.ckpt.index, or the path of model.ckpt",
-            fix=f"unpack the publisher's {features.name.replace('_', '-')}.tar.gz there",
-        )
+    prefix = prefix or str(checkpoint / "model.ckpt")
+    if not Path(f"{prefix}.index").is_file():
+        expected = "a folder with model.ckpt.index, or the path of model.ckpt"
+        problem = "model.weights holds no TensorFlow checkpoint"
+        fix = f"unpack the publisher's {features.name.replace('_', '-')}.tar.gz there"
+        raise ConfigInvalid(problem, found=str(checkpoint), expected=expected, fix=fix)
     try:
         _read_checkpoint(features, prefix)
     except ConfigInvalid:
         raise
     except (tf.errors.OpError, RuntimeError, ValueError, LookupError) as error:
-        raise ConfigInvalid(
-            "model.weights: the checkpoint cannot be read",
-            found=f"{prefix}: {str(error).splitlines()[0]}",
-            expected="model.ckpt.index with its model.ckpt.data-00000-of-00001",
-            fix="fetch both files again",
-        ) from error
+        problem = "model.weights: the checkpoint cannot be read"
+        found = f"{prefix}: {str(error).splitlines()[0]}"
+        expected = "model.ckpt.index with its model.ckpt.data-00000-of-00001"
+        raise ConfigInvalid(problem, found=found, expected=expected, fix="fetch both files again") from error
 
 
 def _read_checkpoint(features: Any, prefix: str) -> None:
     reader = tf.train.load_checkpoint(prefix)
     shapes = reader.get_variable_to_shape_map()
-    # The publisher's names have a hyphen where Python's have an underscore: efficientnet-lite0/stem/...
-    published = {
-        weight.name: weight.name.split(":")[0].replace("efficientnet_", "efficientnet-", 1)
-        for weight in features.weights
-    }
-    chosen = {
-        name: wanted + AVERAGED if wanted + AVERAGED in shapes else wanted
-        for name, wanted in published.items()
-    }
-    wrong = [
-        f"{chosen[weight.name]} {list(weight.shape)} (there: {shapes.get(chosen[weight.name], 'missing')})"
-        for weight in features.weights
-        if shapes.get(chosen[weight.name]) != list(weight.shape)
-    ]
+    names, wrong = [], []
+    for weight in features.weights:
+        # The publisher's names have a hyphen where Python's have an underscore: efficientnet-lite0/stem/...
+        name = weight.name.split(":")[0].replace("efficientnet_", "efficientnet-", 1)
+        names.append(name + AVERAGED if name + AVERAGED in shapes else name)
+        there = shapes.get(names[-1], "missing")
+        if there != list(weight.shape):
+            wrong.append(f"{names[-1]} {list(weight.shape)} (there: {there})")
     if wrong:
-        raise ConfigInvalid(
-            f"model.weights does not fit {features.name}",
-            found=f"{prefix}: {len(wrong)} of {len(features.weights)} variables differ: {'; '.join(wrong[:3])}",
-            expected="the checkpoint of the same variant",
-            fix="name the variant's own checkpoint",
-        )
-    features.set_weights([np.asarray(reader.get_tensor(chosen[weight.name])) for weight in features.weights])
+        found = f"{prefix}: {len(wrong)} of {len(names)} variables differ: {'; '.join(wrong[:3])}"
+        problem = f"model.weights does not fit {features.name}"
+        expected, fix = "the checkpoint of the same variant", "name the variant's own checkpoint"
+        raise ConfigInvalid(problem, found=found, expected=expected, fix=fix)
+    features.set_weights([np.asarray(reader.get_tensor(name)) for name in names])
 
 
 def _block(x: Any, *, kernel: int, stride: int, expansion: int, filters: int, name: str) -> Any:
@@ -148,14 +135,8 @@ def _block(x: Any, *, kernel: int, stride: int, expansion: int, filters: int, na
     if expansion > 1:
         x = _convolve(x, int(entry.shape[-1]) * expansion, 1, 1, f"{name}/{next(convolutions)}")
         x = _relu6(_normalize(x, f"{name}/{next(norms)}"))
-    x = layers.DepthwiseConv2D(
-        kernel,
-        stride,
-        padding="same",
-        use_bias=False,
-        depthwise_initializer=_initializer(),
-        name=f"{name}/depthwise_conv2d",
-    )(x)
+    same = {"padding": "same", "use_bias": False, "depthwise_initializer": _initializer()}
+    x = layers.DepthwiseConv2D(kernel, stride, name=f"{name}/depthwise_conv2d", **same)(x)
     x = _relu6(_normalize(x, f"{name}/{next(norms)}"))
     x = _convolve(x, filters, 1, 1, f"{name}/{next(convolutions)}")
     x = _normalize(x, f"{name}/{next(norms)}")
@@ -165,10 +146,8 @@ def _block(x: Any, *, kernel: int, stride: int, expansion: int, filters: int, na
 
 
 def _convolve(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:
-    convolution = layers.Conv2D(
-        filters, kernel, stride, padding="same", use_bias=False, kernel_initializer=_initializer(), name=name
-    )
-    return convolution(x)
+    same = {"padding": "same", "use_bias": False, "kernel_initializer": _initializer()}
+    return layers.Conv2D(filters, kernel, stride, name=name, **same)(x)
 
 
 def _initializer() -> Any:

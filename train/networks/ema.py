@@ -21,14 +21,10 @@ class WeightAverage:
         self.decay = decay
         # Under tf.distribute each replica averages its own weights without the others'. Only its batch-norm
         # statistics differ from theirs, and the mean of averages is the average of means.
-        self.steps = tf.Variable(
-            0,
-            dtype=tf.int64,
-            trainable=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        )
-        self.averages = [_copy(weight) for weight in model.weights] if decay else []
+        own = {"trainable": False, "synchronization": tf.VariableSynchronization.ON_READ}
+        first, mean = tf.VariableAggregation.ONLY_FIRST_REPLICA, tf.VariableAggregation.MEAN
+        self.steps = tf.Variable(0, dtype=tf.int64, aggregation=first, **own)
+        self.averages = [tf.Variable(w, aggregation=mean, **own) for w in model.weights] if decay else []
 
     def update(self) -> None:
         """Add the weights after one step, inside tf.function. Does nothing for a decay of 0.
@@ -54,12 +50,3 @@ class WeightAverage:
             yield
         finally:
             self.model.set_weights(raw)
-
-
-def _copy(weight: Any) -> tf.Variable:
-    return tf.Variable(
-        weight,
-        trainable=False,
-        synchronization=tf.VariableSynchronization.ON_READ,
-        aggregation=tf.VariableAggregation.MEAN,
-    )

@@ -53,19 +53,20 @@ def start_from_tflite(model: Any, path: Path, pixels: FloatArray) -> None:
     kinds = (tf_keras.layers.Conv2D, tf_keras.layers.DepthwiseConv2D, tf_keras.layers.Dense)
     layers = [layer for layer in model.layers if isinstance(layer, kinds)]
     found = [layer.kernel.shape for layer in folded]
-    expected = [_tflite_order(layer, layer.get_weights()[0]).shape for layer in layers]
+    # TFLite's first axis of a kernel is Keras' last one.
+    expected = [np.moveaxis(layer.get_weights()[0], -1, 0).shape for layer in layers]
     if found != expected:
-        place = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), None)
-        raise ConfigInvalid(
-            f"model.start does not fit {model.name}",
-            found=f"{path}: {len(found)} layers with kernels"
-            + ("" if place is None else f", the one at {place} of shape {found[place]}"),
-            expected=f"{len(expected)}" + ("" if place is None else f", that one of shape {expected[place]}"),
-            fix="name a file of this config's network and labels, or leave model.start out",
-        )
+        there, wanted = f"{path}: {len(found)} layers with kernels", f"{len(expected)}"
+        if differing := [i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b]:
+            place = differing[0]
+            there += f", the one at {place} of shape {found[place]}"
+            wanted += f", that one of shape {expected[place]}"
+        problem = f"model.start does not fit {model.name}"
+        fix = "name a file of this config's network and labels, or leave model.start out"
+        raise ConfigInvalid(problem, found=there, expected=wanted, fix=fix)
     norms = []
     for layer, given in zip(layers, folded, strict=True):
-        kernel = _keras_order(layer, given.kernel)
+        kernel = np.moveaxis(given.kernel, 0, -1)
         if layer is layers[-1]:
             layer.set_weights([kernel, given.bias])
             continue
@@ -90,21 +91,16 @@ def read_folded(path: Path) -> list[Folded]:
             warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
             interpreter = tf.lite.Interpreter(model_content=path.read_bytes())
     except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigInvalid(
-            "model.start cannot be read",
-            found=f"{path}: {str(error).splitlines()[0]}",
-            expected="a .tflite that convert wrote",
-        ) from error
+        text, expected = f"{path}: {str(error).splitlines()[0]}", "a .tflite that convert wrote"
+        raise ConfigInvalid("model.start cannot be read", found=text, expected=expected) from error
     tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
-    # The only list of a file's operators that TensorFlow gives.
-    operators = interpreter._get_ops_details()
     found = []
-    for operator in operators:
+    # The only list of a file's operators that TensorFlow gives.
+    for operator in interpreter._get_ops_details():
         if operator["op_name"] not in OPERATORS:
             continue
-        kernel, *bias = [
-            _dequantized(interpreter, tensors[i]) for i in operator["inputs"][1:] if i in tensors
-        ]
+        inputs = [tensors[i] for i in operator["inputs"][1:] if i in tensors]
+        kernel, *bias = [_dequantized(interpreter, tensor) for tensor in inputs]
         channels = kernel.shape[-1 if operator["op_name"] == "DEPTHWISE_CONV_2D" else 0]
         # The converter leaves a bias out that is zero.
         found.append(Folded(kernel, bias[0] if bias else np.zeros(channels, np.float32)))
@@ -123,14 +119,6 @@ def _dequantized(interpreter: Any, tensor: dict[str, Any]) -> FloatArray:
     return values * scales.reshape(shape)
 
 
-def _tflite_order(layer: Any, kernel: FloatArray) -> FloatArray:
-    return kernel.T if isinstance(layer, tf_keras.layers.Dense) else kernel.transpose(3, 0, 1, 2)
-
-
-def _keras_order(layer: Any, kernel: FloatArray) -> FloatArray:
-    return kernel.T if isinstance(layer, tf_keras.layers.Dense) else kernel.transpose(1, 2, 3, 0)
-
-
 def _unfolded(
     bias: FloatArray, mean: FloatArray, variance: FloatArray | float, epsilon: float
 ) -> list[FloatArray]:
@@ -145,23 +133,16 @@ def _statistics(
     """Mean and variance of every channel of each layer's output over photos and places."""
     outputs = tf_keras.Model(model.input, [layer.output for layer in layers])
 
-    def moments_of(batch: tf.Tensor) -> list[tf.Tensor]:
-        return [
-            tf.stack([tf.reduce_mean(out, [0, 1, 2]), tf.reduce_mean(tf.square(out), [0, 1, 2])])
-            for out in outputs(batch, training=False)
-        ]
-
-    moments = tf.function(moments_of, reduce_retracing=True)
+    @tf.function(reduce_retracing=True)
+    def moments(batch: tf.Tensor) -> list[tf.Tensor]:
+        both = [(out, tf.square(out)) for out in outputs(batch, training=False)]
+        return [tf.stack([tf.reduce_mean(x, [0, 1, 2]) for x in pair]) for pair in both]
 
     sums: list[Any] = [0.0] * len(layers)
     for start in range(0, len(pixels), STATISTICS_BATCH):
         batch = pixels[start : start + STATISTICS_BATCH]
-        for i, both in enumerate(moments(tf.constant(batch))):
-            sums[i] = sums[i] + both.numpy().astype(np.float64) * len(batch)
-    means = [(both[0] / len(pixels)).astype(np.float32) for both in sums]
-    squares = [both[1] / len(pixels) for both in sums]
-    variances = [
-        np.maximum(square - mean.astype(np.float64) ** 2, 0).astype(np.float32)
-        for square, mean in zip(squares, means, strict=True)
-    ]
-    return means, variances
+        for i, pair in enumerate(moments(tf.constant(batch))):
+            sums[i] = sums[i] + pair.numpy().astype(np.float64) * len(batch)
+    means = [(mean / len(pixels)).astype(np.float32) for mean, _ in sums]
+    squares = [square / len(pixels) - means[i].astype(np.float64) ** 2 for i, (_, square) in enumerate(sums)]
+    return means, [np.maximum(square, 0).astype(np.float32) for square in squares]

@@ -34,9 +34,8 @@ def small_cnn(size_px: int | None) -> Any:
     pixels = layers.Input((size_px, size_px, 3))
     x = pixels
     for block, filters in enumerate(SMALL_CNN_FILTERS, start=1):
-        x = layers.Conv2D(
-            filters, 3, padding="same", kernel_initializer="he_normal", name=f"block{block}_conv"
-        )(x)
+        given = {"padding": "same", "kernel_initializer": "he_normal"}
+        x = layers.Conv2D(filters, 3, name=f"block{block}_conv", **given)(x)
         x = layers.ReLU(name=f"block{block}_relu")(x)
         x = layers.MaxPooling2D(name=f"block{block}_pool")(x)
         if block % 2 == 0:

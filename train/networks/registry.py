@@ -56,19 +56,13 @@ def build_model(config: ModelConfig, classes: int, size_px: int | None, *, pretr
     """
     if config.backbone not in BACKBONES:
         near = difflib.get_close_matches(config.backbone, BACKBONES, n=1, cutoff=0.0)
-        raise ConfigInvalid(
-            "model.backbone is unknown",
-            found=repr(config.backbone),
-            expected=f"one of {', '.join(BACKBONES)}",
-            fix=f"did you mean {near[0]}?",
-        )
+        found, expected = repr(config.backbone), f"one of {', '.join(BACKBONES)}"
+        fix = f"did you mean {near[0]}?"
+        raise ConfigInvalid("model.backbone is unknown", found=found, expected=expected, fix=fix)
     widths = MOBILENET_V2_ALPHAS if config.backbone == "mobilenet_v2" else (1.0,)
     if config.alpha not in widths:
-        raise ConfigInvalid(
-            f"model.alpha: {config.backbone} has no such width",
-            found=str(config.alpha),
-            expected=" or ".join(map(str, widths)),
-        )
+        problem, expected = f"model.alpha: {config.backbone} has no such width", " or ".join(map(str, widths))
+        raise ConfigInvalid(problem, found=str(config.alpha), expected=expected)
     features = BACKBONES[config.backbone](config, size_px, pretrained)
     for layer in features.layers:
         if isinstance(layer, tf_keras.layers.BatchNormalization):
@@ -85,40 +79,30 @@ def _keras(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
     name, file_name = KERAS[config.backbone]
     file_name = file_name.format(float(config.alpha))
     if config.backbone == "inception_v3" and size_px is not None and size_px < INCEPTION_SMALLEST_PX:
-        raise ConfigInvalid(
-            "inception_v3: input too small",
-            found=f"{size_px} px",
-            expected=f"{INCEPTION_SMALLEST_PX} px or more",
-        )
+        expected = f"{INCEPTION_SMALLEST_PX} px or more"
+        raise ConfigInvalid("inception_v3: input too small", found=f"{size_px} px", expected=expected)
     given = {"alpha": config.alpha} if config.backbone == "mobilenet_v2" else {}
-    build = partial(
-        getattr(tf_keras.applications, name), input_shape=(size_px, size_px, 3), include_top=False, **given
-    )
+    network = getattr(tf_keras.applications, name)
+    build = partial(network, input_shape=(size_px, size_px, 3), include_top=False, **given)
     if not pretrained or config.weights == "none":
         return build(weights=None)
     local = _local_weights(file_name) if config.weights == "imagenet" else Path(config.weights)
     if local and not local.is_file():
-        raise ConfigInvalid(
-            "model.weights does not exist",
-            found=str(local),
-            expected="imagenet, none, or the path of a weights file",
-        )
+        expected = "imagenet, none, or the path of a weights file"
+        raise ConfigInvalid("model.weights does not exist", found=str(local), expected=expected)
     try:
         features = build(weights=str(local) if local else "imagenet")
     except Exception as error:  # Keras raises no narrower one, with the address in its text.
         if local:
-            raise ConfigInvalid(
-                f"model.weights does not fit {config.backbone}",
-                found=f"{local}: {error}",
-                expected=f"the publisher's {file_name}",
-                fix="fetch the file again, or choose the weights of this backbone and width",
-            ) from error
-        raise ConfigInvalid(
-            f"model.weights: the published weights of {config.backbone} could not be downloaded",
-            found=str(error),
-            expected=f"a connection, or {file_name} in {_weights_folder()}",
-            fix=f'put the file there (or elsewhere, and set {WEIGHTS_VARIABLE}), or train from weights = "none"',
-        ) from error
+            problem, found = f"model.weights does not fit {config.backbone}", f"{local}: {error}"
+            expected = f"the publisher's {file_name}"
+            fix = "fetch the file again, or choose the weights of this backbone and width"
+        else:
+            problem = f"model.weights: the published weights of {config.backbone} could not be downloaded"
+            found, expected = str(error), f"a connection, or {file_name} in {_weights_folder()}"
+            elsewhere = f"or elsewhere, and set {WEIGHTS_VARIABLE}"
+            fix = f'put the file there ({elsewhere}), or train from weights = "none"'
+        raise ConfigInvalid(problem, found=found, expected=expected, fix=fix) from error
     if config.backbone == "resnet50":
         reference.fold_bgr_levels(features.get_layer("conv1_conv"), features.get_layer("conv1_bn"))
     return features
@@ -126,12 +110,9 @@ def _keras(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
 
 def _small_cnn(config: ModelConfig, size_px: int | None, pretrained: bool) -> Any:
     if pretrained and config.weights != "none":
-        raise ConfigInvalid(
-            "model.weights: small_cnn has no published weights",
-            found=config.weights,
-            expected="none",
-            fix='set weights = "none" under [model]',
-        )
+        problem = "model.weights: small_cnn has no published weights"
+        fix = 'set weights = "none" under [model]'
+        raise ConfigInvalid(problem, found=config.weights, expected="none", fix=fix)
     return reference.small_cnn(size_px)
 
 
@@ -143,12 +124,11 @@ def _efficientnet_lite(config: ModelConfig, size_px: int | None, pretrained: boo
     folder_name = config.backbone.replace("_", "-")
     folder = _local_weights(folder_name) if config.weights == "imagenet" else Path(config.weights)
     if folder is None:
-        raise ConfigInvalid(
-            f"model.weights: no checkpoint of {config.backbone} on this machine",
-            found=f"no folder {folder_name} in {_weights_folder()}",
-            expected=f"{folder_name}/model.ckpt.index, unpacked from the publisher's {folder_name}.tar.gz",
-            fix=f"set {WEIGHTS_VARIABLE} to the folder that holds {folder_name}, or model.weights to it",
-        )
+        problem = f"model.weights: no checkpoint of {config.backbone} on this machine"
+        found = f"no folder {folder_name} in {_weights_folder()}"
+        expected = f"{folder_name}/model.ckpt.index, unpacked from the publisher's {folder_name}.tar.gz"
+        fix = f"set {WEIGHTS_VARIABLE} to the folder that holds {folder_name}, or model.weights to it"
+        raise ConfigInvalid(problem, found=found, expected=expected, fix=fix)
     efficientnet_lite.load_checkpoint(features, folder)
     return features
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_runtime.errors import DataInvalid
 from train.evaluation.metrics import FloatArray
 from train.taxonomy.tree import Taxonomy
 
@@ -57,33 +56,23 @@ def partition(taxonomy: Taxonomy, photos: Mapping[str, int], most: int) -> tuple
     """
     unknown = [code for code in photos if code not in taxonomy.by_code]
     if most < 1 or unknown or min(photos.values(), default=0) < 0:
-        raise DataInvalid(
-            "cannot be divided into training classes",
-            where=f"taxonomy {taxonomy.name}",
-            found=f"no node {unknown[0]!r}" if unknown else f"at most {most} photos, counts {dict(photos)}",
-            expected="counts of its nodes, 0 or more, and classes of 1 photo or more",
-        )
+        found = f"no node {unknown[0]!r}" if unknown else f"at most {most} photos, counts {dict(photos)}"
+        expected = "counts of its nodes, 0 or more, and classes of 1 photo or more"
+        raise taxonomy.invalid("cannot be divided into training classes", found, expected)
     classes: list[TrainingClass] = []
     waiting = list(reversed(taxonomy.roots))
     while waiting:
         code = waiting.pop()
         nodes = taxonomy.descendants(code)
-        total = sum(photos.get(node, 0) for node in nodes)
-        own = photos.get(code, 0)
+        total, own = sum(photos.get(node, 0) for node in nodes), photos.get(code, 0)
         if 0 < total <= most:
             classes.append(TrainingClass(code, nodes, total))
         elif total:
-            classes += _parts(code, own, most)
+            parts = -(-own // most)
+            sizes = [(own + parts - 1 - part) // parts for part in range(parts)]
+            classes += [TrainingClass(code, (code,), size, part, parts) for part, size in enumerate(sizes)]
             waiting.extend(reversed(taxonomy.children(code)))
     return tuple(classes)
-
-
-def _parts(code: str, photos: int, most: int) -> list[TrainingClass]:
-    parts = -(-photos // most)
-    return [
-        TrainingClass(code, (code,), (photos + parts - 1 - part) // parts, part, parts)
-        for part in range(parts)
-    ]
 
 
 def node_probabilities(
@@ -110,12 +99,9 @@ def node_probabilities(
             if entry.node in inside:
                 sums[:, j] += probs[:, i]
             elif code in entry.nodes:
-                raise DataInvalid(
-                    f"{code} is finer than the training classes",
-                    where=f"taxonomy {taxonomy.name}",
-                    found=f"it is a part of the class {entry.name}",
-                    expected="a class's own node, or one above it",
-                )
+                found = f"it is a part of the class {entry.name}"
+                expected = "a class's own node, or one above it"
+                raise taxonomy.invalid(f"{code} is finer than the training classes", found, expected)
     return sums
 
 
@@ -128,11 +114,8 @@ def label_classes(taxonomy: Taxonomy, data_set: str, labels: Sequence[str]) -> t
         DataInvalid: A label without a node, or two labels at one node.
     """
     codes = [taxonomy.node_of(data_set, label) for label in labels]
-    if len(set(codes)) < len(codes):
-        twice = next(code for code, count in Counter(codes).items() if count > 1)
-        raise DataInvalid(
-            f"two labels of {data_set} at one node", where=f"taxonomy {taxonomy.name}", found=twice
-        )
+    if twice := [code for code, count in Counter(codes).items() if count > 1]:
+        raise taxonomy.invalid(f"two labels of {data_set} at one node", twice[0])
     classes = []
     for code in codes:
         below = taxonomy.descendants(code)

@@ -6,8 +6,7 @@ Trees are TOML files in train/taxonomy/taxonomies. train/taxonomy/partition.py s
 from __future__ import annotations
 
 import difflib
-import tomllib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import DataInvalid
+from train.artifacts.files import read_named_toml
+from train.artifacts.labels import is_text, text_problems
 
 TAXONOMIES_DIR = Path(__file__).parent / "taxonomies"
 TEXTS = ("name", "source")
@@ -69,13 +70,10 @@ class Taxonomy:
         Raises:
             DataInvalid: No such node.
         """
-        self._require(code)
-        codes: list[str] = []
-        at: str | None = code
-        while at is not None:
-            codes.append(at)
-            at = self.by_code[at].parent
-        return tuple(reversed(codes))
+        codes = [code]
+        while (parent := self._node(codes[0]).parent) is not None:
+            codes.insert(0, parent)
+        return tuple(codes)
 
     def descendants(self, code: str) -> tuple[str, ...]:
         """List the node and everything below it, parents before children.
@@ -83,12 +81,10 @@ class Taxonomy:
         Raises:
             DataInvalid: No such node.
         """
-        self._require(code)
-        found, waiting = [], [code]
+        found, waiting = [], [self._node(code).code]
         while waiting:
-            at = waiting.pop()
-            found.append(at)
-            waiting.extend(reversed(self.children(at)))
+            found.append(waiting.pop())
+            waiting.extend(reversed(self.children(found[-1])))
         return tuple(found)
 
     def level(self, depth: int) -> tuple[str, ...]:
@@ -103,12 +99,8 @@ class Taxonomy:
         """
         path = self.path(code)
         if not 1 <= depth <= len(path):
-            raise DataInvalid(
-                f"{code} has no ancestor at depth {depth}",
-                where=f"taxonomy {self.name}",
-                found=f"depth {len(path)}",
-                expected="a depth from 1 (the root) to its own",
-            )
+            expected = "a depth from 1 (the root) to its own"
+            raise self.invalid(f"{code} has no ancestor at depth {depth}", f"depth {len(path)}", expected)
         return path[depth - 1]
 
     def node_of(self, data_set: str, label: str) -> str:
@@ -117,34 +109,27 @@ class Taxonomy:
         Raises:
             DataInvalid: A dataset that is not mapped, or a label without a node.
         """
+        table = f"[labels.{data_set}]"
         if data_set not in self.labels:
-            raise DataInvalid(
-                f"no labels of {data_set}",
-                where=f"taxonomy {self.name}",
-                found=f"[labels.{'], [labels.'.join(self.labels)}]",
-                expected=f"[labels.{data_set}]",
-                fix="Add the table to the taxonomy's file",
-            )
+            found, fix = f"[labels.{'], [labels.'.join(self.labels)}]", "Add the table to the taxonomy's file"
+            raise self.invalid(f"no labels of {data_set}", found, table, fix)
         if label not in self.labels[data_set]:
-            raise DataInvalid(
-                f"a label of {data_set} without a node",
-                where=f"taxonomy {self.name}",
-                found=repr(label),
-                expected=f"one of {', '.join(self.labels[data_set])}",
-                fix=f"Add it to [labels.{data_set}]",
+            expected = f"one of {', '.join(self.labels[data_set])}"
+            raise self.invalid(
+                f"a label of {data_set} without a node", repr(label), expected, f"Add it to {table}"
             )
         return self.labels[data_set][label]
 
-    def _require(self, code: str) -> None:
+    def _node(self, code: str) -> Node:
         if code not in self.by_code:
             near = difflib.get_close_matches(code, self.by_code, n=1)
-            raise DataInvalid(
-                "no such node",
-                where=f"taxonomy {self.name}",
-                found=repr(code),
-                expected=f"one of its {len(self.nodes)} codes",
-                fix=f"Did you mean {near[0]}?" if near else "",
-            )
+            fix = f"Did you mean {near[0]}?" if near else ""
+            raise self.invalid("no such node", repr(code), f"one of its {len(self.nodes)} codes", fix)
+        return self.by_code[code]
+
+    def invalid(self, problem: str, found: str, expected: str = "", fix: str = "") -> DataInvalid:
+        """Return an error about this taxonomy."""
+        return DataInvalid(problem, where=f"taxonomy {self.name}", found=found, expected=expected, fix=fix)
 
 
 # ------------------------------------------------------------------ reading
@@ -160,19 +145,7 @@ def load_taxonomy(name_or_path: str) -> Taxonomy:
         DataInvalid: No such file, not TOML, or no forest: cycles, orphans, nodes with two parents, labels without a
             node and malformed entries are listed together.
     """
-    given = Path(name_or_path)
-    path = given if given.suffix == ".toml" else TAXONOMIES_DIR / f"{name_or_path}.toml"
-    if not path.is_file():
-        known = sorted(file.stem for file in TAXONOMIES_DIR.glob("*.toml"))
-        raise DataInvalid(
-            f"no taxonomy {name_or_path!r}",
-            found=f"no file {path}",
-            expected=f"one of {', '.join(known)}, or a path to a .toml file",
-        )
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataInvalid("not TOML", where=str(path), found=str(error), fix="Correct the file") from error
+    path, table = read_named_toml(name_or_path, TAXONOMIES_DIR, "taxonomy")
     return make_taxonomy(table, str(path))
 
 
@@ -187,17 +160,11 @@ def make_taxonomy(table: Mapping[str, Any], where: str) -> Taxonomy:
     Raises:
         DataInvalid: As `load_taxonomy`.
     """
-    problems = _malformed(table)
-    if not problems:
-        problems = [*_no_forest(table["node"]), *_labels_without_node(table)]
-    if problems:
+    if problems := _malformed(table) or [*_no_forest(table["node"]), *_labels_without_node(table)]:
+        node = f"[[node]] with {', '.join(NODE_TEXTS)} and one {PARENT}, none for a root"
+        expected = f"{', '.join(TEXTS)}; {node}; [labels.DATA_SET] with label = code"
         raise DataInvalid(
-            "not a tree",
-            where=where,
-            details=problems,
-            expected=f"{', '.join(TEXTS)}; [[node]] with {', '.join(NODE_TEXTS)} and one {PARENT}, none for a root; "
-            "[labels.DATA_SET] with label = code",
-            fix="Correct the file",
+            "not a tree", where=where, details=problems, expected=expected, fix="correct the file"
         )
     nodes = tuple(Node(entry["code"], entry["name"], entry.get(PARENT)) for entry in table["node"])
     labels = {name: dict(codes) for name, codes in table.get("labels", {}).items()}
@@ -206,21 +173,17 @@ def make_taxonomy(table: Mapping[str, Any], where: str) -> Taxonomy:
 
 def _malformed(table: Mapping[str, Any]) -> list[str]:
     """List malformed entries; the tree is only checked where there are none."""
-    problems = [f"{key} is unknown" for key in table if key not in (*TEXTS, "node", "labels")]
-    problems += [f"{key} is missing or not a text" for key in TEXTS if not _is_text(table.get(key))]
+    problems = text_problems(table, TEXTS, "", ("node", "labels"))
     entries = table.get("node")
     if not isinstance(entries, list) or not entries or not all(isinstance(e, dict) for e in entries):
         return [*problems, "no [[node]]"]
     for i, entry in enumerate(entries):
-        name = entry.get("code") if _is_text(entry.get("code")) else f"node {i + 1}"
-        problems += [f"{name}: {key} is unknown" for key in entry if key not in (*NODE_TEXTS, PARENT)]
-        problems += [
-            f"{name}: {key} is missing or not a text" for key in NODE_TEXTS if not _is_text(entry.get(key))
-        ]
-        parent = entry.get(PARENT)
+        code, parent = entry.get("code"), entry.get(PARENT)
+        name = code if is_text(code) else f"node {i + 1}"
+        problems += text_problems(entry, NODE_TEXTS, f"{name}: ", (PARENT,))
         if isinstance(parent, list) and len(parent) > 1:
             problems.append(f"{name} has {len(parent)} parents: {', '.join(map(str, parent))}")
-        elif parent is not None and not _is_text(parent):
+        elif parent is not None and not is_text(parent):
             problems.append(f"{name}: parent is not a text")
     labels = table.get("labels", {})
     if not isinstance(labels, dict) or not all(isinstance(codes, dict) for codes in labels.values()):
@@ -228,22 +191,16 @@ def _malformed(table: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
 def _no_forest(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    counts = Counter(entry["code"] for entry in entries)
+    parents_of: dict[str, list[str]] = defaultdict(list)
+    for entry in entries:
+        parents_of[entry["code"]].append(str(entry.get(PARENT, "none")))
     problems = []
-    for code, count in counts.items():
-        parents = {str(entry.get(PARENT, "none")) for entry in entries if entry["code"] == code}
-        if count > 1:
-            problem = (
-                f"has {len(parents)} parents: {', '.join(sorted(parents))}"
-                if len(parents) > 1
-                else "occurs twice"
-            )
-            problems.append(f"{code} {problem}")
+    for code, given in parents_of.items():
+        if len(parents := sorted(set(given))) > 1:
+            problems.append(f"{code} has {len(parents)} parents: {', '.join(parents)}")
+        elif len(given) > 1:
+            problems.append(f"{code} occurs twice")
     parent_of = {entry["code"]: entry.get(PARENT) for entry in entries}
     problems += [
         f"{code} is an orphan: there is no node {parent}"
@@ -252,11 +209,9 @@ def _no_forest(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     in_cycles: set[str] = set()
     for code in parent_of:
-        path: list[str] = []
-        at: str | None = code
-        while at is not None and at in parent_of and at not in path:
+        path = [code]
+        while (at := parent_of[path[-1]]) in parent_of and at not in path:
             path.append(at)
-            at = parent_of[at]
         if at in path and at not in in_cycles:
             cycle = path[path.index(at) :]
             in_cycles.update(cycle)

@@ -82,24 +82,17 @@ def warp(pixels_u8: tf.Tensor, size_px: int, config: AugmentConfig, seed: tf.Ten
         fill_mode="REFLECT",
         fill_value=0.0,
     )
-    warped = tf.cast(warped, tf.float32)
-    warped.set_shape([None, size_px, size_px, 3])
-    return warped
+    return tf.ensure_shape(tf.cast(warped, tf.float32), [None, size_px, size_px, 3])
 
 
 def _inscribed(
     angle: tf.Tensor, zoom: tf.Tensor, aspect: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Shrink views as little as keeps them inside the square; all lengths relative to its side.
+    """Shrink w x h views (zoom is the root of w h, aspect of w / h) as little as keeps them inside the unit square.
 
-    A w x h view turned by a touches an upright box of w |cos a| + h |sin a| by w |sin a| + h |cos a|. Scaled until the
-    longer side of the box is 1, it is the largest view of its proportions. For w = h that is 1 / (|cos a| + |sin a|),
-    also the largest of any proportions in a square (the formula for all rectangles: stackoverflow.com/a/16778797).
-
-    Args:
-        angle: [n] radians.
-        zoom: [n] root of w h.
-        aspect: [n] root of w / h.
+    A view turned by a touches an upright box of w |cos a| + h |sin a| by w |sin a| + h |cos a|. Scaled until the longer
+    side of the box is 1, it is the largest view of its proportions. For w = h that is 1 / (|cos a| + |sin a|), also the
+    largest of any proportions in a square (the formula for all rectangles: stackoverflow.com/a/16778797).
 
     Returns:
         zoom [n], at most as given; the shifts that remain possible along x and y, [n] each.
@@ -159,15 +152,11 @@ def cutout(pixels: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
 
     def change(chosen: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         draw = _drawer(tf.shape(chosen)[0], seed)
-        width = tf.round(draw(*CUTOUT_SIDE) * side)
+        width = tf.round(draw(*CUTOUT_SIDE) * side)[:, None]
         position = tf.range(side, dtype=tf.float32)
-
-        def covered() -> tf.Tensor:
-            start = tf.floor(draw(0.0, 1.0) * (side - width + 1))[:, None]
-            return (position >= start) & (position < start + width[:, None])
-
-        hidden = covered()[:, :, None] & covered()[:, None, :]
-        return tf.where(hidden[..., None], CUTOUT_GREY, chosen)
+        starts = [tf.floor(draw(0.0, 1.0)[:, None] * (side - width + 1)) for _ in range(2)]
+        rows, columns = ((position >= start) & (position < start + width) for start in starts)
+        return tf.where((rows[:, :, None] & columns[:, None, :])[..., None], CUTOUT_GREY, chosen)
 
     return _on_share(pixels, share, seed, change)
 

@@ -27,7 +27,7 @@ from train.artifacts.command import RESUMES, command_parser, run_command
 from train.artifacts.files import read_object, write_json, write_rows
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Manifest
-from train.artifacts.run import git_commit, read_contract
+from train.artifacts.run import git_commit, read_contract, source_names, source_of
 from train.artifacts.selection import KEY
 from train.artifacts.tables import read_rows
 from train.configs.loading import load_config
@@ -35,7 +35,7 @@ from train.configs.schema import TrainConfig
 from train.data.sources import find_data, merged_labels, read_sources
 from train.evaluation.metrics import softmax
 from train.evaluation.summary import summarize
-from train.training.run import DATA_HELP, Maker, run_experiment
+from train.training.run import Maker, add_run_options, run_experiment
 
 Row = dict[str, Any]
 
@@ -71,17 +71,13 @@ def run_crossval(
     """
     config = config or load_config(config_path)
     if config.distribute.strategy == "multi_worker":
-        raise ConfigInvalid(
-            "a cross-validation cannot be divided over several workers",
-            found="distribute.strategy multi_worker",
-            expected="none or mirrored",
-            fix="give each machine folds of its own with --folds",
-        )
+        problem = "a cross-validation cannot be divided over several workers"
+        found, fix = "distribute.strategy multi_worker", "give each machine folds of its own with --folds"
+        raise ConfigInvalid(problem, found=found, expected="none or mirrored", fix=fix)
     chosen = list(range(config.split.folds)) if folds is None else sorted(set(folds))
     if astray := [fold for fold in chosen if not 0 <= fold < config.split.folds]:
-        raise ConfigInvalid(
-            "no such fold", found=", ".join(map(str, astray)), expected=f"0 to {config.split.folds - 1}"
-        )
+        found, expected = ", ".join(map(str, astray)), f"0 to {config.split.folds - 1}"
+        raise ConfigInvalid("no such fold", found=found, expected=expected)
     workdir.mkdir(parents=True, exist_ok=True)
     manifests: list[Manifest] | None = None
     complete = True
@@ -123,11 +119,8 @@ def pool(config: TrainConfig, workdir: Path, selection: Sequence[str] = ()) -> d
     rows = [row for fold in done for row in _fold_rows(runs[fold], fold, labels, states[fold])]
     write_rows(workdir / "oof.csv", rows)
     by_fold = {fold: read_object(runs[fold] / "metrics.json") for fold in done}
-    sources = {
-        name: figures
-        for name in config.folders
-        if (figures := pooled_figures(labels, [row for row in rows if row["source"] == name]))
-    }
+    rows_of = {name: [row for row in rows if row["source"] == name] for name in config.folders}
+    sources = {name: _pooled_figures(labels, some) for name, some in rows_of.items() if some}
     per_fold = [metrics["test"]["balanced_accuracy"] for metrics in by_fold.values()]
     first = sources.pop(config.data.folder)
     metrics = {
@@ -155,11 +148,8 @@ def pool(config: TrainConfig, workdir: Path, selection: Sequence[str] = ()) -> d
 
 def _fold_rows(run: Path, fold: int, labels: LabelSet, state: dict[str, Any]) -> list[Row]:
     temperature = read_contract(run).calibration.temperature
-    photos = {
-        row["photo_id"]: row for row in read_rows(run / "manifest.csv", ("photo_id", "path", "group_id"))
-    }
-    name = state["data"]["name"]
-    rows = []
+    table = read_rows(run / "manifest.csv", ("photo_id", "path", "group_id"))
+    photos, rows = {row["photo_id"]: row for row in table}, []
     for row in read_rows(run / "predictions_test.csv", ("photo_id", "label")):
         photo = photos[row["photo_id"]]
         probs = np.array([float(row[f"p_{code}"]) for code in labels.codes])
@@ -167,7 +157,7 @@ def _fold_rows(run: Path, fold: int, labels: LabelSet, state: dict[str, Any]) ->
         rows.append(
             {
                 "photo_id": row["photo_id"],
-                "source": photo["path"].split("/")[0] if "+" in name else name,
+                "source": source_of(photo["path"], source_names(state)),
                 "fold": fold,
                 "label": row["label"],
                 "group_id": photo["group_id"],
@@ -177,10 +167,8 @@ def _fold_rows(run: Path, fold: int, labels: LabelSet, state: dict[str, Any]) ->
     return rows
 
 
-def pooled_figures(labels: LabelSet, rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Metrics of rows as oof.csv has them, all of one data set; None of no rows."""
-    if not rows:
-        return None
+def _pooled_figures(labels: LabelSet, rows: Sequence[Row]) -> dict[str, Any]:
+    """Metrics of rows as oof.csv has them, all of one data set."""
     logits = np.array([[float(row[f"logit_{code}"]) for code in labels.codes] for row in rows])
     y_true = np.array([labels.index(row["label"]) for row in rows])
     malignant = [label.group == "malignant" for label in labels.labels]
@@ -188,7 +176,7 @@ def pooled_figures(labels: LabelSet, rows: Sequence[Row]) -> dict[str, Any] | No
 
 
 def _brief(metrics: dict[str, Any]) -> dict[str, Any]:
-    """What of a fold's own metrics the pooled file repeats: those that its thresholds made."""
+    """What of a fold's own metrics the pooled file repeats: those that depend on its thresholds."""
 
     def kept(figures: dict[str, Any]) -> dict[str, Any]:
         names = ("photos", "balanced_accuracy", "referred_share", "not_a_lesion_share")
@@ -218,18 +206,8 @@ def parser() -> argparse.ArgumentParser:
         "Train and evaluate every fold of a config. The same command resumes.",
         "example:\n  dermedge crossval train/configs/ham10000_lite0.toml --workdir runs/folds",
     )
-    parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="experiment, see train/configs")
-    parser.add_argument(
-        "--workdir", type=Path, required=True, metavar="DIR", help="folder of the folds (required)"
-    )
-    parser.add_argument("--data", type=Path, metavar="DIR", help=DATA_HELP)
+    add_run_options(parser, "DIR", "folder of the folds")
     parser.add_argument("--folds", type=int, nargs="+", metavar="K", help="folds to train (default: all)")
-    parser.add_argument(
-        "--pixels",
-        type=Path,
-        metavar="DIR",
-        help="pixel cache to share with other runs (default: DIR/pixels)",
-    )
     return parser
 
 
@@ -240,9 +218,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _cross_validate(arguments: argparse.Namespace) -> int:
-    metrics = run_crossval(
-        arguments.config, arguments.workdir, arguments.data, folds=arguments.folds, pixels=arguments.pixels
-    )
+    given = arguments.config, arguments.workdir, arguments.data
+    metrics = run_crossval(*given, folds=arguments.folds, pixels=arguments.pixels)
     low, high = metrics["balanced_accuracy_interval"]
     print(
         f"out of fold ({len(metrics['folds'])} folds): balanced accuracy {metrics['balanced_accuracy']:.4f} "

@@ -44,10 +44,9 @@ def read_soft_labels(
     """
     if not config.teacher:
         return None
-    copy = run / COPY_NAME
-    path = (
-        copy if copy.is_file() else find_path(config.teacher, "distill.teacher", "a CSV (.gz) of soft labels")
-    )
+    path = copy = run / COPY_NAME
+    if not copy.is_file():
+        path = find_path(config.teacher, "distill.teacher", "a CSV (.gz) of soft labels")
     try:
         content = read_bytes(path)
     except ValueError as error:
@@ -67,10 +66,8 @@ def _probabilities(packed: bytes, manifest: Manifest, rows: npt.NDArray[np.int64
     probs = np.full((len(manifest.photos), len(columns)), 1 / len(columns), np.float32)
     ids = [manifest.photos[i].photo_id for i in rows]
     try:
-        text = io.StringIO(require_cells(gunzip(packed)).decode("utf-8"))
-        table = pd.read_csv(
-            text, dtype={"photo_id": str}, float_precision="round_trip", keep_default_na=False
-        )
+        text, types = io.StringIO(require_cells(gunzip(packed)).decode("utf-8")), {"photo_id": str}
+        table = pd.read_csv(text, dtype=types, float_precision="round_trip", keep_default_na=False)
         table = table.drop_duplicates("photo_id", keep="last").set_index("photo_id")
         if absent := [photo_id for photo_id in ids if photo_id not in table.index]:
             raise _invalid(f"{len(absent)} training photos without soft labels ({', '.join(absent[:3])})")
@@ -81,8 +78,7 @@ def _probabilities(packed: bytes, manifest: Manifest, rows: npt.NDArray[np.int64
     # Files are rounded. Written so that a NaN fails.
     if not (np.allclose(sums, 1, atol=1e-2) and probs.min() >= 0):
         raise _invalid(f"probabilities from {probs.min():.3g}, sums of {sums.min():.3g} to {sums.max():.3g}")
-    normalized: SoftLabels = probs / sums[:, None]
-    return normalized
+    return np.asarray(probs / sums[:, None])
 
 
 def _invalid(found: str) -> ConfigInvalid:

@@ -1,15 +1,12 @@
 """Steps divided over replicas by tf.distribute: a device each, on one machine or on several workers.
 
-stage.batch is the batch of all replicas together. Every worker makes the whole batch, a pure function of its seeds, and
-each replica takes its share of it; losses are averaged over the whole batch. So any number of replicas trains on the
-same photos, in the same order and with the same augmentation, as one. Each worker's input pipeline works for all (about
-a tenth of a step on one worker). Two things stay each replica's own, as tf.distribute has it: batch norm normalizes a
-share by its own mean and variance (moving statistics are averaged over replicas where they are read), and dropout draws
-its own units.
+stage.batch is the batch of all replicas together. Every worker makes the whole batch, a pure function of its seeds (in
+about a tenth of a step), and each replica takes its share; losses are averaged over the whole batch. So any number of
+replicas trains on the same photos, in the same order and with the same augmentation. Only batch norm (whose moving
+statistics are averaged over replicas where they are read) and dropout are each replica's own.
 
-Only the chief (worker 0) writes into the run directory. Every other worker begins with a copy of what resuming needs,
-trains in that copy as if it were alone, and removes it. So a job of which a worker was killed needs no repair: all
-workers are started again with their commands, and all of them resume at the chief's last checkpoint.
+Only the chief (worker 0) writes into the run directory. Every other worker trains in a copy of what resuming needs, and
+removes it. After a worker was killed, all are started again, and resume at the chief's last checkpoint.
 
 TensorFlow is imported late: which worker this is must be known before.
 """
@@ -27,7 +24,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.configs.schema import DistributeConfig, TrainConfig
@@ -99,16 +96,14 @@ def this_worker(config: DistributeConfig) -> Worker:
     try:
         return _parse(json.loads(text))
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigInvalid(
-            f"distribute.strategy is multi_worker: {VARIABLE} names no worker",
-            found=f"{text[:200]!r} ({error})" if text else "no such variable",
-            expected=EXAMPLE,
-            fix=f"set {VARIABLE} for each worker, alike but for the index; worker 0 is the chief",
-        ) from error
+        problem = f"distribute.strategy is multi_worker: {VARIABLE} names no worker"
+        found = f"{text[:200]!r} ({error})" if text else "no such variable"
+        fix = f"set {VARIABLE} for each worker, alike but for the index; worker 0 is the chief"
+        raise ConfigInvalid(problem, found=found, expected=EXAMPLE, fix=fix) from error
 
 
 def _parse(config: Mapping[str, Any]) -> Worker:
-    jobs = {"chief": config["cluster"].get("chief", []), "worker": config["cluster"].get("worker", [])}
+    jobs = {kind: config["cluster"].get(kind, []) for kind in ("chief", "worker")}
     if astray := sorted(set(config["cluster"]) - set(jobs)):
         raise ValueError(f"jobs of another kind: {', '.join(astray)}")
     kind, index = config["task"]["type"], int(config["task"]["index"])
@@ -164,12 +159,10 @@ class Replicas:
         # 32 bits, so that the sum of many is exact.
         own = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
         if round(float(self._total(own))) != own * self.count:
-            raise RunInvalid(
-                "the workers differ",
-                found="another config, other photos, another split or another checkpoint on one of them",
-                expected="the same on every worker, and one run directory that all of them see",
-                fix="start every worker with the same command, data and --workdir",
-            )
+            found = "another config, other photos, another split or another checkpoint on one of them"
+            expected = "the same on every worker, and one run directory that all of them see"
+            fix = "start every worker with the same command, data and --workdir"
+            raise RunInvalid("the workers differ", found=found, expected=expected, fix=fix)
 
     def require_divisible(self, config: TrainConfig) -> None:
         """Check that every replica gets equally many photos.
@@ -181,12 +174,9 @@ class Replicas:
         if config.outliers.folder:
             sizes["outliers.per_batch"] = config.outliers.per_batch
         if astray := [f"{name} is {size}" for name, size in sizes.items() if size % self.count]:
-            raise ConfigInvalid(
-                f"a batch cannot be divided over {self.count} replicas",
-                found="; ".join(astray),
-                expected=f"multiples of {self.count}",
-                fix="change the config, or the number of replicas",
-            )
+            problem = f"a batch cannot be divided over {self.count} replicas"
+            expected, fix = f"multiples of {self.count}", "change the config, or the number of replicas"
+            raise ConfigInvalid(problem, found="; ".join(astray), expected=expected, fix=fix)
 
     @cached_property
     def _total(self) -> Callable[[float], tf.Tensor]:
@@ -195,13 +185,11 @@ class Replicas:
 
         strategy: Any = self.strategy
 
+        @tf.function(input_signature=[tf.TensorSpec([], tf.float64)])
         def total(value: tf.Tensor) -> tf.Tensor:
             return strategy.reduce("SUM", strategy.run(tf.identity, args=(value,)), axis=None)
 
-        compiled: Callable[[float], tf.Tensor] = tf.function(
-            total, input_signature=[tf.TensorSpec([], tf.float64)]
-        )
-        return compiled
+        return cast(Callable[[float], "tf.Tensor"], total)
 
 
 def replicas_for(config: TrainConfig, worker: Worker) -> Replicas:
@@ -234,12 +222,9 @@ def watched(worker: Worker) -> Iterator[None]:
     try:
         yield
     except (*lost, errors.FailedPreconditionError, errors.InternalError) as error:
-        raise RunInvalid(
-            "a worker failed; stopping",
-            found=_reason(error),
-            expected=f"{worker.count} workers",
-            fix="restart all workers to resume from the last checkpoint",
-        ) from error
+        found, fix = _reason(error), "restart all workers to resume from the last checkpoint"
+        expected = f"{worker.count} workers"
+        raise RunInvalid("a worker failed; stopping", found=found, expected=expected, fix=fix) from error
 
 
 def _reason(error: tf.errors.OpError) -> str:

@@ -73,12 +73,9 @@ class Inputs:
         rows = np.array([i for i, p in enumerate(photos) if part_of[p.photo_id] == "train"], np.int64)
         present = {photos[i].label for i in rows}
         if empty := [code for code in self.codes if code not in present]:
-            raise ConfigInvalid(
-                "the training split lacks classes",
-                found=f"no photo of {', '.join(empty)}",
-                expected="every class in training",
-                fix="use more data, or a smaller test share (split.folds)",
-            )
+            found, expected = f"no photo of {', '.join(empty)}", "every class in training"
+            fix = "use more data, or a smaller test share (split.folds)"
+            raise ConfigInvalid("the training split lacks classes", found=found, expected=expected, fix=fix)
         return rows
 
     def draw_chances(self, rows: IntArray) -> FloatArray:
@@ -124,9 +121,8 @@ class Inputs:
         """
         if not self.config.outliers.folder:
             return None
-        divided = divide_outliers(
-            read_outliers(self.folder.parent / self.config.outliers.folder), DIVISION_SEED
-        )
+        images = read_outliers(self.folder.parent / self.config.outliers.folder)
+        divided = divide_outliers(images, DIVISION_SEED)
         generated = generate_outliers(GENERATED[part], size_px, seed=list(GENERATED).index(part))
         return outlier_pixels(divided[part], self.contract, size_px), generated
 
@@ -179,12 +175,9 @@ def training_data(inputs: Inputs, run: Path) -> TrainingData:
     labels, rows = inputs.labels(photo_ids), inputs.training_rows()
     epoch_photos = epoch_length(labels[rows], config.imbalance)
     if (largest := max(config.stage, key=lambda stage: stage.batch)).batch > epoch_photos:
-        raise ConfigInvalid(
-            f"stage {largest.name}: batch exceeds the number of training samples in an epoch",
-            found=str(largest.batch),
-            expected=f"at most {epoch_photos}",
-            fix="make batch smaller",
-        )
+        problem = f"stage {largest.name}: batch exceeds the number of training samples in an epoch"
+        found, expected = str(largest.batch), f"at most {epoch_photos}"
+        raise ConfigInvalid(problem, found=found, expected=expected, fix="make batch smaller")
     drawn = inputs.draw_chances(rows)
     teacher = read_soft_labels(config.distill, run, data.manifest, rows)
     val_ids = data.ids("val")
@@ -247,9 +240,6 @@ def require_finite(loss_sum: float, stage: StageConfig, epoch: int) -> None:
         RunInvalid: It is not; what was kept before is left.
     """
     if not math.isfinite(loss_sum):
-        raise RunInvalid(
-            f"stage {stage.name}, epoch {epoch + 1}: training has diverged",
-            found=f"a loss of {loss_sum}",
-            expected="a finite loss",
-            fix="choose a smaller learning_rate and another --workdir",
-        )
+        problem = f"stage {stage.name}, epoch {epoch + 1}: training has diverged"
+        found, fix = f"a loss of {loss_sum}", "choose a smaller learning_rate and another --workdir"
+        raise RunInvalid(problem, found=found, expected="a finite loss", fix=fix)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,16 +42,6 @@ ONE = Replicas()
 Row = dict[str, Any]
 
 
-@dataclass
-class Progress:
-    """Where training stands; everything here is in the checkpoint or in history.csv."""
-
-    stage: tf.Variable = field(default_factory=lambda: tf.Variable(0, dtype=tf.int64))
-    epoch: tf.Variable = field(default_factory=lambda: tf.Variable(0, dtype=tf.int64))
-    step: tf.Variable = field(default_factory=lambda: tf.Variable(0, dtype=tf.int64))
-    loss_sum: tf.Variable = field(default_factory=lambda: tf.Variable(0.0, dtype=tf.float64))
-
-
 class Trainer:
     """Trains one model in one run directory. Create it, and its model, within `replicas.scope()`."""
 
@@ -72,28 +62,22 @@ class Trainer:
         self.normalization = normalization
         self.history_path = run / "history.csv"
         self.kept_path = run / "checkpoints" / "kept.h5"
-        self.progress = Progress()
         self.confusion = tf.Variable(tf.zeros([classes, classes], tf.int64))
         self.class_weights = tf.constant(data.loss_weights, tf.float32)
         self.average = WeightAverage(model, config.optimizer.average_decay)
         self.optimizer = tf_keras.optimizers.AdamW(weight_decay=config.optimizer.weight_decay)
         self.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
         self.optimizer.build(model.trainable_variables)
-        self.checkpoints = tf.train.CheckpointManager(
-            tf.train.Checkpoint(
-                model=model,
-                optimizer=self.optimizer,
-                confusion=self.confusion,
-                average=self.average.averages,
-                average_steps=self.average.steps,
-                stage=self.progress.stage,
-                epoch=self.progress.epoch,
-                step=self.progress.step,
-                loss_sum=self.progress.loss_sum,
-            ),
-            str(run / "checkpoints"),
-            max_to_keep=2,
+        self.progress = tf.train.Checkpoint(
+            model=model,
+            optimizer=self.optimizer,
+            confusion=self.confusion,
+            average=self.average.averages,
+            average_steps=self.average.steps,
+            **{name: tf.Variable(0, dtype=tf.int64) for name in ("stage", "epoch", "step")},
+            loss_sum=tf.Variable(0.0, dtype=tf.float64),
         )
+        self.checkpoints = tf.train.CheckpointManager(self.progress, str(run / "checkpoints"), max_to_keep=2)
         self.board = tf.summary.create_file_writer(str(run / "tensorboard"))
         self.history: list[Row] = []
 
@@ -117,7 +101,7 @@ class Trainer:
         for stage in self.config.stage:
             self._first_trained(stage)  # A misspelt layer is refused now, not hours later.
         self._resume()
-        for index in range(int(self.progress.stage.numpy()), len(self.config.stage)):
+        for index in range(self._at("stage"), len(self.config.stage)):
             self._train_stage(index)
         try:
             self.plain.load_weights(str(self.kept_path))
@@ -125,14 +109,18 @@ class Trainer:
             raise self._damaged(self.kept_path, str(error)) from error
         return self.history
 
+    def _at(self, name: str) -> int:
+        """The stage, epoch or step that is next."""
+        return int(getattr(self.progress, name).numpy())
+
     def _resume(self) -> None:
         newest = self._restore()
         self.replicas.require_equal(f"the first step is {int(self.optimizer.iterations.numpy())}")
         if newest is None:
             return
-        done = (int(self.progress.stage.numpy()), int(self.progress.epoch.numpy()))
+        done = self._at("stage"), self._at("epoch")
         self.history = [row for row in read_history(self.history_path) if (row["stage"], row["epoch"]) < done]
-        print(f"resuming at stage {done[0]}, epoch {done[1]}, step {int(self.progress.step.numpy())}")
+        print(f"resuming at stage {done[0]}, epoch {done[1]}, step {self._at('step')}")
 
     def _restore(self) -> str | None:
         """Read the newest readable checkpoint and return its path; None where training begins.
@@ -140,32 +128,28 @@ class Trainer:
         Raises:
             RunInvalid: There are some, and none can be read.
         """
-        paths, problem = self.checkpoints.checkpoints[::-1], ""
-        for path in paths:
+        problem = ""
+        for path in self.checkpoints.checkpoints[::-1]:
             try:
-                self.checkpoints.checkpoint.restore(path)
+                self.progress.restore(path)
+                return str(path)
             except (tf.errors.OpError, IndexError, ValueError) as error:
                 problem = problem or f"{path}: {error}".splitlines()[0]
                 print(f"warning: {path}: damaged checkpoint; using the one before it", file=sys.stderr)
-                continue
-            return str(path)
-        if paths:
+        if problem:
             raise self._damaged(self.kept_path.parent, problem)
         return None
 
     def _damaged(self, path: Path, problem: str) -> RunInvalid:
-        return RunInvalid(
-            f"{path}: damaged checkpoint",
-            found=problem,
-            fix=f"remove {self.kept_path.parent} and rerun the command to train from the start",
-        )
+        fix = f"remove {self.kept_path.parent} and rerun the command to train from the start"
+        return RunInvalid(f"{path}: damaged checkpoint", found=problem, fix=fix)
 
     # ---------------------------------------------------------------- a stage
 
     def _train_stage(self, index: int) -> None:
         stage = self.config.stage[index]
         update = self.compile_step(stage)
-        while int(self.progress.epoch.numpy()) < stage.epochs and not self._should_stop(index):
+        while self._at("epoch") < stage.epochs and not self._should_stop(index):
             self._train_epoch(index, update)
         self.progress.stage.assign(index + 1)
         self.progress.epoch.assign(0)
@@ -173,16 +157,17 @@ class Trainer:
 
     def _should_stop(self, index: int) -> bool:
         """No new best for `patience` epochs of this stage."""
-        patience = self.config.stop.patience
-        scores = [row["val_balanced_accuracy"] for row in self.history if row["stage"] == index]
+        patience, scores = self.config.stop.patience, self._scores(index)
         return patience > 0 and len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
+
+    def _scores(self, index: int) -> list[float]:
+        return [row["val_balanced_accuracy"] for row in self.history if row["stage"] == index]
 
     # ---------------------------------------------------------------- an epoch
 
     def _train_epoch(self, index: int, update: Any) -> None:
-        stage, epoch = self.config.stage[index], int(self.progress.epoch.numpy())
+        stage, epoch, first_step = self.config.stage[index], self._at("epoch"), self._at("step")
         steps = self.data.epoch_photos // stage.batch
-        first_step = int(self.progress.step.numpy())
         seed = (self.config.seed, index, epoch)
         batches = training_batches(
             self.data.photos_by_stage[index],
@@ -216,8 +201,9 @@ class Trainer:
         if self.plain is not self.model:
             self.plain.set_weights(self.model.get_weights())
         probs = softmax(self._predict(self.data.val_by_stage[index], stage.size_px))
+        of_truth, predicted = probs[np.arange(len(val_labels)), val_labels], probs.argmax(1)
         seen = self.confusion.numpy()
-        score = balanced_accuracy(val_labels, probs.argmax(1), probs.shape[1])
+        score = balanced_accuracy(val_labels, predicted, probs.shape[1])
         recalls = np.diag(seen) / np.maximum(seen.sum(axis=1), 1)
         row: Row = {
             "stage": index,
@@ -227,15 +213,11 @@ class Trainer:
             "learning_rate": float(self.optimizer.learning_rate.numpy()),
             "train_loss": round(float(self.progress.loss_sum.numpy()) / max(steps, 1), 6),
             "train_balanced_accuracy": round(float(recalls[seen.sum(axis=1) > 0].mean()), 6),
-            "val_loss": round(
-                float(-np.log(probs[np.arange(len(val_labels)), val_labels] + 1e-12).mean()), 6
-            ),
+            "val_loss": round(float(-np.log(of_truth + 1e-12).mean()), 6),
             "val_balanced_accuracy": round(self.replicas.mean(score), 6),
-            "val_accuracy": round(float((probs.argmax(1) == val_labels).mean()), 6),
+            "val_accuracy": round(float((predicted == val_labels).mean()), 6),
         }
-        best_before = max(
-            (r["val_balanced_accuracy"] for r in self.history if r["stage"] == index), default=-1.0
-        )
+        best_before = max(self._scores(index), default=-1.0)
         if self.config.stop.keep == "last" or row["val_balanced_accuracy"] > best_before:
             # An epoch shorter than checkpoint.every_steps ends before the first checkpoint makes the folder.
             self.kept_path.parent.mkdir(exist_ok=True)
@@ -243,7 +225,7 @@ class Trainer:
                 self.plain.save_weights(str(temporary), save_format="h5")
         self.history.append(row)
         write_rows(self.history_path, self.history)
-        self._write_board(row, recall_per_class(val_labels, probs.argmax(1), probs.shape[1]))
+        self._write_board(row, recall_per_class(val_labels, predicted, probs.shape[1]))
         print(" ".join(f"{key}={row[key]}" for key in row if key not in ("stage", "epoch", "size_px")))
         self.progress.epoch.assign(epoch + 1)
         self.progress.step.assign(0)
@@ -257,11 +239,10 @@ class Trainer:
 
     def _write_board(self, row: Row, recalls: npt.NDArray[np.float64]) -> None:
         with self.board.as_default(step=len(self.history)):
-            for key, value in row.items():
+            of_class = {f"val_recall/{i}": float(recall) for i, recall in enumerate(recalls)}
+            for key, value in {**row, **of_class}.items():
                 if isinstance(value, float):
                     tf.summary.scalar(key, value)
-            for i, recall in enumerate(recalls):
-                tf.summary.scalar(f"val_recall/{i}", recall)
         self.board.flush()
 
     # ---------------------------------------------------------------- a step
@@ -275,14 +256,12 @@ class Trainer:
         layers = self.model.layers
         if not stage.frozen:
             return len(layers) - 1 if stage.trains == "head" else 0
-        named = [i for i, layer in enumerate(layers) if stage.frozen in layer.name]
-        if not named or named[-1] == len(layers) - 1:
-            raise ConfigInvalid(
-                f"stage {stage.name}: frozen names no layer, or the last one",
-                found=repr(stage.frozen),
-                expected=f"part of a layer's name, such as {layers[len(layers) // 2].name}",
-            )
-        return named[-1] + 1
+        last = max((i for i, layer in enumerate(layers) if stage.frozen in layer.name), default=-1)
+        if last in (-1, len(layers) - 1):
+            problem = f"stage {stage.name}: frozen names no layer, or the last one"
+            expected = f"part of a layer's name, such as {layers[len(layers) // 2].name}"
+            raise ConfigInvalid(problem, found=repr(stage.frozen), expected=expected)
+        return last + 1
 
     def _trained_variables(self, stage: StageConfig) -> list[tf.Variable]:
         """The variables that a stage trains; its other layers keep weights and batch-norm statistics."""
@@ -320,10 +299,8 @@ class Trainer:
 
     def _loss_of(self, photos: int) -> Callable[[Batch, tf.Tensor], tf.Tensor]:
         """The mean loss of a batch of so many photos and whatever outliers follow them."""
-        config = self.config
-        adjustment = tf.constant(
-            config.imbalance.logit_adjustment * np.log(np.maximum(self.data.prior, 1e-12)), tf.float32
-        )
+        config, prior = self.config, np.maximum(self.data.prior, 1e-12)
+        adjustment = tf.constant(config.imbalance.logit_adjustment * np.log(prior), tf.float32)
         shown = self.data.photos_by_stage[0]
         outliers = shown.outliers_u8 is not None and shown.outliers_per_batch > 0
 
@@ -355,8 +332,6 @@ def read_history(path: Path) -> list[Row]:
 
 def _parse(text: str) -> int | float | str:
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             return kind(text)
-        except ValueError:
-            continue
     return text

@@ -74,10 +74,8 @@ def measure(inputs: Inputs, model: Any, run: Path) -> dict[str, Any]:
         if part == "val":
             calibration = calibrate(y_true, logits)
             probs = softmax(logits, calibration.temperature)
-            decision = Decision(
-                refer=refer_rule(probs, config.decision.refer_share),
-                not_a_lesion=_outlier_rule(inputs, model, calibration, ids, probs),
-            )
+            outlier_rule = _outlier_rule(inputs, model, calibration, ids, probs)
+            decision = Decision(refer_rule(probs, config.decision.refer_share), outlier_rule)
         chosen = _choices(inputs, decision) if part == "val" else []
         metrics[part] = {**_figures(inputs, ids, logits, calibration, decision), KEY: chosen}
     if config.outliers.folder:
@@ -121,13 +119,10 @@ def _figures(
         rows = [i for i, photo_id in enumerate(ids) if data.source_of[photo_id] == source]
         if not rows:
             continue
-        y_true = inputs.labels([ids[i] for i in rows])
+        y_true, raw = inputs.labels([ids[i] for i in rows]), softmax(logits[rows])
         probs = softmax(logits[rows], calibration.temperature)
-        groups = [data.group_of[ids[i]] for i in rows]
-        figures = summarize(y_true, probs, codes, groups, malignant)
-        figures["expected_calibration_error_uncalibrated"] = expected_calibration_error(
-            y_true, softmax(logits[rows])
-        )
+        figures = summarize(y_true, probs, codes, [data.group_of[ids[i]] for i in rows], malignant)
+        figures["expected_calibration_error_uncalibrated"] = expected_calibration_error(y_true, raw)
         for name, rule in (("referred", decision.refer), ("not_a_lesion", decision.not_a_lesion)):
             if rule is not None:
                 figures[f"{name}_share"] = float(fires(rule, probs).mean())
@@ -144,12 +139,9 @@ def _outlier_rule(
     if pictures is None or inputs.config.tiles.grid:
         return None
     sources = [inputs.data.source_of[photo_id] for photo_id in ids]
-    return not_a_lesion_rule(
-        probs,
-        sources,
-        _outlier_probs(inputs, model, calibration, np.concatenate(pictures)),
-        outlier_sources=["real"] * len(pictures[0]) + ["generated"] * len(pictures[1]),
-    )
+    outlier_probs = _outlier_probs(inputs, model, calibration, np.concatenate(pictures))
+    outlier_sources = ["real"] * len(pictures[0]) + ["generated"] * len(pictures[1])
+    return not_a_lesion_rule(probs, sources, outlier_probs, outlier_sources=outlier_sources)
 
 
 def _outlier_figures(

@@ -68,9 +68,8 @@ def training_batches(
         chosen = drawn[step * batch : (step + 1) * batch]
         pixels, truth = photos.pixels_u8[chosen], photos.labels[chosen]
         one_hot = np.eye(classes, dtype=np.float32)[truth]
-        soft = np.concatenate(
-            [one_hot, photos.teacher[chosen] if photos.teacher is not None else one_hot], axis=1
-        )
+        teacher = photos.teacher[chosen] if photos.teacher is not None else one_hot
+        soft = np.concatenate([one_hot, teacher], axis=1)
         if photos.outliers_u8 is not None and outliers:
             which = np.random.default_rng([*seed, int(step)]).integers(len(photos.outliers_u8), size=outliers)
             pixels = np.concatenate([pixels, photos.outliers_u8[which]])
@@ -79,23 +78,19 @@ def training_batches(
         return pixels, truth, soft.astype(np.float32)
 
     def prepare(step: tf.Tensor) -> Batch:
-        squares, truth, soft = tf.numpy_function(
-            gather, [step], (tf.uint8, tf.int64, tf.float32), stateful=False
-        )
-        squares = tf.ensure_shape(squares, [rows, side, side, 3])
-        truth, soft = tf.ensure_shape(truth, [rows]), tf.ensure_shape(soft, [rows, 2 * classes])
-        step_seed = tf.random.experimental.stateless_fold_in(
-            tf.constant(seed, tf.int32), tf.cast(step, tf.int32)
-        )
+        gathered = tf.numpy_function(gather, [step], (tf.uint8, tf.int64, tf.float32), stateful=False)
+        shapes = [rows, side, side, 3], [rows], [rows, 2 * classes]
+        squares, truth, soft = map(tf.ensure_shape, gathered, shapes)
+        epoch_seed = tf.constant(seed, tf.int32)
+        step_seed = tf.random.experimental.stateless_fold_in(epoch_seed, tf.cast(step, tf.int32))
         pixels = augment(squares, size_px, augmentation, step_seed)
         if augmentation.mixup > 0:
             # Photos only: an outlier mixed with a lesion would still show the lesion.
             mixed, mixed_soft = mixup(pixels[:batch], soft[:batch], augmentation.mixup, step_seed)
             pixels = tf.concat([mixed, pixels[batch:]], axis=0)
             soft = tf.concat([mixed_soft, soft[batch:]], axis=0)
-        return Batch(
-            (pixels - normalization.mean) / normalization.std, truth, soft[:, :classes], soft[:, classes:]
-        )
+        pixels = (pixels - normalization.mean) / normalization.std
+        return Batch(pixels, truth, soft[:, :classes], soft[:, classes:])
 
     steps = tf.data.Dataset.range(first_step, len(drawn) // batch)
     return steps.map(prepare, num_parallel_calls=2, deterministic=True).prefetch(2)

@@ -37,19 +37,11 @@ def open_run(config: TrainConfig, config_path: Path, run: Path) -> dict[str, Any
     """
     resolved = config.to_dict()
     if (run / "run.json").exists():
-        state = _reopen(resolved, config_path, run)
-        return state or _begin(config, resolved, config_path, run)
-    if run.exists() and any(path.name not in CONFIG_FILES for path in run.iterdir()):
-        raise RunInvalid(
-            f"{run}: not a run directory",
-            found="other files",
-            expected="an empty or new folder, or an interrupted run",
-            fix="choose another --workdir",
-        )
-    return _begin(config, resolved, config_path, run)
-
-
-def _begin(config: TrainConfig, resolved: dict[str, Any], config_path: Path, run: Path) -> dict[str, Any]:
+        if state := _reopen(resolved, config_path, run):
+            return state
+    elif run.exists() and any(path.name not in CONFIG_FILES for path in run.iterdir()):
+        expected, fix = "an empty or new folder, or an interrupted run", "choose another --workdir"
+        raise RunInvalid(f"{run}: not a run directory", found="other files", expected=expected, fix=fix)
     run.mkdir(parents=True, exist_ok=True)
     _write_config(resolved, config_path, run)
     started = datetime.now(UTC)
@@ -76,11 +68,12 @@ def _reopen(resolved: dict[str, Any], config_path: Path, run: Path) -> dict[str,
     state = read_object(run / "run.json")
     changed = sorted(key for key in resolved if before[key] != resolved[key])
     if changed == ["decision"] and state["status"] == "done" and not (run / "model.keras").exists():
+        reason = state.get("not_for_conversion", "it was removed")
+        found = f"another [decision], and no model.keras: {reason}"
+        expected = "the [decision] it was finished with"
+        fix = "choose another --workdir and train again, or restore the config"
         raise RunInvalid(
-            f"{run}: this run cannot be evaluated again",
-            found=f"another [decision], and no model.keras: {state.get('not_for_conversion', 'it was removed')}",
-            expected="the [decision] it was finished with",
-            fix="choose another --workdir and train again, or restore the config",
+            f"{run}: this run cannot be evaluated again", found=found, expected=expected, fix=fix
         )
     if changed == ["decision"]:
         state["status"] = "training"
@@ -91,12 +84,10 @@ def _reopen(resolved: dict[str, Any], config_path: Path, run: Path) -> dict[str,
             (run / name).unlink(missing_ok=True)
         return None
     elif changed:
-        raise RunInvalid(
-            f"{run}: this run directory belongs to another config",
-            found=f"differences in {', '.join(changed)}",
-            expected="the config it was started with (only [decision] may change)",
-            fix="choose another --workdir, or restore the config",
-        )
+        problem = f"{run}: this run directory belongs to another config"
+        expected = "the config it was started with (only [decision] may change)"
+        found, fix = f"differences in {', '.join(changed)}", "choose another --workdir, or restore the config"
+        raise RunInvalid(problem, found=found, expected=expected, fix=fix)
     return state
 
 
@@ -130,11 +121,8 @@ def prepare(
     labels = merged_labels(config)
     folder = find_data(config, data_folder)
     data = _prepare_data(config, run, folder, manifests)
-    state["data"] = {
-        "name": data.manifest.name,
-        "root": str(data.manifest.root.resolve()),
-        "licence": labels.licence,
-    }
+    root = str(data.manifest.root.resolve())
+    state["data"] = {"name": data.manifest.name, "root": root, "licence": labels.licence}
     if reason := _why_not_converted(config):
         state["not_for_conversion"] = reason
     files.write_json(run / "run.json", state)

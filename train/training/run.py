@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,15 @@ Weights = list[npt.NDArray[np.float32]]
 STATISTICS_PHOTOS = 1280
 DATA_HELP = "folder of the (first) data set (default: DERMEDGE_DATA, else beside the checkout)"
 Maker = Callable[[Inputs, Path, Worker], Weights | None]
+
+
+def add_run_options(parser: argparse.ArgumentParser, metavar: str, workdir: str) -> None:
+    """Add the config and --workdir, --data, --pixels to the parser of a training command."""
+    parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="experiment, see train/configs")
+    parser.add_argument("--workdir", type=Path, required=True, metavar=metavar, help=f"{workdir} (required)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help=DATA_HELP)
+    pixels = f"pixel cache to share with other runs (default: {metavar}/pixels)"
+    parser.add_argument("--pixels", type=Path, metavar="DIR", help=pixels)
 
 
 def run_experiment(
@@ -93,8 +103,7 @@ def train_weights(inputs: Inputs, run: Path, worker: Worker) -> Weights:
             model = first_model(inputs, run, data)
             trainer = Trainer(model, config, data, inputs.contract.normalization, run, replicas)
         trainer.train()
-    weights: Weights = trainer.plain.get_weights()
-    return weights
+    return list(trainer.plain.get_weights())
 
 
 def seeded_model(inputs: Inputs, run: Path) -> Any:

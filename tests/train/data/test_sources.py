@@ -217,6 +217,14 @@ def test_without_a_test_fold_no_photo_is_held_out_for_the_end(both: list[Manifes
         assert {labels[i] for i in data.ids(part)} == set(data.manifest.labels.codes)
 
 
+@pytest.mark.parametrize("common_val", [False, True])
+def test_a_random_split_without_a_test_split_has_a_report(both: list[Manifest], common_val: bool) -> None:
+    split = dataclasses.replace(TWO.split, test_fold=NO_TEST, method="random", common_val=common_val)
+    found = split_sources(dataclasses.replace(TWO, split=split), both)
+    assert set(found.assignment.values()) == {"train", "val"}
+    assert all(leak.leaked == 0 and "this split: none" in leak.text() for leak in found.leaks.values())
+
+
 def test_a_common_val_is_learnt_from_by_no_fold_and_not_by_the_model_to_ship(both: list[Manifest]) -> None:
     def parts(test_fold: int) -> dict[str, str]:
         # A larger share, so that every class still stands in val when a fold's photos are taken from it.

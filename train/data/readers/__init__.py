@@ -1,12 +1,6 @@
-"""Five formats of data sets, one manifest: `read_photos` decodes every photo before training starts.
+"""Read a data set of any format, a module each, into a manifest; every photo is decoded before training starts. Pillow.
 
-`ham10000`        HAM10000 as distributed: HAM10000_metadata.csv and two image folders, a photo in either.
-`pad_ufes_20`     PAD-UFES-20 as distributed: metadata.csv, and photos in folders below.
-`isic2018_task3`  Images of ISIC 2018 Task 3 with labels.csv: image_id, dx, and optionally lesion_id.
-`folders`         A folder per class, named by the label's code.
-`csv`             A CSV with photo_id, path, label, and optionally lesion_id, sex, age, site, dx_type.
-
-Problems are collected over the whole data set and reported together. Pillow.
+Problems are collected over the whole data set and reported together.
 """
 
 from __future__ import annotations
@@ -27,16 +21,8 @@ from edge_runtime.images.preprocess import Reservation, decode_grey
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Manifest, Photo
 from train.data.near_duplicates import phash
-from train.data.readers import folders, ham10000, isic2018, pad_ufes_20, table
-from train.data.readers.scan import (
-    DUPLICATE,
-    EMPTY_CLASS,
-    MISSING,
-    UNKNOWN_LABEL,
-    UNREADABLE,
-    ProblemReport,
-    Reader,
-)
+from train.data.readers import folders, ham10000, isic2018, pad_ufes_20, scan, table
+from train.data.readers.scan import ProblemReport, Reader
 
 # Not from train.configs.schema, whose READERS a test holds equal: `make demo` has no pydantic.
 MODULES = {
@@ -92,21 +78,25 @@ def read_photos(
         if value not in allowed:
             raise ConfigInvalid(f"unknown {field}", found=repr(value), expected=", ".join(allowed))
     if not root.exists():
+        parent = next(parent for parent in root.absolute().parents if parent.exists())
         raise DataNotFound(
             "no such data folder",
             where=str(root),
-            found=f"nothing; its nearest existing parent is {_existing_parent(root)}",
+            found=f"nothing; its nearest existing parent is {parent}",
             expected=MODULES[reader].EXPECTED,
             fix="correct the data folder in the config, or put the photos there",
         )
     problems = ProblemReport()
     folder, photos = READERS[reader](root, labels, problems)
-    photos = _unique(_known(photos, labels, problems), problems)
+    for photo in photos:
+        if photo.label not in labels.codes:
+            problems.add(scan.UNKNOWN_LABEL, f"{photo.label!r} of {photo.photo_id}")
+    photos = _unique([photo for photo in photos if photo.label in labels.codes], problems)
     photos = _decodable(folder, photos, problems, progress=progress)
     counts = Counter(photo.label for photo in photos)
     empty = [code for code in labels.codes if not counts[code]] if every_class or not photos else []
     for code in empty:
-        problems.add(EMPTY_CLASS, code)
+        problems.add(scan.EMPTY_CLASS, code)
     if problems and (on_problem == "refuse" or empty):
         which = "every class" if every_class else "these classes"
         expected = f"readable photos of {which} ({', '.join(labels.codes)}), each id once"
@@ -118,14 +108,6 @@ def read_photos(
     return Manifest(name, folder, labels, tuple(sorted(photos, key=lambda photo: photo.photo_id)))
 
 
-def _known(photos: list[Photo], labels: LabelSet, problems: ProblemReport) -> list[Photo]:
-    codes = set(labels.codes)
-    for photo in photos:
-        if photo.label not in codes:
-            problems.add(UNKNOWN_LABEL, f"{photo.label!r} of {photo.photo_id}")
-    return [photo for photo in photos if photo.label in codes]
-
-
 def _unique(photos: list[Photo], problems: ProblemReport) -> list[Photo]:
     """Keep the first of equal rows with one id; of contradictory ones none."""
     rows_of: dict[str, list[Photo]] = defaultdict(list)
@@ -135,7 +117,7 @@ def _unique(photos: list[Photo], problems: ProblemReport) -> list[Photo]:
     for photo_id, rows in rows_of.items():
         equal = len(set(rows)) == 1
         if len(rows) > 1:
-            problems.add(DUPLICATE, f"{photo_id} ({len(rows)} rows{'' if equal else ', contradictory'})")
+            problems.add(scan.DUPLICATE, f"{photo_id} ({len(rows)} rows{'' if equal else ', contradictory'})")
         kept.extend(rows[:equal])
     return kept
 
@@ -147,10 +129,10 @@ def _decodable(root: Path, photos: list[Photo], problems: ProblemReport, *, prog
         try:
             return replace(photo, phash=f"{_decoded_hash(root / photo.path):016x}")
         except FileNotFoundError:
-            return MISSING, photo.path
+            return scan.MISSING, photo.path
         except DECODING_ERRORS as error:
             why = f"{error.problem}, {error.found}" if isinstance(error, ImageError) else str(error)
-            return UNREADABLE, f"{photo.path} ({why or type(error).__name__})"
+            return scan.UNREADABLE, f"{photo.path} ({why or type(error).__name__})"
 
     kept = []
     # Threads, not processes: Pillow decodes outside the GIL, and forking beside TensorFlow is not safe.
@@ -173,7 +155,3 @@ def _decodable(root: Path, photos: list[Photo], problems: ProblemReport, *, prog
 def _decoded_hash(path: Path) -> int:
     with Reservation(path.name):
         return phash(ImageOps.exif_transpose(decode_grey(path, HASH_DECODE_PX)))
-
-
-def _existing_parent(path: Path) -> Path:
-    return next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))

@@ -66,12 +66,10 @@ def read_fitzpatrick(root: Path) -> dict[str, str]:
         # Written as 2.0, since the column has gaps.
         text = known(row, "fitspatrick").removesuffix(".0")
         if text and text not in FITZPATRICK_TYPES:
-            raise DataInvalid(
-                f"unknown Fitzpatrick type of {row['img_id']}",
-                where=str(root / METADATA),
-                found=repr(row["fitspatrick"]),
-                expected=f"one of {', '.join(FITZPATRICK_TYPES)}, or nothing",
-            )
+            where, found = str(root / METADATA), repr(row["fitspatrick"])
+            expected = f"one of {', '.join(FITZPATRICK_TYPES)}, or nothing"
+            problem = f"unknown Fitzpatrick type of {row['img_id']}"
+            raise DataInvalid(problem, where=where, found=found, expected=expected)
         if text:
             types[PurePosixPath(row["img_id"]).stem] = text
     return types

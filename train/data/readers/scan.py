@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,22 +20,16 @@ DUPLICATE = "duplicate id"
 EMPTY_CLASS = "class without photos"
 
 
-class ProblemReport:
-    """Problems by kind, with counts and first names. Drops nothing by itself."""
-
-    def __init__(self) -> None:
-        self.names: dict[str, list[str]] = defaultdict(list)
+class ProblemReport(dict[str, list[str]]):
+    """Kind of problem to the names of what has it; a report without problems is false."""
 
     def add(self, kind: str, name: str) -> None:
         """Note one problem of a kind."""
-        self.names[kind].append(name)
-
-    def __bool__(self) -> bool:
-        return bool(self.names)
+        self.setdefault(kind, []).append(name)
 
     def lines(self) -> list[str]:
-        """Return one text a kind: `3 x unknown label: a, b, c`."""
-        return [f"{len(names)} x {kind}: {first_names(names)}" for kind, names in self.names.items()]
+        """Return one text a kind, with count and first names: `3 x unknown label: a, b, c`."""
+        return [f"{len(names)} x {kind}: {first_names(names)}" for kind, names in self.items()]
 
 
 Reader = Callable[[Path, LabelSet, ProblemReport], tuple[Path, list[Photo]]]

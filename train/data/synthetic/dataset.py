@@ -33,16 +33,8 @@ MOST_PHOTOS_OF_LESION = 5
 SAMPLE_SIZE_PX = (450, 600)
 JPEG_QUALITY = 90
 SITES = (
-    "back",
-    "lower extremity",
-    "trunk",
-    "upper extremity",
-    "abdomen",
-    "face",
-    "chest",
-    "scalp",
-    "unknown",
-)
+    "back", "lower extremity", "trunk", "upper extremity", "abdomen", "face", "chest", "scalp", "unknown",
+)  # fmt: skip
 DX_TYPES = ("histo", "follow_up", "consensus", "confocal")
 
 
@@ -59,15 +51,11 @@ def draw_dataset(out: Path, *, photos: int = 700, seed: int = 0) -> None:
         DataInvalid: `out` is not empty or not a folder.
     """
     if photos < LEAST_PHOTOS:
-        raise UsageError(
-            "too few photos for seven classes", found=str(photos), expected=f"{LEAST_PHOTOS} or more"
-        )
+        expected = f"{LEAST_PHOTOS} or more"
+        raise UsageError("too few photos for seven classes", found=str(photos), expected=expected)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataInvalid(
-            f"{out}: not an empty folder",
-            expected="a folder that is empty or does not exist",
-            fix="name another one",
-        )
+        expected = "a folder that is empty or does not exist"
+        raise DataInvalid(f"{out}: not an empty folder", expected=expected, fix="name another one")
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
@@ -80,9 +68,8 @@ def draw_dataset(out: Path, *, photos: int = 700, seed: int = 0) -> None:
 
 def _draw_into(folder: Path, photos: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    lesions = [
-        (code, size) for code, count in _class_sizes(photos).items() for size in _lesion_sizes(rng, count)
-    ]
+    sizes = _class_sizes(photos).items()
+    lesions = [(code, size) for code, count in sizes for size in _lesion_sizes(rng, count)]
     views = [(lesion, view) for lesion, (_, size) in enumerate(lesions) for view in range(size)]
     facts = [_facts(rng) for _ in lesions]
     # Ids in mixed order, as in HAM10000: neighbours are not of one class, nor of one lesion.
@@ -151,25 +138,14 @@ def parser() -> argparse.ArgumentParser:
         "example:\n  dermedge experiment synthetic --out build/phantom --photos 100",
     )
     target = made.add_mutually_exclusive_group(required=True)
-    target.add_argument(
-        "--out", type=Path, metavar="DIR", help="New or empty folder for a dataset (default: none)"
-    )
-    target.add_argument(
-        "--sample", type=Path, metavar="FILE", help="File for one image, .jpg or .png (default: none)"
-    )
-    made.add_argument(
-        "--photos",
-        type=int,
-        default=700,
-        metavar="N",
-        help="Number of images in the dataset (default: %(default)s)",
-    )
-    made.add_argument(
-        "--label", choices=[*PAINTERS], default="nv", help="Class of the sample (default: %(default)s)"
-    )
-    made.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="Seed of the images (default: %(default)s)"
-    )
+    folder, file = "New or empty folder for a dataset", "File for one image, .jpg or .png"
+    target.add_argument("--out", type=Path, metavar="DIR", help=f"{folder} (default: none)")
+    target.add_argument("--sample", type=Path, metavar="FILE", help=f"{file} (default: none)")
+    photos, label = "Number of images in the dataset", "Class of the sample"
+    made.add_argument("--photos", type=int, default=700, metavar="N", help=f"{photos} (default: %(default)s)")
+    made.add_argument("--label", choices=[*PAINTERS], default="nv", help=f"{label} (default: %(default)s)")
+    seed = "Seed of the images (default: %(default)s)"
+    made.add_argument("--seed", type=int, default=0, metavar="N", help=seed)
     return made
 
 

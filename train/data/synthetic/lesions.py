@@ -1,13 +1,12 @@
-"""Draws one lesion-like picture of a class: the pens of `train.data.synthetic.dataset`. numpy and Pillow only.
+"""Draw one synthetic lesion image of a class, for `train.data.synthetic.dataset`. numpy and Pillow only.
 
-A lesion is drawn in its own coordinates (its centre at 0, 1 is half the photo's shorter side at zoom 1), all random
-choices about it come from the lesion's seed; a view only says how these coordinates lie in the photo, and the light.
+A lesion is drawn in its own coordinates: the origin is its centre, 1 is half the image's shorter side at zoom 1. All
+random numbers about it come from the lesion's seed. A view gives the position in the image, and the light.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,61 +19,39 @@ from edge_runtime.errors import UsageError
 SIZE_PX = (225, 300)
 # Reaches 2.5 units from the centre, beyond any photo's corner, at 14 grains per unit, the finest noise.
 NOISE_GRID = 72
-# Of a pixel, covered by the pens: where the lesion counts as ended. Its soft border has no end of its own.
+# Share of a pixel that is painted over from which the pixel belongs to the lesion, whose border is soft.
 LEAST_COVER = 0.1
 
 Array = npt.NDArray[Any]
 Colour = Sequence[float] | Array
 
 
-@dataclass(frozen=True)
-class View:
-    """How a lesion lies in the photo, and the light."""
-
-    centre_px: tuple[float, float]
-    """x, y of the lesion's centre."""
-    angle: float
-    """Radians."""
-    units_per_px: float
-    """Lesion units per pixel."""
-    gain: tuple[float, float, float]
-    """Brightness and white balance, a factor for each of R, G, B."""
-    slope: tuple[float, float]
-    """Relative change of brightness across the photo's width and height."""
-    blur_px: float
-    noise: float
-    """Standard deviation of the sensor's noise, in pixel values."""
-
-
-def _view(rng: np.random.Generator, size: tuple[int, int]) -> View:
-    height_px, width_px = size
-    shift = rng.uniform(-0.08, 0.08, 2)
-    gain = rng.uniform(0.86, 1.1) * rng.normal(1, 0.02, 3)
-    return View(
-        centre_px=(width_px * (0.5 + shift[0]), height_px * (0.5 + shift[1])),
-        angle=rng.uniform(0, 2 * np.pi),
-        units_per_px=2 / min(size) / rng.uniform(0.85, 1.3),
-        gain=(gain[0], gain[1], gain[2]),
-        slope=(rng.uniform(-0.16, 0.16), rng.uniform(-0.16, 0.16)),
-        blur_px=rng.uniform(0.2, 0.9) * min(size) / SIZE_PX[0],
-        noise=rng.uniform(1, 4),
-    )
-
-
 class Canvas:
-    """A photo in the making: rgb float32 [height, width, 3] in 0 to 255, addressed in the lesion's coordinates."""
+    """An image being drawn: rgb float32 [height, width, 3] in 0 to 255, addressed in the lesion's coordinates."""
 
-    def __init__(self, size: tuple[int, int], view: View, skin: Colour) -> None:
+    def __init__(self, size: tuple[int, int], rng: np.random.Generator) -> None:
         self.size = size
-        self.view = view
+        shift, gain = rng.uniform(-0.08, 0.08, 2), rng.uniform(0.86, 1.1) * rng.normal(1, 0.02, 3)
+        self.centre_px = size[1] * (0.5 + shift[0]), size[0] * (0.5 + shift[1])
+        """x, y of the lesion's centre."""
+        angle = rng.uniform(0, 2 * np.pi)
+        self.cos, self.sin = np.cos(angle), np.sin(angle)
+        self.units_per_px = 2 / min(size) / rng.uniform(0.85, 1.3)
+        """Lesion units per pixel."""
+        self.gain = np.asarray(gain, np.float32)
+        """Brightness and white balance, a factor for each of R, G, B."""
+        self.slope = rng.uniform(-0.16, 0.16), rng.uniform(-0.16, 0.16)
+        """Relative change of brightness across the image's width and height."""
+        self.blur_px = rng.uniform(0.2, 0.9) * min(size) / SIZE_PX[0]
+        self.sensor_noise = rng.uniform(1, 4)
+        """Standard deviation, in pixel values."""
         y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
-        x, y = (x - view.centre_px[0]) * view.units_per_px, (y - view.centre_px[1]) * view.units_per_px
-        cos, sin = np.float32(np.cos(view.angle)), np.float32(np.sin(view.angle))
+        x, y = (x - self.centre_px[0]) * self.units_per_px, (y - self.centre_px[1]) * self.units_per_px
+        cos, sin = np.float32(self.cos), np.float32(self.sin)
         self.u, self.v = cos * x + sin * y, cos * y - sin * x
         self.cover = np.zeros(size, np.float32)
-        """[height, width] how much of the photo was painted over, 0 to 1: the largest mask at each pixel."""
+        """[height, width] how much of the image was painted over, 0 to 1: the largest mask at each pixel."""
         self.rgb = np.empty((*size, 3), np.float32)
-        self.rgb[:] = skin
 
     def blend(self, mask: Array, colour: Colour) -> None:
         """Covers the photo with a colour, as far as mask [height, width] in 0 to 1 says."""
@@ -88,14 +65,11 @@ class Canvas:
     def noise(self, rng: np.random.Generator, frequency: float) -> Array:
         """Smooth noise [height, width], about normal, with `frequency` grains per unit; fixed to the lesion."""
         grid = Image.fromarray(rng.standard_normal((NOISE_GRID, NOISE_GRID), dtype=np.float32))
-        step = frequency * self.view.units_per_px
-        cos, sin = step * np.cos(self.view.angle), step * np.sin(self.view.angle)
-        x, y = self.view.centre_px
-        middle = NOISE_GRID / 2
+        step, middle = frequency * self.units_per_px, NOISE_GRID / 2
+        cos, sin, (x, y) = step * self.cos, step * self.sin, self.centre_px
         to_grid = (cos, sin, middle - cos * x - sin * y, -sin, cos, middle + sin * x - cos * y)
-        smooth = grid.transform(
-            (self.size[1], self.size[0]), Image.Transform.AFFINE, to_grid, Image.Resampling.BICUBIC
-        )
+        width_height = self.size[1], self.size[0]
+        smooth = grid.transform(width_height, Image.Transform.AFFINE, to_grid, Image.Resampling.BICUBIC)
         # Interpolation averages: 1.3 brings the deviation back to about 1.
         return np.asarray(1.3 * np.asarray(smooth))
 
@@ -104,44 +78,38 @@ class Canvas:
         angle = np.arctan2(self.v * aspect, self.u)
         border = np.ones_like(angle)
         for harmonic in range(2, 8):
-            border += (
-                irregularity
-                / harmonic**0.7
-                * rng.normal()
-                * np.cos(harmonic * angle + rng.uniform(0, 2 * np.pi))
-            )
-        depth: Array = 1 - np.hypot(self.u, self.v * aspect) / (radius * np.maximum(border, 0.35))
-        return depth
+            amplitude = irregularity / harmonic**0.7 * rng.normal()
+            border += amplitude * np.cos(harmonic * angle + rng.uniform(0, 2 * np.pi))
+        return np.asarray(1 - np.hypot(self.u, self.v * aspect) / (radius * np.maximum(border, 0.35)))
 
     def spots(self, centres: Array, radii: Array, blur: float = 0.15) -> Array:
         """Round spots as a mask; centres [n, 2] and radii [n] in lesion units, blur as a share of the mean radius."""
-        mask = Image.new("L", (self.size[1], self.size[0]))
-        draw = ImageDraw.Draw(mask)
-        scaled = np.asarray(radii) / self.view.units_per_px
+        mask, draw = self._mask()
+        scaled = np.asarray(radii) / self.units_per_px
         for (x, y), radius in zip(self._to_px(centres), scaled, strict=True):
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
-        return self._mask(mask, blur * float(np.mean(scaled)) if len(scaled) else 0)
+        return _blurred(mask, blur * float(np.mean(scaled)) if len(scaled) else 0)
 
     def strokes(self, lines: Sequence[Array], width: float) -> Array:
         """Polylines as a mask; each line [n, 2] and the width in lesion units."""
-        mask = Image.new("L", (self.size[1], self.size[0]))
-        draw = ImageDraw.Draw(mask)
-        width_px = max(1, round(width / self.view.units_per_px))
+        mask, draw = self._mask()
+        width_px = max(1, round(width / self.units_per_px))
         for line in lines:
             draw.line([tuple(point) for point in self._to_px(line)], fill=255, width=width_px, joint="curve")
-        return self._mask(mask, 0.5)
+        return _blurred(mask, 0.5)
+
+    def _mask(self) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+        mask = Image.new("L", (self.size[1], self.size[0]))
+        return mask, ImageDraw.Draw(mask)
 
     def _to_px(self, points: Array) -> Array:
-        cos, sin = np.cos(self.view.angle), np.sin(self.view.angle)
         u, v = np.asarray(points).T
-        turned = np.stack([cos * u - sin * v, sin * u + cos * v], axis=1)
-        points_px: Array = turned / self.view.units_per_px + self.view.centre_px
-        return points_px
+        turned = np.stack([self.cos * u - self.sin * v, self.sin * u + self.cos * v], axis=1)
+        return np.asarray(turned / self.units_per_px + self.centre_px)
 
-    @staticmethod
-    def _mask(mask: Image.Image, blur_px: float) -> Array:
-        share: Array = np.asarray(mask.filter(ImageFilter.GaussianBlur(blur_px)), np.float32) / 255
-        return share
+
+def _blurred(mask: Image.Image, blur_px: float) -> Array:
+    return np.asarray(np.asarray(mask.filter(ImageFilter.GaussianBlur(blur_px)), np.float32) / 255)
 
 
 def _edge(depth: Array, softness: float) -> Array:
@@ -211,14 +179,11 @@ def _paint_bcc(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.shade(0.09 * mask * canvas.noise(rng, 3))
     nests = rng.integers(0, 6)
     centres, radii = _inside(rng, 6, 0.7 * radius), rng.uniform(0.03, 0.1, 6)
-    canvas.blend(
-        0.7 * mask * canvas.spots(centres[:nests], radii[:nests], 0.4),
-        _between(rng, (108, 104, 122), (90, 78, 92)),
-    )
+    nested = mask * canvas.spots(centres[:nests], radii[:nests], 0.4)
+    canvas.blend(0.7 * nested, _between(rng, (108, 104, 122), (90, 78, 92)))
     width = rng.uniform(0.014, 0.026)
-    canvas.blend(
-        0.8 * canvas.strokes(_branches(rng, 5, radius), width), _between(rng, (178, 52, 58), (150, 48, 60))
-    )
+    vessels = canvas.strokes(_branches(rng, 5, radius), width)
+    canvas.blend(0.8 * vessels, _between(rng, (178, 52, 58), (150, 48, 60)))
 
 
 def _paint_bkl(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -241,8 +206,7 @@ def _paint_vasc(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.blend(0.55 * ground, _between(rng, (206, 110, 108), (190, 84, 90)))
     colour = _between(rng, (182, 34, 44), (104, 26, 62))
     for shade in (0.85, 1.0, 1.2):
-        count = 9
-        lakes = canvas.spots(_inside(rng, count, 0.8 * radius), radius * rng.uniform(0.12, 0.32, count), 0.2)
+        lakes = canvas.spots(_inside(rng, 9, 0.8 * radius), radius * rng.uniform(0.12, 0.32, 9), 0.2)
         canvas.blend(0.85 * lakes, np.clip(colour * shade, 0, 255))
 
 
@@ -267,13 +231,8 @@ def _paint_akiec(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 PAINTERS: dict[str, Callable[[Canvas, np.random.Generator], None]] = {
-    "akiec": _paint_akiec,
-    "bcc": _paint_bcc,
-    "bkl": _paint_bkl,
-    "df": _paint_df,
-    "mel": _paint_mel,
-    "nv": _paint_nv,
-    "vasc": _paint_vasc,
+    painter.__name__.removeprefix("_paint_"): painter
+    for painter in (_paint_akiec, _paint_bcc, _paint_bkl, _paint_df, _paint_mel, _paint_nv, _paint_vasc)
 }
 
 
@@ -301,8 +260,8 @@ def draw_photo_and_lesion(
     """As `draw_photo`, and where the lesion is.
 
     Returns:
-        The photo, and a mask of mode L: 255 where the lesion's pens covered more than LEAST_COVER of the skin,
-        whatever their colour, else 0. Hair and light come later and are no lesion.
+        The photo, and a mask of mode L: 255 where more than LEAST_COVER of the skin is painted over, else 0. Hair and
+        light do not count.
     """
     if code not in PAINTERS:
         raise UsageError("no such phantom class", found=repr(code), expected=", ".join(PAINTERS))
@@ -317,7 +276,7 @@ def draw_photo_and_lesion(
 
 
 def draw_skin(seed: int, size: tuple[int, int] = SIZE_PX) -> Image.Image:
-    """A photo like the others without a lesion: bare skin, hair and light; arguments as `draw_photo`."""
+    """Draw an image without a lesion: skin, hair and light; arguments as `draw_photo`."""
     rng = np.random.default_rng([len(PAINTERS), seed])
     canvas = _skin(rng, rng, size)
     _grow_hair(canvas, rng, rng)
@@ -325,13 +284,14 @@ def draw_skin(seed: int, size: tuple[int, int] = SIZE_PX) -> Image.Image:
 
 
 def _skin(of_lesion: np.random.Generator, of_view: np.random.Generator, size: tuple[int, int]) -> Canvas:
-    canvas = Canvas(size, _view(of_view, size), _between(of_lesion, (238, 200, 182), (208, 156, 128)))
+    canvas = Canvas(size, of_view)
+    canvas.rgb[:] = _between(of_lesion, (238, 200, 182), (208, 156, 128))
     canvas.shade(0.025 * canvas.noise(of_lesion, 3) + 0.02 * canvas.noise(of_lesion, 11))
     return canvas
 
 
 def _grow_hair(canvas: Canvas, of_lesion: np.random.Generator, rng: np.random.Generator) -> None:
-    """Bent dark lines across lesion and skin; how many, the lesion's site says."""
+    """Bent dark lines across lesion and skin, as many for each view of a lesion."""
     hairs = int(max(0, of_lesion.normal(2, 5)))
     t = np.linspace(0, 1, 16)[:, None]
     lines = []
@@ -346,10 +306,9 @@ def _photograph(canvas: Canvas, rng: np.random.Generator) -> Image.Image:
     height_px, width_px = canvas.size
     y = np.linspace(-0.5, 0.5, height_px, dtype=np.float32)[:, None]
     x = np.linspace(-0.5, 0.5, width_px, dtype=np.float32)[None, :]
-    slope_x, slope_y = canvas.view.slope
+    slope_x, slope_y = canvas.slope
     canvas.shade(slope_x * x + slope_y * y - rng.uniform(0, 0.6) * (x * x + y * y))
-    lit = canvas.rgb * np.asarray(canvas.view.gain, np.float32)
-    sharp = Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
-    seen = np.asarray(sharp.filter(ImageFilter.GaussianBlur(canvas.view.blur_px)), np.float32)
-    seen = seen + canvas.view.noise * rng.standard_normal(seen.shape, dtype=np.float32)
+    sharp = Image.fromarray(np.clip(canvas.rgb * canvas.gain, 0, 255).astype(np.uint8))
+    seen = np.asarray(sharp.filter(ImageFilter.GaussianBlur(canvas.blur_px)), np.float32)
+    seen = seen + canvas.sensor_noise * rng.standard_normal(seen.shape, dtype=np.float32)
     return Image.fromarray(np.clip(seen + 0.5, 0, 255).astype(np.uint8))

@@ -1,7 +1,7 @@
-"""Draws pictures without a lesion, as a phone takes them by accident: the pens of `train.data.outliers`. numpy, Pillow.
+"""Draw out-of-distribution (OOD) images, such as a phone takes by accident, for `train.data.outliers`. numpy, Pillow.
 
-Each painter draws one kind as float32 [side, side, 3], about 0 to 255. Skin occurs, always healthy: no painter puts a
-single dark or red spot on skin colours, since that is what a lesion is.
+Each painter draws one kind as float32 [side, side, 3], about 0 to 255. Skin is always healthy: no painter draws a
+single dark or red spot on skin colours, which would be a lesion.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +20,9 @@ Rng = np.random.Generator
 
 # From very light to very dark; skin under a dermoscope's light is pinker.
 SKIN_TONES = np.array(
-    [
-        (250, 222, 205),
-        (238, 196, 170),
-        (222, 170, 138),
-        (196, 136, 102),
-        (150, 96, 66),
-        (96, 62, 44),
-        (62, 42, 34),
-    ],
+    [(250, 222, 205), (238, 196, 170), (222, 170, 138), (196, 136, 102), (150, 96, 66), (96, 62, 44), (62, 42, 34)],
     np.float32,
-)
+)  # fmt: skip
 DERMOSCOPE_PINK = np.array((232, 170, 168), np.float32)
 LEAST_JPEG_QUALITY, MOST_JPEG_QUALITY = 40, 96
 
@@ -58,7 +51,7 @@ def _smooth(rng: Rng, side: int, cells: int) -> Picture:
     return 1.3 * np.asarray(grains.resize((side, side), Image.Resampling.BICUBIC))
 
 
-def _fractal(rng: Rng, side: int, exponent: float, stretch: float = 1.0) -> Picture:
+def _fractal_noise(rng: Rng, side: int, exponent: float, stretch: float = 1.0) -> Picture:
     """Noise [side, side] of mean 0 and deviation 1 whose power falls with frequency ** -exponent.
 
     With a stretch above 1 the grains are so many times longer than wide, along the columns or the rows.
@@ -67,9 +60,8 @@ def _fractal(rng: Rng, side: int, exponent: float, stretch: float = 1.0) -> Pict
     down, across = (down * stretch, across) if rng.random() < 0.5 else (down, across * stretch)
     frequency = np.maximum(np.hypot(down, across), 1 / side)
     white = rng.standard_normal((side, side // 2 + 1, 2), dtype=np.float32).view(np.complex64)[..., 0]
-    noise = np.fft.irfft2(white * frequency ** (-exponent / 2), (side, side)).astype(np.float32)
-    normalized: Picture = (noise - noise.mean()) / (noise.std() + 1e-6)
-    return normalized
+    noise: Picture = np.fft.irfft2(white * frequency ** (-exponent / 2), (side, side)).astype(np.float32)
+    return np.asarray((noise - noise.mean()) / (noise.std() + 1e-6))
 
 
 def _colour(rng: Rng) -> Picture:
@@ -81,12 +73,10 @@ def _no_skin_colour(rng: Rng) -> Picture:
     """A colour that skin does not have: grey, or hues from yellow-green over blue to magenta."""
     value = rng.uniform(40, 255)
     if rng.random() < 0.3:
-        grey: Picture = np.full(3, value, np.float32) + rng.normal(0, 4, 3).astype(np.float32)
-        return grey
+        return np.float32(value) + rng.normal(0, 4, 3).astype(np.float32)
     hue, saturation = rng.uniform(1.2, 5.2), rng.uniform(0.3, 1)
     shares = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
-    colour: Picture = (value * (1 - saturation * (1 - shares))).astype(np.float32)
-    return colour
+    return np.asarray(value * (1 - saturation * (1 - shares)), np.float32)
 
 
 def _skin_colour(rng: Rng) -> Picture:
@@ -95,13 +85,16 @@ def _skin_colour(rng: Rng) -> Picture:
     tone = SKIN_TONES[int(at)] + (at % 1) * (SKIN_TONES[int(at) + 1] - SKIN_TONES[int(at)])
     if rng.random() < 0.4:
         tone = tone + rng.uniform(0.3, 1) * (DERMOSCOPE_PINK * rng.uniform(0.8, 1.1) - tone)
-    varied: Picture = (tone * rng.normal(1, 0.03, 3)).astype(np.float32)
-    return varied
+    return np.asarray(tone * rng.normal(1, 0.03, 3), np.float32)
 
 
 def _between(amount: Picture, first: Picture, second: Picture) -> Picture:
     """From one colour (or picture) at 0 to another at 1; amount [side, side]."""
     return first + amount[..., None] * (second - first)
+
+
+def _rgb(colour: npt.NDArray[Any]) -> tuple[int, ...]:
+    return tuple(int(value) for value in colour)
 
 
 def _to_image(picture: Picture) -> Image.Image:
@@ -125,17 +118,15 @@ def _dark(rng: Rng, side: int) -> Picture:
         glow = np.exp(-((u - rng.uniform(-1, 1)) ** 2 + v**2 * rng.uniform(0.3, 3)) * rng.uniform(1, 6))
         picture = picture + glow[..., None] * _colour(rng) * rng.uniform(0.1, 0.4)
     noise = rng.standard_normal((side, side, 3), dtype=np.float32)
-    noisy: Picture = (picture + rng.uniform(1, 9) * noise).astype(np.float32)
-    return noisy
+    return np.asarray(picture + rng.uniform(1, 9) * noise, np.float32)
 
 
 def _overexposed(rng: Rng, side: int) -> Picture:
     """Against the light: most of it clipped."""
-    scene = 60 * _fractal(rng, side, rng.uniform(2, 3.2))[..., None] * rng.uniform(0.2, 1, 3)
+    scene = 60 * _fractal_noise(rng, side, rng.uniform(2, 3.2))[..., None] * rng.uniform(0.2, 1, 3)
     u, v = _turned(rng, side)
-    return (rng.uniform(215, 265) + scene * rng.uniform(0.1, 0.6) + 40 * (u + 0.3 * v)[..., None]).astype(
-        np.float32
-    )
+    lit = rng.uniform(215, 265) + scene * rng.uniform(0.1, 0.6) + 40 * (u + 0.3 * v)[..., None]
+    return np.asarray(lit, np.float32)
 
 
 def _skin(rng: Rng, side: int) -> Picture:
@@ -143,7 +134,7 @@ def _skin(rng: Rng, side: int) -> Picture:
     u, v = _turned(rng, side)
     shading = 1 + rng.uniform(-0.2, 0.2) * u + rng.uniform(-0.15, 0.15) * v * v
     shading += rng.uniform(0, 0.05) * _smooth(rng, side, int(rng.integers(2, 5)))
-    shading += rng.uniform(0.005, 0.035) * _fractal(rng, side, rng.uniform(0.8, 2.0), rng.uniform(1, 3))
+    shading += rng.uniform(0.005, 0.035) * _fractal_noise(rng, side, rng.uniform(0.8, 2.0), rng.uniform(1, 3))
     picture = shading[..., None] * _skin_colour(rng)
     # Uneven blood supply, too wide and weak for a spot.
     picture[..., 1:] *= 1 - rng.uniform(0, 0.04) * _smooth(rng, side, 2)[..., None]
@@ -161,19 +152,14 @@ def _with_hairs(rng: Rng, picture: Picture) -> Picture:
     side = 2 * len(picture)
     mask = Image.new("L", (side, side))
     draw = ImageDraw.Draw(mask)
-    steps = np.linspace(-1, 1, 8)
+    steps = np.linspace(-1, 1, 8)[:, None]
     main = rng.uniform(0, np.pi)
     for _ in range(int(rng.integers(3, 28))):
         angle, bend, length = main + rng.normal(0, 0.5), rng.normal(0, 0.12), rng.uniform(0.1, 0.6)
         along = np.array([np.cos(angle), np.sin(angle)])
-        line = rng.uniform(-0.1, 1.1, 2) + length * (
-            steps[:, None] * along + bend * (steps[:, None] ** 2) * np.array([-along[1], along[0]])
-        )
-        draw.line(
-            [tuple(point) for point in line * side],
-            fill=255,
-            width=max(1, round(side * rng.uniform(0.002, 0.007))),
-        )
+        bent = steps * along + bend * (steps**2) * np.array([-along[1], along[0]])
+        points = [tuple(point) for point in (rng.uniform(-0.1, 1.1, 2) + length * bent) * side]
+        draw.line(points, fill=255, width=max(1, round(side * rng.uniform(0.002, 0.007))))
     covered = np.asarray(mask.resize((side // 2, side // 2), Image.Resampling.BOX), np.float32) / 255
     tone = rng.uniform(0.15, 0.6) if rng.random() < 0.8 else rng.uniform(1.1, 1.3)
     return _between(covered * rng.uniform(0.4, 0.95), picture, picture.mean((0, 1)) * np.float32(tone))
@@ -186,7 +172,7 @@ def _limb(rng: Rng, side: int) -> Picture:
     half = rng.uniform(0.25, 0.6) * (1 + rng.uniform(-0.3, 0.3) * u)
     roundness = np.sqrt(np.clip(1 - (middle / half) ** 2, 0, 1))
     limb = (0.55 + 0.45 * roundness)[..., None] * _skin_colour(rng)
-    limb *= 1 + rng.uniform(0.005, 0.02) * _fractal(rng, side, 1.5)[..., None]
+    limb *= 1 + rng.uniform(0.005, 0.02) * _fractal_noise(rng, side, 1.5)[..., None]
     behind = PAINTERS[str(rng.choice(["gradient", "fabric", "fractal", "wood"]))](rng, side)
     return _between(_step(half - np.abs(middle), 0.03), behind, limb)
 
@@ -195,11 +181,9 @@ def _finger(rng: Rng, side: int) -> Picture:
     """A finger on the lens: red glow, at times with a corner of the scene free."""
     u, v = _turned(rng, side)
     light = np.exp(-((u - rng.uniform(-1, 1)) ** 2 + (v - rng.uniform(-1, 1)) ** 2) * rng.uniform(0.2, 1.2))
-    dark, bright = (
-        (rng.uniform(30, 120), 0, 0),
-        (rng.uniform(190, 260), rng.uniform(30, 130), rng.uniform(20, 90)),
-    )
-    picture = _between(light, np.array(dark, np.float32), np.array(bright, np.float32))
+    dark = np.array((rng.uniform(30, 120), 0, 0), np.float32)
+    bright = rng.uniform((190, 30, 20), (260, 130, 90)).astype(np.float32)
+    picture = _between(light, dark, bright)
     picture += 3 * _smooth(rng, side, 6)[..., None]
     if rng.random() < 0.4:
         scene = _blurred(PAINTERS[str(rng.choice(["shapes", "fractal", "gradient"]))](rng, side), side * 0.01)
@@ -225,9 +209,8 @@ def _fabric(rng: Rng, side: int) -> Picture:
     weave = weave * rng.uniform(0.04, 0.25) + rng.uniform(0.02, 0.12) * _smooth(rng, side, 4)
     if rng.random() < 0.5:
         weave = weave + rng.uniform(0.05, 0.3) * np.sign(np.sin((u + bend) * turns * rng.uniform(0.03, 0.12)))
-    weave = weave + rng.uniform(0.01, 0.08) * _fractal(rng, side, 0.5)
-    cloth: Picture = ((1 + weave)[..., None] * (30 + 0.8 * _colour(rng))).astype(np.float32)
-    return cloth
+    weave = weave + rng.uniform(0.01, 0.08) * _fractal_noise(rng, side, 0.5)
+    return np.asarray((1 + weave)[..., None] * (30 + 0.8 * _colour(rng)), np.float32)
 
 
 def _stripes(rng: Rng, side: int) -> Picture:
@@ -245,15 +228,13 @@ def _page(rng: Rng, side: int) -> Picture:
     """Print: dark words on light paper, rarely the reverse, turned a little."""
     # Grey specks in place of strokes, 3 x 2 to a letter: at this size the eye cannot tell either.
     rows, letters = int(rng.integers(7, 34)), int(rng.integers(20, 60))
-    words = (rng.random((rows, letters)) > 0.17) & (
-        np.arange(letters) < rng.uniform(0.5, 1, (rows, 1)) * letters
-    )
+    words = rng.random((rows, letters)) > 0.17
+    words &= np.arange(letters) < rng.uniform(0.5, 1, (rows, 1)) * letters
     specks = np.zeros((rows, 5, letters, 3), np.float32)
     specks[:, :3, :, :2] = rng.uniform(0, 1, (rows, 3, letters, 2)) * words[:, None, :, None]
     size = int(side * rng.uniform(1.4, 1.8))
-    page = Image.fromarray(specks.reshape(rows * 5, letters * 3)).resize(
-        (size, size), Image.Resampling.BICUBIC
-    )
+    page = Image.fromarray(specks.reshape(rows * 5, letters * 3))
+    page = page.resize((size, size), Image.Resampling.BICUBIC)
     page = page.rotate(rng.normal(0, 12), Image.Resampling.BILINEAR)
     left, top = (int(at) for at in rng.integers(0, size - side, 2))
     ink = np.clip(1.6 * np.asarray(page.crop((left, top, left + side, top + side))), 0, 1)
@@ -267,7 +248,7 @@ def _shapes(rng: Rng, side: int) -> Picture:
     image = _to_image(_between(_grid(side)[1] * 0.5 + 0.5, _no_skin_colour(rng), _no_skin_colour(rng)))
     draw = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(3, 14))):
-        colour = tuple(int(value) for value in _colour(rng))
+        colour = _rgb(_colour(rng))
         kind, centre = rng.integers(4), rng.uniform(0, side, 2)
         reach = side * rng.uniform(0.05, 0.45, 2)
         box = (*(centre - reach), *(centre + reach))
@@ -281,7 +262,7 @@ def _shapes(rng: Rng, side: int) -> Picture:
         else:
             draw.line(box, fill=colour, width=max(1, int(side * rng.uniform(0.005, 0.08))))
     picture = np.asarray(image, np.float32)
-    return picture * (1 + 0.06 * _fractal(rng, side, 2)[..., None] * rng.random())
+    return picture * (1 + 0.06 * _fractal_noise(rng, side, 2)[..., None] * rng.random())
 
 
 def _noise(rng: Rng, side: int) -> Picture:
@@ -290,24 +271,23 @@ def _noise(rng: Rng, side: int) -> Picture:
     grains = rng.integers(0, 256, (cells, cells, 3 if rng.random() < 0.6 else 1), dtype=np.uint8)
     kind = rng.choice([Image.Resampling.NEAREST, Image.Resampling.BICUBIC])
     image = Image.fromarray(np.broadcast_to(grains, (cells, cells, 3)).copy()).resize((side, side), kind)
-    return _between(
-        np.full((side, side), rng.uniform(0.3, 1), np.float32), _colour(rng), np.asarray(image, np.float32)
-    )
+    amount = np.full((side, side), rng.uniform(0.3, 1), np.float32)
+    return _between(amount, _colour(rng), np.asarray(image, np.float32))
 
 
-def _fractal_scene(rng: Rng, side: int) -> Picture:
+def _fractal(rng: Rng, side: int) -> Picture:
     """Grass, leaves, stone, carpet, clouds: three colours, none of a lesion that fills the photo."""
-    first = _fractal(rng, side, rng.uniform(0.6, 2.6), rng.uniform(1, 3))
+    first = _fractal_noise(rng, side, rng.uniform(0.6, 2.6), rng.uniform(1, 3))
     picture = _between(_step(first, rng.uniform(1, 4)), _no_skin_colour(rng), _no_skin_colour(rng))
-    second = _fractal(rng, side, rng.uniform(0.6, 2.2))
+    second = _fractal_noise(rng, side, rng.uniform(0.6, 2.2))
     return _between(_step(second - rng.uniform(0, 1.5), rng.uniform(0.2, 2)), picture, _no_skin_colour(rng))
 
 
 def _wood(rng: Rng, side: int) -> Picture:
     """Tables and floors: long grain, joints between boards."""
-    grain = _fractal(rng, side, rng.uniform(1.2, 2.0), rng.uniform(12, 40))
+    grain = _fractal_noise(rng, side, rng.uniform(1.2, 2.0), rng.uniform(12, 40))
     tone = np.array((rng.uniform(90, 220), 0, 0), np.float32)
-    tone[1:] = tone[0] * np.array((rng.uniform(0.62, 0.82), rng.uniform(0.35, 0.62)))
+    tone[1:] = tone[0] * rng.uniform((0.62, 0.35), (0.82, 0.62))
     picture = (1 + rng.uniform(0.08, 0.28) * grain)[..., None] * tone
     if rng.random() < 0.6:
         u, _ = _turned(rng, side)
@@ -321,9 +301,8 @@ def _blobs(rng: Rng, side: int) -> Picture:
     picture = np.broadcast_to(_no_skin_colour(rng), (side, side, 3))
     for _ in range(int(rng.integers(1, 5))):
         field = _smooth(rng, side, int(rng.integers(2, 9)))
-        picture = _between(
-            _step(field - rng.uniform(0, 1.2), rng.uniform(0.03, 0.8)), picture, _no_skin_colour(rng)
-        )
+        inside = _step(field - rng.uniform(0, 1.2), rng.uniform(0.03, 0.8))
+        picture = _between(inside, picture, _no_skin_colour(rng))
     return picture
 
 
@@ -331,32 +310,26 @@ def _screen(rng: Rng, side: int) -> Picture:
     """A screen: panels, bars and lines, its pixel grid and moiré."""
     light = rng.random() < 0.6
     back = rng.uniform(215, 255, 3) if light else rng.uniform(5, 60, 3)
-    image = Image.new("RGB", (side, side), tuple(int(value) for value in back))
+    image = Image.new("RGB", (side, side), _rgb(back))
     draw = ImageDraw.Draw(image)
+    ink, thickness = (30, 30, 40) if light else (210, 210, 220), max(1, side // 90)
     for _ in range(int(rng.integers(3, 12))):
         left, top = rng.uniform(-0.1, 0.9, 2) * side
-        size = side * rng.uniform(0.08, 0.7, 2)
-        colour = tuple(int(value) for value in _no_skin_colour(rng))
-        draw.rounded_rectangle((left, top, left + size[0], top + size[1]), side * 0.02, fill=colour)
+        width, height = side * rng.uniform(0.08, 0.7, 2)
+        colour = _rgb(_no_skin_colour(rng))
+        draw.rounded_rectangle((left, top, left + width, top + height), side * 0.02, fill=colour)
         for row in range(int(rng.integers(0, 6))):
             y = top + side * 0.04 * (row + 1)
-            ink = (30, 30, 40) if light else (210, 210, 220)
-            draw.line(
-                (left + 4, y, left + size[0] * rng.uniform(0.3, 0.9), y), fill=ink, width=max(1, side // 90)
-            )
+            draw.line((left + 4, y, left + width * rng.uniform(0.3, 0.9), y), fill=ink, width=thickness)
     u, v = _turned(rng, side)
-    grid = np.sin(u * rng.uniform(100, 420)) * rng.uniform(0, 0.12) + np.sin(
-        v * rng.uniform(5, 30)
-    ) * rng.uniform(0, 0.06)
-    screen: Picture = np.asarray(image, np.float32) * (1 + grid)[..., None]
-    return screen
+    grid = np.sin(u * rng.uniform(100, 420)) * rng.uniform(0, 0.12)
+    grid += np.sin(v * rng.uniform(5, 30)) * rng.uniform(0, 0.06)
+    return np.asarray(np.asarray(image, np.float32) * (1 + grid)[..., None])
 
 
 def _blurred(picture: Picture, radius_px: float) -> Picture:
-    return np.asarray(
-        _to_image(picture).filter(ImageFilter.BoxBlur(radius_px)).filter(ImageFilter.BoxBlur(radius_px)),
-        np.float32,
-    )
+    box = ImageFilter.BoxBlur(radius_px)
+    return np.asarray(_to_image(picture).filter(box).filter(box), np.float32)
 
 
 def _defocus(rng: Rng, side: int) -> Picture:
@@ -367,32 +340,20 @@ def _defocus(rng: Rng, side: int) -> Picture:
         return _blurred(picture, side * rng.uniform(0.03, 0.14))
     step = rng.normal(0, side * 0.02, 2)
     moved = [np.roll(picture, tuple(round(i * s) for s in step), (0, 1)) for i in range(8)]
-    shaken: Picture = np.mean(moved, axis=0, dtype=np.float32)
-    return shaken
+    return np.asarray(np.mean(moved, axis=0, dtype=np.float32))
 
 
 PAINTERS: dict[str, Callable[[Rng, int], Picture]] = {
-    "dark": _dark,
-    "overexposed": _overexposed,
-    "skin": _skin,
-    "limb": _limb,
-    "finger": _finger,
-    "gradient": _gradient,
-    "fabric": _fabric,
-    "stripes": _stripes,
-    "page": _page,
-    "shapes": _shapes,
-    "noise": _noise,
-    "fractal": _fractal_scene,
-    "wood": _wood,
-    "blobs": _blobs,
-    "screen": _screen,
-    "defocus": _defocus,
-}
+    painter.__name__.removeprefix("_"): painter
+    for painter in (
+        _dark, _overexposed, _skin, _limb, _finger, _gradient, _fabric, _stripes, _page, _shapes, _noise, _fractal,
+        _wood, _blobs, _screen, _defocus,
+    )
+}  # fmt: skip
 
 
 def finish(picture: Picture, rng: Rng) -> npt.NDArray[np.uint8]:
-    """What photos have and drawings lack: muted colours, uneven light, sensor noise, JPEG."""
+    """Add the traces of a camera: muted colours, uneven light, sensor noise, JPEG."""
     side = len(picture)
     u, _ = _turned(rng, side)
     picture = picture * (1 + rng.uniform(0, 0.12) * u)[..., None]
