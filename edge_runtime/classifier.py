@@ -208,7 +208,10 @@ class Classifier:
             raw_output: What `infer` returned for it.
             workers: How many photos were classified at a time, at most.
         """
-        labels = self.labels_from(raw_output)
+        labels = tuple(
+            ScoredLabel(label.code, label.name, label.group, score)
+            for label, score in zip(self.contract.labels, self.runner.scores(raw_output), strict=True)
+        )
         decision, reason, rule = decide(self.contract.decision, [label.score for label in labels])
         return Prediction(
             image=prepared.name,
@@ -221,13 +224,6 @@ class Classifier:
             ran_on=self._runtime(LateDigest(self.model), workers),
             notes=tuple(prepared.notes),
             rule=rule,
-        )
-
-    def labels_from(self, raw_output: bytes) -> tuple[ScoredLabel, ...]:
-        """Return the labels with their scores, from the bytes of the output tensor."""
-        return tuple(
-            ScoredLabel(label.code, label.name, label.group, score)
-            for label, score in zip(self.contract.labels, self.runner.scores(raw_output), strict=True)
         )
 
     def describe_runtime(self) -> dict[str, Any]:

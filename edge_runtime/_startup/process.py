@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def run(load: Callable[[], Callable[[], int]]) -> NoReturn:
-    """Run a command as the whole process.
-
-    Args:
-        load: Imports the command and returns it; the command returns its exit status.
-    """
+    """Run a command as the whole process: `load` imports and returns it, it returns its exit status."""
     if PLAIN:
         sys.exit(load()())
     # Imports create ten thousand objects and no garbage.
@@ -51,11 +47,7 @@ class GcPaused:
 
 
 def import_ahead(load: Callable[[], object]) -> None:
-    """Call what imports a module in a thread; if it fails, the import fails again, and is reported, where it is needed.
-
-    Args:
-        load: Imports the module.
-    """
+    """Call what imports a module in a thread; if it fails, the import fails again, and is reported, where needed."""
     if PLAIN:
         return
     from _thread import start_new_thread

@@ -24,6 +24,7 @@ MAX_THREADS = 64
 SCHEMA_FILE = "lines.schema.json"
 STATUS = "exit status: 0 success, 1 some photo failed, 2 usage, 3 model or interpreter unusable"
 PROGRAM = "edge-classify"
+VERSION = f"{PROGRAM} {__version__}"
 
 
 def _positive(text: str) -> int:
@@ -96,11 +97,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": argparse.SUPPRESS,
         "help": "print the JSON Schema of the JSON lines and exit",
     },
-    "--version": {
-        "action": "version",
-        "version": f"{PROGRAM} {__version__}",
-        "help": "print the version and exit",
-    },
+    "--version": {"action": "version", "version": VERSION, "help": "print the version and exit"},
 }
 MODEL = (*signature.OPTIONS, "--max-model-memory", "--max-model-work")
 ENGINE = ("--threads", *MODEL, "--trust", "--accelerator", "--delegate")

@@ -61,8 +61,7 @@ def run_guarded(work: Callable[[], int], *, failed: int = EXIT_PHOTO_FAILED) -> 
         _print_error("interrupted")
         return EXIT_INTERRUPTED
     except OSError as error:
-        # Of stdout: errors of files are EdgeErrors, and `_print_error` raises none. Python flushes stdout once more at
-        # exit and would complain again.
+        # Of stdout: errors of files are EdgeErrors. Python flushes stdout at exit and would complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return EXIT_BROKEN_PIPE
@@ -125,11 +124,9 @@ DEFAULTS: dict[str, object] = {
 
 
 def parse(words: list[str], verb: str = "") -> Arguments:
-    """Parse and check a command line. Photos alone, with --json at most, need no argparse: 4 ms of a run on one photo.
+    """Parse and check the words of a verb of dermedge, or of edge-classify.
 
-    Args:
-        words: The command line without its program.
-        verb: A verb of dermedge, empty for edge-classify.
+    Photos alone, with --json at most, need no argparse: 4 ms of a run on one photo.
 
     Raises:
         UsageError: Invalid options.

@@ -43,14 +43,9 @@ class Taken(NamedTuple):
 
 
 class InterpreterEngine(Engine):
-    """An `Engine` over an Interpreter; see there for the public members.
+    """An `Engine` over an Interpreter whose tensors are allocated; see there for the public members.
 
-    Args:
-        interpreter: A constructed Interpreter whose tensors are allocated.
-        name: Library and version.
-        accelerator: What runs the operators.
-        taken: How many of them, where a delegate runs any.
-        threads: As given to the Interpreter.
+    `taken` says how many operators a delegate runs, where it runs any.
 
     Raises:
         InterpreterBroken: Not one input and one output, or of a dtype that is not accepted.

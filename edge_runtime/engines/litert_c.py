@@ -188,7 +188,7 @@ def library_state() -> list[str | int]:
     return [os.path.realpath(path), version, status.st_size, status.st_mtime_ns]
 
 
-def _require_valid(model_bytes: bytes, path: str, version: str) -> None:
+def _require_valid(model_bytes: bytes, version: str) -> None:
     """Refuse a library that fails the model's self-test in a child process, or failed it before."""
     import hashlib
 
@@ -234,12 +234,10 @@ class LiteRtC(Engine):
         path, version = find_library()
         self._library = _load(path)
         if version not in TESTED_VERSIONS and not validated:
-            _require_valid(model_bytes, path, version)
+            _require_valid(model_bytes, version)
         self.name = f"litert-c {version or 'of unknown version'}"
-        self.accelerator = hardware
+        self.accelerator, self._hardware, self.threads = hardware, HARDWARE[hardware], threads
         self.operators_taken: tuple[int, int] | None = None
-        self._hardware = HARDWARE[hardware]
-        self.threads = threads
         self.skipped = ()
         # Destroyed from last to first: LiteRT wants buffers gone before models, models before the environment.
         self._owned: list[tuple[str, c_void_p]] = []

@@ -52,12 +52,7 @@ def probe_limits(model_bytes: bytes) -> dict[str, int]:
 
 
 def run_probe(question: Mapping[str, Any], model_bytes: bytes, limits: Mapping[str, int]) -> tuple[str, str]:
-    """Run `child.py` on one question.
-
-    Args:
-        question: See there.
-        model_bytes: A .tflite.
-        limits: By the names of `resource`.
+    """Run `child.py` on one of its questions, within limits by the names of `resource`.
 
     Returns:
         The result and an empty text; or an empty text and why there is none.
@@ -216,13 +211,10 @@ _known: dict[str, str] = {}
 def known_result(
     name: str, ask: Callable[[], tuple[str, bool]], notes: list[str], *, again: bool = False
 ) -> str:
-    """Return a result of this process, from the cache, or from `ask`.
+    """Return a result of this process, from the cache, or from `ask`; with `again` only `ok` is not asked for again.
 
-    Args:
-        name: Of the cached file: everything on which the result depends.
-        ask: Returns the result, and whether it would be the same another time.
-        notes: Remarks on the cache are appended here.
-        again: Ask again if the known result is not `ok`.
+    The name is that of the cached file: everything on which the result depends. `ask` returns the result, and whether
+    it would be the same another time. Remarks on the cache are appended to `notes`.
     """
     path = cache_file(name)
     result = _known.get(name) or read_cached(path, notes)

@@ -49,10 +49,7 @@ class GraphEnd(NamedTuple):
 
 
 def read_graph_end(model: ModelFile) -> GraphEnd:
-    """Find the feature map and read the weights behind it.
-
-    Args:
-        model: Checked by `model_file`: its structure may be trusted, what it means is checked here.
+    """Find the feature map and read the weights behind it; the model's structure was checked by `model_file`.
 
     Raises:
         ModelNotExplainable: The graph ends in another form.
@@ -183,17 +180,16 @@ class _Reader:
             raise Unsupported(f"weights {shape} for {self.labels} labels x {channels} channels")
         stored = self._constant(tensor, WEIGHT_CODES)
         quantization = self.tensors[tensor].child(4, "quantization")
-        scales = quantization.numbers(2, "f") if quantization else ()
-        zeros = quantization.numbers(3, "q") if quantization else ()
+        scales = (quantization.numbers(2, "f") if quantization else ()) or (1.0,)
+        zeros = (quantization.numbers(3, "q") if quantization else ()) or (0,)
         if len(scales) > 1 and quantization is not None and quantization.scalar(6, "i") != 0:
             raise Unsupported("weights with a scale for each channel, not for each label")
-        rows = []
-        for label in range(self.labels):
-            scale = scales[label % len(scales)] if scales else 1.0
-            zero = zeros[label % len(zeros)] if zeros else 0
-            row = stored[label * channels : (label + 1) * channels]
-            rows.append(tuple(scale * (value - zero) for value in row))
-        return tuple(rows)
+
+        def row(label: int) -> tuple[float, ...]:
+            scale, zero = scales[label % len(scales)], zeros[label % len(zeros)]
+            return tuple(scale * (x - zero) for x in stored[label * channels : (label + 1) * channels])
+
+        return tuple(map(row, range(self.labels)))
 
     def _shape(self, tensor: int) -> tuple[int, ...]:
         return self.tensors[tensor].numbers(7, "i") or self.tensors[tensor].numbers(0, "i")

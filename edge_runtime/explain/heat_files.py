@@ -56,12 +56,7 @@ class Explained:
 
 
 def check_out(out: str, photos: list[str], *, several: bool) -> None:
-    """Refuses, before anything is opened, an OUT that cannot be meant.
-
-    Args:
-        out: OUT.
-        photos: As the command line names them.
-        several: Whether there may be more than one picture.
+    """Refuse, before anything is opened, an OUT that cannot be meant for photos as the command line names them.
 
     Raises:
         UsageError: As the module says.
@@ -96,13 +91,9 @@ def check_out(out: str, photos: list[str], *, several: bool) -> None:
 def explain_each(
     classifier: Classifier, photos: Iterable[str | tuple[str, ImageError]], out: str
 ) -> Generator[tuple[str, Explained | ImageError]]:
-    """Classify photos one after another and write a heat map of each.
+    """Classify photos one after another and write a heat map of each; `out` as `check_out` has accepted it.
 
-    Args:
-        classifier: An open one.
-        photos: Paths; what has its error already passes in its place. Heat maps that lie in the folder `out` are left
-            out.
-        out: As `check_out` has accepted it.
+    What has its error already passes in its place. Heat maps that lie in the folder `out` are left out.
 
     Yields:
         Each path with its prediction, or with its error.

@@ -52,12 +52,7 @@ NO_CHARACTER = "\U0010ffff"
 
 
 def write_picture(path: str, explanation: Explanation, notice: str) -> None:
-    """Write the picture as PNG, whole or not at all.
-
-    Args:
-        path: Where to.
-        explanation: What to show.
-        notice: The sentence that goes with every prediction.
+    """Write the picture of an explanation as PNG, whole or not at all; `notice` is what goes with every prediction.
 
     Raises:
         HeatMapUnwritten: It cannot be written there.

@@ -106,11 +106,7 @@ def parse_model(
 
 
 def read_contract(data: bytes, where: str = "model") -> ModelContract:
-    """The contract inside a .tflite.
-
-    Args:
-        data: The whole file.
-        where: Named in errors.
+    """The contract inside the bytes of a .tflite; `where` is named in errors.
 
     Raises:
         ContractMissing, ContractInvalid, ContractTooNew: As they say.

@@ -53,12 +53,7 @@ class TensorSpec:
 
 
 def raw_values(raw: bytes, spec: TensorSpec) -> tuple[float, ...]:
-    """The elements of a tensor as they stand: integers for a quantized tensor.
-
-    Args:
-        raw: spec.nbytes bytes, little-endian.
-        spec: The tensor's.
-    """
+    """The elements of a tensor as they stand, integers of a quantized one, from spec.nbytes bytes, little-endian."""
     return struct.unpack(f"<{spec.size}{STRUCT_CODES[spec.dtype]}", raw)
 
 
@@ -101,13 +96,7 @@ def softmax_values(raw: bytes, spec: TensorSpec) -> list[float]:
 def check_tensors(
     contract: ModelContract, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], where: str
 ) -> None:
-    """Holds the tensors of a model against its contract.
-
-    Args:
-        contract: The model's.
-        inputs: All input tensors of the model.
-        outputs: All output tensors of the model.
-        where: Named in errors.
+    """Hold all input and output tensors of a model against its contract; `where` is named in errors.
 
     Raises:
         ModelMismatch: Not one input [1, height_px, width_px, 3] and one output [1, labels] of an accepted dtype, or a
@@ -154,11 +143,7 @@ class Operand:
         """A constant's first bytes, enough for a shape; None of what an operator computes."""
 
     def integers(self, count: int | None = None) -> tuple[int, ...]:
-        """The values of an int32 constant of at most one side.
-
-        Args:
-            count: How many there must be.
-        """
+        """The values of an int32 constant of at most one side; `count` is how many there must be."""
         if self.content is None:
             raise Unsupported("a shape or an axis is computed, not constant")
         values = struct.unpack(f"<{len(self.content) // 4}i", self.content)

@@ -22,11 +22,7 @@ _LOCAL = b"PK\x03\x04"
 
 
 class ZipTail:
-    """The archive at the end of `data`.
-
-    Args:
-        data: The whole model file.
-        where: Named in errors.
+    """The archive at the end of `data`, a whole model file; `where` is named in errors.
 
     Raises:
         ContractInvalid: An archive is there, but it is damaged, deflated, encrypted, or holds a name twice.
