@@ -15,15 +15,7 @@ from edge_runtime._startup import PLAIN
 from edge_runtime._startup.process import GcPaused, import_ahead
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.cli.selection import has_photos, is_one_photo, named_photos
-from edge_runtime.errors import (
-    EXIT_OK,
-    EXIT_PHOTO_FAILED,
-    EXIT_USAGE,
-    EdgeError,
-    ImageError,
-    UsageError,
-    escaped,
-)
+from edge_runtime.errors import EXIT_OK, EXIT_PHOTO_FAILED, EdgeError, ImageError, UsageError, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -90,7 +82,7 @@ def _status(verb: str, words: list[str]) -> int:
     except SystemExit as ended:
         # argparse has printed everything: --help, --version, or what it does not understand.
         _print_error("", end="")
-        return ended.code if isinstance(ended.code, int) else EXIT_USAGE
+        return ended.code if isinstance(ended.code, int) else UsageError.exit_status
     return _run(arguments)
 
 

@@ -27,17 +27,10 @@ from typing import Any
 
 from edge_runtime import __version__
 from edge_runtime._startup.records import dataclass
+from edge_runtime.engines import validation
 from edge_runtime.engines.engine import EDGETPU_LIBRARY, LITERT_HARDWARE, Engine
 from edge_runtime.engines.litert_c import library_state
 from edge_runtime.engines.loading import open_engine
-from edge_runtime.engines.validation import (
-    DRIVER_PREFIXES,
-    cache_file,
-    probe_limits,
-    read_cached,
-    run_probe,
-    write_cached,
-)
 from edge_runtime.errors import InterpreterError
 from edge_runtime.model.model_file import ModelFile
 
@@ -124,20 +117,20 @@ def validate(
     """Return the verdict on one candidate, from the cache or from a child process."""
     library = _library_state(name if is_delegate else EDGETPU_LIBRARY if name == "edgetpu" else "")
     path = _cache_file(model, name, library, threads)
-    known = None if again else _parsed(read_cached(path, notes))
+    known = None if again else _parsed(validation.read_cached(path, notes))
     if known is not None:
         return known
     verdict = _probe(model, name, is_delegate, threads)
     # Of a file that only the loader finds nobody could say later that it is still the same.
     if not (verdict.accepted and None in library):
-        write_cached(path, json.dumps(verdict.to_dict()))
+        validation.write_cached(path, json.dumps(verdict.to_dict()))
     return verdict
 
 
 def _probe(model: ModelFile, name: str, is_delegate: bool, threads: int) -> Verdict:
     question = {"rung": name, "is_delegate": is_delegate, "threads": threads}
     try:
-        line, problem = run_probe(question, model.data, probe_limits(model.data))
+        line, problem = validation.run_probe(question, model.data, validation.probe_limits(model.data))
     except OSError as error:
         problem = f"its validation could not be started: {error.strerror or error}"
     if problem:
@@ -180,10 +173,10 @@ def _cache_file(model: ModelFile, name: str, library: list[Any], threads: int) -
     import platform
 
     machine = platform.machine(), platform.release(), platform.node(), sys.version
-    drivers = sorted(item for item in os.environ.items() if item[0].startswith(DRIVER_PREFIXES))
+    drivers = sorted(item for item in os.environ.items() if item[0].startswith(validation.DRIVER_PREFIXES))
     state = (__version__, model.sha256, name, library, threads, library_state(), machine, drivers)
     key = hashlib.sha256(repr(state).encode()).hexdigest()
-    return cache_file(f"verdict-{key[:32]}.json")
+    return validation.cache_file(f"verdict-{key[:32]}.json")
 
 
 def _library_state(library: str) -> list[Any]:

@@ -17,13 +17,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from edge_runtime.engines.engine import Engine, require_input
-from edge_runtime.errors import (
-    DelegateUnusable,
-    InterpreterBroken,
-    InterpreterError,
-    NoInterpreter,
-    UsageError,
-)
+from edge_runtime.errors import DelegateUnusable, InterpreterBroken, NoInterpreter, UsageError
 from edge_runtime.model.tensors import STRUCT_CODES, TensorSpec
 
 # What either library raises when a model, a delegate or numpy does not suit it; SystemError: tflite-runtime, numpy 2.
@@ -124,7 +118,7 @@ def open_interpreter(library: str, model_bytes: bytes, **options: Any) -> Interp
         DelegateUnusable: As `construct`.
     """
 
-    def explain(error: BaseException) -> InterpreterError:
+    def explain(error: BaseException) -> InterpreterBroken:
         return _explained(library, name, error)
 
     name = library
@@ -151,7 +145,7 @@ def open_interpreter(library: str, model_bytes: bytes, **options: Any) -> Interp
     return construct(module, model_bytes, name=name, explain=explain, **options)
 
 
-def _explained(library: str, name: str, error: BaseException) -> InterpreterError:
+def _explained(library: str, name: str, error: BaseException) -> InterpreterBroken:
     """Return a library's error as ours; name numpy 2 as the cause, which tflite-runtime's own message does not."""
     ours = broken(name, "cannot be imported" if name == library else "refuses the model", error)
     if library == "tflite-runtime":
@@ -169,7 +163,7 @@ def construct(
     model_bytes: bytes,
     *,
     name: str,
-    explain: Callable[[BaseException], InterpreterError],
+    explain: Callable[[BaseException], InterpreterBroken],
     threads: int,
     accelerator: str,
     delegate: str | None,
@@ -181,7 +175,7 @@ def construct(
     `name` is the library's, with its version; `explain` turns an error of its constructor into ours.
 
     Raises:
-        InterpreterError: What `explain` makes of a failure.
+        InterpreterBroken: What `explain` makes of a failure.
         DelegateUnusable: The delegate does not load or takes nothing; or XNNPACK was requested and took nothing.
     """
     options: dict[str, Any] = {"model_content": model_bytes, "num_threads": threads}

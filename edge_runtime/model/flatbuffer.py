@@ -166,18 +166,14 @@ class Table:
             for i, offset in enumerate(offsets)
         ]
 
-    def text(self, number: int) -> bytes:
-        """A string field."""
+    def text(self, number: int, *, required: bool = False) -> bytes:
+        """A string field. Of a signature it is required: LiteRT 2.3.0 ends the process where a name is missing."""
         start, count = self.vector(number, 1)
+        if required and not start:
+            raise Malformed(f"string {number} of table {self.name} is missing")
         if count > MAX_NAME_BYTES or (start and (start + count >= self.end or self.data[start + count] != 0)):
             raise Malformed(f"string {number} of table {self.name} is too long or does not end")
         return self.data[start : start + count]
-
-    def required_text(self, number: int) -> bytes:
-        """A string field that must be there: LiteRT 2.3.0 ends the process where a signature lacks a name."""
-        if self.target(number) is None:
-            raise Malformed(f"string {number} of table {self.name} is missing")
-        return self.text(number)
 
 
 def walk_model(
@@ -243,12 +239,12 @@ def _walk_root(root: Table, limits: Limits | None) -> ModelStructure:
     for signature in root.children(7, "SignatureDef"):
         index = signature.scalar(4, "I")
         _require_index(index, len(subgraphs), signature.name, "subgraph")
-        signature.required_text(2)
+        signature.text(2, required=True)
         # Subgraph and signature number inputs 1 and 0, outputs 2 and 1.
         for number in (0, 1):
             ends = subgraphs[index].numbers(number + 1, "i")
             for entry in signature.children(number, "TensorMap"):
-                entry.required_text(0)
+                entry.text(0, required=True)
                 if entry.scalar(1, "I") not in ends:
                     raise Malformed(f"{entry.name} of {signature.name} is no input or output of its subgraph")
     return structure

@@ -14,14 +14,7 @@ import stat
 
 from edge_runtime._startup.records import TYPE_CHECKING, dataclass
 from edge_runtime.contract import CONTRACT_ENTRY, CONVERT_AGAIN, LABELS_ENTRY, ModelContract
-from edge_runtime.errors import (
-    ContractInvalid,
-    ContractMissing,
-    ModelFileError,
-    ModelNotFound,
-    ModelTooLarge,
-    NotATfliteFile,
-)
+from edge_runtime.errors import ContractInvalid, ContractMissing, ModelNotFound, ModelTooLarge, NotATfliteFile
 from edge_runtime.model.flatbuffer import DEFAULT_LIMITS, Limits, walk_model
 from edge_runtime.model.tensors import check_tensors
 from edge_runtime.model.zip_tail import ZipTail
@@ -155,7 +148,7 @@ def read_model(path: str | os.PathLike[str] | None = None) -> tuple[str, bytes]:
         return where, read_regular(where, MAX_MODEL_BYTES)
     except (OSError, ValueError) as error:
         found = getattr(error, "strerror", None) or str(error)
-        kind: type[ModelFileError] = ModelNotFound
+        kind: type[ModelNotFound | ModelTooLarge] = ModelNotFound
         problem, expected, fix = "the model cannot be read", "a .tflite file", "check the path"
         if getattr(error, "errno", None) == errno.EFBIG:
             kind = ModelTooLarge
