@@ -7,10 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from convert import convert
 from convert.inputs import is_crossval
-from convert.recipes import DEFAULT_MAX_LOSS, QAT_OPTIONS, add_recipe_options, request_of
+from convert.recipes import DEFAULT_MAX_LOSS, QAT_OPTIONS, add_recipe_options, make_request
 from edge_runtime.errors import EXIT_OK, UsageError
 from train.artifacts.command import command_parser, run_command
 
@@ -56,13 +57,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="MODEL.tflite",
         help="File to write, its report beside it as MODEL.json (required; default for folds: in each of them)",
     )
-    add(
-        "--folds",
-        type=int,
-        nargs="+",
-        metavar="K",
-        help="Folds of a cross-validation (default: all finished)",
-    )
+    text = "Folds of a cross-validation (default: all finished)"
+    add("--folds", type=int, nargs="+", metavar="K", help=text)
     text = "Folder of the photos (default: where the run or the manifest says)"
     add("--data", type=Path, metavar="DIR", help=text)
     text = "Contract JSON for models not trained with this toolkit (default: none)"
@@ -77,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     text = f"Share of predictions that may change, 0 to 1 (default: {DEFAULT_MAX_LOSS})"
     add("--max-loss", type=float, metavar="SHARE", help=text)
     text = "Skip evaluation on the test split, most of most recipes' time; dermedge compare does it (default: off)"
-    add("--no-test-report", action="store_true", help=text)
+    add("--no-test-report", dest="test_report", action="store_false", help=text)
     add_recipe_options(found)
     return found
 
@@ -90,19 +86,9 @@ def _convert(arguments: argparse.Namespace) -> int:
             f"{arguments.run}: needs --out and no --folds",
             expected="a folder of dermedge crossval for --folds",
         )
-    report = convert(
-        arguments.run,
-        arguments.recipe,
-        arguments.out,
-        data=arguments.data,
-        contract=arguments.contract,
-        manifest=arguments.manifest,
-        seed=arguments.seed,
-        keep_float=arguments.keep_float,
-        max_loss=arguments.max_loss,
-        test_report=not arguments.no_test_report,
-        **{name: getattr(arguments, name) for name in QAT_OPTIONS},
-    )
+    del arguments.folds
+    # The other options are the function's.
+    report = convert(**vars(arguments))
     print(_summary(arguments.out, report))
     return EXIT_OK
 
@@ -112,7 +98,8 @@ def _convert_folds(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None:
             option = f"--{name.replace('_', '-')}"
             raise UsageError(f"{option}: not for the folds of a cross-validation", fix=f"Leave {option} out")
-    request = request_of(arguments)
+    fine_tuning = {name: getattr(arguments, name) for name in QAT_OPTIONS}
+    request = make_request(arguments.recipe, seed=arguments.seed, test_report=False, **fine_tuning)
     # Late: numpy and pandas, which --help does not need.
     from convert.crossval import run_crossval, summary
 
@@ -120,17 +107,16 @@ def _convert_folds(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _summary(out: Path, report: dict[str, object]) -> str:
+def _summary(out: Path, report: dict[str, Any]) -> str:
     """A few lines: what was written, figures of the acceptance test and of the test split."""
-    model, gate, test = report["model"], report["check"], report["test"]
-    assert isinstance(model, dict) and isinstance(gate, dict)
+    model, gate = report["model"], report["check"]
     lines = [
         f"{out}: {model['bytes']:,} bytes, sha256 {model['sha256']}",
         f"Acceptance test, {gate['photos']} photos: top-1 agreement {gate['agreement']:.4f}, mean score difference "
         f"{gate['mean_score_difference']:.4f}, balanced accuracy {gate['keras_balanced_accuracy']:.4f} -> "
         f"{gate['converted_balanced_accuracy']:.4f}",
     ]
-    if isinstance(test, dict):
+    if test := report["test"]:
         low, high = test["balanced_accuracy_loss_interval"]
         lines.append(
             f"Test split, {test['photos']} photos: balanced accuracy {test['keras']['balanced_accuracy']:.4f} -> "
@@ -138,8 +124,7 @@ def _summary(out: Path, report: dict[str, object]) -> str:
             f"(95 % CI {low:.4f} to {high:.4f}); {test['answers_changed']} predictions changed, "
             f"{test['right_to_wrong']} to wrong, {test['wrong_to_right']} to right"
         )
-    if kept := report.get("kept_float"):
-        assert isinstance(kept, dict)
+    if kept := report["kept_float"]:
         lines.append(
             f"Kept in float: {', '.join(kept['kept']) or 'nothing'} ({len(kept['kept'])} of {kept['layers']} layers); "
             f"{100 * kept['loss_of_whole']:.1f} % -> {100 * kept['loss']:.1f} % of predictions change, "

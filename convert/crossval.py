@@ -14,7 +14,6 @@ TensorFlow where a fold is to be converted.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import sys
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from convert.export import gate
-from convert.files import is_report, report_path
+from convert.files import holds_report, report_path
 from convert.inputs import Photo, Run, read_run, read_scores
 from convert.pixels import read_pixels
 from convert.recipes import Request
@@ -130,7 +129,7 @@ def _fold(run: Run, number: int, request: Request) -> Fold:
     if not _is_current(run, out, request):
         from convert.export.conversion import convert_run
 
-        convert_run(run, dataclasses.replace(request, test_report=False), out)
+        convert_run(run, request, out)
     scores = {"keras": softmax(logits.to_numpy()), "converted": _converted_scores(run, out, photos)}
     decisions = {"keras": run.contract.decision, "converted": open_model(out).contract.decision}
     fired = {side: _fired(decisions[side], scores[side]) for side in SIDES}
@@ -153,17 +152,11 @@ def _is_current(run: Run, out: Path, request: Request) -> bool:
 
 def _report(path: Path) -> dict[str, Any]:
     """Read a fold's report; {} where there is none. A damaged one is removed: the fold is then converted again."""
-    if not path.is_file():
-        return {}
-    try:
-        content = read_object(path)
-        if is_report(content):
-            return content
-        why = "not the report of a conversion"
-    except RunInvalid as error:
-        why = error.found
-    print(f"{path}: {why}; this fold is converted again", file=sys.stderr)
-    path.unlink()
+    if holds_report(path):
+        return read_object(path)
+    if path.is_file():
+        print(f"{path}: not the report of a conversion; this fold is converted again", file=sys.stderr)
+        path.unlink()
     return {}
 
 

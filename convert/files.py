@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -48,11 +47,7 @@ def selection_marks(model: Path, photos: Sequence[Collection[str]]) -> list[str]
 
 
 def require_out(out: Path, inputs: Iterable[Path] = ()) -> None:
-    """Refuse an output that cannot be written or would overwrite another file.
-
-    Args:
-        out: The .tflite; its report is written beside it.
-        inputs: Files that the conversion reads.
+    """Refuse a .tflite that cannot be written, or would with the report beside it overwrite an input or another file.
 
     Raises:
         UsageError: Not a .tflite name; its folder is missing or not writable; it or its report is a folder or an input;
@@ -72,7 +67,7 @@ def require_out(out: Path, inputs: Iterable[Path] = ()) -> None:
             raise UsageError(
                 f"{role} would overwrite an input of the conversion", found=str(path), fix=OTHER_OUT
             )
-    if report_path(out).exists() and not _holds_report(report_path(out)):
+    if report_path(out).exists() and not holds_report(report_path(out)):
         raise UsageError(
             "--out: its report would overwrite another file",
             found=str(report_path(out)),
@@ -81,20 +76,10 @@ def require_out(out: Path, inputs: Iterable[Path] = ()) -> None:
         )
 
 
-def _holds_report(path: Path) -> bool:
+def holds_report(path: Path) -> bool:
     """Whether a file is a conversion report."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_object(path)
+    except EdgeError:
         return False
-    return is_report(content)
-
-
-def is_report(content: Any) -> bool:
-    """Whether parsed JSON is a conversion report."""
-    parts = ("model", "run")
-    return (
-        isinstance(content, dict)
-        and content.keys() >= REPORT_KEYS
-        and all(isinstance(content[part], dict) for part in parts)
-    )
+    return content.keys() >= REPORT_KEYS and all(isinstance(content[part], dict) for part in ("model", "run"))

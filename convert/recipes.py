@@ -197,12 +197,12 @@ def make_request(
 
 
 def _max_loss(recipe: Recipe, keep_float: str | None, max_loss: float | None) -> float | None:
-    if keep_float is None:
-        if max_loss is not None:
-            raise UsageError(
-                "--max-loss needs --keep-float auto", found="no --keep-float", fix="add --keep-float auto"
-            )
+    if keep_float is None and max_loss is None:
         return None
+    if keep_float is None:
+        raise UsageError(
+            "--max-loss needs --keep-float auto", found="no --keep-float", fix="add --keep-float auto"
+        )
     if recipe.name != "int8_ptq":
         raise UsageError("--keep-float needs recipe int8_ptq", found=recipe.name, expected="int8_ptq")
     limit = DEFAULT_MAX_LOSS if max_loss is None else float(max_loss)
@@ -253,9 +253,3 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         number, metavar = (positive, "N") if kind is int else (float, "X")
         shown = f"{text} (default: {getattr(QatSettings(), name)})"
         group.add_argument(_option(name), type=number, metavar=metavar, help=shown)
-
-
-def request_of(arguments: argparse.Namespace, **more: Any) -> Request:
-    """The request of a command line with `add_recipe_options`; `more` as `make_request`."""
-    fine_tuning = {name: getattr(arguments, name) for name in QAT_OPTIONS}
-    return make_request(arguments.recipe, seed=arguments.seed, **fine_tuning, **more)

@@ -162,10 +162,10 @@ def measure(
         from convert.comparison.integrity import same_network
         from convert.comparison.layers import layer_report
         from convert.comparison.report import Measured
-        from convert.tflite.reader import parse_tflite
+        from convert.tflite.reader import read_structure
 
         golden_problems = beside.submit(_golden_problems, models)
-        files = [parse_tflite(Path(model.path), model.data) for model in models]
+        files = [read_structure(model.data, Path(model.path)) for model in models]
         paths = [photo.path for photo in photos]
         layer_reports = {
             k: beside.submit(layer_report, files[0], files[k], paths)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from convert.comparison import integrity
 from convert.comparison.statistics import Truth, figures, paired, verdict
 from convert.comparison.workers import PhotoScores
 from convert.files import selection_marks
-from convert.inputs import Photo, PhotoList
+from convert.inputs import ALL, Photo, PhotoList
 from convert.tflite.reader import TfliteFile
 from edge_runtime.model.model_file import ModelFile
 from train.artifacts.files import read_object
@@ -92,7 +92,7 @@ def build_report(models: Sequence[ModelFile], listed: PhotoList, measured: Measu
             "failures": measured.failures,
         },
         "interrupted": measured.interrupted,
-        "remarks": _remarks(models, names, listed, measured) + _absent_labels(truth),
+        "remarks": [*_remarks(models, names, listed, measured), *_absent_labels(truth)],
         "models": described,
         "pairs": pairs,
         "timing": {
@@ -163,42 +163,36 @@ def _describe(
 
 def _remarks(
     models: Sequence[ModelFile], names: Sequence[str], listed: PhotoList, measured: Measured
-) -> list[str]:
-    """List what limits the metrics."""
-    remarks = []
-    photos = measured.photos
+) -> Iterator[str]:
+    """Say what limits the metrics."""
+    photos, done = measured.photos, len(measured.answered)
     if measured.interrupted:
-        remarks.append(
-            f"Interrupted: {len(measured.answered):,} of {len(photos):,} photos are done, in random order."
-        )
+        yield f"Interrupted: {done:,} of {len(photos):,} photos are done, in random order."
     if measured.failures:
-        remarks.append(f"{len(measured.failures):,} photos could not be read and are left out.")
-    seen = sum(photo.split in ("train", "val") for photo in photos)
-    if seen:
-        remarks.append(
+        yield f"{len(measured.failures):,} photos could not be read and are left out."
+    if seen := sum(photo.split in ("train", "val") for photo in photos):
+        yield (
             f"{seen:,} of {len(photos):,} photos are of the train or val split, on which the models were trained or "
             "selected: the metrics are optimistic."
         )
-    elif listed.split == "all":
-        remarks.append("The dataset has no splits: models may have been trained on its photos.")
-    remarks += _foreign_run(models, names, listed)
+    elif listed.split == ALL:
+        yield "The dataset has no splits: models may have been trained on its photos."
+    yield from _foreign_run(models, names, listed)
     ids = [(photo.photo_id,) for photo in photos]
     for model, name in zip(models, names, strict=True):
-        marks = selection_marks(Path(model.path), ids)
-        remarks += [f"{name}: {marked}" for marked in marks]
-    return remarks
+        yield from (f"{name}: {marked}" for marked in selection_marks(Path(model.path), ids))
 
 
-def _absent_labels(truth: Truth) -> list[str]:
-    """Remark on the classes of the balanced accuracy, where some have no photo, or few lesions."""
-    codes, few_classes = truth.codes, few_note(few(truth.codes, truth.recalls(truth.labels)))
-    remarks = [few_classes] if few_classes else []
+def _absent_labels(truth: Truth) -> Iterator[str]:
+    """Say over which classes the balanced accuracy is, where some have no photo, or few lesions."""
+    codes = truth.codes
+    if few_classes := few_note(few(codes, truth.recalls(truth.labels))):
+        yield few_classes
     if absent := [code for i, code in enumerate(codes) if i not in truth.labels]:
-        remarks.append(
+        yield (
             f"No photo is of {', '.join(absent)}: balanced accuracy is the mean over the other "
             f"{len(codes) - len(absent)} of {len(codes)} classes."
         )
-    return remarks
 
 
 def _foreign_run(models: Sequence[ModelFile], names: Sequence[str], listed: PhotoList) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,6 @@ from train.evaluation.intervals import (
     share_of,
 )
 from train.evaluation.metrics import (
-    Estimate,
     FloatArray,
     GroupDraws,
     IntArray,
@@ -150,14 +150,13 @@ def paired(truth: Truth, first: FloatArray, second: FloatArray) -> dict[str, Any
     Returns:
         Plain values; see the module's head for their signs.
     """
-    classes = len(truth.codes)
     before, after = first.argmax(axis=1), second.argmax(axis=1)
     right, right_after = before == truth.labels, after == truth.labels
     changed = before != after
     worse, better = int((right & ~right_after).sum()), int((~right & right_after).sum())
     moved = np.abs(second - first)
     largest = moved.max(axis=1)
-    photo = int(largest.argmax())
+    photo, (counts, _) = int(largest.argmax()), np.histogram(largest, bins=HISTOGRAM_EDGES)
     errors = [expected_calibration_error(truth.labels, scores) for scores in (first, second)]
     error_draws = [truth.draws.calibration_error(truth.labels, scores) for scores in (first, second)]
     gain = right_after.astype(float) - right.astype(float)
@@ -177,8 +176,11 @@ def paired(truth: Truth, first: FloatArray, second: FloatArray) -> dict[str, Any
             "photo_id": truth.photos[photo].photo_id,
             "label": truth.codes[int(moved[photo].argmax())],
         },
-        "score_changes": _histogram(largest),
-        "classes": _per_class(truth, before, after, classes),
+        "score_changes": [
+            {"from": low, "to": high, "photos": count}
+            for (low, high), count in zip(pairwise(HISTOGRAM_EDGES), counts.tolist(), strict=True)
+        ],
+        "classes": _per_class(truth, before, after),
         "groups": _per_group(truth, before, after),
         "flips": _flips(truth, first, second),
     }
@@ -206,7 +208,8 @@ def at_temperature(scores: FloatArray, temperature: float) -> FloatArray:
     return softmax(np.log(np.maximum(scores, LEAST_PROBABILITY)), temperature)
 
 
-def _per_class(truth: Truth, before: IntArray, after: IntArray, classes: int) -> dict[str, dict[str, Any]]:
+def _per_class(truth: Truth, before: IntArray, after: IntArray) -> dict[str, dict[str, Any]]:
+    classes = len(truth.codes)
     recall = [recall_per_class(truth.labels, predicted, classes) for predicted in (before, after)]
     draws = truth.draws.recall_difference(truth.labels, before, after, classes)
     rows = {}
@@ -214,7 +217,7 @@ def _per_class(truth: Truth, before: IntArray, after: IntArray, classes: int) ->
         inside = truth.labels == i
         rows[code] = {
             "photos": int(inside.sum()),
-            "recall": [number(recall[0][i]), number(recall[1][i])],
+            "recall": [float(one[i]) if inside.any() else None for one in recall],
             "difference": _estimate(recall[1][i] - recall[0][i], draws[:, i]),
             "answers_changed": int((inside & (before != after)).sum()),
         }
@@ -274,14 +277,6 @@ def _flips(truth: Truth, first: FloatArray, second: FloatArray) -> list[dict[str
     )
 
 
-def _histogram(largest: FloatArray) -> list[dict[str, float]]:
-    counts, _ = np.histogram(largest, bins=HISTOGRAM_EDGES)
-    return [
-        {"from": low, "to": high, "photos": int(count)}
-        for low, high, count in zip(HISTOGRAM_EDGES, HISTOGRAM_EDGES[1:], counts, strict=False)
-    ]
-
-
 def exchanged_labels(first: FloatArray, second: FloatArray) -> dict[int, int]:
     """Find exchanged labels: the assignment of the second's predictions to the first's that agrees best.
 
@@ -328,9 +323,4 @@ def _points(value: float) -> str:
 def _estimate(value: float, draws: FloatArray) -> list[float] | None:
     if np.isnan(value) or np.isnan(draws).all():
         return None
-    return list(Estimate(float(value), *percentile_interval(draws)))
-
-
-def number(value: float) -> float | None:
-    """Return a figure for JSON: None for NaN."""
-    return None if np.isnan(value) else float(value)
+    return [float(value), *percentile_interval(draws)]

@@ -57,12 +57,9 @@ class PhotoScores:
 
 
 class Workers:
-    """Processes that run models on photos; use as a context.
+    """Processes, by default one a core, that run models on photos; use as a context.
 
-    Args:
-        models: .tflite files with contracts.
-        count: Processes; by default as many as there are cores.
-        module: What they run: a module whose `__main__` block calls `main`.
+    They run `module`, whose `__main__` block calls `main`.
     """
 
     def __init__(
@@ -129,7 +126,7 @@ class _Process:
     def __init__(self, command: Sequence[str]) -> None:
         pipe = subprocess.PIPE
         self.popen = subprocess.Popen(
-            command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+            command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, errors="replace", start_new_session=True
         )
         assert self.popen.stdin and self.popen.stdout and self.popen.stderr
         self._stdin, self._stdout, self._stderr = self.popen.stdin, self.popen.stdout, self.popen.stderr
@@ -139,19 +136,17 @@ class _Process:
         try:
             self._stdin.write(json.dumps(request) + "\n")
             self._stdin.flush()
-        except (OSError, ValueError) as error:
+        except OSError as error:
             # What it wrote before it ended says more than the broken pipe.
             self._reply()
             raise self._ended(str(error)) from error
         return self._reply()
 
     def _reply(self) -> Any:
-        try:
-            line = self._stdout.readline()
-        except (OSError, ValueError) as error:
-            raise self._ended(str(error)) from error
+        line = self._stdout.readline()
         if not line:
-            raise self._ended(f"exit status {self.popen.wait()}{self._last_words()}")
+            last_words = self._stderr.read().strip().splitlines()[-1:]
+            raise self._ended(": ".join([f"exit status {self.popen.wait()}", *last_words]))
         reply = json.loads(line)
         if isinstance(reply, dict):
             raise getattr(errors, reply.pop("class"))(reply.pop("problem"), **reply)
@@ -165,14 +160,6 @@ class _Process:
                 stream.close()
             except BrokenPipeError:
                 continue
-
-    def _last_words(self) -> str:
-        """Return the last line on its stderr."""
-        try:
-            lines = self._stderr.read().strip().splitlines()
-        except (OSError, ValueError):
-            return ""
-        return f": {lines[-1]}" if lines else ""
 
     def _ended(self, why: str) -> InterpreterBroken:
         return InterpreterBroken(

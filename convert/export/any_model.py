@@ -24,14 +24,9 @@ SAVED_MODEL = "saved_model.pb"
 def read_source(
     path: Path, contract: Path | None, manifest: Path | None, data: Path | None, *, out: Path
 ) -> Run:
-    """A run directory, or a foreign model in the form of a run.
+    """A run directory, or a foreign model in the form of a run; arguments are those of `convert.convert`.
 
-    Args:
-        path: Run directory, SavedModel folder, .keras or .h5.
-        contract: JSON; for foreign models only.
-        manifest: CSV with columns path, label and split (convert/inputs.py); for foreign models only.
-        data: Folder of the photos, if not where the run or the manifest says.
-        out: The .tflite that will be written; a foreign model's pixels and checkpoints go beside it.
+    A foreign model's pixels and checkpoints go beside `out`.
 
     Raises:
         UsageError: `out` cannot be written or is an input; contract or manifest is missing.

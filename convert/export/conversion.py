@@ -22,7 +22,7 @@ from convert.pixels import cached_pixels
 from convert.recipes import CHECK_PHOTOS, Request
 from convert.tflite.embed import embed_entries, embed_metadata
 from convert.tflite.golden import GoldenResult, make_golden
-from convert.tflite.spec import FileInfo, require_as_specified
+from convert.tflite.spec import require_as_specified
 from edge_runtime.contract import Calibration, ModelContract
 from edge_runtime.model.model_file import open_model
 from train.artifacts.files import json_text, sha256_of, whole_files
@@ -59,8 +59,8 @@ def convert_run(run: Run, request: Request, out: Path) -> dict[str, Any]:
         gate.check_golden(tflite_file)
         accepted = _accept(steps, tflite_file)
         test = _test_report(steps, tflite_file) if request.test_report else None
-        report = _report(steps, info, golden)
-        report["model"] = {"file": out.name, "bytes": len(complete), "sha256": sha256_of(tflite_file)}
+        model = {"file": out.name, "bytes": len(complete), "sha256": sha256_of(tflite_file)}
+        report = _report(steps, model, info, golden)
         report |= {"check": accepted, "test": test, "training_repeated": repeated}
         report["seconds"] = round(time.monotonic() - started, 1)
         json_file.write_text(json_text(report), encoding="utf-8")
@@ -131,11 +131,13 @@ def _selection(steps: Steps) -> list[dict[str, Any]]:
     return [{"set": "validation split", "chosen": chosen, "photo_ids": photo_ids}]
 
 
-def _report(steps: Steps, info: FileInfo, golden: GoldenResult) -> dict[str, Any]:
+def _report(
+    steps: Steps, model: dict[str, Any], info: dict[str, Any], golden: GoldenResult
+) -> dict[str, Any]:
     run, request = steps.run, steps.request
     return {
         "schema_version": REPORT_SCHEMA,
-        "model": {},
+        "model": model,
         "options": request.options(),
         "recipe": dataclasses.asdict(request.recipe),
         "run": {
@@ -148,7 +150,7 @@ def _report(steps: Steps, info: FileInfo, golden: GoldenResult) -> dict[str, Any
         "versions": {name: metadata.version(name) for name in PACKAGES.split()},
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
         KEY: _selection(steps),
-        "tensors": dataclasses.asdict(info),
+        "tensors": info,
         **steps.report,
         "golden": {
             "runtime": golden.vectors[0].runtime,

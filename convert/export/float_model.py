@@ -15,12 +15,7 @@ BATCH = 32
 
 
 class Predictor:
-    """Runs a logits model in batches of one size, so that it is traced once.
-
-    Args:
-        model: From normalized pixels to logits.
-        contract: Its normalization.
-    """
+    """Runs a model, from normalized pixels to logits, in batches of one size, so that it is traced once."""
 
     def __init__(self, model: Any, contract: ModelContract) -> None:
         self._forward = tf.function(lambda x: model(x, training=False))

@@ -101,10 +101,7 @@ def require_same_sharpness(keras: FloatArray, converted: FloatArray) -> float:
     """Refuse a file whose scores are sharper or flatter than they should be: its temperature was not folded in.
 
     The limits of `require_within` hold labels and single scores; a small temperature error moves all scores a little.
-
-    Args:
-        keras: [n, labels], at the file's temperature.
-        converted: [n, labels].
+    Both scores are [n, labels], at the file's temperature.
 
     Returns:
         The temperature between both; 1 if all is well.

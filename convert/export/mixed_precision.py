@@ -19,12 +19,14 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from convert.comparison import layers
 from convert.export import keras_export as export
 from convert.recipes import RECIPES
-from convert.tflite.reader import read_structure, read_tflite
+from convert.tflite.embed import embed_entries
+from convert.tflite.reader import read_structure
 from edge_runtime.contract import ModelContract
 from edge_runtime.engines import open_engine
 from edge_runtime.errors import ConversionRefused
@@ -87,17 +89,14 @@ def search(
         "loss_of_whole": whole_loss,
         "kept": [layers.short_name(name) for name in kept],
         "tensors": list(kept),
-        "layers": len(ranked) or _layer_count(floating),
+        # None is ranked where the whole integer file holds the limit.
+        "layers": len(ranked)
+        or sum(x.kind not in layers.IGNORED for x in read_structure(floating).operators),
         "tried": len(tried),
         "bytes": {"whole": len(tried[()][0]), "mixed": len(tflite), "float": len(floating)},
         "ms_per_photo": dict(zip(("whole", "mixed", "float"), times, strict=True)),
     }
     return tflite, report
-
-
-def _layer_count(floating: bytes) -> int:
-    """How many layers could have been kept, where the whole integer file holds the limit and none was ranked."""
-    return sum(operator.kind not in layers.IGNORED for operator in read_structure(floating).operators)
 
 
 def smallest_prefix(
@@ -134,16 +133,22 @@ def without_the_needless(
     return left
 
 
-def noisiest_first(first: Path, second: Path, photos: Sequence[Path]) -> list[str]:
+def noisiest_first(
+    floating: bytes, whole: bytes, contract: ModelContract, photos: Sequence[Path]
+) -> list[str]:
     """Output tensors of the float file's operators by the noise that each adds in the integer file."""
-    floating, whole = read_tflite(first), read_tflite(second)
-    pairs = layers.align(floating, whole)
-    report = layers.layer_report(floating, whole, photos, len(photos))
-    if report.get("problem"):
-        raise ConversionRefused("the layers cannot be ranked", found=str(report["problem"]))
-    names = {tensor.index: tensor.name for tensor in floating.tensors}
+    with TemporaryDirectory() as folder:
+        first, second = (Path(folder) / name for name in ("float.tflite", "int8.tflite"))
+        # The probe opens files as a device does: with a contract.
+        first.write_bytes(embed_entries(floating, contract, {}))
+        second.write_bytes(embed_entries(whole, contract, {}))
+        one, other = (read_structure(path.read_bytes(), path) for path in (first, second))
+        report = layers.layer_report(one, other, photos, len(photos))
+    if problem := report.get("problem"):
+        raise ConversionRefused("the layers cannot be ranked", found=str(problem))
+    pairs = layers.align(one, other)
     rows = sorted(report["rows"], key=lambda row: -row["added"])
-    return [names[pairs[row["position"]].first.outputs[0]] for row in rows]
+    return [one.tensors[pairs[row["position"]].first.outputs[0]].name for row in rows]
 
 
 def _times(files: Sequence[bytes]) -> list[float]:

@@ -33,11 +33,7 @@ MAX_TEMPERATURE_DIFFERENCE = 0.01
 
 
 def require_training_repeated(run: Run, keras: Callable[[PixelArray], FloatArray]) -> dict[str, Any]:
-    """Compare the float model's predictions for some validation photos with those of training.
-
-    Args:
-        run: Its contract says how photos become pixels.
-        keras: The float model with the contract's temperature.
+    """Compare the predictions of `keras`, the float model at the contract's temperature, with those of training.
 
     Returns:
         The entry of model.json; a note where training left no predictions, or for a foreign model.

@@ -24,10 +24,6 @@ LEAST_PROBABILITY = 1e-30
 class SavedNetwork:
     """Callable like a Keras model that ends in logits.
 
-    Args:
-        path: Folder of the SavedModel.
-        contract: Its input, labels and temperature.
-
     Raises:
         ModelHoldsCode: Its graph does more than compute; nothing of it was run.
         RunInvalid: Not loadable, or its signature does not fit the contract.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,6 @@ from convert.pixels import cached_pixels, read_pixels
 from convert.quantization import calibration
 from convert.quantization.rounding_shift import PHOTOS, prepare_for_rounding
 from convert.recipes import CALIBRATION_PHOTOS, RECIPES, Request
-from convert.tflite.embed import embed_entries
 from convert.tflite.spec import require_as_specified
 from edge_runtime.errors import ConversionRefused, UsageError
 from edge_runtime.model.model_file import ModelFile
@@ -163,13 +160,8 @@ class Steps:
             return float((scores.argmax(axis=1) != expected).mean())
 
         def rank(floating: bytes, whole: bytes) -> list[str]:
-            with tempfile.TemporaryDirectory() as folder:
-                paths = [Path(folder) / name for name in ("float.tflite", "int8.tflite")]
-                for path, tflite in zip(paths, (floating, whole), strict=True):
-                    # The probe opens files as a device does: with a contract.
-                    path.write_bytes(embed_entries(tflite, contract, {}))
-                some = [photo.path for photo in photos[:PHOTOS_TO_RANK]]
-                return mixed_precision.noisiest_first(paths[0], paths[1], some)
+            some = [photo.path for photo in photos[:PHOTOS_TO_RANK]]
+            return mixed_precision.noisiest_first(floating, whole, contract, some)
 
         tflite, self.report["kept_float"] = mixed_precision.search(
             lambda kept: keras_export.with_softmax(self.absorbed(pixels_u8, kept)),
@@ -217,8 +209,6 @@ class Steps:
 
     def check_pixels(self) -> PixelArray:
         """The acceptance test's photos, in the order of `gate.choose_check_photos`."""
-        photos = gate.choose_check_photos(self.run.photos)
-        val = tuple(photo for photo in photos if photo.split == "val")
-        rest = tuple(photo for photo in photos if photo.split != "val")
-        parts = [np.asarray(cached_pixels(self.run, val, "val"))]
-        return np.concatenate([*parts, read_pixels(rest, self.run.contract)] if rest else parts)
+        val, photos = self.run.split("val"), gate.choose_check_photos(self.run.photos)
+        rest_u8 = read_pixels(photos[len(val) :], self.run.contract)
+        return np.concatenate([cached_pixels(self.run, val, "val"), rest_u8])

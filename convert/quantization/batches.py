@@ -17,24 +17,23 @@ import numpy.typing as npt
 from convert.inputs import Photo, Sampling
 from train.data.pixels import PixelArray
 from train.data.sampling import photo_weights
+from train.evaluation.metrics import FloatArray, IntArray
 
 BRIGHTNESS, CONTRAST, CHANNEL_GAIN = 0.10, 0.10, 0.04
 # Draws of an epoch. Fine-tuning starts where most predictions agree already and moves little: so many views cost a few
 # minutes, an evaluation of the file a quarter of one.
 EPOCH_VIEWS = 512
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
-WeightArray = npt.NDArray[np.float64]
+ViewArray = npt.NDArray[np.float32]
 
 
 class Batch(NamedTuple):
     """One step's photos."""
 
-    views: FloatArray
+    views: ViewArray
     """[batch, height_px, width_px, 3] normalized."""
     labels: IntArray
     """[batch]."""
-    soft_labels: FloatArray | None
+    soft_labels: ViewArray | None
     """[batch, labels]; None without a teacher."""
 
 
@@ -49,10 +48,10 @@ class TrainingStream:
     mean: float
     std: float
     batch: int
-    weights: WeightArray
+    weights: FloatArray
     """[n] by which photos are drawn, see `sampling_weights`."""
     seed: int
-    soft_labels: FloatArray | None = None
+    soft_labels: ViewArray | None = None
     """[n, labels] probabilities of a teacher, see convert/quantization/soft_labels.py."""
 
     @property
@@ -65,31 +64,30 @@ class TrainingStream:
         rng = np.random.default_rng([self.seed, step])
         drawn = rng.choice(len(self.labels), size=self.batch, p=self.weights)
         views = np.stack([_view(self.pixels_u8[i], rng) for i in drawn])
-        normalized: FloatArray = (views - np.float32(self.mean)) / np.float32(self.std)
+        normalized: ViewArray = (views - np.float32(self.mean)) / np.float32(self.std)
         soft = None if self.soft_labels is None else self.soft_labels[drawn]
         return Batch(normalized, self.labels[drawn], soft)
 
     def batches(self, first_step: int, end_step: int) -> Iterator[Batch]:
-        """Batches of steps first_step to end_step - 1, each made while the one before is used."""
+        """Batches of steps first_step to end_step - 1, each made, as one beyond them, while the one before is used."""
         with ThreadPoolExecutor(1) as pool:
-            upcoming = pool.submit(self.batch_at, first_step) if first_step < end_step else None
+            upcoming = pool.submit(self.batch_at, first_step)
             for step in range(first_step, end_step):
-                assert upcoming is not None
                 ready = upcoming.result()
-                upcoming = pool.submit(self.batch_at, step + 1) if step + 1 < end_step else None
+                upcoming = pool.submit(self.batch_at, step + 1)
                 yield ready
 
 
-def sampling_weights(photos: Sequence[Photo], sampling: Sampling) -> WeightArray:
+def sampling_weights(photos: Sequence[Photo], sampling: Sampling) -> FloatArray:
     """Return the probability of each photo, [n], as training drew them; they sum to 1."""
     labels = np.array([photo.label for photo in photos], np.int64)
     groups = [photo.group_id for photo in photos]
     source_draw = np.array([sampling.source_draw.get(photo.source, 1.0) for photo in photos])
-    weights: WeightArray = photo_weights(labels, groups, sampling, source_draw)
+    weights: FloatArray = photo_weights(labels, groups, sampling, source_draw)
     return weights
 
 
-def _view(photo_u8: PixelArray, rng: np.random.Generator) -> FloatArray:
+def _view(photo_u8: PixelArray, rng: np.random.Generator) -> ViewArray:
     """One of the eight flips and turns (four if not square), a little other light; float32 in 0..255."""
     quarter_turns = int(rng.integers(4))
     if photo_u8.shape[0] != photo_u8.shape[1]:
@@ -102,5 +100,5 @@ def _view(photo_u8: PixelArray, rng: np.random.Generator) -> FloatArray:
     channel_gain = 1 + rng.uniform(-CHANNEL_GAIN, CHANNEL_GAIN, 3)
     slope = (gain * channel_gain).astype(np.float32)
     intercept = (128 - 128 * slope + offset).astype(np.float32)
-    view: FloatArray = np.clip(turned * slope + intercept, 0, 255, dtype=np.float32)
+    view: ViewArray = np.clip(turned * slope + intercept, 0, 255, dtype=np.float32)
     return view

@@ -27,16 +27,15 @@ from train.data.pixels import PixelArray, normalize
 FIRST_PASSES = 3
 FEWER_STEP = 4
 RANGE_BATCHES = 8
+# Of the activations' moving-average ranges; those of weights follow the weights at every step.
+RANGE_ENDS = ("output_min:0", "output_max:0", "activation_min:0", "activation_max:0")
 TRAINED_WEIGHTS = ("kernel:0", "bias:0", "gamma:0", "beta:0")
 
 
 def quantize(float_model: Any, contract: ModelContract, calibration_u8: PixelArray) -> Any:
-    """Wrap a float model for quantization-aware training and set every range.
+    """Wrap a copy of a flat, functional float model that ends in logits for quantization-aware training.
 
-    Args:
-        float_model: Flat and functional, ends in logits; is copied.
-        contract: Its normalization fixes the input's range.
-        calibration_u8: [n, height_px, width_px, 3], for the activations' ranges.
+    The contract's normalization fixes the input's range, the pixels [n, height_px, width_px, 3] the activations'.
 
     Raises:
         ConversionRefused: tfmot cannot quantize a layer.
@@ -98,17 +97,10 @@ def trained_variables(model: Any) -> list[Any]:
 def _set_input_range(model: Any, contract: ModelContract) -> None:
     """Pixels 0 to 255: their 256 values are the tensor's 256 steps."""
     normalization = contract.normalization
-    names = ("min", "max")
     for variable in model.layers[1].weights:
-        for name, pixel in zip(names, (0, 255), strict=True):
-            if variable.name.endswith(f"_{name}:0"):
+        for ending, pixel in (("_min:0", 0), ("_max:0", 255)):
+            if variable.name.endswith(ending):
                 variable.assign((pixel - normalization.mean) / normalization.std)
-
-
-def _range_variables(model: Any) -> list[Any]:
-    """Bounds of the activations' moving-average ranges; weights' ranges follow the weights at every step."""
-    endings = ("output_min:0", "output_max:0", "activation_min:0", "activation_max:0")
-    return [v for v in model.non_trainable_variables if v.name.endswith(endings)]
 
 
 def _set_activation_ranges(model: Any, passes: Sequence[PixelArray], contract: ModelContract) -> None:
@@ -118,7 +110,7 @@ def _set_activation_ranges(model: Any, passes: Sequence[PixelArray], contract: M
     solved from that.
     """
     decayed = 0.999**RANGE_BATCHES
-    variables = _range_variables(model)
+    variables = [v for v in model.non_trainable_variables if v.name.endswith(RANGE_ENDS)]
     forward = tf.function(lambda x: model(x, training=True), reduce_retracing=True)
     for photos in passes:
         batches = np.array_split(photos, min(RANGE_BATCHES, len(photos)))

@@ -33,14 +33,14 @@ import tensorflow as tf
 import tf_keras
 from tqdm import tqdm
 
-from convert.quantization.batches import IntArray, TrainingStream
+from convert.quantization.batches import TrainingStream
 from convert.quantization.fake_quant import quantize, trained_variables
 from convert.quantization.qat_state import Progress, Saver, state_key
 from convert.recipes import QatSettings
 from edge_runtime.contract import ModelContract
 from train.artifacts.files import write_rows
 from train.data.pixels import PixelArray
-from train.evaluation.metrics import FloatArray, balanced_accuracy
+from train.evaluation.metrics import FloatArray, IntArray, balanced_accuracy
 
 WARMUP_SHARE = 0.1
 # Adam and not plain SGD: gradients of depthwise and pointwise kernels differ by orders of magnitude in size.
@@ -68,16 +68,10 @@ def fine_tune(
     validation: Validation,
     folder: Path,
 ) -> tuple[Any, dict[str, Any]]:
-    """Fine-tunes, resumes, or loads a finished fine-tuning with the same settings.
+    """Fine-tunes, resumes, or loads a finished fine-tuning with the same settings from `folder`, made if missing.
 
-    Args:
-        float_model: Start and distillation target, ends in logits, temperature folded in.
-        contract: The run's.
-        settings: Length, rate and loss.
-        stream: Training views.
-        calibration_u8: For the ranges.
-        validation: Chooses the epoch.
-        folder: For state.npz and history.csv; made if missing.
+    The float model, start and distillation target, ends in logits with the temperature folded in. The calibration
+    pixels, [n, height_px, width_px, 3], set the ranges; `validation` chooses the epoch.
 
     Returns:
         The quantization-aware model with the best epoch's weights, and its entry in model.json.
@@ -112,7 +106,7 @@ def fine_tune(
         elif progress.step % settings.checkpoint_every_steps == 0:
             saver.save(progress)
     bar.close()
-    saver.load_best()
+    model.set_weights(saver.best)
     write_rows(folder / "history.csv", progress.history)
     return model, {
         "settings": asdict(settings),
@@ -195,7 +189,7 @@ def _end_epoch(
     best = min(progress.history, key=lambda row: (-row["agreement"], row["mean_score_difference"]))
     if best is progress.history[-1]:
         progress.best_epoch = epoch
-        saver.keep_best()
+        saver.best = model.get_weights()
     saver.save(progress)
 
 

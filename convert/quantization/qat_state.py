@@ -83,23 +83,16 @@ class Saver:
     """Writes and reads all state: the model's and optimizer's variables, the best epoch's weights, progress."""
 
     def __init__(self, path: Path, key: str, model: Any, optimizer: Any) -> None:
-        self._path, self._key, self._model = path, key, model
+        self._path, self._key = path, key
         self._variables = [*model.variables, *optimizer.variables]
-        self._best: list[npt.NDArray[Any]] = []
-
-    def keep_best(self) -> None:
-        """Store the model's weights as the best."""
-        self._best = [np.asarray(weights) for weights in self._model.get_weights()]
-
-    def load_best(self) -> None:
-        """Set the model's weights to the best."""
-        self._model.set_weights(self._best)
+        self.best: list[npt.NDArray[Any]] = []
+        """The best epoch's weights of the model."""
 
     def save(self, progress: Progress) -> None:
         """Write a checkpoint, whole or not at all."""
         arrays = {f"v{i}": variable.numpy() for i, variable in enumerate(self._variables)}
-        arrays |= {f"b{i}": weights for i, weights in enumerate(self._best)}
-        header = json.dumps({"key": self._key, "best": len(self._best), **asdict(progress)})
+        arrays |= {f"b{i}": weights for i, weights in enumerate(self.best)}
+        header = json.dumps({"key": self._key, "best": len(self.best), **asdict(progress)})
         with whole_file(self._path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, header=np.frombuffer(header.encode(), np.uint8), **arrays)
 
@@ -115,7 +108,7 @@ class Saver:
                     return Progress()
                 for i, variable in enumerate(self._variables):
                     variable.assign(saved[f"v{i}"])
-                self._best = [saved[f"b{i}"] for i in range(header.pop("best"))]
+                self.best = [saved[f"b{i}"] for i in range(header.pop("best"))]
         except (OSError, ValueError, KeyError, *DAMAGED_ZIP) as error:
             raise ConversionRefused(
                 f"{self._path}: the checkpoint cannot be read",

@@ -105,7 +105,11 @@ def _walk(model: Any, images: npt.NDArray[np.float32], visit: Callable[[Any, Any
     a layer that is shared has several nodes. A shared batch normalization is not visited: one set of statistics cannot
     absorb the shifts of two places.
     """
-    nodes = _nodes(model)
+    by_depth = model._nodes_by_depth
+    # Each after those that it reads from.
+    nodes = [
+        node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input
+    ]
     uses = Counter(id(x) for node in nodes for x in node.keras_inputs)
     calls = Counter(id(node.layer) for node in nodes)
     values = {str(id(x)): [tf.constant(images)] * uses[id(x)] for x in model.inputs}
@@ -119,9 +123,3 @@ def _walk(model: Any, images: npt.NDArray[np.float32], visit: Callable[[Any, Any
         outputs = node.layer(*args, **{**kwargs, "training": False})
         for x, value in zip(tf.nest.flatten(node.outputs), tf.nest.flatten(outputs), strict=True):
             values[str(id(x))] = [value] * uses[id(x)]
-
-
-def _nodes(model: Any) -> list[Any]:
-    """Every use of a layer in a functional model, each after those that it reads from; its inputs left out."""
-    by_depth = model._nodes_by_depth
-    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]

@@ -19,7 +19,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tqdm import tqdm
 
 from convert.tflite.embed import read_object, write_object
-from convert.tflite.reader import OPERATORS
+from convert.tflite.reader import operator_name
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConversionRefused
 from edge_runtime.model.model_file import ModelFile
@@ -52,14 +52,11 @@ def read_logits(
 
 
 def fold_into_scales(tflite: bytes, temperature: float) -> bytes:
-    """The same file with its logits divided by a temperature: three tensors have other scales, nothing else differs.
-
-    Args:
-        tflite: A quantized flatbuffer that ends in a fully connected layer and a softmax, without a zip tail.
-        temperature: Above 0.
+    """The same file, without a zip tail, with its logits divided by a temperature: three tensors have other scales.
 
     Raises:
-        ConversionRefused: It ends otherwise, or another operator reads one of the three tensors.
+        ConversionRefused: It does not end in a quantized fully connected layer and a softmax, or another operator reads
+            one of the three tensors.
     """
     model = read_object(tflite)
     graph = model.subgraphs[0]
@@ -89,20 +86,16 @@ def _without_softmax(tflite: bytes) -> bytes:
 def _last_layer(model: Any) -> tuple[Any, Any]:
     """The fully connected operator that makes the logits, and the softmax that reads them."""
     graph = model.subgraphs[0]
-
-    def kind(operator: Any) -> str:
-        code = model.operatorCodes[operator.opcodeIndex]
-        number: int = max(code.builtinCode, code.deprecatedBuiltinCode)
-        return OPERATORS[number]
-
-    found = [x for x in graph.operators if kind(x) == "SOFTMAX"]
-    if len(found) == 1:
-        for operator in graph.operators:
-            if list(operator.outputs) == [found[0].inputs[0]] and kind(operator) == "FULLY_CONNECTED":
+    codes = [operator_name(max(x.builtinCode, x.deprecatedBuiltinCode)) for x in model.operatorCodes]
+    kinds = [codes[operator.opcodeIndex] for operator in graph.operators]
+    if kinds.count("SOFTMAX") == 1:
+        softmax = graph.operators[kinds.index("SOFTMAX")]
+        for operator, kind in zip(graph.operators, kinds, strict=True):
+            if kind == "FULLY_CONNECTED" and list(operator.outputs) == [softmax.inputs[0]]:
                 int8 = graph.tensors[operator.outputs[0]].type == schema.TensorType.INT8
                 if int8 and len(operator.inputs) > BIAS and operator.inputs[BIAS] >= 0:
-                    return operator, found[0]
-    raise _unexpected(", ".join(kind(x) for x in graph.operators[-4:]))
+                    return operator, softmax
+    raise _unexpected(", ".join(kinds[-4:]))
 
 
 def _unexpected(found: str) -> ConversionRefused:

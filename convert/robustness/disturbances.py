@@ -71,7 +71,7 @@ def rotate(photo: Image.Image, strength: float) -> Image.Image:
 
 def expose(photo: Image.Image, strength: float) -> Image.Image:
     """Brighten the photo by so many stops."""
-    return photo.point(list(_curve(2**strength) * 3))
+    return photo.point(_curve(2**strength) * 3)
 
 
 def warm(photo: Image.Image, strength: float) -> Image.Image:
@@ -93,20 +93,13 @@ def compress(photo: Image.Image, strength: float) -> Image.Image:
 
 
 @lru_cache(maxsize=64)
-def _linear(value: int) -> float:
-    share = value / 255
-    return share / 12.92 if share <= _LINEAR_BELOW else ((share + 0.055) / 1.055) ** 2.4
-
-
-@lru_cache(maxsize=64)
-def _curve(factor: float) -> tuple[int, ...]:
+def _curve(factor: float) -> list[int]:
     """Return, for each of 256 values, the value of `factor` times its light."""
-    values = []
-    for value in range(256):
-        light = min(1.0, factor * _linear(value))
-        share = 12.92 * light if light <= 0.0031308 else 1.055 * light ** (1 / 2.4) - 0.055
-        values.append(round(255 * share))
-    return tuple(values)
+    share = np.arange(256) / 255
+    light = np.where(share <= _LINEAR_BELOW, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    light = np.minimum(1, factor * light)
+    share = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return [round(value) for value in (255 * share).tolist()]
 
 
 DISTURBANCES: Mapping[str, Disturbance] = {

@@ -1,4 +1,4 @@
-"""A robustness report as a page, whose text is page.html.j2, and as a table for the terminal."""
+"""A robustness report as a page, from page.html.j2, and as lines for the terminal, from text.txt.j2."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from train.reports import html as page
 from train.reports.html import Figure, Section, number
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
+TEXT_TEMPLATE = Path(__file__).with_name("text.txt.j2")
 CLASSES = ("first", "second broken", "third", "fourth")
 """Of lines, by model; a further model takes the last."""
 MEASURES = (
@@ -25,26 +26,19 @@ Report = Mapping[str, Any]
 def make_page(report: Report, contract: ModelContract) -> str:
     """Make the page."""
     counted, macros = report["photos"], page.macros(TEMPLATE)
-    names = _names(report)
+    names = [model["name"] for model in report["models"]]
     rows = list(zip(report["models"], _undisturbed(report)["models"], strict=True))
     notes = map(page.note, counted[KEY])
     sections = [Section("models", "Models", [*notes, macros.models(rows, names[0])])]
     legend = [(name, _class(k)) for k, name in enumerate(names)]
-    header = ["Strength"]
-    for name in names:
-        header += [f"{name}: balanced accuracy", "change", "agreement", "with the first"]
     for disturbance in report["disturbances"]:
         title = _title(disturbance)
         caption = f"{title}, strength in {disturbance['unit']}"
-        content = macros.disturbance(
-            disturbance["points"], header, caption, legend, _curves(disturbance, names)
-        )
+        curves = _curves(disturbance, names)
+        content = macros.disturbance(disturbance["points"], names, caption, legend, curves)
         sections.append(Section(disturbance["name"], title, [content]))
     if shift := report["shift"]:
-        header = ["Photos", "Number", "Lesions", "Classes"]
-        for name in names:
-            header += [f"{name}: balanced accuracy", "with the first"]
-        sections.append(Section("shift", "Other photos", [macros.shift(shift, header)]))
+        sections.append(Section("shift", "Other photos", [macros.shift(shift, names)]))
     subtitle = (
         f"{counted['answered']:,} photos of {counted['lesions']:,} lesions, split {counted['split']}, chosen evenly "
         f"over the classes (seed {counted['seed']}); {report['machine']}"
@@ -70,41 +64,13 @@ def _curves(disturbance: Report, names: Sequence[str]) -> list[Figure]:
 
 def summary(report: Report) -> str:
     """Format all disturbances for the terminal."""
-    names = _names(report)
-    lines = [
-        f"INTEGRITY ERROR {model['name']}: {problem}"
-        for model in report["models"]
-        for problem in model["caught"]
-    ]
-    lines.append(f"{'undisturbed':<24} " + _row(names, _undisturbed(report)))
-    for disturbance in report["disturbances"]:
-        for point in disturbance["points"]:
-            if point["strength"] != 0:
-                lines.append(f"{disturbance['name']:<14} {point['strength']:>8g}  " + _row(names, point))
-    for row in (report["shift"] or {}).get("rows", ()):
-        metrics = [
-            f"{name} {number(of_model['balanced_accuracy'] and of_model['balanced_accuracy'][0])}"
-            for name, of_model in zip(names, row["models"], strict=True)
-        ]
-        counted = f"{row['photos']} photos, {row['classes']} classes"
-        lines.append(f"other photos, {row['value']}: {counted}: {', '.join(metrics)}")
-    return "\n".join(lines)
-
-
-def _row(names: Sequence[str], point: Report) -> str:
-    return "; ".join(
-        f"{name} {metrics['balanced_accuracy'][0]:.3f}, agreement {metrics['agreement'][0]:.3f}"
-        for name, metrics in zip(names, point["models"], strict=True)
-    )
+    filters = {"figure": lambda estimate: number(estimate and estimate[0])}
+    return page.render_text(TEXT_TEMPLATE, report, filters).rstrip("\n")
 
 
 def _title(disturbance: Report) -> str:
     name: str = disturbance["name"]
     return "JPEG" if name == "jpeg" else name.replace("_", " ").capitalize()
-
-
-def _names(report: Report) -> list[str]:
-    return [model["name"] for model in report["models"]]
 
 
 def _undisturbed(report: Report) -> Report:

@@ -77,11 +77,7 @@ def draw_picture(index: int) -> bytes:
 
 
 def make_golden(tflite: bytes, contract: ModelContract) -> GoldenResult:
-    """Run drawn pictures through the model on every kernel set and keep one of each size.
-
-    Args:
-        tflite: The model, with or without its zip tail.
-        contract: Says how pictures become pixels.
+    """Run drawn pictures through the model, with or without its zip tail, on every kernel set; keep one of each size.
 
     Raises:
         InterpreterError: The preferred engine cannot run the model.
@@ -122,8 +118,7 @@ def _differences(
     tflite: bytes, input_tensors: Sequence[bytes], expected: Sequence[tuple[float, ...]]
 ) -> tuple[dict[str, npt.NDArray[np.float64]], dict[str, str]]:
     """Largest difference of each picture from `expected` by kernel set, and the sets that could not be run."""
-    found: dict[str, npt.NDArray[np.float64]] = {}
-    unavailable: dict[str, str] = {}
+    found, unavailable = {}, {}
     for kernel_set in KERNEL_SETS:
         name, outputs = probe(tflite, input_tensors, kernel_set)
         if outputs is None:

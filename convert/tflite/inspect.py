@@ -58,16 +58,9 @@ def describe(file: TfliteFile) -> dict[str, Any]:
 
 
 def _tensor(tensor: Tensor) -> dict[str, Any]:
-    return {
-        "index": tensor.index,
-        "name": tensor.name,
-        "dtype": tensor.dtype,
-        "shape": list(tensor.signature),
-        "stored_bytes": tensor.stored_bytes,
-        "scales": list(tensor.scales),
-        "zero_points": list(tensor.zero_points),
-        "axis": tensor.axis if len(tensor.scales) > 1 else None,
-    }
+    row = asdict(tensor) | {"axis": tensor.axis if len(tensor.scales) > 1 else None}
+    row["shape"] = row.pop("signature")
+    return row
 
 
 def to_text(file: TfliteFile, report: dict[str, Any], *, every_tensor: bool = False) -> str:
@@ -114,10 +107,8 @@ def _target(report: dict[str, Any], name: str, title: str) -> list[str]:
     refused = [row for row in report["operators"] if row[name] != "taken"]
     total = len(report["operators"])
     lines = [f"{title} supports {total - len(refused)} of {total} operators"]
-    reasons: dict[str, list[str]] = {}
-    for row in refused:
-        reasons.setdefault(row[name], []).append(f"{row['index']} {row['kind']}")
-    for reason, operators in reasons.items():
+    for reason in dict.fromkeys(row[name] for row in refused):
+        operators = [f"{row['index']} {row['kind']}" for row in refused if row[name] == reason]
         more = f" and {len(operators) - 4} more" if len(operators) > 4 else ""
         lines.append(f"  unsupported: {', '.join(operators[:4])}{more}: {reason}")
     return lines
@@ -175,11 +166,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _say(text: str) -> None:
-    """Prints; a closed pipe (`| head`) is no error, a full disk is.
-
-    Raises:
-        OSError: It cannot be written.
-    """
+    """Prints; a closed pipe (`| head`) is no error, a full disk is an OSError."""
     try:
         print(text, flush=True)
     except OSError as error:

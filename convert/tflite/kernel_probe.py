@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_runtime.engines import open_engine
-from edge_runtime.errors import EXIT_OK, EXIT_USAGE, ConversionRefused, EdgeError
+from edge_runtime.errors import EXIT_OK, ConversionRefused, EdgeError
 from edge_runtime.model.tensors import raw_values
 
 ENGINE_SETS = ("litert-c", "litert", "tflite-runtime")
@@ -63,13 +63,10 @@ def probe(
     return found["name"], [tuple(output) for output in found["outputs"]]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Read input tensors from stdin, print {"name", "outputs"}."""
-    arguments = sys.argv[1:] if argv is None else argv
-    if len(arguments) != 2 or arguments[1] not in KERNEL_SETS:
-        print(f"usage: kernel_probe MODEL {'|'.join(KERNEL_SETS)} < tensors", file=sys.stderr)
-        return EXIT_USAGE
-    tflite, kernel_set = Path(arguments[0]).read_bytes(), arguments[1]
+    _, path, kernel_set = sys.argv
+    tflite = Path(path).read_bytes()
     kernels = kernel_set if kernel_set in RESOLVER_SETS else ""
     tensors = sys.stdin.buffer.read()
     try:

@@ -48,6 +48,11 @@ GELU DYNAMIC_UPDATE_SLICE RELU_0_TO_1
 OPERATORS = tuple(_OPERATOR_TEXT.split())
 
 
+def operator_name(number: int) -> str:
+    """Name an operator of schema.fbs; `OPERATOR_n` if the name is unknown."""
+    return OPERATORS[number] if number < len(OPERATORS) else f"OPERATOR_{number}"
+
+
 @dataclass(frozen=True)
 class Tensor:
     """One tensor of the first subgraph."""
@@ -145,12 +150,7 @@ def read_tflite(path: Path) -> TfliteFile:
         ModelNotFound, ModelTooLarge: It cannot be read.
         NotATfliteFile: It is not a well-formed .tflite.
     """
-    return parse_tflite(path, read_model(path)[1])
-
-
-def parse_tflite(path: Path, data: bytes) -> TfliteFile:
-    """As `read_tflite`, of a file that has been read: `data` is all of it."""
-    contract, problem = None, ""
+    data, contract, problem = read_model(path)[1], None, ""
     try:
         # Walks the whole structure before it looks for the contract.
         contract = parse_model(data, str(path)).contract
@@ -209,8 +209,8 @@ def _text(table: Table, number: int) -> str:
 
 def _kind(code: Table) -> tuple[str, int]:
     number = operator_number(code)
-    kind = OPERATORS[number] if number < len(OPERATORS) else f"OPERATOR_{number}"
-    return f"CUSTOM {_text(code, 1)}" if number == CUSTOM else kind, code.scalar(2, "i", 1)
+    kind = f"CUSTOM {_text(code, 1)}" if number == CUSTOM else operator_name(number)
+    return kind, code.scalar(2, "i", 1)
 
 
 def _tensor(index: int, table: Table, buffers: list[Table]) -> Tensor:

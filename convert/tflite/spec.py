@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from convert.recipes import Recipe
 from convert.tflite.reader import FLOAT_DTYPES, Tensor, TfliteFile, read_structure
@@ -29,70 +31,62 @@ class TensorInfo:
     zero_point: int
 
 
-@dataclass(frozen=True)
-class FileInfo:
-    """What model.json records of the file's content."""
-
-    input: TensorInfo
-    output: TensorInfo
-    operators: dict[str, int]
-    """Operator name to count."""
-    tensor_types: dict[str, int]
-    """Type name to count."""
-    float_operators: tuple[str, ...]
-    """Operators that read or write a float tensor, as `NAME tensor`."""
-
-
 def require_as_specified(
     tflite: bytes, recipe: Recipe, contract: ModelContract, *, mixed: bool = False
-) -> FileInfo:
+) -> dict[str, Any]:
     """Refuse a file whose tensors are not what recipe and contract say; of a mixed one some layers are meant as float.
+
+    Returns:
+        What model.json records of the file's content.
 
     Raises:
         ConversionRefused: Wrong type, shape, scale or zero point; or float tensors in an integer model.
     """
     file = read_structure(tflite)
-    found = _describe(file)
-    shape = (1, contract.input.height_px, contract.input.width_px, 3)
+    source, sink = _info(file.tensors[file.inputs[0]]), _info(file.tensors[file.outputs[0]])
+    types = _counts(tensor.dtype for tensor in file.tensors)
+    floating = _float_operators(file)
     ends = [(0.0, 0), (0.0, 0)]
     problems: list[str] = []
     if not recipe.quantized:
         problems += _weight_problems(file, recipe)
     else:
         ends = [pixel_quantization(contract), (SOFTMAX_SCALE, SOFTMAX_ZERO_POINT)]
-        if found.float_operators and not mixed:
-            problems.append(f"float operators remain ({'; '.join(found.float_operators[:8])})")
-        elif any(name in FLOAT_DTYPES for name in found.tensor_types) and not mixed:
-            problems.append(f"float tensors remain ({found.tensor_types})")
-    expected_input = TensorInfo(recipe.tensor_dtype, shape, *ends[0])
-    expected_output = TensorInfo(recipe.tensor_dtype, (1, len(contract.labels)), *ends[1])
-    if found.input != expected_input:
-        problems.append(f"input {found.input}, not {expected_input}")
-    if found.output != expected_output:
-        problems.append(f"output {found.output}, not {expected_output}")
+        if floating and not mixed:
+            problems.append(f"float operators remain ({'; '.join(floating[:8])})")
+        elif not types.keys().isdisjoint(FLOAT_DTYPES) and not mixed:
+            problems.append(f"float tensors remain ({types})")
+    shapes = (1, contract.input.height_px, contract.input.width_px, 3), (1, len(contract.labels))
+    for role, found, shape, end in zip(("input", "output"), (source, sink), shapes, ends, strict=True):
+        expected = TensorInfo(recipe.tensor_dtype, shape, *end)
+        if found != expected:
+            problems.append(f"{role} {found}, not {expected}")
     if problems:
         raise ConversionRefused(
             f"recipe {recipe.name}: the converted file does not meet its specification; nothing was written",
             found="; ".join(problems),
             fix="convert with recipe float32, or change the layers named above",
         )
-    return found
+    return {
+        "input": asdict(source),
+        "output": asdict(sink),
+        "operators": _counts(operator.kind for operator in file.operators),
+        "tensor_types": types,
+        "float_operators": floating,
+    }
 
 
-def _describe(file: TfliteFile) -> FileInfo:
-    tensors = file.tensors
-    floating = [
-        f"{operator.kind} {tensors[operator.outputs[0]].name}"
+def _counts(names: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(names).items()))
+
+
+def _float_operators(file: TfliteFile) -> list[str]:
+    """Operators that read or write a float tensor, as `NAME tensor`."""
+    return [
+        f"{operator.kind} {file.tensors[operator.outputs[0]].name}"
         for operator in file.operators
-        if any(tensors[i].dtype in FLOAT_DTYPES for i in (*operator.inputs, *operator.outputs) if i >= 0)
+        if any(file.tensors[i].dtype in FLOAT_DTYPES for i in (*operator.inputs, *operator.outputs) if i >= 0)
     ]
-    return FileInfo(
-        _info(tensors[file.inputs[0]]),
-        _info(tensors[file.outputs[0]]),
-        dict(sorted(Counter(operator.kind for operator in file.operators).items())),
-        dict(sorted(Counter(tensor.dtype for tensor in tensors).items())),
-        tuple(floating),
-    )
 
 
 def _info(tensor: Tensor) -> TensorInfo:

@@ -20,7 +20,7 @@ from convert.comparison import report as comparison
 from convert.comparison.compare import main
 from convert.comparison.workers import PhotoScores, Workers
 from convert.inputs import Photo, PhotoList
-from convert.tflite.reader import parse_tflite
+from convert.tflite.reader import read_structure
 from edge_runtime.contract import Label
 from edge_runtime.errors import InterpreterBroken, ModelMismatch, NotATfliteFile
 from edge_runtime.model.model_file import open_model
@@ -226,7 +226,7 @@ def test_a_worker_serves_requests_line_by_line(
 def test_the_layer_probe_sums_over_photos(
     table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = [parse_tflite(path, path.read_bytes()) for path in (INT8, UINT8)]
+    files = [read_structure(path.read_bytes(), path) for path in (INT8, UINT8)]
     request = {
         "pairs": [[file.outputs[0] for file in files]],
         "photos": [
