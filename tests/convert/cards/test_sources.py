@@ -83,7 +83,7 @@ def test_a_test_split_that_was_not_evaluated_is_not_denied() -> None:
     card = _card()
     assert "42 photos of the test split were not evaluated" in card and "dermedge compare" in card
     assert "### By class" not in card and "\n\n\n" not in card
-    assert "| drawn | photos | lesion groups | ash | brick | cyan |" in card
+    assert "| drawn | photos | groups | ash | brick | cyan |" in card
     assert "40.0 % of the test photos, 50.0 % of the `ash` ones" in card
     assert "mobilenet_v2, width 0.35" in card
     assert "The run has no test split." in _card(split=_split({}))
