@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convert.comparison.compare import write_results
 from convert.comparison.text import estimate_text, terminal_safe
@@ -23,13 +23,10 @@ from edge_runtime.result import decide
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, positive, run_command
 from train.artifacts.files import json_text, require_out_folder
 from train.artifacts.selection import KEY
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from edge_runtime.contract import ModelContract
+from train.reports.html import count, render_text
 
 SCHEMA_VERSION = 1
+TEMPLATE = Path(__file__).with_name("text.txt.j2")
 REPORT_NAME, PAGE_NAME = "evaluation.json", "evaluation.html"
 EXIT_UNREADABLE = 1
 
@@ -54,7 +51,7 @@ def evaluate(
         workers: Processes; by default one a core.
 
     Returns:
-        The content of evaluation.json; estimates are [value, low, high] at 95 %.
+        The content of evaluation.json; estimates are (value, low, high) at 95 %.
 
     Raises:
         UsageError, DataInvalid: The photos cannot be used.
@@ -63,16 +60,16 @@ def evaluate(
     with Workers([Path(model)], workers) as pool:
         opened = open_model(model)
         contract = opened.contract
+        import numpy as np
+        from tqdm import tqdm
+
+        from convert.evaluation.metrics import figures
         from convert.evaluation.truth import read_truth
 
         codes = [label.code for label in contract.labels]
-        truth = read_truth(
-            Path(data), codes, labels=None if labels is None else Path(labels), mapping=mapping
-        )
+        truth = read_truth(Path(data), codes, labels=labels, mapping=mapping)
         if out is not None:
             require_out_folder(Path(out))
-        from tqdm import tqdm
-
         paths = list(truth.table["path"])
         results = list(tqdm(pool.run(paths), total=len(paths), desc="photos", unit="photo", mininterval=0.5))
     failures = {str(path): one.problem for path, one in zip(paths, results, strict=True) if one.problem}
@@ -80,9 +77,14 @@ def evaluate(
     if not kept:
         raise DataInvalid(f"{data}: no photo could be read", found=next(iter(failures.values())))
     rows = [results[i].scores[0][0] for i in kept]
+    scores = np.array(rows, dtype=np.float64)
+    decisions = [decide(contract.decision, row)[0] for row in rows]
+    table, model, data = truth.table.iloc[kept].reset_index(drop=True), Path(model), Path(data)
+    # What a reader of train/data/readers may have called each photo.
+    names = [(path.stem, path.relative_to(data).with_suffix("").as_posix()) for path in table["path"]]
     report = {
         "schema": SCHEMA_VERSION,
-        "model": {"name": Path(model).name, "model_id": contract.model_id, "sha256": opened.sha256},
+        "model": {"name": model.name, "model_id": contract.model_id, "sha256": opened.sha256},
         "data": {
             "folder": str(data),
             "labels": None if labels is None else str(labels),
@@ -90,63 +92,15 @@ def evaluate(
             "left_out": truth.left_out,
             "units": truth.units,
             "failures": failures,
-            KEY: selection_marks(
-                Path(model), [_names(path, Path(data)) for path in truth.table["path"].iloc[kept]]
-            ),
+            KEY: selection_marks(model, names),
         },
-        **_figures(truth.table.iloc[kept], rows, contract),
+        **figures(table, scores / scores.sum(axis=1, keepdims=True), decisions, contract),
     }
     if out is not None:
         from convert.evaluation.page import make_page
 
         write_results(Path(out), {REPORT_NAME: json_text(report), PAGE_NAME: make_page(report, contract)})
     return report
-
-
-def _figures(table: pd.DataFrame, rows: list[tuple[float, ...]], contract: ModelContract) -> dict[str, Any]:
-    import numpy as np
-
-    from convert.evaluation.metrics import figures
-
-    scores = np.array(rows, dtype=np.float64)
-    decisions = [decide(contract.decision, list(row))[0] for row in rows]
-    return figures(
-        table.reset_index(drop=True), scores / scores.sum(axis=1, keepdims=True), decisions, contract
-    )
-
-
-def _names(path: Path, folder: Path) -> tuple[str, ...]:
-    """What a reader of train/data/readers may have called a photo."""
-    return path.stem, path.relative_to(folder).with_suffix("").as_posix()
-
-
-def terminal_summary(report: Mapping[str, Any]) -> str:
-    """The figures as lines for the terminal."""
-    from convert.evaluation.page import notes_of, sample_text
-
-    error, floor = report["calibration"]["error"], report["calibration"]["perfectly_calibrated"]
-    lines = [
-        f"{report['model']['name']}: {sample_text(report)}",
-        *notes_of(report),
-        f"balanced accuracy {estimate_text(report['balanced_accuracy'])} over {report['classes_present']} classes",
-        f"accuracy {estimate_text(report['accuracy'])}",
-        f"calibration error {error[0]:.3f} ({report['calibration']['bins']} bins); a perfectly calibrated model would "
-        f"show {floor[1]:.3f} to {floor[2]:.3f} on these photos",
-    ]
-    lines += [
-        f"AUC {group} against the rest {estimate_text(value)}"
-        for group, value in report["groups"].items()
-        if value
-    ]
-    lines.append(", ".join(f"{kind} {count:,}" for kind, count in report["decisions"].items()))
-    units = report["data"]["units"]
-    lines += ["", f"{'label':<16}{'photos':>8}{units if units != 'photos' else 'drawn':>9}  recall"]
-    for code, one in report["per_class"].items():
-        few = f"  fewer than {report['few_lesions']} {units}" if one["few"] else ""
-        lines.append(
-            f"{code:<16}{one['photos']:>8,}{one['lesions']:>9,}  {estimate_text(one['recall'])}{few}"
-        )
-    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -160,6 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace) -> int:
+    from convert.evaluation.page import notes_of, sample_text
+
     require_signed(arguments, arguments.model)
     report = evaluate(
         arguments.model,
@@ -169,7 +125,8 @@ def _command(arguments: argparse.Namespace) -> int:
         mapping=_mapping(arguments.map),
         workers=arguments.workers,
     )
-    print(terminal_summary(terminal_safe(report)))
+    text = terminal_safe(report | {"sample": sample_text(report), "notes": notes_of(report)})
+    print(render_text(TEMPLATE, text, {"count": count, "estimate": estimate_text}).rstrip("\n"))
     print("", arguments.out / REPORT_NAME, arguments.out / PAGE_NAME, sep="\n")
     return EXIT_UNREADABLE if report["data"]["failures"] else EXIT_OK
 

@@ -15,27 +15,18 @@ import pandas as pd
 
 from convert.evaluation.truth import GROUP_COLUMNS, LABEL_COLUMNS, OWN_COLUMNS, PHOTO_COLUMNS
 from edge_runtime.contract import ModelContract
-from train.evaluation.intervals import (
-    auc_estimate,
-    balanced_accuracy_estimate,
-    few,
-    recalls,
-    share_of,
-)
+from train.evaluation.intervals import few
 from train.evaluation.metrics import (
     CALIBRATION_BINS,
     FEW_LESIONS,
     FloatArray,
-    GroupDraws,
     IntArray,
     age_band,
-    calibration_error_interval,
     calibration_floor,
-    expected_calibration_error,
 )
+from train.evaluation.subgroups import LEAST_LESIONS
+from train.evaluation.summary import measure
 
-LEAST_LESIONS = 20
-"""Of a subgroup, for figures beside its counts."""
 MOST_VALUES = 20
 SUBGROUPS = {
     "dx_type": "Ground truth", "diagnosis_confirm_type": "Ground truth", "biopsed": "Biopsy", "sex": "Sex",
@@ -54,7 +45,7 @@ def figures(
     1; decisions are [n] `answer`, `refer` or `not_a_lesion`.
 
     Returns:
-        Plain values; an estimate is [value, low, high] at 95 %, None where it cannot be computed.
+        Plain values; an estimate is (value, low, high) at 95 %, None where it cannot be computed.
     """
     labels = table["label"].to_numpy(np.int64)
     made = _whole(labels, scores, table["group"].tolist(), contract)
@@ -82,54 +73,31 @@ def _values(table: pd.DataFrame, column: str) -> list[str]:
 
 
 def _whole(labels: IntArray, scores: FloatArray, groups: list[str], contract: ModelContract) -> Figures:
-    codes = [label.code for label in contract.labels]
-    predicted = scores.argmax(axis=1).astype(np.int64)
-    draws = GroupDraws.draw(groups, labels)
-    of_classes = recalls(labels, predicted, len(codes), groups)
-    right = predicted == labels
-    error = expected_calibration_error(labels, scores)
-    error_interval = calibration_error_interval(draws.calibration_error(labels, scores), error)
-    members = {
-        group: np.array([label.group == group for label in contract.labels])
-        for group in sorted({label.group for label in contract.labels})
-    }
-    per_class = {
-        code: {
-            "photos": one.photos,
-            "lesions": one.lesions,
-            "few": bool(one.photos) and one.few,
-            "recall": _listed(one.estimate()),
-            "auc": _listed(auc_estimate(draws, labels == i, scores[:, i])),
-        }
-        for i, (code, one) in enumerate(zip(codes, of_classes, strict=True))
-    }
+    codes, of_label = [x.code for x in contract.labels], [x.group for x in contract.labels]
+    sides = {group: [one == group for one in of_label] for group in sorted(set(of_label))}
+    found = measure(labels, scores, codes, groups, sides)
+    scarce = few(codes, list(found.recalls.values()))
     return {
         "photos": len(labels),
         "lesions": len(set(groups)),
-        "balanced_accuracy": _listed(balanced_accuracy_estimate(of_classes)),
-        "classes_present": sum(1 for one in of_classes if one.photos),
-        "classes_few": few(codes, of_classes),
+        "balanced_accuracy": found.whole["balanced_accuracy"],
+        "classes_present": sum(1 for one in found.recalls.values() if one.photos),
+        "classes_few": scarce,
         "few_lesions": FEW_LESIONS,
-        "accuracy": _listed(share_of(right, groups).estimate()),
+        "accuracy": found.whole["accuracy"],
         "calibration": {
             "bins": CALIBRATION_BINS,
-            "error": [error, *error_interval],
+            "error": found.whole["expected_calibration_error"],
             "perfectly_calibrated": calibration_floor(scores),
         },
-        "per_class": per_class,
-        "groups": {
-            group: _listed(auc_estimate(draws, inside[labels], scores[:, inside].sum(axis=1)))
-            for group, inside in members.items()
+        "per_class": {
+            code: {"photos": one.photos, "lesions": one.lesions, "few": code in scarce}
+            | {name: found.of_class[code][name] for name in ("recall", "auc")}
+            for code, one in found.recalls.items()
         },
-        "confusion": _confusion(labels, predicted, len(codes)),
+        "groups": found.of_sides,
+        "confusion": found.confusion,
     }
-
-
-def _confusion(labels: IntArray, predicted: IntArray, classes: int) -> list[list[int]]:
-    counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (labels, predicted), 1)
-    rows: list[list[int]] = counts.tolist()
-    return rows
 
 
 def _by(
@@ -145,7 +113,3 @@ def _by(
             row["classes_absent"] = [code for code, one in part["per_class"].items() if not one["photos"]]
         rows.append(row)
     return rows
-
-
-def _listed(estimate: Sequence[float] | None) -> list[float] | None:
-    return None if estimate is None else list(estimate)

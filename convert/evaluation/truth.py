@@ -44,7 +44,11 @@ class Truth:
 
 
 def read_truth(
-    data: Path, codes: Sequence[str], *, labels: Path | None = None, mapping: Mapping[str, str] | None = None
+    data: Path,
+    codes: Sequence[str],
+    *,
+    labels: str | Path | None = None,
+    mapping: Mapping[str, str] | None = None,
 ) -> Truth:
     """Read photos and labels.
 
@@ -84,7 +88,7 @@ def read_truth(
     return Truth(chosen.assign(group=groups).reset_index(drop=True), len(table) - len(chosen), units)
 
 
-def _read_table(path: Path, codes: Sequence[str]) -> pd.DataFrame:
+def _read_table(path: str | Path, codes: Sequence[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(io.BytesIO(read_table_bytes(path)), dtype=str, keep_default_na=False)
     except (OSError, ValueError, EOFError, zlib.error) as error:
@@ -114,7 +118,7 @@ def _read_table(path: Path, codes: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def _join(table: pd.DataFrame, files: Sequence[Path], labels: Path, data: Path) -> pd.DataFrame:
+def _join(table: pd.DataFrame, files: Sequence[Path], labels: str | Path, data: Path) -> pd.DataFrame:
     places = pd.DataFrame({"path": files, "stem": [path.stem for path in files]})
     for what, stems in (
         ("the table", table["stem"]),

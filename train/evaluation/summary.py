@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from train.evaluation.intervals import auc_estimate, balanced_accuracy_estimate, few, recalls, share_of
+from train.evaluation.intervals import (
+    ClassRecall,
+    auc_estimate,
+    balanced_accuracy_estimate,
+    few,
+    recalls,
+    share_of,
+)
 from train.evaluation.metrics import (
     CALIBRATION_BINS,
     Estimate,
@@ -18,6 +25,67 @@ from train.evaluation.metrics import (
     calibration_floor,
     expected_calibration_error,
 )
+
+Estimates = dict[str, Estimate | None]
+
+
+class Measured(NamedTuple):
+    """All metrics of a set of photos; None where one cannot be computed."""
+
+    whole: Estimates
+    """`balanced_accuracy`, `accuracy`, `expected_calibration_error`."""
+    of_sides: Estimates
+    """AUC of some classes against the others, by the sides' names."""
+    of_class: dict[str, Estimates]
+    """Code to `recall`, `precision` and `auc`."""
+    recalls: dict[str, ClassRecall]
+    """Code to what its recall rests on."""
+    confusion: list[list[int]]
+    """[classes][classes] photos, truth in rows."""
+
+
+def measure(
+    y_true: IntArray,
+    probs: FloatArray,
+    codes: Sequence[str],
+    groups: Sequence[str],
+    sides: Mapping[str, Sequence[bool]],
+    *,
+    repeats: int = 1000,
+    seed: int = 0,
+) -> Measured:
+    """Compute all metrics of one set of photos; arguments as `summarize`, sides are names to [classes]."""
+    # Late: scikit-learn takes 1.5 s to import.
+    from sklearn.metrics import confusion_matrix
+
+    y_pred = probs.argmax(axis=1).astype(np.int64)
+    draws = GroupDraws.draw(groups, y_true, repeats=repeats, seed=seed)
+    of_classes = recalls(y_true, y_pred, len(codes), groups)
+    error = expected_calibration_error(y_true, probs)
+    interval = calibration_error_interval(draws.calibration_error(y_true, probs), error)
+    masks = {name: np.asarray(side, dtype=bool) for name, side in sides.items()}
+    precisions = recalls(y_pred, y_true, len(codes), groups)
+    return Measured(
+        whole={
+            "balanced_accuracy": balanced_accuracy_estimate(of_classes),
+            "accuracy": share_of(y_true == y_pred, groups).estimate(),
+            "expected_calibration_error": Estimate(error, *interval),
+        },
+        of_sides={
+            name: auc_estimate(draws, mask[y_true], probs[:, mask].sum(axis=1))
+            for name, mask in masks.items()
+        },
+        of_class={
+            code: {
+                "recall": of_classes[i].estimate(),
+                "precision": precisions[i].estimate(),
+                "auc": auc_estimate(draws, y_true == i, probs[:, i]),
+            }
+            for i, code in enumerate(codes)
+        },
+        recalls=dict(zip(codes, of_classes, strict=True)),
+        confusion=confusion_matrix(y_true, y_pred, labels=range(len(codes))).tolist(),
+    )
 
 
 def summarize(
@@ -46,37 +114,10 @@ def summarize(
         figures, each with [low, high] at 95 % (train/evaluation/intervals.py); `perfectly_calibrated` is
         `calibration_floor`, `classes_few` the classes of few lesions.
     """
-    # Late: scikit-learn takes 1.5 s to import.
-    from sklearn.metrics import confusion_matrix
-
-    y_pred = probs.argmax(axis=1).astype(np.int64)
-    draws = GroupDraws.draw(groups, y_true, repeats=repeats, seed=seed)
-    of_classes = recalls(y_true, y_pred, len(codes), groups)
-    balanced = balanced_accuracy_estimate(of_classes)
-    error = expected_calibration_error(y_true, probs)
-    estimates: dict[str, Estimate | None] = {
-        "balanced_accuracy": balanced,
-        "accuracy": share_of(y_true == y_pred, groups).estimate(),
-        "expected_calibration_error": Estimate(
-            error, *calibration_error_interval(draws.calibration_error(y_true, probs), error)
-        ),
-    }
-    if malignant is not None:
-        is_malignant = np.asarray(malignant, dtype=bool)
-        side, score = is_malignant[y_true], probs[:, is_malignant].sum(axis=1)
-        estimates["malignant_auc"] = auc_estimate(draws, side, score)
-    of_class: dict[str, dict[str, Estimate | None]] = {
-        code: {
-            "recall": recall.estimate(),
-            "precision": precision.estimate(),
-            "auc": auc_estimate(draws, y_true == i, probs[:, i]),
-        }
-        for i, (code, recall, precision) in enumerate(
-            zip(codes, of_classes, recalls(y_pred, y_true, len(codes), groups), strict=True)
-        )
-    }
-    values, intervals = _divided(estimates)
-    divided = {code: _divided(found) for code, found in of_class.items()}
+    sides = {} if malignant is None else {"malignant_auc": malignant}
+    found = measure(y_true, probs, codes, groups, sides, repeats=repeats, seed=seed)
+    values, intervals = _divided(found.whole | found.of_sides)
+    divided = {code: _divided(estimates) for code, estimates in found.of_class.items()}
     return {
         "photos": len(y_true),
         "lesions": len(set(groups)),
@@ -84,13 +125,13 @@ def summarize(
         "balanced_accuracy_interval": intervals.pop("balanced_accuracy"),
         "calibration_bins": CALIBRATION_BINS,
         "perfectly_calibrated": calibration_floor(probs),
-        "classes_few": few(codes, of_classes),
+        "classes_few": few(codes, list(found.recalls.values())),
         "per_class": {
             code: {"photos": one.photos, "lesions": one.lesions, **divided[code][0]}
-            for code, one in zip(codes, of_classes, strict=True)
+            for code, one in found.recalls.items()
         },
-        "confusion": confusion_matrix(y_true, y_pred, labels=range(len(codes))).tolist(),
-        "intervals": {**intervals, "per_class": {code: found[1] for code, found in divided.items()}},
+        "confusion": found.confusion,
+        "intervals": {**intervals, "per_class": {code: parts[1] for code, parts in divided.items()}},
     }
 
 
