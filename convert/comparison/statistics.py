@@ -29,7 +29,7 @@ from train.evaluation.metrics import (
     GroupDraws,
     IntArray,
     balanced_accuracy,
-    calibration_error_interval,
+    calibration_estimate,
     calibration_floor,
     expected_calibration_error,
     percentile_interval,
@@ -114,12 +114,10 @@ def figures(truth: Truth, scores: FloatArray) -> dict[str, Any]:
     """
     predicted = scores.argmax(axis=1)
     right = predicted == truth.labels
-    error = expected_calibration_error(truth.labels, scores)
-    error_draws = truth.draws.calibration_error(truth.labels, scores)
     return {
         "balanced_accuracy": truth.balanced(predicted),
         "accuracy": truth.share(right),
-        "expected_calibration_error": [error, *calibration_error_interval(error_draws, error)],
+        "expected_calibration_error": calibration_estimate(truth.draws, truth.labels, scores),
         "perfectly_calibrated": calibration_floor(scores),
         "recall": {
             code: (found := one.estimate()) and list(found)

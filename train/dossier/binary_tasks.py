@@ -39,6 +39,11 @@ HALF_STEP = 1 / 512
 HIGH_SENSITIVITY = 0.95
 # Line of each model: colour and, for the colour-blind, dashes.
 LINES = ("first", "second broken")
+MARKS = [
+    ("dermatologist, diagnosis", "circle"),
+    ("dermatologist, whether to biopsy", "ring"),
+    ("mean dermatologist, diagnosis", "cross"),
+]
 
 
 @dataclass(frozen=True)
@@ -143,12 +148,8 @@ def evaluate_task(
     if positive.all() or not positive.any():
         return None
     chosen = answers.where(inside)
-    own = [
-        test
-        for code in question.tests
-        for decision in (DIAGNOSIS, BIOPSY)
-        if (test := tests.get((code, decision))) is not None
-    ]
+    named = [(code, decision) for code in question.tests for decision in (DIAGNOSIS, BIOPSY)]
+    own = [tests[name] for name in named if name in tests]
     places = np.array([s for test in own for s in (test.mean[1], *test.points[:, 1].tolist())])
     curve = make_curve(positive, score, chosen.groups, specificities=places, repeats=repeats)
     against = tuple(
@@ -165,7 +166,7 @@ def evaluate_task(
         model=answers.model,
         source=chosen.sources[0],
         photos_of={
-            code: int((chosen.y_true == i).sum()) for i, code in enumerate(chosen.codes) if i in chosen.y_true
+            chosen.codes[i]: int(count) for i, count in enumerate(np.bincount(chosen.y_true)) if count
         },
         curve=curve,
         against=against,
@@ -197,22 +198,17 @@ def reader_claim(differences: Sequence[Estimate]) -> str:
 # ------------------------------------------------------------------ charts
 
 
-def legend(results: Sequence[BinaryResult], *, with_tests: bool) -> list[tuple[str, str]]:
+def legend(results: Sequence[BinaryResult]) -> list[tuple[str, str]]:
     """Name the lines and marks of the charts, each with its class."""
     lines = zip(results, LINES, strict=False)
     entries = [(f"{shown_name(result.model)} (pale: 95 %)", line) for result, line in lines]
-    marks = [
-        ("dermatologist, diagnosis", "circle"),
-        ("dermatologist, whether to biopsy", "ring"),
-        ("mean dermatologist, diagnosis", "cross"),
-    ]
-    return entries + marks if with_tests else entries
+    return entries + MARKS if results[0].against else entries
 
 
-def task_charts(results: Sequence[BinaryResult], *, with_tests: bool) -> list[Figure]:
+def task_charts(results: Sequence[BinaryResult]) -> list[Figure]:
     """Draw the curves of one task: once for each test of readers, or once without readers."""
     codes = dict.fromkeys(against.test.code for against in results[0].against)
-    return [_chart(results, code) for code in (codes if with_tests else (None,))]
+    return [_chart(results, code) for code in codes or (None,)]
 
 
 def auc_differences(results: Sequence[BinaryResult]) -> list[Estimate | None]:
@@ -227,24 +223,17 @@ def auc_differences(results: Sequence[BinaryResult]) -> list[Estimate | None]:
 def _chart(results: Sequence[BinaryResult], code: str | None) -> Figure:
     tests = [against.test for against in results[0].against if against.test.code == code]
     areas = "; ".join(f"{shown_name(r.model)} AUC {r.curve.auc.value:.3f}" for r in results)
-    description, title, caption = (
-        f"{results[0].question.title}: sensitivity over specificity. {areas}.",
-        "Curves",
-        "",
-    )
+    description = f"{results[0].question.title}: sensitivity over specificity. {areas}."
+    title, caption = "Curves", ""
     if tests:
-        name, mean = tests[0].title, tests[0].mean
-        description += (
-            f" Dermatologists on {name}: mean sensitivity {mean[0]:.3f} at mean specificity {mean[1]:.3f}."
-        )
+        name, (sensitivity, specificity) = tests[0].title, tests[0].mean
+        mean = f"mean sensitivity {sensitivity:.3f} at mean specificity {specificity:.3f}"
+        description += f" Dermatologists on {name}: {mean}."
         numbers = " and ".join(f"{len(test.points)} ({test.decision})" for test in tests)
-        title, caption = (
-            f"Against readers of {name}",
-            f"Readers: {numbers}; photos of the paper's own test, {name}.",
-        )
-    plot = charts.Plot(
-        description, charts.unit_axis("specificity"), charts.unit_axis("sensitivity"), height=300
-    )
+        title = f"Against readers of {name}"
+        caption = f"Readers: {numbers}; photos of the paper's own test, {name}."
+    axes = charts.unit_axis("specificity"), charts.unit_axis("sensitivity")
+    plot = charts.Plot(description, *axes, height=300)
     for result, line in zip(results, LINES, strict=False):
         plot.band(result.curve.specificity, *result.curve.band, line.split(" ")[0])
     for result, line in zip(results, LINES, strict=False):

@@ -11,7 +11,6 @@ import tomllib
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from email.message import Message
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +28,7 @@ LOCKED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", re.M)
 # A classifier's last part where a package gives no licence field.
 CLASSIFIER = "License :: "
 LONGEST_LICENCE = 60
+KINDS = ("failed", "passed", "skipped")
 
 
 def load_evidence(name: str) -> dict[str, Any]:
@@ -39,17 +39,8 @@ def load_evidence(name: str) -> dict[str, Any]:
 # ------------------------------------------------------------------ tests
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Of the tests below one file."""
-
-    passed: int
-    failed: int
-    skipped: int
-
-
-def read_outcomes(path: Path) -> dict[str, Outcome]:
-    """Read the results of each test file from what `pytest --junitxml` wrote.
+def read_outcomes(path: Path) -> dict[str, Counter[str]]:
+    """Count the tests of each file that `passed`, `failed` or were `skipped`, from what `pytest --junitxml` wrote.
 
     Raises:
         DataInvalid: Not a JUnit file.
@@ -68,22 +59,17 @@ def read_outcomes(path: Path) -> dict[str, Outcome]:
         # The name of a test class would follow; the tests are functions.
         file = case.get("classname", "").replace(".", "/") + ".py"
         counts.setdefault(file, Counter())[kind] += 1
-    return {file: Outcome(c["passed"], c["failed"], c["skipped"]) for file, c in counts.items()}
+    return counts
 
 
-def describe(tests: Sequence[str], outcomes: Mapping[str, Outcome] | None) -> str:
+def describe(tests: Sequence[str], outcomes: Mapping[str, Counter[str]] | None) -> str:
     """Describe the results of a requirement's tests; outcomes are None without a JUnit file."""
     if outcomes is None:
         return "missing: no test results"
-    found = [outcomes[test] for test in tests if test in outcomes]
+    total = sum((outcomes.get(test, Counter()) for test in tests), Counter[str]())
     unrun = [test for test in tests if test not in outcomes]
-    parts = [
-        f"{sum(outcome.failed for outcome in found)} failed" if any(o.failed for o in found) else "",
-        f"{sum(outcome.passed for outcome in found):,} passed" if found else "",
-        f"{sum(outcome.skipped for outcome in found)} skipped" if any(o.skipped for o in found) else "",
-        f"not run: {', '.join(unrun)}" if unrun else "",
-    ]
-    return ", ".join(filter(None, parts))
+    parts = [f"{total[kind]:,} {kind}" for kind in KINDS if total[kind] or (total and kind == "passed")]
+    return ", ".join([*parts, f"not run: {', '.join(unrun)}"] if unrun else parts)
 
 
 # ------------------------------------------------------------------ data
@@ -148,16 +134,9 @@ def licence_of(name: str, version: str) -> str:
         return "not installed here (another platform or Python)"
     if metadata.version(name) != version:
         return "another version is installed here"
-    given = about.get("License-Expression") or _one_line(about.get("License"))
-    classifiers = [
-        value.rsplit(" :: ", 1)[-1]
-        for value in about.get_all("Classifier") or ()
-        if value.startswith(CLASSIFIER)
-    ]
-    return given or ", ".join(classifiers) or "not stated"
-
-
-def _one_line(text: str | None) -> str:
-    """Return a licence's name; for packages with the whole text in the field the classifier is used."""
-    line = (text or "").strip()
-    return line if line and "\n" not in line and len(line) <= LONGEST_LICENCE and line != "UNKNOWN" else ""
+    field = (about.get("License") or "").strip()
+    # Some packages have the whole text in the field.
+    named = field != "UNKNOWN" and "\n" not in field and len(field) <= LONGEST_LICENCE
+    classifiers = (one for one in about.get_all("Classifier") or () if one.startswith(CLASSIFIER))
+    stated = ", ".join(one.rsplit(" :: ", 1)[-1] for one in classifiers)
+    return about.get("License-Expression") or (field if named else "") or stated or "not stated"

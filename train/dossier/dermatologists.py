@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,10 @@ class ReaderTest:
         return float(sensitivity), float(specificity)
 
 
+ReaderTests = Mapping[tuple[str, str], ReaderTest]
+"""Code and decision to the test."""
+
+
 @dataclass(frozen=True)
 class Question:
     """A binary task: two nodes of a taxonomy between which a model and a dermatologist choose."""
@@ -83,8 +88,7 @@ def read_reader_tests(path: Path) -> dict[tuple[str, str], ReaderTest]:
         DataInvalid: No such table, missing columns, an unknown test, or a share outside 0 to 1.
     """
     titles = load_questions()[2]
-    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    seen: dict[tuple[str, str], tuple[int, int]] = {}
+    points: dict[tuple[str, str, tuple[int, int]], list[tuple[float, float]]] = {}
     for row in read_rows(path, COLUMNS):
         name, _, task = row["test"].partition("__")
         code = next((code for code in titles if name.startswith(code)), None)
@@ -100,9 +104,8 @@ def read_reader_tests(path: Path) -> dict[tuple[str, str], ReaderTest]:
                 expected=f"a test CODE..._NUMBERmal_NUMBERben__{DIAGNOSIS} or __{BIOPSY} with CODE one of "
                 f"{', '.join(titles)}, and shares from 0 to 1",
             )  # fmt: skip
-        points.setdefault((code, decision), []).append(point)
-        seen[code, decision] = int(counts[1]), int(counts[2])
+        points.setdefault((code, decision, (int(counts[1]), int(counts[2]))), []).append(point)
     return {
-        (code, decision): ReaderTest(code, titles[code], decision, np.array(found), seen[code, decision])
-        for (code, decision), found in points.items()
+        (code, decision): ReaderTest(code, titles[code], decision, np.array(found), seen)
+        for (code, decision, seen), found in points.items()
     }

@@ -31,15 +31,16 @@ HEAT_MAP_PX = 480
 SubgroupTable = tuple[str, str, list[Subgroup]]
 
 
-def _malignant(codes: Sequence[str], labels: LabelSet) -> list[bool]:
+def _inputs(answers: Answers, labels: LabelSet) -> tuple[Any, ...]:
+    """The first arguments of `summarize` and `subgroup_tables`."""
     group_of = {label.code: label.group for label in labels.labels}
-    return [group_of[code] == "malignant" for code in codes]
+    malignant = [group_of[code] == "malignant" for code in answers.codes]
+    return answers.y_true, answers.probs, answers.codes, answers.groups, malignant
 
 
 def summary_of(answers: Answers, labels: LabelSet) -> dict[str, Any]:
     """Compute `metrics.summarize` of a model's predictions."""
-    malignant = _malignant(answers.codes, labels)
-    return summarize(answers.y_true, answers.probs, answers.codes, answers.groups, malignant, repeats=REPEATS)
+    return summarize(*_inputs(answers, labels), repeats=REPEATS)
 
 
 def subgroups(
@@ -58,7 +59,7 @@ def subgroups(
     columns = {k: v for k, v in subgroup_columns(photos, answers.sources).items() if k != "source"}
     tables = [
         (COLUMNS[column], f"By {COLUMNS[column].lower()}", rows)
-        for column, rows in _tables(answers, labels, columns).items()
+        for column, rows in subgroup_tables(*_inputs(answers, labels), columns, repeats=REPEATS).items()
     ]
     for other in others:
         source = other.sources[0]
@@ -70,17 +71,9 @@ def subgroups(
             "source": ("Dataset", f"{source}, all"),
             "skin": ("Fitzpatrick", f"{source}, by Fitzpatrick skin type"),
         }
-        tables += [(*names[column], rows) for column, rows in _tables(other, labels, columns).items()]
+        found = subgroup_tables(*_inputs(other, labels), columns, repeats=REPEATS)
+        tables += [(*names[column], rows) for column, rows in found.items()]
     return tables
-
-
-def _tables(
-    answers: Answers, labels: LabelSet, columns: Mapping[str, Sequence[str]]
-) -> dict[str, list[Subgroup]]:
-    malignant = _malignant(answers.codes, labels)
-    return subgroup_tables(
-        answers.y_true, answers.probs, answers.codes, answers.groups, malignant, columns, repeats=REPEATS
-    )
 
 
 def embedding_panels(found: Mapping[str, Any], names: Mapping[str, str]) -> list[Figure]:

@@ -41,19 +41,17 @@ from train.dossier.binary_tasks import (
     evaluate_task,
     legend,
     reader_claim,
-    shown_name,
     task_charts,
 )
 from train.dossier.dermatologists import (
     HISTOLOGY,
     Question,
-    ReaderTest,
+    ReaderTests,
     find_reader_points,
     load_questions,
     read_reader_tests,
 )
 from train.evaluation.intervals import few_note, indistinct
-from train.evaluation.metrics import Estimate
 from train.evaluation.out_of_fold import FLOAT, Answers, find_answers, read_answers, require_same_photos
 from train.evaluation.subgroups import LEAST_LESIONS
 from train.reports import html as page
@@ -100,8 +98,7 @@ class Dossier:
     @property
     def marks(self) -> list[Markup]:
         """What was chosen on the photos, as a note."""
-        chosen = mark(self.answers[FLOAT].selection)
-        return [page.note(chosen)] if chosen else []
+        return [page.note(chosen)] if (chosen := mark(self.answers[FLOAT].selection)) else []
 
     @functools.cached_property
     def facts(self) -> dict[str, Photo]:
@@ -176,50 +173,45 @@ def make_dossier(
         for model in models
     ]
     results = {question.code: _evaluate(found, question, reader_tests) for question in questions}
-    sheet = macros.data_sheet(
-        list(answers.codes), checklists.composition(answers), load("data_sheet")["source"]
+    composed = checklists.composition(answers)
+    sections = [
+        ("figures", "Metrics", _metrics(found, summaries)),
+        ("origin", "Origin", _origin(found)),
+        ("taxonomy", "Taxonomy", _taxonomy(found)),
+        ("levels", "Three-way and nine-way", _levels(found)),
+        ("fine-coarse", "Fine against coarse", _fine_coarse(found)),
+        *((q.code, q.title, _question(found, q, results[q.code], bool(reader_tests))) for q in questions),
+        ("embedding", "Feature embedding (t-SNE)", _embedding(found)),
+        ("explanation", "Heat map of the int8 file", _explanation(found, explanation)),
+        ("robustness", "Robustness", _robustness(found)),
+        ("parts", "Subgroup analysis", _subgroups(found)),
+        ("data", "Dataset sheet", [macros.data_sheet(answers.codes, composed, load("data_sheet")["source"])]),
+        ("requirements", "Requirements and tests", _requirements(found, tests)),
+        ("limits", "Known limits", [macros.limits(load("limits")["limit"])]),
+        ("licences", "Licences", _licences(found)),
+    ]
+    guidelines = [macros.checklist(load(name), found.missing) for name in checklists.CHECKLISTS]
+    elements = levels.paper_table()["element"]
+    overview = macros.overview(
+        summaries, results.values(), estimate_of, reader_claim, elements, found.missing
     )
     sections = [
-        Section("figures", "Metrics", _metrics(found, summaries)),
-        Section("origin", "Origin", _origin(found)),
-        Section("taxonomy", "Taxonomy", [_taxonomy(found)]),
-        Section("levels", "Three-way and nine-way", [_levels(found)]),
-        Section("fine-coarse", "Fine against coarse", [_fine_coarse(found)]),
-        *(
-            Section(q.code, q.title, _question(found, q, results[q.code], with_tests=bool(reader_tests)))
-            for q in questions
-        ),
-        Section("embedding", "Feature embedding (t-SNE)", [_embedding(found)]),
-        Section("explanation", "Heat map of the int8 file", _explanation(found, explanation)),
-        Section("robustness", "Robustness", [_robustness(found)]),
-        Section("parts", "Subgroup analysis", [_subgroups(found)]),
-        Section("data", "Dataset sheet", [sheet]),
-        Section("requirements", "Requirements and tests", _requirements(found, tests)),
-        Section("limits", "Known limits", [macros.limits(load("limits")["limit"])]),
-        Section("licences", "Licences", [_licences(found)]),
+        *_sealed(found),
+        ("overview", "Overview", [*found.marks, overview]),
+        *sections,
+        ("checklists", "Reporting checklists", guidelines),
     ]
-    guidelines = [
-        macros.checklist(content["name"], content["item"], found.missing)
-        for content in map(load, checklists.CHECKLISTS)
-    ]
-    sections.append(Section("checklists", "Reporting checklists", guidelines))
-    overview = Section(
-        "overview", "Overview", _overview(found, summaries, list(results.values()), bool(reader_tests))
-    )
-    licences = checklists.licence_line(answers.source_names)
-    shown = [*_sealed(found), overview, *sections]
+    licences, shown = checklists.licence_line(answers.source_names), [Section(*one) for one in sections]
     return page.page(f"Evidence report: {_name(found)}", _subtitle(found), licences, shown)
 
 
-def _sealed(found: Dossier) -> list[Section]:
+def _sealed(found: Dossier) -> list[tuple[str, str, list[Markup]]]:
     """Make the section of the published figures, for the label set of the bundled model."""
     published = read_published()
-    if published["sealed"]["label_set"] != found.labels.name:
+    if (sealed := published["sealed"])["label_set"] != found.labels.name:
         return []
-    rows = published_rows(published)
-    return [
-        Section("sealed", "Sealed test", [found.macros.sealed(HEADER, rows, published["sealed"]["date"])])
-    ]
+    shown = found.macros.sealed(HEADER, published_rows(published), sealed["date"])
+    return [("sealed", "Sealed test", [shown])]
 
 
 def _name(found: Dossier) -> str:
@@ -240,124 +232,88 @@ def _subtitle(found: Dossier) -> str:
 # ------------------------------------------------------------------ sections
 
 
-def _overview(
-    found: Dossier,
-    summaries: Summaries,
-    results: Sequence[Results],
-    with_readers: bool,
-) -> list[Markup]:
-    tiles: list[tuple[str, Estimate | None, str]] = [
-        (
-            f"Balanced accuracy, {shown_name(answers.model)}",
-            estimate_of(summary, "balanced_accuracy"),
-            f"{photos}, {len(answers.codes)} classes, out of fold",
-        )
-        for photos, answers, summary in summaries
-    ]
-    last = [{photos: of_set[-1] for photos, of_set in of_question.items()} for of_question in results]
-    for photos, result in (entry for of_question in last for entry in of_question.items()):
-        title = f"{result.question.title}, {photos}"
-        tiles.append((f"AUC, {shown_name(result.model)}", result.curve.auc, title))
-    compared = [
-        of_question for of_question in last if with_readers and any(r.against for r in of_question.values())
-    ]
-    elements = levels.paper_table()["element"]
-    return [*found.marks, found.macros.overview(tiles, compared, reader_claim, elements, found.missing)]
-
-
 def _metrics(found: Dossier, summaries: Summaries) -> list[Markup]:
-    few = few_note(summaries[0][2]["classes_few"])
-    shown = [*found.marks, found.macros.metrics(summaries, figures.METRICS, estimate_of, INTERVALS, few)]
+    few, gaps = few_note(summaries[0][2]["classes_few"]), []
+    if RECIPE not in found.answers:
+        gaps.append(found.lacks("figures", f"predictions of the {RECIPE} files", CONVERT))
     if HISTOLOGY_PHOTOS not in found.photo_sets:
-        shown.insert(
-            0, found.lacks("figures", f"the kind of ground truth of the photos of {found.main}", DATA)
-        )
-    if RECIPE in found.answers:
-        return shown
-    return [found.lacks("figures", f"predictions of the {RECIPE} files", CONVERT), *shown]
+        gaps.append(found.lacks("figures", f"the kind of ground truth of the photos of {found.main}", DATA))
+    shown = found.macros.metrics(summaries, figures.METRICS, estimate_of, INTERVALS, few)
+    return [*gaps, *found.marks, shown]
 
 
 def _origin(found: Dossier) -> list[Markup]:
     cards = sorted(path.name for path in (checklists.CHECKOUT / "edge_runtime" / "models").glob("*.md"))
-    use, path = found.labels.intended_use, found.run / "crossval.json"
-    if not path.is_file():
-        gap = found.lacks("origin", "crossval.json with config and commit", CROSSVAL)
-        return [gap, found.macros.origin(None, cards, use, "")]
-    content = read_object(path)
-    seconds = [s for s in content.get("seconds_by_fold", []) if s]
-    minutes = f"{sum(seconds) / len(seconds) / 60:.0f} minutes a fold" if seconds else ""
-    shown = found.macros.origin(content, cards, use, minutes)
-    lacking = content.get("of", 0) - len(content.get("folds", []))
-    if lacking <= 0:
-        return [shown]
-    what = f"{lacking} of {content['of']} folds, so metrics are of a part of the photos"
-    return [found.lacks("origin", what, CROSSVAL), shown]
+    path, gaps = found.run / "crossval.json", []
+    content = read_object(path) if path.is_file() else None
+    if content is None:
+        gaps.append(found.lacks("origin", "crossval.json with config and commit", CROSSVAL))
+    elif (lacking := content.get("of", 0) - len(content.get("folds", []))) > 0:
+        what = f"{lacking} of {content['of']} folds, so metrics are of a part of the photos"
+        gaps.append(found.lacks("origin", what, CROSSVAL))
+    return [*gaps, found.macros.origin(content, cards, found.labels.intended_use)]
 
 
-def _taxonomy(found: Dossier) -> Markup:
+def _taxonomy(found: Dossier) -> list[Markup]:
     tree, photos = found.taxonomy, levels.photos_of_nodes(found.taxonomy, found.models()[0])
     rows, classes = levels.tree_rows(tree, photos), levels.partition_rows(tree, photos)
-    return Markup(found.macros.taxonomy(tree, rows, classes, levels.MOST_PHOTOS))
+    return [found.macros.taxonomy(tree, rows, classes, levels.MOST_PHOTOS)]
 
 
-def _levels(found: Dossier) -> Markup:
+def _levels(found: Dossier) -> list[Markup]:
     results = [
         levels.level_result(answers, found.taxonomy, depth) for depth in DEPTHS for answers in found.models()
     ]
     papers = {entry["depth"]: entry for entry in levels.paper_table()["level"]}
-    return Markup(found.macros.levels(results, papers, found.names_of))
+    return [found.macros.levels(results, papers, found.names_of)]
 
 
-def _evaluate(found: Dossier, question: Question, tests: dict[tuple[str, str], ReaderTest]) -> Results:
-    results = {
-        photos: [evaluate_task(answers, found.taxonomy, question, tests) for answers in models]
-        for photos, models in found.photo_sets.items()
-    }
-    known = {photos: [r for r in of_set if r is not None] for photos, of_set in results.items()}
-    return {photos: of_set for photos, of_set in known.items() if of_set}
+def _evaluate(found: Dossier, question: Question, tests: ReaderTests) -> Results:
+    sets = {photos: _answered(found, models, question, tests) for photos, models in found.photo_sets.items()}
+    return {photos: of_set for photos, of_set in sets.items() if of_set}
 
 
-def _question(found: Dossier, question: Question, results: Results, *, with_tests: bool) -> list[Markup]:
-    code = question.code
+def _answered(
+    found: Dossier, models: Sequence[Answers], question: Question, tests: ReaderTests, *, narrow: bool = False
+) -> list[BinaryResult]:
+    results = [evaluate_task(one, found.taxonomy, question, tests, narrow=narrow) for one in models]
+    return [result for result in results if result is not None]
+
+
+def _question(found: Dossier, question: Question, results: Results, with_tests: bool) -> list[Markup]:
+    lacks = functools.partial(found.lacks, question.code)
     if not results:
-        return [found.lacks(code, "photos of both sides", "a dataset with both")]
+        return [lacks("photos of both sides", "a dataset with both")]
     blocks = []
     if RECIPE not in found.answers:
-        blocks.append(found.lacks(code, f"the {RECIPE} curve", CONVERT))
+        blocks.append(lacks(f"the {RECIPE} curve", CONVERT))
     if not with_tests:
-        blocks.append(found.lacks(code, "the readers' table", "DERMEDGE_DATA, or --readers FILE.csv"))
+        blocks.append(lacks("the readers' table", "DERMEDGE_DATA, or --readers FILE.csv"))
     if not any(result.points for of_set in results.values() for result in of_set):
         what = "operating points: one fold was evaluated, and another must choose its thresholds"
-        blocks.append(found.lacks(code, what, CROSSVAL))
+        blocks.append(lacks(what, CROSSVAL))
     for photos, of_set in results.items():
-        shown = with_tests and bool(of_set[0].against)
-        key, drawn = legend(of_set, with_tests=shown), task_charts(of_set, with_tests=shown)
-        differences = auc_differences(of_set)
-        blocks.append(found.macros.question(photos, of_set, shown, key, drawn, differences, indistinct))
-    blocks.append(found.macros.conclusion(results, reader_claim if with_tests else None))
-    others = [(source, False) for source in found.answers[FLOAT].source_names[1:]]
+        shown = photos, of_set, legend(of_set), task_charts(of_set), auc_differences(of_set), indistinct
+        blocks.append(found.macros.question(*shown))
+    blocks.append(found.macros.conclusion(results, reader_claim))
+    others = [(f"Distribution shift: {name}", name, False) for name in found.answers[FLOAT].source_names[1:]]
     if question.narrow:
-        others.insert(0, (found.main, True))
-    for source, narrow in others:
-        evaluated = (
-            evaluate_task(answers, found.taxonomy, question, {}, narrow=narrow)
-            for answers in found.models(source)
-        )
-        if further := [result for result in evaluated if result is not None]:
-            node = found.taxonomy.by_code[question.narrow].name if narrow and question.narrow else ""
-            caption = f"Positive side: {node} alone" if narrow else f"Distribution shift: {source}"
+        node = found.taxonomy.by_code[question.narrow].name
+        others.insert(0, (f"Positive side: {node} alone", found.main, True))
+    for caption, source, narrow in others:
+        if further := _answered(found, found.models(source), question, {}, narrow=narrow):
             blocks.append(found.macros.further(further, caption))
     return blocks
 
 
 def _from_file(
-    found: Dossier, section: str, name: str, command: str, show: Callable[[dict[str, Any]], Any]
-) -> Markup:
+    found: Dossier, section: str, name: str, command: str, show: Callable[[dict[str, Any]], Markup]
+) -> list[Markup]:
     path = found.run / name
-    return Markup(show(read_object(path))) if path.is_file() else found.lacks(section, name, command)
+    return [show(read_object(path)) if path.is_file() else found.lacks(section, name, command)]
 
 
-def _fine_coarse(found: Dossier) -> Markup:
+def _fine_coarse(found: Dossier) -> list[Markup]:
     def show(study: dict[str, Any]) -> Any:
         verdicts = {level: levels.verdict(level, content) for level, content in study["levels"].items()}
         return found.macros.fine_coarse(study, verdicts, found.names_of)
@@ -366,13 +322,13 @@ def _fine_coarse(found: Dossier) -> Markup:
     return _from_file(found, "fine-coarse", "hierarchy.json", command, show)
 
 
-def _embedding(found: Dossier) -> Markup:
-    names = {label.code: label.name for label in found.labels.labels}
+def _embedding(found: Dossier) -> list[Markup]:
+    def show(content: dict[str, Any]) -> Any:
+        names = {label.code: label.name for label in found.labels.labels}
+        return found.macros.embedding(content, figures.embedding_panels(content, names))
+
     command = "dermedge experiment embedding RUN/fold0 --out RUN/embedding.json"
-    return _from_file(
-        found, "embedding", "embedding.json", command,
-        lambda content: found.macros.embedding(content, figures.embedding_panels(content, names)),
-    )  # fmt: skip
+    return _from_file(found, "embedding", "embedding.json", command, show)
 
 
 def _explanation(found: Dossier, path: Path | None) -> list[Markup]:
@@ -383,7 +339,7 @@ def _explanation(found: Dossier, path: Path | None) -> list[Markup]:
     return [found.macros.explanation(None), found.lacks("explanation", "explanation.png", command)]
 
 
-def _robustness(found: Dossier) -> Markup:
+def _robustness(found: Dossier) -> list[Markup]:
     command = "dermedge robustness FLOAT.tflite INT8.tflite --data RUN/fold0 --out DIR"
     return _from_file(found, "robustness", "robustness.json", command, robustness_part)
 
@@ -398,31 +354,28 @@ def robustness_part(report: dict[str, Any]) -> Markup:
         RunInvalid: Another version of it, or fields are missing.
     """
     where, fix = "robustness.json", "Run dermedge robustness of this checkout"
-    if report.get("schema_version") != ROBUSTNESS_SCHEMA:
-        found = f"schema_version {report.get('schema_version')}"
-        raise RunInvalid(
-            "unsupported version", where=where, found=found, expected=str(ROBUSTNESS_SCHEMA), fix=fix
-        )
+    if (version := report.get("schema_version")) != ROBUSTNESS_SCHEMA:
+        found, expected = f"schema_version {version}", str(ROBUSTNESS_SCHEMA)
+        raise RunInvalid("unsupported version", where=where, found=found, expected=expected, fix=fix)
     try:
-        names = [f"{model['name']} (pale: 95 %)" for model in report["models"]]
-        key = list(zip(names, LINES, strict=False))
+        key = [
+            (f"{model['name']} (pale: 95 %)", line)
+            for model, line in zip(report["models"], LINES, strict=False)
+        ]
         return Markup(page.macros(TEMPLATE).robustness(report, key, figures.robustness_charts(report)))
     except (KeyError, TypeError, IndexError) as error:
-        raise RunInvalid(
-            "fields are missing", where=where, found=f"{type(error).__name__}: {error}", fix=fix
-        ) from error
+        found = f"{type(error).__name__}: {error}"
+        raise RunInvalid("fields are missing", where=where, found=found, fix=fix) from error
 
 
-def _subgroups(found: Dossier) -> Markup:
-    answers = found.answers[FLOAT]
-    main = found.models()[0]
-    others = [answers.of_source(source) for source in answers.source_names[1:]]
+def _subgroups(found: Dossier) -> list[Markup]:
+    answers, main = found.answers[FLOAT], found.models()[0]
     if not set(main.photo_ids) <= set(found.facts):
-        what = f"the table of {found.main} with age, sex and site"
-        return found.lacks("parts", what, DATA)
+        return [found.lacks("parts", f"the table of {found.main} with age, sex and site", DATA)]
+    others = [answers.of_source(source) for source in answers.source_names[1:]]
     skin_types = read_skin_types(found.data, answers.source_names)
     tables = figures.subgroups(main, found.labels, found.facts, others, skin_types)
-    return Markup(found.macros.subgroups(main.sources[0], tables, LEAST_LESIONS))
+    return [found.macros.subgroups(found.main, tables, LEAST_LESIONS)]
 
 
 def _requirements(found: Dossier, tests: Path | None) -> list[Markup]:
@@ -437,10 +390,9 @@ def _requirements(found: Dossier, tests: Path | None) -> list[Markup]:
     return [*gaps, found.macros.requirements(entries, results)]
 
 
-def _licences(found: Dossier) -> Markup:
-    packages = checklists.dependencies()
-    on_device = sum(needed == "device" for _, _, needed, _ in packages)
-    return Markup(found.macros.licences(checklists.data_licences(found.labels.name), packages, on_device))
+def _licences(found: Dossier) -> list[Markup]:
+    licences = checklists.data_licences(found.labels.name)
+    return [found.macros.licences(licences, checklists.dependencies())]
 
 
 # ------------------------------------------------------------------ the command
@@ -454,21 +406,18 @@ def parser() -> argparse.ArgumentParser:
         "example:\n  dermedge dossier train/records/ham10000_lite0_crossval --out dossier.html",
     )
     made.add_argument("run", type=Path, metavar="RUN", help="read a cross-validation's folder, or its record")
-    made.add_argument("--out", type=Path, metavar="FILE", help=f"write the page there (default: RUN/{NAME})")
-    made.add_argument(
-        "--data", type=Path, metavar="DIR", help="folder that holds the datasets (default: $DERMEDGE_DATA)"
-    )
-    made.add_argument(
-        "--tests", type=Path, metavar="FILE.xml", help="results of pytest --junitxml (default: RUN/tests.xml)"
-    )
-    made.add_argument(
-        "--explanation", type=Path, metavar="FILE.png",
-        help="heat map of a generated photo (default: RUN/explanation.png)",
-    )  # fmt: skip
-    made.add_argument(
-        "--readers", type=Path, metavar="FILE.csv",
-        help="points of the paper's dermatologists (default: readers/ beside the datasets)",
-    )  # fmt: skip
+    for name, metavar, text in (
+        ("--out", "FILE", f"write the page there (default: RUN/{NAME})"),
+        ("--data", "DIR", "folder that holds the datasets (default: $DERMEDGE_DATA)"),
+        ("--tests", "FILE.xml", "results of pytest --junitxml (default: RUN/tests.xml)"),
+        ("--explanation", "FILE.png", "heat map of a generated photo (default: RUN/explanation.png)"),
+        (
+            "--readers",
+            "FILE.csv",
+            "points of the paper's dermatologists (default: readers/ beside the datasets)",
+        ),
+    ):
+        made.add_argument(name, type=Path, metavar=metavar, help=text)
     return made
 
 
@@ -482,10 +431,8 @@ def _write_dossier(arguments: argparse.Namespace) -> int:
     out = arguments.out or arguments.run / NAME
     found = read_dossier(arguments.run, arguments.data)
     page.require_place(out)
-    text = make_dossier(
-        found, tests=arguments.tests, readers=arguments.readers, explanation=arguments.explanation
-    )
-    page.write_page(out, text)
+    given = {name: getattr(arguments, name) for name in ("tests", "readers", "explanation")}
+    page.write_page(out, make_dossier(found, **given))
     for section, entries in found.missing.items():
         for what, command in entries:
             print(f"missing in {section}: {what} ({command})", file=sys.stderr)

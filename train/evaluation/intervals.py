@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from train.evaluation.metrics import (
     FEW_LESIONS,
+    TAILS,
     Estimate,
     FloatArray,
     GroupDraws,
@@ -47,17 +48,15 @@ class ClassRecall:
         """Fewer than `FEW_LESIONS` lesions."""
         return self.lesions < FEW_LESIONS
 
-    def estimate(self, level: float = 0.95) -> Estimate | None:
-        """Recall with its interval; None without a photo."""
+    def estimate(self) -> Estimate | None:
+        """Recall with its 95 % interval; None without a photo."""
         if not self.photos:
             return None
         from scipy.special import betaincinv
 
-        tail = (1 - level) / 2
-        a, b = self._shape()
+        low, high = map(float, betaincinv(*self._shape(), TAILS))
         # At 0 or all hits the end is closed, as Brown, Cai and DasGupta modify the Jeffreys interval.
-        low = 0.0 if not self.hits else float(betaincinv(a, b, tail))
-        high = 1.0 if self.hits == self.photos else float(betaincinv(a, b, 1 - tail))
+        low, high = low if self.hits else 0.0, 1.0 if self.hits == self.photos else high
         return Estimate(self.hits / self.photos, low, high)
 
     def draw(self, rng: np.random.Generator, size: int) -> FloatArray:
@@ -101,19 +100,16 @@ def share_of(hit: BoolArray, lesions: Sequence[str] | npt.NDArray[Any]) -> Class
     return ClassRecall(photos, count, hits, effective)
 
 
-def balanced_accuracy_estimate(
-    of_classes: Sequence[ClassRecall], *, level: float = 0.95, seed: int = 0
-) -> Estimate | None:
+def balanced_accuracy_estimate(of_classes: Sequence[ClassRecall], *, seed: int = 0) -> Estimate | None:
     """Mean recall over the classes that have photos, with its interval; None where none has."""
     present = [one for one in of_classes if one.photos]
     if not present:
         return None
     rng = np.random.default_rng(seed)
     draws = np.mean([one.draw(rng, DRAWS) for one in present], axis=0)
-    tail = (1 - level) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
+    low, high = percentile_interval(draws)
     value = float(np.mean([one.hits / one.photos for one in present]))
-    return Estimate(value, min(float(low), value), max(float(high), value))
+    return Estimate(value, min(low, value), max(high, value))
 
 
 def auc_estimate(draws: GroupDraws, positive: BoolArray, score: FloatArray) -> Estimate | None:

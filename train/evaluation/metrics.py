@@ -25,6 +25,8 @@ FEW_LESIONS = 10
 AGE_BANDS = ((20, "0-19"), (40, "20-39"), (60, "40-59"), (80, "60-79"), (200, "80 and over"))
 # Draws whose AUCs are computed at once: 32 x 10,000 photos are 3 MB an array.
 DRAWS_AT_ONCE = 32
+# Of 95 %, as they are rounded in the committed figures.
+TAILS = ((1 - 0.95) / 2, 1 - (1 - 0.95) / 2)
 
 
 class Estimate(NamedTuple):
@@ -49,11 +51,6 @@ def recall_per_class(y_true: IntArray, y_pred: IntArray, classes: int) -> FloatA
     counts = np.bincount(y_true, minlength=classes).astype(np.float64)
     hits = np.bincount(y_true[y_true == y_pred], minlength=classes).astype(np.float64)
     return np.divide(hits, counts, out=np.full(classes, np.nan), where=counts > 0)
-
-
-def precision_per_class(y_true: IntArray, y_pred: IntArray, classes: int) -> FloatArray:
-    """Return the share of each class's predictions that are correct, [classes]; NaN where it is never predicted."""
-    return recall_per_class(y_pred, y_true, classes)
 
 
 def balanced_accuracy(y_true: IntArray, y_pred: IntArray, classes: int) -> float:
@@ -230,22 +227,22 @@ def _strata(group_index: IntArray, strata: npt.NDArray[Any] | None) -> list[IntA
     return [np.flatnonzero(stratum == i) for i in range(int(stratum.max(initial=-1)) + 1)]
 
 
-def percentile_interval(draws: FloatArray, level: float = 0.95) -> tuple[float, float]:
-    """(low, high) of a figure's values [repeats] over draws; NaN if one of them has no value."""
-    tail = (1 - level) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
+def percentile_interval(draws: FloatArray) -> tuple[float, float]:
+    """(low, high) at 95 % of a figure's values [repeats] over draws; NaN if one of them has no value."""
+    low, high = np.quantile(draws, TAILS)
     return float(low), float(high)
 
 
-def calibration_error_interval(draws: FloatArray, value: float) -> tuple[float, float]:
-    """(low, high) of the calibration error: the percentile interval less the bootstrap's own upward bias.
+def calibration_estimate(draws: GroupDraws, y_true: IntArray, probs: FloatArray) -> Estimate:
+    """Calibration error with the percentile interval less the bootstrap's own upward bias.
 
     A calibration error is a sum of absolute values, so every draw adds noise that only raises it. On fewer than some
     1,000 photos the plain interval often lies above the true error, this one rarely; the figure itself is mostly noise.
     """
-    low, high = percentile_interval(draws)
-    bias = float(np.mean(draws)) - value
-    return max(0.0, low - bias), max(0.0, high - bias)
+    value, of_draws = expected_calibration_error(y_true, probs), draws.calibration_error(y_true, probs)
+    low, high = percentile_interval(of_draws)
+    bias = float(np.mean(of_draws)) - value
+    return Estimate(value, max(0.0, low - bias), max(0.0, high - bias))
 
 
 def calibration_floor(probs: FloatArray, bins: int = CALIBRATION_BINS, *, repeats: int = 400) -> list[float]:
@@ -268,7 +265,6 @@ def paired_difference_interval(
     groups: Sequence[str],
     *,
     repeats: int = 1000,
-    seed: int = 0,
 ) -> Estimate:
     """Balanced accuracy of `second` minus that of `first` on the same photos.
 
@@ -282,9 +278,8 @@ def paired_difference_interval(
         classes: Number of classes.
         groups: [n] lesion of each photo.
         repeats: Bootstrap draws.
-        seed: Of the draws.
     """
-    draws = GroupDraws.draw(groups, y_true, repeats=repeats, seed=seed)
+    draws = GroupDraws.draw(groups, y_true, repeats=repeats)
     return draws.balanced_difference(y_true, first, second, classes)
 
 
@@ -304,7 +299,3 @@ def area_under_roc(positive: npt.NDArray[np.bool_], score: FloatArray) -> float 
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(positive, score))
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

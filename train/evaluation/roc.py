@@ -61,8 +61,6 @@ def sensitivity_at(
 class Curve:
     """One model's ROC curve of one task."""
 
-    positives: int
-    negatives: int
     lesions: int
     auc: Estimate
     specificity: FloatArray
@@ -94,7 +92,6 @@ def make_curve(
     *,
     specificities: FloatArray = GRID,
     repeats: int = 1000,
-    seed: int = 0,
 ) -> Curve:
     """Compute a curve with its intervals.
 
@@ -103,35 +100,27 @@ def make_curve(
         score: [n] higher means positive.
         groups: [n] lesion of each photo.
         specificities: Arguments of `Curve.at`, beside GRID.
-        repeats: Bootstrap draws of whole lesions.
-        seed: Of the draws: equal groups and seed give equal draws, so that two models can be compared as a pair.
+        repeats: Bootstrap draws of whole lesions; equal groups give equal draws, so that two models can be compared as
+            a pair.
     """
-    draws = GroupDraws.draw(groups, positive, repeats=repeats, seed=seed)
+    draws = GroupDraws.draw(groups, positive, repeats=repeats)
     auc = auc_estimate(draws, positive, score)
     assert auc is not None
     everywhere = np.unique(np.concatenate([GRID, specificities]))
+    parts = []
+    for start in range(0, repeats, DRAWS_AT_ONCE):
+        weights = draws.counts[start : start + DRAWS_AT_ONCE, draws.group_index].astype(np.float64)
+        parts.append(sensitivity_at(positive, score, everywhere, weights))
     return Curve(
-        positives=int(positive.sum()),
-        negatives=int((~positive).sum()),
         lesions=len(draws.counts[0]),
         auc=auc,
         specificity=everywhere,
         sensitivity=sensitivity_at(positive, score, everywhere),
-        of_draws=_of_draws(draws, positive, score, everywhere),
+        of_draws=np.concatenate(parts),
         draws=draws,
         positive=positive,
         score=score,
     )
-
-
-def _of_draws(
-    draws: GroupDraws, positive: BoolArray, score: FloatArray, specificity: FloatArray
-) -> FloatArray:
-    parts = []
-    for start in range(0, len(draws.counts), DRAWS_AT_ONCE):
-        weights = draws.counts[start : start + DRAWS_AT_ONCE, draws.group_index].astype(np.float64)
-        parts.append(sensitivity_at(positive, score, specificity, weights))
-    return np.concatenate(parts)
 
 
 def auc_difference(first: Curve, second: Curve) -> Estimate:
@@ -149,24 +138,23 @@ def sensitivity_of(curve: Curve, specificity: float) -> Estimate:
     return Estimate(float(reached[0]), *percentile_interval(of_draws[:, 0]))
 
 
-def readers_under(curve: Curve, points: FloatArray, seed: int = 0) -> Estimate:
+def readers_under(curve: Curve, points: FloatArray) -> Estimate:
     """Return the share of readers whose sensitivity is below the curve at their own specificity.
 
     Args:
         curve: The model's.
         points: [readers, 2] sensitivity and specificity.
-        seed: Of the draws of readers.
 
     Returns:
         The share, with an interval over draws of photos and of readers.
     """
     reached, of_draws = curve.at(points[:, 1])
-    drawn = np.random.default_rng(seed).integers(len(points), size=of_draws.shape)
+    drawn = np.random.default_rng(0).integers(len(points), size=of_draws.shape)
     under = np.take_along_axis(of_draws > points[:, 0], drawn, axis=1).mean(axis=1)
     return Estimate(float((reached > points[:, 0]).mean()), *percentile_interval(under))
 
 
-def above_readers(curve: Curve, points: FloatArray, seen: tuple[int, int], seed: int = 0) -> Estimate:
+def above_readers(curve: Curve, points: FloatArray, seen: tuple[int, int]) -> Estimate:
     """Return the curve's advantage over the mean reader, in sensitivity at the mean specificity.
 
     Args:
@@ -174,12 +162,11 @@ def above_readers(curve: Curve, points: FloatArray, seen: tuple[int, int], seed:
         points: [readers, 2] sensitivity and specificity; their mean specificity is one of the curve's.
         seen: Positive and negative photos that every reader judged. Their difficulty is drawn as if it were common to
             all readers, the most that it can add: which reader missed which photo is not known.
-        seed: Of the draws of readers and of their photos.
 
     Returns:
         The difference, with an interval over draws of our photos, of readers and of their photos.
     """
-    mean, rng, repeats = points.mean(axis=0), np.random.default_rng(seed), len(curve.of_draws)
+    mean, rng, repeats = points.mean(axis=0), np.random.default_rng(0), len(curve.of_draws)
     drawn = points[rng.integers(len(points), size=(repeats, len(points)))].mean(axis=1)
     drawn += rng.binomial(seen, mean, size=(repeats, 2)) / seen - mean
     places = np.searchsorted(curve.specificity, drawn[:, 1].clip(0, 1) - ROUNDING)
@@ -223,16 +210,14 @@ class OperatingPoint:
     """Of each fold."""
 
 
-def operating_point(
-    name: str, rule: Rule, curve: Curve, folds: IntArray, *, least_folds: int = 2
-) -> OperatingPoint | None:
+def operating_point(name: str, rule: Rule, curve: Curve, folds: IntArray) -> OperatingPoint | None:
     """Fit a threshold for each fold on the other folds' out-of-fold predictions, and evaluate it on the fold itself.
 
     Returns:
-        None with fewer than `least_folds` folds.
+        None of one fold.
     """
     numbers = sorted({int(fold) for fold in folds})
-    if len(numbers) < least_folds:
+    if len(numbers) < 2:
         return None
     called = np.zeros(len(folds), bool)
     thresholds = []

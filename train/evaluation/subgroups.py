@@ -84,7 +84,6 @@ def subgroup_tables(
     *,
     least_lesions: int = LEAST_LESIONS,
     repeats: int = 1000,
-    seed: int = 0,
 ) -> dict[str, list[Subgroup]]:
     """Return metrics of each subgroup.
 
@@ -97,7 +96,6 @@ def subgroup_tables(
         columns: Name to [n] values, as `subgroup_columns` gives them.
         least_lesions: Subgroups of fewer get counts only.
         repeats: Bootstrap draws, of the subgroup's own lesions.
-        seed: Of the draws.
 
     Returns:
         Column to rows: age bands in order, else the largest first; `unknown` last.
@@ -109,7 +107,7 @@ def subgroup_tables(
         counts = np.bincount(some, minlength=len(codes))
         figures: list[Estimate | None] = [None, None, None]
         if len(set(of_lesions)) >= least_lesions:
-            figures = _figures(some, probs[inside], malignant_labels, of_lesions, repeats, seed)
+            figures = _figures(some, probs[inside], malignant_labels, of_lesions, repeats)
         return Subgroup(
             value,
             len(some),
@@ -135,12 +133,12 @@ def place(value: str, photos: int) -> tuple[bool, int, int, str]:
 
 
 def _figures(
-    y_true: IntArray, probs: FloatArray, malignant: BoolArray, lesions: list[str], repeats: int, seed: int
+    y_true: IntArray, probs: FloatArray, malignant: BoolArray, lesions: list[str], repeats: int
 ) -> list[Estimate | None]:
     """Return balanced accuracy, accuracy and malignant AUC."""
     y_pred = probs.argmax(axis=1).astype(np.int64)
     side, score = malignant[y_true], probs[:, malignant].sum(axis=1)
-    draws = GroupDraws.draw(lesions, y_true, repeats=repeats, seed=seed)
+    draws = GroupDraws.draw(lesions, y_true, repeats=repeats)
     return [
         balanced_accuracy_estimate(recalls(y_true, y_pred, probs.shape[1], lesions)),
         share_of(y_true == y_pred, lesions).estimate(),

@@ -21,9 +21,8 @@ from train.evaluation.metrics import (
     FloatArray,
     GroupDraws,
     IntArray,
-    calibration_error_interval,
+    calibration_estimate,
     calibration_floor,
-    expected_calibration_error,
 )
 
 Estimates = dict[str, Estimate | None]
@@ -52,24 +51,21 @@ def measure(
     sides: Mapping[str, Sequence[bool]],
     *,
     repeats: int = 1000,
-    seed: int = 0,
 ) -> Measured:
     """Compute all metrics of one set of photos; arguments as `summarize`, sides are names to [classes]."""
     # Late: scikit-learn takes 1.5 s to import.
     from sklearn.metrics import confusion_matrix
 
     y_pred = probs.argmax(axis=1).astype(np.int64)
-    draws = GroupDraws.draw(groups, y_true, repeats=repeats, seed=seed)
+    draws = GroupDraws.draw(groups, y_true, repeats=repeats)
     of_classes = recalls(y_true, y_pred, len(codes), groups)
-    error = expected_calibration_error(y_true, probs)
-    interval = calibration_error_interval(draws.calibration_error(y_true, probs), error)
     masks = {name: np.asarray(side, dtype=bool) for name, side in sides.items()}
     precisions = recalls(y_pred, y_true, len(codes), groups)
     return Measured(
         whole={
             "balanced_accuracy": balanced_accuracy_estimate(of_classes),
             "accuracy": share_of(y_true == y_pred, groups).estimate(),
-            "expected_calibration_error": Estimate(error, *interval),
+            "expected_calibration_error": calibration_estimate(draws, y_true, probs),
         },
         of_sides={
             name: auc_estimate(draws, mask[y_true], probs[:, mask].sum(axis=1))
@@ -96,7 +92,6 @@ def summarize(
     malignant: Sequence[bool] | None = None,
     *,
     repeats: int = 1000,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Return all metrics of one split, ready for metrics.json.
 
@@ -107,7 +102,6 @@ def summarize(
         groups: [n] lesion of each photo, for intervals.
         malignant: [classes] which labels are malignant; None leaves that AUC out.
         repeats: Bootstrap draws.
-        seed: Of the draws.
 
     Returns:
         Plain numbers, lists and dicts; a figure that cannot be computed is None. `intervals` repeats the names of the
@@ -115,7 +109,7 @@ def summarize(
         `calibration_floor`, `classes_few` the classes of few lesions.
     """
     sides = {} if malignant is None else {"malignant_auc": malignant}
-    found = measure(y_true, probs, codes, groups, sides, repeats=repeats, seed=seed)
+    found = measure(y_true, probs, codes, groups, sides, repeats=repeats)
     values, intervals = _divided(found.whole | found.of_sides)
     divided = {code: _divided(estimates) for code, estimates in found.of_class.items()}
     return {

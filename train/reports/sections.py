@@ -19,7 +19,7 @@ from train.evaluation.metrics import (
     Estimate,
     FloatArray,
     GroupDraws,
-    calibration_error_interval,
+    calibration_estimate,
     expected_calibration_error,
 )
 from train.evaluation.results import Finished, History
@@ -104,11 +104,9 @@ def _data_sets(run: Finished) -> list[tuple[Subgroup, list[Estimate | None]]]:
     tables = _tables(run, {"source": list(run.sources)}, least_lesions=1)["source"]
     for row in sorted(tables, key=lambda row: run.source_names.index(row.value)):
         part = run.part(row.value)
-        error = expected_calibration_error(part.y_true, part.probs)
         draws = GroupDraws.draw(part.groups, part.y_true, repeats=REPEATS)
-        interval = calibration_error_interval(draws.calibration_error(part.y_true, part.probs), error)
         shares = (_share_decided(part, decision) for decision in (REFER, NOT_A_LESION))
-        rows.append((row, [Estimate(error, *interval), *shares]))
+        rows.append((row, [calibration_estimate(draws, part.y_true, part.probs), *shares]))
     return rows
 
 
