@@ -7,8 +7,6 @@ without suffix) and its label: a column `label`, `dx`, `diagnosis`, `diagnostic`
 
 from __future__ import annotations
 
-import io
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from edge_runtime.errors import DataInvalid, UsageError
-from train.artifacts.bounded import read_table_bytes
+from train.artifacts.tables import read_table
 
 PHOTO_COLUMNS = ("image", "image_id", "isic_id", "photo_id", "img_id", "file", "filename", "path")
 LABEL_COLUMNS = ("label", "dx", "diagnosis", "diagnostic", "class", "target")
@@ -84,16 +82,13 @@ def read_truth(
     group = next((column for column in GROUP_COLUMNS if column in chosen), None)
     own = chosen["path"].map(str)
     groups = own if group is None else chosen[group].where(chosen[group] != "", own)
+    labelled = chosen.assign(group=groups).reset_index(drop=True)
     units = "photos" if group is None else GROUP_COLUMNS[group]
-    return Truth(chosen.assign(group=groups).reset_index(drop=True), len(table) - len(chosen), units)
+    return Truth(labelled, len(table) - len(chosen), units)
 
 
 def _read_table(path: str | Path, codes: Sequence[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(io.BytesIO(read_table_bytes(path)), dtype=str, keep_default_na=False)
-    except (OSError, ValueError, EOFError, zlib.error) as error:
-        raise UsageError("--labels: cannot read the table", found=str(error)) from error
-    table.columns = [str(column).strip() for column in table.columns]
+    table = read_table(Path(path), error=UsageError).rename(columns=str.strip)
     lower = {column.lower(): column for column in table.columns}
     photo = next((lower[name] for name in PHOTO_COLUMNS if name in lower), None)
     label = next((lower[name] for name in LABEL_COLUMNS if name in lower), None)
@@ -105,25 +100,21 @@ def _read_table(path: str | Path, codes: Sequence[str]) -> pd.DataFrame:
             expected=f"one of {', '.join(PHOTO_COLUMNS)}; one of {', '.join(LABEL_COLUMNS)}, or one for each label",
         )
     if label is not None:
-        given = table[label].str.strip()
+        given = table[label]
     else:
         marks: Any = table[one_hot].apply(pd.to_numeric, errors="coerce").fillna(0) > 0.5
         if (bad := marks.sum(axis=1) != 1).any():
-            raise DataInvalid(
-                f"{path}: rows without exactly one label", found=_some(list(table.loc[bad, photo]))
-            )
+            found = _some(list(table.loc[bad, photo]))
+            raise DataInvalid(f"{path}: rows without exactly one label", found=found)
         given = marks.idxmax(axis=1)
-    return table.rename(columns={"path": "given_path"}).assign(
-        given=given, stem=table[photo].map(lambda name: Path(name.strip()).stem)
-    )
+    stems = table[photo].map(lambda name: Path(name).stem)
+    return table.rename(columns={"path": "given_path"}).assign(given=given, stem=stems)
 
 
 def _join(table: pd.DataFrame, files: Sequence[Path], labels: str | Path, data: Path) -> pd.DataFrame:
     places = pd.DataFrame({"path": files, "stem": [path.stem for path in files]})
-    for what, stems in (
-        ("the table", table["stem"]),
-        (str(data), places[places.stem.isin(set(table.stem))]["stem"]),
-    ):
+    named = places["stem"][places["stem"].isin(set(table["stem"]))]
+    for what, stems in (("the table", table["stem"]), (str(data), named)):
         if (twice := stems[stems.duplicated()]).any():
             raise DataInvalid(f"{labels}: photos that are twice in {what}", found=_some(sorted(set(twice))))
     joined = table.merge(places, on="stem", how="left", validate="one_to_one")

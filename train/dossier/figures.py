@@ -13,6 +13,7 @@ from edge_runtime.errors import DataInvalid
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Photo
 from train.dossier.binary_tasks import LINES
+from train.evaluation.metrics import FloatArray, IntArray
 from train.evaluation.out_of_fold import Answers
 from train.evaluation.subgroups import COLUMNS, Subgroup, subgroup_columns, subgroup_tables
 from train.evaluation.summary import summarize
@@ -31,7 +32,9 @@ HEAT_MAP_PX = 480
 SubgroupTable = tuple[str, str, list[Subgroup]]
 
 
-def _inputs(answers: Answers, labels: LabelSet) -> tuple[Any, ...]:
+def _inputs(
+    answers: Answers, labels: LabelSet
+) -> tuple[IntArray, FloatArray, Sequence[str], Sequence[str], list[bool]]:
     """The first arguments of `summarize` and `subgroup_tables`."""
     group_of = {label.code: label.group for label in labels.labels}
     malignant = [group_of[code] == "malignant" for code in answers.codes]

@@ -25,7 +25,7 @@ from train.artifacts.files import read_object
 from train.artifacts.selection import choices_on
 from train.data.metadata import data_root, read_facts
 from train.evaluation.metrics import FloatArray, IntArray, softmax
-from train.evaluation.tables import class_indices, read_predictions, score_matrix
+from train.evaluation.tables import chosen, class_indices, read_predictions, score_matrix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,16 +71,8 @@ class Answers:
 
     def where(self, inside: Sequence[bool] | npt.NDArray[np.bool_]) -> Answers:
         """Return some of the photos, by [n] booleans."""
-        rows = np.flatnonzero(np.asarray(inside))
-        return dataclasses.replace(
-            self,
-            photo_ids=tuple(self.photo_ids[i] for i in rows),
-            sources=tuple(self.sources[i] for i in rows),
-            groups=tuple(self.groups[i] for i in rows),
-            folds=self.folds[rows],
-            y_true=self.y_true[rows],
-            probs=self.probs[rows],
-        )
+        names = ("photo_ids", "sources", "groups", "folds", "y_true", "probs")
+        return dataclasses.replace(self, **chosen(self, np.asarray(inside), names))
 
     def of_source(self, source: str) -> Answers:
         """Return the photos of one data set."""
@@ -89,8 +81,12 @@ class Answers:
 
 def find_answers(folder: Path, model: str) -> Path | None:
     """Return the file with a model's predictions; None if there is none."""
-    stem = "oof.csv" if model == FLOAT else f"oof_{model}.csv"
-    return next((path for path in (folder / stem, folder / f"{stem}.gz") if path.is_file()), None)
+    paths = (folder / f"{_stem(model)}{suffix}" for suffix in ("", ".gz"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _stem(model: str) -> str:
+    return "oof.csv" if model == FLOAT else f"oof_{model}.csv"
 
 
 def read_answers(folder: Path, model: str = FLOAT) -> Answers:
@@ -108,7 +104,7 @@ def read_answers(folder: Path, model: str = FLOAT) -> Answers:
         raise RunInvalid(
             f"no out-of-fold predictions of {model}",
             where=str(folder),
-            found="no oof.csv" if model == FLOAT else f"no oof_{model}.csv",
+            found=f"no {_stem(model)}",
             expected="a cross-validation's folder or its record",
             fix=f"dermedge crossval CONFIG.toml --workdir {folder}"
             if model == FLOAT

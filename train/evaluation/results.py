@@ -25,7 +25,7 @@ from train.artifacts.selection import choices_on, mark
 from train.artifacts.tables import read_rows, read_table
 from train.evaluation.decisions import decide
 from train.evaluation.metrics import FloatArray, IntArray, softmax
-from train.evaluation.tables import class_indices, read_predictions, score_matrix
+from train.evaluation.tables import chosen, class_indices, read_predictions, score_matrix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +35,7 @@ OOF = "oof.csv"
 LEAST_SCORE = 1e-30
 # Rounded scores may miss 1 by so much a label; more means that they are no softmax.
 SUM_TOLERANCE = 1e-3
+OF_PHOTOS = ("photos", "groups", "sources", "y_true", "probs", "plain_probs", "decisions", "folds")
 History = list[dict[str, float | str]]
 
 
@@ -99,8 +100,8 @@ class Finished:
         Raises:
             RunInvalid: No such photos.
         """
-        inside = np.flatnonzero(np.asarray(self.sources) == source)
-        if not len(inside):
+        inside = np.asarray(self.sources) == source
+        if not inside.any():
             raise RunInvalid(
                 "no photos of this data set",
                 where=str(self.folder),
@@ -108,16 +109,7 @@ class Finished:
                 expected=f"one of {', '.join(self.source_names)}",
             )
         return dataclasses.replace(
-            self,
-            of_photos=f"{self.of_photos} of {source}",
-            photos=tuple(self.photos[i] for i in inside),
-            groups=tuple(self.groups[i] for i in inside),
-            sources=(source,) * len(inside),
-            y_true=self.y_true[inside],
-            probs=self.probs[inside],
-            plain_probs=self.plain_probs[inside],
-            decisions=tuple(self.decisions[i] for i in inside),
-            folds=tuple(self.folds[i] for i in inside) if self.folds else (),
+            self, of_photos=f"{self.of_photos} of {source}", **chosen(self, inside, OF_PHOTOS)
         )
 
     @property
@@ -305,8 +297,6 @@ def _outliers(run: Path) -> dict[str, Any]:
 def _read_history(run: Path) -> History:
     """Return the rows of history.csv with numbers as numbers; empty where the run kept none."""
     path = run / "history.csv"
-    if not path.is_file():
-        return []
 
     def value(text: str) -> float | str:
         try:
@@ -314,4 +304,5 @@ def _read_history(run: Path) -> History:
         except ValueError:
             return text
 
-    return [{key: value(text) for key, text in row.items()} for row in read_rows(path, ("stage", "name"))]
+    rows = read_rows(path, ("stage", "name")) if path.is_file() else []
+    return [{key: value(text) for key, text in row.items()} for row in rows]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_runtime.errors import RunInvalid
 from train.artifacts.tables import read_table
@@ -74,3 +76,12 @@ def score_matrix(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> Flo
     if not np.isfinite(values).all():
         raise RunInvalid("scores are not finite", where=where, found="NaN or infinity", fix="train again")
     return values
+
+
+def chosen(whole: object, inside: npt.NDArray[np.bool_], names: Iterable[str]) -> dict[str, Any]:
+    """Return some photos' values of the named attributes, tuples or arrays of [n]; an empty one stays empty."""
+    values = {name: getattr(whole, name) for name in names}
+    return {
+        name: value[inside] if isinstance(value, np.ndarray) else tuple(compress(value, inside))
+        for name, value in values.items()
+    }
