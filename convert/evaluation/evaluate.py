@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from convert.comparison.compare import write_results
-from convert.comparison.text import estimate_text, terminal_safe
 from convert.comparison.workers import Workers
 from convert.files import selection_marks
 from edge_runtime.engines.opening import add_signature_options, require_signed
@@ -23,10 +22,8 @@ from edge_runtime.result import decide
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, positive, run_command
 from train.artifacts.files import json_text, require_out_folder
 from train.artifacts.selection import KEY
-from train.reports.html import count, render_text
 
 SCHEMA_VERSION = 1
-TEMPLATE = Path(__file__).with_name("text.txt.j2")
 REPORT_NAME, PAGE_NAME = "evaluation.json", "evaluation.html"
 EXIT_UNREADABLE = 1
 
@@ -114,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace) -> int:
-    from convert.evaluation.page import notes_of, sample_text
+    from convert.evaluation.page import terminal_summary
 
     require_signed(arguments, arguments.model)
     report = evaluate(
@@ -125,8 +122,7 @@ def _command(arguments: argparse.Namespace) -> int:
         mapping=_mapping(arguments.map),
         workers=arguments.workers,
     )
-    text = terminal_safe(report | {"sample": sample_text(report), "notes": notes_of(report)})
-    print(render_text(TEMPLATE, text, {"count": count, "estimate": estimate_text}).rstrip("\n"))
+    print(terminal_summary(report))
     print("", arguments.out / REPORT_NAME, arguments.out / PAGE_NAME, sep="\n")
     return EXIT_UNREADABLE if report["data"]["failures"] else EXIT_OK
 

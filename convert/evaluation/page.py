@@ -1,4 +1,4 @@
-"""The evaluation as a page, whose text is page.html.j2."""
+"""The evaluation as a page and as lines for a terminal, whose texts are page.html.j2 and text.txt.j2."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from convert.comparison.text import estimate_text, terminal_safe
 from edge_runtime.contract import ModelContract
 from train.artifacts.selection import KEY
 from train.evaluation.intervals import few_note
 from train.reports import html
 from train.reports.html import Section
 
-TEMPLATE = Path(__file__).with_name("page.html.j2")
+TEMPLATE, LINES = (Path(__file__).with_name(name) for name in ("page.html.j2", "text.txt.j2"))
 UNGROUPED = "No column says which photos show the same object: intervals treat every photo as its own."
 NOT_RECOGNIZED = "Photos that the model was trained on are not recognized here: leave them out."
 
@@ -55,3 +56,11 @@ def make_page(report: Mapping[str, Any], contract: ModelContract) -> str:
         sections.append(Section("subgroups", "Subgroup analysis", tables))
     subtitle = f"{report['model']['name']} ({report['model']['model_id']}) on {report['data']['folder']}"
     return html.page("Evaluation", subtitle, contract.provenance.data_licence, sections, contract.notice)
+
+
+def terminal_summary(report: Mapping[str, Any]) -> str:
+    """Format the figures for a terminal."""
+    text = {**report, "sample": sample_text(report), "notes": notes_of(report)}
+    return html.render_text(
+        LINES, terminal_safe(text), {"count": html.count, "estimate": estimate_text}
+    ).rstrip()

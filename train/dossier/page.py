@@ -307,19 +307,16 @@ def _question(found: Dossier, question: Question, results: Results, with_tests: 
 
 
 def _from_file(
-    found: Dossier, section: str, name: str, command: str, show: Callable[[dict[str, Any]], Markup]
+    found: Dossier, section: str, name: str, command: str, show: Callable[..., Markup], *more: Any
 ) -> list[Markup]:
     path = found.run / name
-    return [show(read_object(path)) if path.is_file() else found.lacks(section, name, command)]
+    return [show(read_object(path), *more) if path.is_file() else found.lacks(section, name, command)]
 
 
 def _fine_coarse(found: Dossier) -> list[Markup]:
-    def show(study: dict[str, Any]) -> Any:
-        verdicts = {level: levels.verdict(level, content) for level, content in study["levels"].items()}
-        return found.macros.fine_coarse(study, verdicts, found.names_of)
-
     command = "dermedge experiment hierarchy FEATURES.npz --out RUN/hierarchy.json"
-    return _from_file(found, "fine-coarse", "hierarchy.json", command, show)
+    shown = found.macros.fine_coarse, levels.verdict, found.names_of
+    return _from_file(found, "fine-coarse", "hierarchy.json", command, *shown)
 
 
 def _embedding(found: Dossier) -> list[Markup]:

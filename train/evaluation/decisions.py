@@ -11,7 +11,8 @@ the errors of the first bundled model better than the entropy.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +27,6 @@ BoolArray = npt.NDArray[np.bool_]
 LESION_LIMIT = 0.01
 DIGITS = 4
 TWO_SIDED_95 = 1.959964
-
-
 # Outside this range the validation photos do not determine the temperature.
 TEMPERATURES = (0.2, 5.0)
 LEAST_PROBABILITY = 1e-12
@@ -110,7 +109,6 @@ def not_a_lesion_rule(
     outlier_probs: FloatArray,
     *,
     lesion_limit: float = LESION_LIMIT,
-    lesion_limits: Mapping[str, float] | None = None,
     outlier_sources: Sequence[str] = (),
 ) -> Rule:
     """Return the rule that rejects the most OOD images while it rejects few lesions of every source.
@@ -124,7 +122,6 @@ def not_a_lesion_rule(
         lesion_sources: [n] the data set of each.
         outlier_probs: [m, classes] of OOD images that are neither trained on nor in the test set.
         lesion_limit: Share of the lesions that may be rejected, in each source.
-        lesion_limits: Another share for a source of this name.
         outlier_sources: [m] source of each image; sources weigh the same whatever their size; empty: one.
 
     Returns:
@@ -139,19 +136,15 @@ def not_a_lesion_rule(
             found=f"{len(lesion_probs)} lesions and {len(outlier_probs)} OOD images",
             expected="held-out lesions and non-lesion images",
         )
-    of_source = np.asarray(lesion_sources)
+    of_source, counts = np.asarray(lesion_sources), Counter(lesion_sources)
     kinds = np.asarray(outlier_sources or ["images"] * len(outlier_probs))
-    limits = {
-        source: (int((of_source == source).sum()), (lesion_limits or {}).get(source, lesion_limit))
-        for source in dict.fromkeys(lesion_sources)
-    }
     candidates = []
     for measure in MEASURES:
         sign = 1 if measure == "top_score" else -1
         values = sign * measured(measure, lesion_probs)
         allowed = min(
-            np.sort(values[of_source == source])[max(0, math.floor(limit * (count + 1)) - 1)]
-            for source, (count, limit) in limits.items()
+            np.sort(values[of_source == source])[max(0, math.floor(lesion_limit * (count + 1)) - 1)]
+            for source, count in counts.items()
         )
         # Rounded towards rejecting fewer; the entropy of a uniform prediction may be slightly above 1.
         threshold = min(1.0, sign * math.floor(allowed * 10**DIGITS) / 10**DIGITS)
@@ -161,7 +154,7 @@ def not_a_lesion_rule(
         )
     # max keeps the first of equals, and the top score stands first among MEASURES.
     share, measure, threshold = max(candidates, key=lambda candidate: candidate[0])
-    limited = ", ".join(f"{limit:.0%} of {count} of {source}" for source, (count, limit) in limits.items())
+    limited = ", ".join(f"{lesion_limit:.0%} of {count} of {source}" for source, count in counts.items())
     return Rule(
         measure=measure,
         threshold=threshold,

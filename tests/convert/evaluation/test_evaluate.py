@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from convert.evaluation.evaluate import PAGE_NAME, REPORT_NAME, evaluate, main, terminal_summary
+from convert.evaluation.evaluate import PAGE_NAME, REPORT_NAME, evaluate, main
 from convert.evaluation.metrics import figures
-from convert.evaluation.page import make_page
+from convert.evaluation.page import make_page, terminal_summary
 from convert.evaluation.truth import read_truth
 from edge_runtime.errors import DataInvalid, UsageError
 from edge_runtime.model.model_file import open_model

@@ -49,15 +49,11 @@ def test_few_lesions_of_every_source_are_refused():
     lesions = np.concatenate([scores(rng, 2000, 5.0), scores(rng, 300, 3.0)])
     sources = ["near"] * 2000 + ["far"] * 300
     outliers = scores(rng, 200, 0.5)
-    rule = not_a_lesion_rule(lesions, sources, outliers, lesion_limit=0.02, lesion_limits={"far": 0.05})
+    rule = not_a_lesion_rule(lesions, sources, outliers, lesion_limit=0.02)
     refused = fires(rule, lesions)
-    assert refused[:2000].mean() <= 0.02
     # The less certain source is the one that holds the threshold back.
-    assert 0.035 < refused[2000:].mean() <= 0.05
+    assert refused[:2000].mean() < 0.01 < refused[2000:].mean() <= 0.02
     assert fires(rule, outliers).mean() > 0.8
-    strict = not_a_lesion_rule(lesions, sources, outliers, lesion_limit=0.02)
-    assert fires(strict, lesions)[2000:].mean() <= 0.02
-    assert strict.threshold != rule.threshold
 
 
 @pytest.mark.parametrize("count", [60, 400])
@@ -127,10 +123,8 @@ def test_lesions_that_answer_alike_for_all_classes_leave_a_rule_that_fires_never
 def test_a_rule_says_which_photos_chose_it():
     rng = np.random.default_rng(5)
     sources = ["HAM10000"] * 200 + ["PAD-UFES-20"] * 100
-    rule = not_a_lesion_rule(
-        scores(rng, 300, 4.0), sources, scores(rng, 40, 0.5), lesion_limits={"PAD-UFES-20": 0.03}
-    )
-    assert "1% of 200 of HAM10000, 3% of 100 of PAD-UFES-20" in rule.source
+    rule = not_a_lesion_rule(scores(rng, 300, 4.0), sources, scores(rng, 40, 0.5))
+    assert "1% of 200 of HAM10000, 1% of 100 of PAD-UFES-20" in rule.source
     assert "% of the 40 OOD images" in rule.source
     assert rule.threshold == round(rule.threshold, 4)
     assert 0 <= rule.threshold <= 1
