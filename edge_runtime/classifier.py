@@ -155,10 +155,7 @@ class Classifier:
     def prepare(self, photo: Photo, *, name: str | None = None, keep_photo: bool = False) -> Prepared:
         """Run all stages before the inference; arguments and errors as `classify`.
 
-        Args:
-            photo: As `classify`.
-            name: As `classify`.
-            keep_photo: Keep the cropped photo beside the network's pixels, which costs its memory.
+        `keep_photo` keeps the cropped photo beside the network's pixels, which costs its memory.
         """
         prepared = Prepared(name or name_of(photo))
         watch = prepared.watch
@@ -201,12 +198,9 @@ class Classifier:
         return raw_output
 
     def prediction_from(self, prepared: Prepared, raw_output: bytes, *, workers: int = 1) -> Prediction:
-        """Return the prediction of a raw output.
+        """Return the prediction of a photo from what `infer` returned for it.
 
-        Args:
-            prepared: A photo.
-            raw_output: What `infer` returned for it.
-            workers: How many photos were classified at a time, at most.
+        `workers` is how many photos were classified at a time, at most.
         """
         labels = tuple(
             ScoredLabel(label.code, label.name, label.group, score)

@@ -90,12 +90,9 @@ def decode(photo: bytes, header: Header, scale: int) -> CoreImage | None:
 
 
 def decode_ordinary(photo: bytes, needed_px: int | None, name: str) -> CoreImage | None:
-    """Return an upright image of mode RGB; None where Pillow must decode the file.
+    """Return an upright image of mode RGB from the bytes of any file; None where Pillow must decode it.
 
-    Args:
-        photo: The bytes of any file.
-        needed_px: As `dct_scale`; None for the whole size.
-        name: Named in errors.
+    `needed_px` is as in `dct_scale`, None for the whole size; `name` is named in errors.
 
     Raises:
         ImageTooLarge: More than MAX_PIXELS pixels, or another limit of `images.memory`.

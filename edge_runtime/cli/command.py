@@ -34,11 +34,9 @@ NATIVE_CHATTER = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
 
 
 def run_guarded(work: Callable[[], int], *, failed: int = EXIT_PHOTO_FAILED) -> int:
-    """Run a command and turn what ends it into a message and an exit status.
+    """Run `work` and return its exit status, or turn what ends it into a message and another.
 
-    Args:
-        work: Returns the exit status.
-        failed: The exit status after an error of a photo or of stdout.
+    `failed` is that after an error of a photo or of stdout.
     """
     _prepare_streams()
     try:

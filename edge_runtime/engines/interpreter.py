@@ -87,10 +87,9 @@ class InterpreterEngine(Engine):
         return raw_output
 
     def tensor(self, index: int) -> Any:
-        """Return the real values of an inner tensor after `run`, a flat float64 array.
+        """Return the real values of a tensor of the first subgraph after `run`, a flat float64 array.
 
-        Args:
-            index: The tensor's number in the first subgraph. Other than the output's, it must have been kept.
+        `index` is its number. Other than the output's, it must have been kept.
         """
         import numpy as np
 
@@ -105,12 +104,7 @@ class InterpreterEngine(Engine):
 
 
 def open_interpreter(library: str, model_bytes: bytes, **options: Any) -> InterpreterEngine:
-    """Load a model into an Interpreter.
-
-    Args:
-        library: `litert` or `tflite-runtime`.
-        model_bytes: A checked .tflite.
-        options: As `construct`.
+    """Load a checked .tflite into the Interpreter of `litert` or `tflite-runtime`; options as `construct`.
 
     Raises:
         NoInterpreter: The library or numpy is not installed.

@@ -78,17 +78,13 @@ def _open_one(
 
 
 def _nothing_works(errors: list[tuple[str, InterpreterError]]) -> InterpreterError:
-    if all(isinstance(error, NoInterpreter) for _, error in errors):
-        return NoInterpreter(
-            "no inference library is installed",
-            found="; ".join(f"{name}: {error.what}" for name, error in errors),
-            expected="ai-edge-litert, or tflite-runtime on Python 3.11 and below",
-            fix="pip install ai-edge-litert",
-        )
     broken = [(name, error) for name, error in errors if not isinstance(error, NoInterpreter)]
-    return InterpreterBroken(
-        "no installed inference library can run the model",
-        found="; ".join(f"{name}: {error.what} ({error.found})" for name, error in broken),
-        expected="one that works",
-        fix=next((error.fix for _, error in broken if error.fix), "pip install --upgrade ai-edge-litert"),
-    )
+    if not broken:
+        problem = "no inference library is installed"
+        found = "; ".join(f"{name}: {e.what}" for name, e in errors)
+        expected = "ai-edge-litert, or tflite-runtime on Python 3.11 and below"
+        return NoInterpreter(problem, found=found, expected=expected, fix="pip install ai-edge-litert")
+    problem = "no installed inference library can run the model"
+    found = "; ".join(f"{name}: {error.what} ({error.found})" for name, error in broken)
+    fix = next((error.fix for _, error in broken if error.fix), "pip install --upgrade ai-edge-litert")
+    return InterpreterBroken(problem, found=found, expected="one that works", fix=fix)

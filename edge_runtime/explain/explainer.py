@@ -66,11 +66,7 @@ class Explanation:
         return max(map(max, self.lead))
 
     def to_dict(self, picture: str | None = None) -> dict[str, Any]:
-        """Return the fields of a prediction, and `explanation`.
-
-        Args:
-            picture: Where the picture was written.
-        """
+        """Return the fields of a prediction, and `explanation` with the path where the picture was written."""
         explanation = {
             "label": self.prediction.label,
             "lead": [[round(value, DIGITS) for value in row] for row in self.lead],
@@ -135,10 +131,8 @@ def centred_weights(weights: Grid) -> Grid:
 def lead_map(features: bytes, spec: TensorSpec, weights: tuple[float, ...]) -> Grid:
     """Return weights times features at every place, less the mean over places.
 
-    Args:
-        features: The bytes of a tensor [1, height, width, channels].
-        spec: Its.
-        weights: [channels], of one label, less the mean over labels.
+    The features are the bytes of a tensor [1, height, width, channels], the weights, [channels], those of one label
+    less the mean over labels.
     """
     _, height, width, channels = spec.shape
     scale = spec.scale if spec.quantized else 1.0

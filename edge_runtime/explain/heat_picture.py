@@ -66,9 +66,8 @@ def write_picture(path: str, explanation: Explanation, notice: str) -> None:
         ("Source", prediction.model),
     ):
         texts.add_itxt(keyword, text)
-    picture = draw_picture(
-        explanation, [*describe(explanation, shown_label(prediction.name, prediction.label)), notice]
-    )
+    shown = describe(explanation, shown_label(prediction.name, prediction.label))
+    picture = draw_picture(explanation, [*shown, notice])
     try:
         with whole_file(Path(path)) as temporary:
             picture.save(temporary, "PNG", pnginfo=texts, compress_level=COMPRESSION)
