@@ -128,7 +128,8 @@ def test_the_function_returns_what_the_command_reports(
     result = convert.compare([str(UINT8), INT8], table, layers=False)
     assert list(tmp_path.iterdir()) == [] and result.files == ()
     report = _read(compared)
-    assert [model["figures"] for model in result.models] == [model["figures"] for model in report["models"]]
+    figures = json.loads(json.dumps([model["figures"] for model in result.models]))
+    assert figures == [model["figures"] for model in report["models"]]
     (pair,) = result.pairs
     assert pair["difference"] == report["pairs"][0]["difference"]
     assert result.verdicts == [pair["verdict"]]
