@@ -133,7 +133,8 @@ def check_node(
 def _check(operator: Operator, option_type: int) -> int:
     kind, inputs, outputs = operator.kind, operator.inputs, operator.outputs
     if not kind.fewest <= len(inputs) <= kind.most or None in inputs[: min(kind.fewest, 2)]:
-        raise Unsupported(f"it has {len(inputs)} inputs, not {kind.fewest} to {kind.most}")
+        counts = kind.fewest if kind.fewest == kind.most else f"{kind.fewest} to {kind.most}"
+        raise Unsupported(f"its number of inputs is {len(inputs)}, not {counts}")
     if not 1 <= len(outputs) <= kind.most_outputs:
         raise Unsupported(f"it has {len(outputs)} outputs, not 1 to {kind.most_outputs}")
     if option_type != kind.option_type and not (kind.options_optional and option_type == 0):

@@ -73,8 +73,8 @@ def one_more(**fields: object) -> bytes:
     [
         ("a reshape", {"number": 22, "shape": [1], "numbers": [1] * 7}),
         ("numbers where", {"number": 22, "shape": [1, 192], "numbers": [1] * 64}),
-        ("it has 1 inputs", {"number": 49, "shape": [1, 8, 8, 3], "option_type": 35}),
-        ("it has 1 inputs", {"number": 126, "shape": [1, 8, 8, 3], "option_type": 101}),
+        ("number of inputs is 1", {"number": 49, "shape": [1, 8, 8, 3], "option_type": 35}),
+        ("number of inputs is 1", {"number": 126, "shape": [1, 8, 8, 3], "option_type": 101}),
         ("operator number 94", {"number": 94, "shape": [1]}),
         ("operator number 119", {"number": 119, "shape": [1]}),
         ("operator number 32", {"number": 32, "shape": [1]}),
