@@ -137,7 +137,7 @@ def few_note(codes: Sequence[str], units: str = "lesions") -> str:
     """Return the sentence about classes of few lesions, or other units; empty without any."""
     if not codes:
         return ""
-    return f"Fewer than {FEW_LESIONS} {units}: {', '.join(codes)}. Their recall is the word of a few cases."
+    return f"Fewer than {FEW_LESIONS} {units}: {', '.join(codes)}. Their recall rests on a few cases."
 
 
 def mcnemar_p(worse: int, better: int) -> float:
