@@ -3,8 +3,9 @@
 A bootstrap of whole lesions has nothing to draw from where a class has one lesion or no error: its interval shrinks to
 a point, or loses the class. Here each class's recall gets a Beta distribution (Jeffreys prior, as recommended for
 binomial proportions by Brown, Cai and DasGupta, Statistical Science 16, 2001) with an effective number of photos that
-allows for photos of one lesion being alike (design effect, Kish 1965). Balanced accuracy is the mean of independent
-draws from the classes' distributions. `python -m tests.benchmarks.interval_coverage` measures the coverage.
+allows for photos of one lesion being alike (design effect, Kish 1965). Fewer than ten lesions do not show that effect:
+each counts as one photo then, so the interval is rather too wide. Balanced accuracy is the mean of independent draws
+from the classes' distributions. `python -m tests.benchmarks.interval_coverage` measures the coverage.
 An area under the ROC curve with few lesions on one side has the widest interval that so many lesions allow.
 """
 
@@ -89,14 +90,12 @@ def share_of(hit: BoolArray, lesions: Sequence[str] | npt.NDArray[Any]) -> Class
     count = len(of_lesion)
     share = hits / photos if photos else 0.0
     effective = float(count)
-    if count > 1 and 0 < hits < photos:
+    if count >= FEW_LESIONS and 0 < hits < photos:
         # The variance of a ratio of sums over lesions, against that of as many independent photos.
         excess = np.bincount(which, weights=hit) - share * of_lesion
         variance = float((excess**2).sum()) / photos**2 * count / (count - 1)
         if variance > 0:
-            effective = float(
-                np.clip(share * (1 - share) / variance, count if count < FEW_LESIONS else 1, photos)
-            )
+            effective = float(np.clip(share * (1 - share) / variance, 1, photos))
     return ClassRecall(photos, count, hits, effective)
 
 
