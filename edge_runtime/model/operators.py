@@ -34,7 +34,9 @@ FILTERS = (
     ("CONV_2D", 1), ("DEPTHWISE_CONV_2D", 1), ("FULLY_CONNECTED", 1), ("BATCH_MATMUL", 1), ("DEQUANTIZE", 0),
 )  # fmt: skip
 """Operators and the number of the input that may have a scale for each channel."""
+SUMS = ("ADD", "SUB", "SQUARED_DIFFERENCE")
 MAX_SCALE_RATIO = 8192
+MAX_SQUARE_RATIO = 4096
 VALID = 1
 """The padding that adds nothing; 0 is SAME."""
 
@@ -197,7 +199,7 @@ def _broadcast(operator: Operator) -> tuple[Shape, int]:
     # LiteRT 2.3.0 aborts on int16 of five sides.
     if rank > 4 and first != second:
         raise Unsupported(f"broadcasting over {rank} sides")
-    if operator.kind.name in ("ADD", "SUB") and operator.input(0).dtype in QUANTIZED:
+    if operator.kind.name in SUMS and operator.input(0).dtype in QUANTIZED:
         _require_scales_of_a_sum(operator)
     shape = _together(first, second)
     return shape, math.prod(shape)
@@ -209,8 +211,9 @@ def _require_scales_of_a_sum(operator: Operator) -> None:
     Their kernel does not broadcast.
     """
     scales = [one.scale for one in (operator.input(0), operator.input(1), operator.outputs[0])]
-    if max(scales) > MAX_SCALE_RATIO * scales[2]:
-        raise Unsupported(f"the output's scale is less than 1/{MAX_SCALE_RATIO} of an input's")
+    squared, larger = operator.kind.name == "SQUARED_DIFFERENCE", max(scales[:2])
+    if (larger**2 >= MAX_SQUARE_RATIO * scales[2]) if squared else (larger > MAX_SCALE_RATIO * scales[2]):
+        raise Unsupported("the output's scale is far below an input's")
     powers = all(abs(math.log2(scale) - round(math.log2(scale))) < 0.002 for scale in scales)
     if operator.input(0).dtype == "int16" and operator.shape(0) != operator.shape(1) and powers:
         raise Unsupported("int16 is broadcast with scales that are powers of two")

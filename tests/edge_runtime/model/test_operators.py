@@ -134,6 +134,17 @@ def test_a_quantized_sum_needs_scales_that_go_together(
             check_node("sum", 0, given, output, options, 11)
 
 
+@pytest.mark.parametrize(("scale", "fits"), [(25.0, True), (65.0, False)])
+def test_a_squared_difference_needs_an_output_of_enough_scale(scale: float, fits: bool) -> None:
+    given: list[Operand | None] = [Operand((4,), "int8", None, 0, one) for one in (scale, 1.0)]
+    output = [Operand((4,), "int8", None, 0, 1.0)]
+    if fits:
+        assert check_node("square", 99, given, output, None, 0) == 4
+    else:
+        with pytest.raises(Unsupported):
+            check_node("square", 99, given, output, None, 0)
+
+
 @pytest.mark.parametrize("field", ["externalBufferGroups", "externalBuffers"])
 def test_constants_outside_the_file_are_refused(field: str) -> None:
     """LiteRT 2.3.0 knows groups of buffers by the names of other files."""

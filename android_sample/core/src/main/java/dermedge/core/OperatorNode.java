@@ -162,8 +162,9 @@ final class OperatorNode {
         if (rank > 4 && !Arrays.equals(first, second)) {
             throw new Operators.Unsupported("broadcasting over " + rank + " sides");
         }
-        if ((kind.name.equals("ADD") || kind.name.equals("SUB")) && input(0).isQuantized()) {
-            Operators.requireScalesOfASum(input(0), input(1), outputs[0]);
+        boolean squared = kind.name.equals("SQUARED_DIFFERENCE");
+        if ((squared || kind.name.equals("ADD") || kind.name.equals("SUB")) && input(0).isQuantized()) {
+            Operators.requireScalesOfASum(input(0), input(1), outputs[0], squared);
         }
         return done(Shapes.together(first, second), 1);
     }

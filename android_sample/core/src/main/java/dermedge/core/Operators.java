@@ -14,6 +14,7 @@ final class Operators {
     static final long MAX_MULTIPLY_ADDS = 100000000000L;
     static final int MAX_RANK = 6;
     private static final double MAX_SCALE_RATIO = 8192;
+    private static final double MAX_SQUARE_RATIO = 4096;
     private static final String[] ONE_TYPE = {"f32", "u8", "i8", "i16"};
     private static final Map<String, String> SHORT = new HashMap<String, String>();
     private static final Map<Integer, String> DTYPES = new HashMap<Integer, String>();
@@ -66,12 +67,13 @@ final class Operators {
     }
 
     /** Refuses where LiteRT aborts: a sum's scale far below an input's; int16 of powers of two, which it does not broadcast. */
-    static void requireScalesOfASum(Operand first, Operand second, Operand output) {
+    static void requireScalesOfASum(Operand first, Operand second, Operand output, boolean squared) {
+        double larger = Math.max(first.scale, second.scale);
+        if (squared ? larger * larger >= MAX_SQUARE_RATIO * output.scale : larger > MAX_SCALE_RATIO * output.scale) {
+            throw new Unsupported("the output's scale is far below an input's");
+        }
         boolean powers = true;
         for (double scale : new double[] {first.scale, second.scale, output.scale}) {
-            if (scale > MAX_SCALE_RATIO * output.scale) {
-                throw new Unsupported("the output's scale is far below an input's");
-            }
             double log = Math.log(scale) / Math.log(2);
             powers &= Math.abs(log - Math.rint(log)) < 0.002;
         }
