@@ -19,10 +19,10 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tqdm import tqdm
 
 from convert.tflite.embed import read_object, write_object
-from convert.tflite.reader import operator_name
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConversionRefused
 from edge_runtime.model.model_file import ModelFile
+from edge_runtime.model.operator_names import operator_name
 from edge_runtime.runner import Runner
 from train.data.pixels import PixelArray
 

@@ -14,6 +14,7 @@ import math
 import os
 
 from edge_runtime._startup.records import TYPE_CHECKING
+from edge_runtime.model.operator_names import operator_name
 from edge_runtime.model.tensors import MAX_OPERATOR_RANK, Operand, Unsupported
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def check_node(
     """
     kind = kind_of(number)
     if kind is None:
-        raise Unsupported(f"{name} is operator number {number}, which image classifiers do not have")
+        raise Unsupported(f"{name} is {operator_name(number)}, which image classifiers do not have")
     try:
         return _check(Operator(kind, inputs, outputs, options), option_type)
     except Unsupported as problem:

@@ -17,9 +17,10 @@ def test_both_read_one_table(repository: Path) -> None:
     text = (repository / "edge_runtime/model/operators.txt").read_text(encoding="ascii")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     java = (CORE / "OperatorTable.java").read_text(encoding="ascii")
-    joined = re.sub(r'"\s*\+ "', "", java)
-    assert re.findall(r'"([^"]+)"', joined) == lines
+    *joined, names = re.findall(r'"([^"]+)"', re.sub(r'"\s*\+ "', "", java))
+    assert joined == lines
     assert len(lines) > 40
+    assert names.split() == (repository / "edge_runtime/model/operator_names.txt").read_text("ascii").split()
 
 
 @pytest.mark.java

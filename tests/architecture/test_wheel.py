@@ -62,6 +62,7 @@ def test_it_holds_edge_runtime_alone(wheel: zipfile.ZipFile, repository: Path) -
     assert {
         "edge_runtime/py.typed",
         "edge_runtime/cli/lines.schema.json",
+        "edge_runtime/model/operator_names.txt",
         "edge_runtime/model/operators.txt",
     } <= set(names)
     assert "dermedge.py" in names

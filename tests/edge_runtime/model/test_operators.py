@@ -75,9 +75,9 @@ def one_more(**fields: object) -> bytes:
         ("numbers where", {"number": 22, "shape": [1, 192], "numbers": [1] * 64}),
         ("number of inputs is 1", {"number": 49, "shape": [1, 8, 8, 3], "option_type": 35}),
         ("number of inputs is 1", {"number": 126, "shape": [1, 8, 8, 3], "option_type": 101}),
-        ("operator number 94", {"number": 94, "shape": [1]}),
-        ("operator number 119", {"number": 119, "shape": [1]}),
-        ("operator number 32", {"number": 32, "shape": [1]}),
+        ("is FILL,", {"number": 94, "shape": [1]}),
+        ("is WHILE,", {"number": 119, "shape": [1]}),
+        ("is CUSTOM,", {"number": 32, "shape": [1]}),
         (
             "a resize to",
             {"number": 23, "shape": [1, 8, 8, 3], "numbers": [12000, 12000], "option_type": 15},

@@ -57,7 +57,9 @@ final class Operators {
             String name, int number, Operand[] inputs, Operand[] outputs, FlatTable options, int optionType) {
         Kind kind = KINDS.get(number);
         if (kind == null) {
-            throw new Unsupported(name + " is operator number " + number + ", which image classifiers do not have");
+            String[] known = OperatorTable.NAMES.split(" ");
+            String what = number < known.length ? known[number] : "OPERATOR_" + number;
+            throw new Unsupported(name + " is " + what + ", which image classifiers do not have");
         }
         try {
             return new OperatorNode(kind, inputs, outputs, options).check(optionType);
