@@ -56,7 +56,8 @@ def test_the_content_names_no_photo_and_is_drawn_in_one_colour() -> None:
     content = embedding.embedding(features, embedding.lay_out(features))
     assert "ISIC" not in str(content)
     assert len(content["points"]["nv"].split()) == 2 * PHOTOS
-    drawn = page.join(embedding_panels(content, {"nv": "Nevus"}))
+    blocks = page.macros(page.TEMPLATES / "blocks.html.j2")
+    drawn = str(blocks.figures(embedding_panels(content, {"nv": "Nevus"})))
     assert drawn.count("<svg") == 2
     assert "nv: Nevus" in drawn
     assert Page(f"<main>{drawn}</main>").problems == []
