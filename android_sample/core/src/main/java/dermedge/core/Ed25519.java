@@ -16,8 +16,9 @@ final class Ed25519 {
     private static final BigInteger P = ONE.shiftLeft(255).subtract(BigInteger.valueOf(19));
     private static final BigInteger ORDER =
             ONE.shiftLeft(252).add(new BigInteger("27742317777372353535851937790883648493"));
+    /** Without a negative constant: enjarify, by which the shipped bytes are tested, reads one as unsigned. */
     private static final BigInteger D =
-            BigInteger.valueOf(-121665).multiply(BigInteger.valueOf(121666).modInverse(P)).mod(P);
+            BigInteger.valueOf(121665).negate().multiply(BigInteger.valueOf(121666).modInverse(P)).mod(P);
     private static final BigInteger ROOT_OF_MINUS_ONE = TWO.modPow(P.shiftRight(2), P);
     private static final BigInteger[] ZERO = {BigInteger.ZERO, ONE, ONE, BigInteger.ZERO};
     private static final BigInteger[] BASE =
