@@ -1,4 +1,4 @@
-"""Write files whole or not at all. stdlib only.
+"""Write files whole or not at all, and cells of CSV files as text. stdlib only.
 
 An unfinished file stands beside its target under a random name and is created anew, through no link, so that nobody who
 may write to the folder decides where the bytes go. The target's own link, if it is one, is replaced, not followed.
@@ -13,6 +13,13 @@ from pathlib import Path
 
 # Of the target's name, which may be as long as a name can be.
 STEM_CHARS, SUFFIX_CHARS = 32, 16
+# With these, the full-width ones too, a cell begins that spreadsheets run as a formula.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def csv_cell(text: str) -> str:
+    """Return a text for a cell of a CSV file: after an apostrophe where a spreadsheet would run it as a formula."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime import files
-from edge_runtime.files import whole_file, whole_files
+from edge_runtime.files import csv_cell, whole_file, whole_files
 
 
 @pytest.mark.parametrize("name", ["m.keras", "n" * 250 + ".json", "\ud55c" * 80, "a." + "s" * 250, ".hidden"])
@@ -59,3 +59,10 @@ def test_the_target_s_own_link_is_replaced_not_followed(tmp_path: Path) -> None:
         temporary.write_text("new")
     assert not (tmp_path / "out").is_symlink()
     assert [(tmp_path / name).read_text() for name in ("out", "victim")] == ["new", "precious"]
+
+
+def test_a_cell_is_text() -> None:
+    for start in ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"):
+        assert csv_cell(f"{start}cmd|' /C calc'!A1") == f"'{start}cmd|' /C calc'!A1"
+    for text in ("", "a=b", "'=1", "mole.jpg", "\ud55c"):
+        assert csv_cell(text) == text
