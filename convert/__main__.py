@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from convert import convert
 from convert.inputs import is_crossval
@@ -15,6 +14,7 @@ from convert.recipes import DEFAULT_MAX_LOSS, QAT_OPTIONS, add_recipe_options, m
 from edge_runtime.errors import EXIT_OK, UsageError
 from train.artifacts.command import command_parser, run_command
 
+TEXT, FOLDS_TEXT = (Path(__file__).with_name(name) for name in ("report.txt.j2", "crossval.txt.j2"))
 EPILOG = """example:
   dermedge convert runs/x --recipe int8_qat --out model.tflite
   dermedge convert runs/folds --recipe int8_qat
@@ -89,7 +89,9 @@ def _convert(arguments: argparse.Namespace) -> int:
     del arguments.folds
     # The other options are the function's.
     report = convert(**vars(arguments))
-    print(_summary(arguments.out, report))
+    from train.reports.html import render_text
+
+    print(render_text(TEXT, {"out": arguments.out, "report": report}), end="")
     return EXIT_OK
 
 
@@ -101,37 +103,12 @@ def _convert_folds(arguments: argparse.Namespace) -> int:
     fine_tuning = {name: getattr(arguments, name) for name in QAT_OPTIONS}
     request = make_request(arguments.recipe, seed=arguments.seed, test_report=False, **fine_tuning)
     # Late: numpy and pandas, which --help does not need.
-    from convert.crossval import run_crossval, summary
+    from convert.crossval import run_crossval
+    from train.reports.html import render_text
 
-    print(summary(run_crossval(arguments.run, request, folds=arguments.folds, data=arguments.data)))
+    metrics = run_crossval(arguments.run, request, folds=arguments.folds, data=arguments.data)
+    print(render_text(FOLDS_TEXT, {"metrics": metrics}), end="")
     return EXIT_OK
-
-
-def _summary(out: Path, report: dict[str, Any]) -> str:
-    """A few lines: what was written, figures of the acceptance test and of the test split."""
-    model, gate = report["model"], report["check"]
-    lines = [
-        f"{out}: {model['bytes']:,} bytes, sha256 {model['sha256']}",
-        f"Acceptance test, {gate['photos']} photos: top-1 agreement {gate['agreement']:.4f}, mean score difference "
-        f"{gate['mean_score_difference']:.4f}, balanced accuracy {gate['keras_balanced_accuracy']:.4f} -> "
-        f"{gate['converted_balanced_accuracy']:.4f}",
-    ]
-    if test := report["test"]:
-        low, high = test["balanced_accuracy_loss_interval"]
-        lines.append(
-            f"Test split, {test['photos']} photos: balanced accuracy {test['keras']['balanced_accuracy']:.4f} -> "
-            f"{test['converted']['balanced_accuracy']:.4f}, loss {test['balanced_accuracy_loss']:.4f} "
-            f"(95 % CI {low:.4f} to {high:.4f}); {test['answers_changed']} predictions changed, "
-            f"{test['right_to_wrong']} to wrong, {test['wrong_to_right']} to right"
-        )
-    if kept := report["kept_float"]:
-        lines.append(
-            f"Kept in float: {', '.join(kept['kept']) or 'nothing'} ({len(kept['kept'])} of {kept['layers']} layers); "
-            f"{100 * kept['loss_of_whole']:.1f} % -> {100 * kept['loss']:.1f} % of predictions change, "
-            f"{kept['bytes']['whole']:,} -> {kept['bytes']['mixed']:,} bytes, "
-            f"{kept['ms_per_photo']['whole']:.1f} -> {kept['ms_per_photo']['mixed']:.1f} ms"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def _finished(folder: Path) -> list[int]:
 
 def _fold(run: Run, number: int, request: Request) -> Fold:
     photos, oof = run.split("test"), run.folder.parent / OOF
-    codes = tuple(label.code for label in run.contract.labels)
+    codes = run.contract.codes
     logits = read_scores(oof, codes, prefix="logit_").reindex([photo.photo_id for photo in photos])
     lacking = logits.index[logits.isna().any(axis=1)]
     if len(lacking) or not photos:
@@ -163,15 +163,14 @@ def _report(path: Path) -> dict[str, Any]:
 def _converted_scores(run: Run, model: Path, photos: Sequence[Photo]) -> FloatArray:
     """Return the file's scores [n, labels], each row divided by its sum as the runtime does; kept, and read back."""
     kept = model.with_name(f"{model.stem}_{sha256_of(model)[:12]}.csv")
-    codes, ids = [label.code for label in run.contract.labels], [photo.photo_id for photo in photos]
+    codes, ids = run.contract.codes, [photo.photo_id for photo in photos]
     if not kept.is_file():
         pixels_u8 = read_pixels(photos, run.contract, progress="test")
         scores = gate.run_model(open_model(model, vouched=True), pixels_u8, progress="test")
         columns = [f"p_{code}" for code in codes]
         _write_csv(kept, pd.DataFrame(scores, pd.Index(ids, name="photo_id"), columns))
-    found = read_scores(kept, codes).loc[ids].to_numpy()
-    normalized: FloatArray = found / found.sum(axis=1, keepdims=True)
-    return normalized
+    found: FloatArray = read_scores(kept, codes).loc[ids].to_numpy()
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 
 def _fired(decision: Decision, scores: FloatArray) -> dict[str, BoolArray]:
@@ -221,21 +220,3 @@ def _oof_rows(fold: Fold) -> pd.DataFrame:
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
     with whole_file(path) as temporary:
         table.to_csv(temporary, float_format="%.6g")
-
-
-def summary(metrics: dict[str, Any]) -> str:
-    """Format the pooled metrics of each dataset for the terminal."""
-    lines = []
-    for name, figures in (("", metrics), *metrics["sources"].items()):
-        keras, converted = figures["keras"], figures["converted"]
-        low, high = figures["balanced_accuracy_loss_interval"]
-        agreement = figures["agreement_interval"]
-        lines.append(
-            f"{name + ': ' if name else ''}{figures['photos']:,} photos out of fold: balanced accuracy "
-            f"{keras['balanced_accuracy']:.4f} -> {converted['balanced_accuracy']:.4f}, loss "
-            f"{figures['balanced_accuracy_loss']:.4f} (95 % CI {low:.4f} to {high:.4f}); top-1 agreement "
-            f"{figures['agreement']:.4f} ({agreement[0]:.4f} to {agreement[1]:.4f}), {figures['right_to_wrong']} "
-            f"predictions to wrong, {figures['wrong_to_right']} to right (p {figures['mcnemar_p']:.2f}); calibration "
-            f"error {keras['expected_calibration_error']:.4f} -> {converted['expected_calibration_error']:.4f}"
-        )
-    return "\n".join(lines)

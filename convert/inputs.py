@@ -72,19 +72,8 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class LooseModel:
-    """Paths of a foreign model; see export/any_model.py."""
-
-    model: Path
-    """A Keras file, or the folder of a SavedModel."""
-    contract: Path
-    manifest: Path
-    work_folder: Path
-
-
-@dataclass(frozen=True)
 class Run:
-    """A checked run directory."""
+    """A checked run directory, or a foreign model in its form; see export/any_model.py."""
 
     folder: Path
     run: dict[str, Any]
@@ -93,39 +82,19 @@ class Run:
     """config.json, empty if there is none."""
     contract: ModelContract
     photos: tuple[Photo, ...]
-    loose: LooseModel | None = None
-    """Paths of a foreign model; None for a run directory."""
-
-    @property
-    def foreign(self) -> bool:
-        """Whether this is a foreign model and no run directory."""
-        return self.loose is not None
-
-    @property
-    def model_path(self) -> Path:
-        """The float model: a Keras file, or the folder of a SavedModel."""
-        return self.loose.model if self.loose else self.folder / "model.keras"
-
-    @property
-    def contract_path(self) -> Path:
-        """The contract as JSON."""
-        return self.loose.contract if self.loose else self.folder / "contract.json"
-
-    @property
-    def manifest_path(self) -> Path:
-        """The table of photos."""
-        return self.loose.manifest if self.loose else self.folder / "manifest.csv"
+    model_path: Path
+    """The float model: a Keras file, or the folder of a SavedModel."""
+    contract_path: Path
+    manifest_path: Path
+    work_folder: Path
+    """Of pixels and QAT checkpoints; can be deleted at any time."""
+    foreign: bool = False
 
     @property
     def inputs(self) -> tuple[Path, ...]:
         """The files that a conversion reads and must not overwrite, without photos."""
         named = (self.model_path, self.contract_path, self.manifest_path)
-        return named if self.loose else (*named, *(self.folder / name for name in RUN_FILES))
-
-    @property
-    def work_folder(self) -> Path:
-        """Folder of pixels and QAT checkpoints; can be deleted at any time."""
-        return self.loose.work_folder if self.loose else self.folder / "convert"
+        return named if self.foreign else (*named, *(self.folder / name for name in RUN_FILES))
 
     @property
     def sampling(self) -> Sampling:
@@ -180,8 +149,8 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
     contract = ModelContract.from_json(path.read_bytes(), where=str(path))
     if reason := run.get("not_for_conversion"):
         raise RunInvalid(f"{folder}: not for conversion", found=str(reason), fix="train with another config")
-    root = require_root(run, data, folder)
-    photos = _read_manifest(folder / "manifest.csv", root, contract, source_names(run))
+    root, manifest = require_root(run, data, folder), folder / "manifest.csv"
+    photos = _read_manifest(manifest, root, contract, source_names(run))
     absent = [str(photo.path.relative_to(root)) for photo in photos if not photo.path.is_file()]
     if absent:
         raise RunInvalid(
@@ -189,13 +158,14 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
             found=_some(absent),
             fix="name the data set's folder with --data DIR",
         )
-    return Run(folder, run, config, contract, photos)
+    model, work_folder = folder / "model.keras", folder / "convert"
+    return Run(folder, run, config, contract, photos, model, path, manifest, work_folder)
 
 
 def _read_manifest(
     path: Path, root: Path, contract: ModelContract, sources: Sequence[str]
 ) -> tuple[Photo, ...]:
-    codes = [label.code for label in contract.labels]
+    codes = contract.codes
     photos: list[Photo] = []
     problems: list[str] = []
     try:
@@ -208,17 +178,7 @@ def _read_manifest(
         elif row["split"] not in SPLITS:
             problems.append(f"line {line}: unknown split {row['split']!r}")
         else:
-            photos.append(
-                Photo(
-                    row["photo_id"],
-                    root / row["path"],
-                    codes.index(row["label"]),
-                    row["group_id"] or row["photo_id"],
-                    row["split"],
-                    **{column: row.get(column) or "" for column in SUBGROUP_COLUMNS},
-                    source=source_of(row["path"], sources),
-                )
-            )
+            photos.append(_photo(row, root, codes, source_of(row["path"], sources)))
     for split in ("train", "val"):
         if not any(photo.split == split for photo in photos):
             problems.append(f"no photo in split {split}")
@@ -230,6 +190,19 @@ def _read_manifest(
             fix="train again",
         )
     return tuple(photos)
+
+
+def _photo(row: Mapping[str, str], root: Path, codes: Sequence[str], source: str = "") -> Photo:
+    photo_id = row.get("photo_id") or row["path"]
+    return Photo(
+        photo_id,
+        root / row["path"],
+        codes.index(row["label"]),
+        row.get("group_id") or row.get("lesion_id") or photo_id,
+        row.get("split", ""),
+        **{column: row.get(column, "") for column in SUBGROUP_COLUMNS},
+        source=source,
+    )
 
 
 def _some(problems: list[str]) -> str:
@@ -328,20 +301,10 @@ def read_photo_list(
     chosen = _choose_split(sorted({row.get("split", "") for row in rows} - {""}), split, manifest)
     folder = _root(manifest, root)
     rows = [row for row in rows if chosen in (ALL, row.get("split"))]
-    ids = [row.get("photo_id") or row["path"] for row in rows]
-    _require_usable(rows, ids, codes, chosen, manifest)
-    photos = tuple(
-        Photo(
-            photo_id,
-            folder / row["path"],
-            codes.index(row["label"]),
-            row.get("group_id") or row.get("lesion_id") or photo_id,
-            row.get("split", ""),
-            **{name: row.get(name, "") for name in SUBGROUP_COLUMNS},
-        )
-        for photo_id, row in zip(ids, rows, strict=True)
-    )
-    values = {photo_id: row[column] for photo_id, row in zip(ids, rows, strict=True)} if column else {}
+    _require_labels(rows, codes, manifest)
+    photos = tuple(_photo(row, folder, codes) for row in rows)
+    _require_distinct(photos, chosen, manifest)
+    values = {photo.photo_id: row[column] for photo, row in zip(photos, rows, strict=True)} if column else {}
     return PhotoList(manifest, folder, chosen, photos, values)
 
 
@@ -379,9 +342,7 @@ def _root(manifest: Path, root: Path | None) -> Path:
     return (root or manifest.parent).resolve()
 
 
-def _require_usable(
-    rows: Sequence[Mapping[str, str]], ids: Sequence[str], codes: Sequence[str], chosen: str, manifest: Path
-) -> None:
+def _require_labels(rows: Sequence[Mapping[str, str]], codes: Sequence[str], manifest: Path) -> None:
     if unknown := sorted({row["label"] for row in rows} - set(codes)):
         raise DataInvalid(
             f"{manifest}: labels that the models do not have",
@@ -389,7 +350,11 @@ def _require_usable(
             expected=", ".join(codes),
             fix="Use photos of these labels, or a model of those labels",
         )
-    if repeated := [name for name, times in Counter(ids).items() if times > 1]:
+
+
+def _require_distinct(photos: Sequence[Photo], chosen: str, manifest: Path) -> None:
+    counts = Counter(photo.photo_id for photo in photos)
+    if repeated := [name for name, times in counts.items() if times > 1]:
         raise DataInvalid(f"{manifest}: duplicate photos", found=", ".join(repeated[:NAMED_PROBLEMS]))
-    if not rows:
+    if not photos:
         raise DataInvalid(f"{manifest}: no photos in split {chosen}", fix="Name another --split")

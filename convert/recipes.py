@@ -1,12 +1,6 @@
 """Recipes: a name stands for the numbers inside a file and for the steps that make it. stdlib only.
 
-    name          weights   activations  input, output   needs                    supported by
-    float32       float32   float32      float32         nothing                  XNNPACK, GPU
-    float16       float16   float32      float32         nothing                  XNNPACK, GPU
-    dynamic_int8  int8      float32      float32         nothing                  XNNPACK
-    int8_ptq      int8      int8         uint8           500 train photos         XNNPACK, Edge TPU, NPU
-    int8_qat      int8      int8         uint8           the same, fine-tuning    XNNPACK, Edge TPU, NPU
-    int16x8       int8      int16        float32         500 train photos         built-in kernels, some NPUs
+README.md has the table of types, needs and targets.
 
 float32       The trained network; batch normalization is folded into the kernels. Reference of every comparison.
 float16       Half the size. Weights are widened to float32 when the file is loaded (a GPU delegate may compute in

@@ -187,6 +187,11 @@ class ModelContract:
     golden: tuple[GoldenVector, ...]
 
     @property
+    def codes(self) -> tuple[str, ...]:
+        """Codes of the labels, in output order."""
+        return tuple(label.code for label in self.labels)
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """Groups of the labels, each once, in order of first appearance."""
         return tuple(dict.fromkeys(label.group for label in self.labels))
@@ -345,7 +350,7 @@ def _semantic_problems(contract: ModelContract) -> list[str]:
     def one_of(value: str, allowed: tuple[str, ...], field: str) -> None:
         require(value in allowed, f"{field} is {value!r}, not one of {', '.join(allowed)}")
 
-    codes = [label.code for label in contract.labels]
+    codes = contract.codes
     require(contract.schema_version >= 1, f"schema_version is {contract.schema_version}")
     require(bool(contract.model_id), "model_id is empty")
     require(2 <= len(codes) <= MAX_LABELS, f"labels has {len(codes)} entries, not 2 to {MAX_LABELS}")

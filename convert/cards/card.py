@@ -20,7 +20,7 @@ from train.artifacts.files import write_text
 from train.artifacts.run import SOURCE_SEPARATOR
 from train.artifacts.selection import KEY, mark
 from train.evaluation.intervals import few_note, indistinct, mcnemar_p
-from train.reports.html import count, render_text
+from train.reports.html import render_text
 from train.reports.published import HEADER, published_rows, read_published
 
 NOTES = Path(__file__).parent / "data_notes"
@@ -40,7 +40,7 @@ def write_card(sources: Sources) -> str:
         "provenance": contract.provenance,
         "report": report,
         "test": sources.test,
-        "codes": [label.code for label in contract.labels],
+        "codes": contract.codes,
         "published": published
         if published["sealed"]["bundled_sha256"] == report["model"]["sha256"]
         else None,
@@ -53,8 +53,7 @@ def write_card(sources: Sources) -> str:
         "worst_class": _worst_class,
         "indistinct_loss": _indistinct_loss,
     }
-    filters = {"percent": _percent, "number": _number, "count": count}
-    return render_text(TEMPLATE, values, filters)
+    return render_text(TEMPLATE, values, {"percent": _percent, "number": _number})
 
 
 def _worst_class(leak: dict[str, Any]) -> str:

@@ -124,8 +124,7 @@ def compare(
     with Workers(paths, workers) as pool:
         opened = [open_model(path) for path in paths]
         _require_comparable(opened)
-        codes = [label.code for label in opened[0].contract.labels]
-        listed = read_photo_list(Path(data), codes, root=root, split=split)
+        listed = read_photo_list(Path(data), opened[0].contract.codes, root=root, split=split)
         if out is not None:
             require_out_folder(Path(out))
         drawn = draw_photos(listed.photos, limit, seed)
@@ -212,13 +211,13 @@ def _run(pool: Workers, paths: Sequence[Path], measured: Measured) -> None:
 def _require_comparable(models: Sequence[ModelFile]) -> None:
     if len(models) < 2:
         raise UsageError("models: a comparison needs two", found="one", fix="Name another .tflite file")
-    labels = [[label.code for label in model.contract.labels] for model in models]
-    for model, codes in zip(models, labels, strict=True):
-        if set(codes) != set(labels[0]):
+    expected = models[0].contract.codes
+    for model in models:
+        if set(model.contract.codes) != set(expected):
             raise ModelMismatch(
                 f"Label sets differ: {models[0].path}, {model.path}",
-                found=", ".join(codes),
-                expected=", ".join(labels[0]),
+                found=", ".join(model.contract.codes),
+                expected=", ".join(expected),
                 fix="Compare models of the same labels",
             )
 

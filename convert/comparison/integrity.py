@@ -62,9 +62,8 @@ def contract_differences(first: ModelContract, second: ModelContract) -> list[st
         found += [
             f"{part}.{name} is {other[name]}, not {one[name]}" for name in one if one[name] != other[name]
         ]
-    codes = [[label.code for label in contract.labels] for contract in (first, second)]
-    if codes[0] != codes[1]:
-        found.append(f"label order is {', '.join(codes[1])}, not {', '.join(codes[0])}")
+    if first.codes != second.codes:
+        found.append(f"label order is {', '.join(second.codes)}, not {', '.join(first.codes)}")
     return found
 
 
@@ -87,8 +86,7 @@ def answer_problems(
 
     Scores are [n, labels] in the reference's order of labels; `pair` is what `statistics.paired` returned.
     """
-    problems = []
-    codes = [label.code for label in first.labels]
+    problems, codes = [], first.codes
     if exchanged := exchanged_labels(*scores):
         named = ", ".join(f"{codes[i]} for {codes[j]}" for i, j in exchanged.items())
         problems.append(f"predictions fit the first model's much better with labels exchanged ({named})")

@@ -61,7 +61,7 @@ class Measured:
 def build_report(models: Sequence[ModelFile], listed: PhotoList, measured: Measured) -> dict[str, Any]:
     """Build the content of report.json from scores of at least one photo; the first model is the reference."""
     photos = [photo for photo, _ in measured.answered]
-    codes = [label.code for label in models[0].contract.labels]
+    codes = models[0].contract.codes
     truth = Truth.of(photos, codes)
     scores = [_scores(k, model, codes, measured) for k, model in enumerate(models)]
     names = distinct_names([Path(model.path) for model in models])
@@ -121,11 +121,10 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 
 def _scores(k: int, model: ModelFile, codes: Sequence[str], measured: Measured) -> FloatArray:
     """[n, labels] in the order of `codes`; rows divided by their sum, as the runtime does."""
-    own = [label.code for label in model.contract.labels]
+    own = model.contract.codes
     found = [result.scores[0][k] for _, result in measured.answered]
     rows = np.array(found, np.float64)[:, [own.index(code) for code in codes]]
-    normalized: FloatArray = rows / np.maximum(rows.sum(axis=1, keepdims=True), sys.float_info.min)
-    return normalized
+    return np.asarray(rows / np.maximum(rows.sum(axis=1, keepdims=True), sys.float_info.min))
 
 
 def _describe(
@@ -142,7 +141,7 @@ def _describe(
         "name": name,
         "file": Path(model.path).name,
         "sha256": model.sha256,
-        "bytes": file.bytes,
+        "bytes": len(file.data),
         "model_id": contract.model_id,
         "run_id": contract.provenance.run_id,
         "recipe": contract.provenance.recipe,

@@ -102,9 +102,6 @@ class Truth:
         # A photo counts as right where both predictions are equal: then this is a balanced accuracy.
         return self.balanced(np.where(one == other, self.labels, (self.labels + 1) % len(self.codes)))
 
-    def _value(self, predicted: IntArray) -> float:
-        return balanced_accuracy(self.labels, predicted, len(self.codes))
-
 
 def figures(truth: Truth, scores: FloatArray) -> dict[str, Any]:
     """Compute one model's metrics from its scores, [n, labels], rows sum to 1.
@@ -235,13 +232,14 @@ def _group_row(
     value: str, inside: BoolArray, truth: Truth, before: IntArray, after: IntArray
 ) -> dict[str, Any]:
     part, pair = truth.among(inside), (before[inside], after[inside])
+    accuracies = [balanced_accuracy(part.labels, predicted, len(part.codes)) for predicted in pair]
     shown = part.lesions >= LEAST_LESIONS
     return {
         "value": value,
         "photos": len(part.photos),
         "lesions": part.lesions,
         "classes": len(set(part.labels.tolist())),
-        "balanced_accuracy": [part._value(predicted) for predicted in pair] if shown else None,
+        "balanced_accuracy": accuracies if shown else None,
         "difference": part.change(*pair) if shown else None,
         "answers_changed": int((pair[0] != pair[1]).sum()),
         "agreement": float((pair[0] == pair[1]).mean()),

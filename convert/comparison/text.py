@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import escaped
-from train.reports.html import count, render_text
+from train.reports.html import render_text
 
 TEMPLATE = Path(__file__).with_name("text.txt.j2")
 
 
 def terminal_summary(report: dict[str, Any]) -> str:
     """Format verdicts, a table of the models, changed predictions, and the layers with the largest loss."""
-    filters = {"count": count, "estimate": estimate_text, "p_value": p_value}
+    filters = {"estimate": estimate_text, "p_value": p_value}
     safe = terminal_safe(report)
     return render_text(TEMPLATE, safe | {"table": _models(safe)}, filters).rstrip("\n")
 

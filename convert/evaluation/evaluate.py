@@ -63,8 +63,7 @@ def evaluate(
         from convert.evaluation.metrics import figures
         from convert.evaluation.truth import read_truth
 
-        codes = [label.code for label in contract.labels]
-        truth = read_truth(Path(data), codes, labels=labels, mapping=mapping)
+        truth = read_truth(Path(data), contract.codes, labels=labels, mapping=mapping)
         if out is not None:
             require_out_folder(Path(out))
         paths = list(truth.table["path"])
@@ -114,14 +113,10 @@ def _command(arguments: argparse.Namespace) -> int:
     from convert.evaluation.page import terminal_summary
 
     require_signed(arguments, arguments.model)
-    report = evaluate(
-        arguments.model,
-        arguments.data,
-        arguments.out,
-        labels=arguments.labels,
-        mapping=_mapping(arguments.map),
-        workers=arguments.workers,
-    )
+    arguments.mapping = _mapping(arguments.mapping)
+    # The other options are the function's.
+    del arguments.require_signature, arguments.min_version
+    report = evaluate(**vars(arguments))
     print(terminal_summary(report))
     print("", arguments.out / REPORT_NAME, arguments.out / PAGE_NAME, sep="\n")
     return EXIT_UNREADABLE if report["data"]["failures"] else EXIT_OK
@@ -157,7 +152,7 @@ def parser() -> argparse.ArgumentParser:
         "Take a label of the data for a label of the model; LABEL= leaves its photos out; may be repeated "
         "(default: none)"
     )
-    add("--map", action="append", default=[], metavar="LABEL=CODE", help=text)
+    add("--map", dest="mapping", action="append", default=[], metavar="LABEL=CODE", help=text)
     add("--workers", type=positive, metavar="N", help="Number of processes (default: one per core)")
     text = f"Folder for {REPORT_NAME} and {PAGE_NAME} (default: evaluation)"
     add("--out", type=Path, default=Path("evaluation"), metavar="DIR", help=text)

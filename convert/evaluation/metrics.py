@@ -73,8 +73,8 @@ def _values(table: pd.DataFrame, column: str) -> list[str]:
 
 
 def _whole(labels: IntArray, scores: FloatArray, groups: list[str], contract: ModelContract) -> Figures:
-    codes, of_label = [x.code for x in contract.labels], [x.group for x in contract.labels]
-    sides = {group: [one == group for one in of_label] for group in sorted(set(of_label))}
+    codes = contract.codes
+    sides = {group: [x.group == group for x in contract.labels] for group in sorted(contract.groups)}
     found = measure(labels, scores, codes, groups, sides)
     scarce = few(codes, list(found.recalls.values()))
     return {

@@ -61,6 +61,4 @@ def make_page(report: Mapping[str, Any], contract: ModelContract) -> str:
 def terminal_summary(report: Mapping[str, Any]) -> str:
     """Format the figures for a terminal."""
     text = {**report, "sample": sample_text(report), "notes": notes_of(report)}
-    return html.render_text(
-        LINES, terminal_safe(text), {"count": html.count, "estimate": estimate_text}
-    ).rstrip()
+    return html.render_text(LINES, terminal_safe(text), {"estimate": estimate_text}).rstrip()

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 from convert.files import require_out
-from convert.inputs import ALL, RUN_FILES, LooseModel, Run, read_photo_list, read_run
+from convert.inputs import ALL, RUN_FILES, Run, read_photo_list, read_run
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid, UsageError
 from train.artifacts.bounded import DAMAGED_ZIP, MAX_TEXT_BYTES
@@ -73,8 +73,7 @@ def _read_foreign(
         known = ModelContract.from_json(contract.read_bytes(), where=str(contract))
     except OSError as error:
         raise UsageError(f"{contract}: cannot read", found=error.strerror or str(error)) from error
-    codes = [label.code for label in known.labels]
-    listed = read_photo_list(manifest, codes, root=data, split=ALL)
+    listed = read_photo_list(manifest, known.codes, root=data, split=ALL)
     for split, use in (("train", "calibration"), ("val", "the acceptance test")):
         if not any(photo.split == split for photo in listed.photos):
             raise DataInvalid(
@@ -91,8 +90,8 @@ def _read_foreign(
             fix="name their folder with --data DIR",
         )
     section = {"name": known.provenance.data_name, "root": str(listed.root)}
-    loose = LooseModel(model, contract, manifest, work_folder)
-    return Run(model.parent, {"data": section}, {}, known, listed.photos, loose=loose)
+    run, paths = {"data": section}, (model, contract, manifest, work_folder)
+    return Run(model.parent, run, {}, known, listed.photos, *paths, foreign=True)
 
 
 def refuse_keras_3(path: Path) -> None:

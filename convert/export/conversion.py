@@ -109,10 +109,10 @@ def _test_report(steps: Steps, tflite: Path) -> dict[str, Any] | None:
         return None
     pixels_u8 = cached_pixels(run, photos, "test")
     converted = gate.run_model(open_model(tflite, vouched=True), pixels_u8, progress="test split")
-    scores, codes = steps.predict(pixels_u8), [label.code for label in run.contract.labels]
+    scores = steps.predict(pixels_u8)
     return {
         KEY: [] if run.foreign else list(choices_on(run.folder, "test")),
-        **gate.paired_report(photos, scores, converted, codes),
+        **gate.paired_report(photos, scores, converted, run.contract.codes),
         "subgroups": gate.subgroup_report(photos, scores, converted),
     }
 

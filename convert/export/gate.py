@@ -160,13 +160,12 @@ def subgroup_report(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Balanced accuracy by ground truth, sex, age band and site, over the classes that occur; float and converted."""
     labels = labels_of(photos)
+    report: dict[str, dict[str, dict[str, Any]]] = {}
     shown = ("photos", "agreement", "keras_balanced_accuracy", "converted_balanced_accuracy")
-    columns = subgroup_columns(photos)
-    report: dict[str, dict[str, dict[str, Any]]] = {column: {} for column in columns}
-    for column, rows in report.items():
-        cells = columns[column]
+    for column, cells in subgroup_columns(photos).items():
+        rows = report.setdefault(column, {})
         for value in sorted(set(cells)):
-            inside = np.array([cell == value for cell in cells])
+            inside = np.array(cells) == value
             compared = compare(labels[inside], keras[inside], converted[inside])
             rows[value] = {name: compared[name] for name in shown}
             rows[value]["classes"] = len(set(labels[inside].tolist()))

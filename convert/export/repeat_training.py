@@ -47,7 +47,7 @@ def require_training_repeated(run: Run, keras: Callable[[PixelArray], FloatArray
     path = run.folder / PREDICTIONS
     if not path.is_file():
         return {"photos": 0, "note": f"no {PREDICTIONS}: the contract cannot be compared with training"}
-    written = read_scores(path, [label.code for label in run.contract.labels])
+    written = read_scores(path, run.contract.codes)
     val = [photo for photo in run.split("val") if photo.photo_id in written.index]
     chosen = [val[i * len(val) // min(PHOTOS, len(val))] for i in range(min(PHOTOS, len(val)))]
     if not chosen:

@@ -81,7 +81,7 @@ class Steps:
 
     def calibration_pixels(self) -> PixelArray:
         """[CALIBRATION_PHOTOS, height_px, width_px, 3] uint8, of the train split."""
-        codes, seed = [label.code for label in self.run.contract.labels], self.request.seed
+        codes, seed = self.run.contract.codes, self.request.seed
         chosen = calibration.choose_calibration_photos(self.run.photos, len(codes), CALIBRATION_PHOTOS, seed)
         self.report["calibration"] = calibration.describe(chosen, codes, seed)
         return read_pixels(chosen, self.run.contract, progress="calibration photos")

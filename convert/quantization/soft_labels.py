@@ -63,7 +63,7 @@ def _log_prior(run: Run, photos: Sequence[Photo], drawn: npt.NDArray[np.float64]
 
 def _read(run: Run, photos: Sequence[Photo]) -> npt.NDArray[np.float64]:
     path = run.folder / FILE_NAME
-    table = read_scores(path, [label.code for label in run.contract.labels])
+    table = read_scores(path, run.contract.codes)
     probs = table.reindex([photo.photo_id for photo in photos]).to_numpy()
     sums = probs.sum(axis=1)
     # Written so that a NaN, which stands for a photo without scores, fails.

@@ -74,7 +74,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     models = [open_model(path) for path in arguments.models]
     _require_alike(models)
     require_out_folder(arguments.out)
-    codes = [label.code for label in models[0].contract.labels]
+    codes = models[0].contract.codes
     listed = read_photo_list(arguments.data, codes, root=arguments.photos, split=arguments.split)
     source, photos = _of_one_source(listed, arguments.source)
     chosen = choose_evenly(photos, arguments.limit, arguments.seed)

@@ -32,7 +32,7 @@ def describe(file: TfliteFile) -> dict[str, Any]:
     edge_tpu = edge_tpu_report(file)
     return {
         "file": file.path.name,
-        "bytes": file.bytes,
+        "bytes": len(file.data),
         "weight_bytes": sum(tensor.stored_bytes for tensor in file.used()),
         "description": file.description,
         "subgraphs": file.subgraphs,
@@ -94,7 +94,7 @@ def _contract(file: TfliteFile) -> list[str]:
     return [
         f"contract    {contract.model_id}, schema {contract.schema_version}, run {contract.provenance.run_id}, "
         f"recipe {contract.provenance.recipe}",
-        f"labels      {', '.join(label.code for label in contract.labels)}",
+        f"labels      {', '.join(contract.codes)}",
         f"pixels      {given.height_px} x {given.width_px} {given.color_space}, {geometry.crop} "
         f"{geometry.crop_fraction:g}, {geometry.filter}; (pixel - {norm.mean:g}) / {norm.std:g}",
         f"calibration {contract.calibration.method} {contract.calibration.temperature:g}; self-test vectors: "

@@ -100,11 +100,6 @@ class TfliteFile:
     metadata: Mapping[str, bytes]
     """Name to content."""
 
-    @property
-    def bytes(self) -> int:
-        """Of the whole file."""
-        return len(self.data)
-
     def used(self) -> list[Tensor]:
         """The tensors that an operator reads or writes."""
         indices = {i for operator in self.operators for i in (*operator.inputs, *operator.outputs)}

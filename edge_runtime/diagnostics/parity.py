@@ -147,11 +147,7 @@ def trace(classifier: Classifier, photo: bytes, *, name: str = "photo") -> dict[
         "resized": {"size": size, "dtype": "uint8", "scale": 0.0, **_packed(pixels_u8)},
         "input_tensor": {**_tensor(source), **_packed(input_tensor)},
         "raw_output": {**_tensor(sink), "values": list(runner.raw_values(raw_output))},
-        "scores": {
-            "dtype": sink.dtype,
-            "codes": [label.code for label in contract.labels],
-            "values": runner.scores(raw_output),
-        },
+        "scores": {"dtype": sink.dtype, "codes": list(contract.codes), "values": runner.scores(raw_output)},
     }
     return {
         "trace_version": TRACE_VERSION,

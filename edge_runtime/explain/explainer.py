@@ -105,9 +105,9 @@ class Explainer:
         prepared = self._classifier.prepare(photo, name=name, keep_photo=True)
         prediction = self._classifier.classify_prepared(prepared)
         watch = Stopwatch()
-        codes = [label.code for label in self._classifier.contract.labels]
         features = self._engine.run(prepared.input_tensor)
-        lead = lead_map(features, self._engine.output, self._weights[codes.index(prediction.label)])
+        label = self._classifier.contract.codes.index(prediction.label)
+        lead = lead_map(features, self._engine.output, self._weights[label])
         assert prepared.photo is not None
         return Explanation(prediction, lead, prepared.photo, watch.result()["total"])
 

@@ -114,10 +114,10 @@ def read_contract(data: bytes, where: str = "model") -> ModelContract:
         fix = "convert the model with dermedge convert, or copy the file again if it may have been cut off"
         raise ContractMissing(problem, where=where, found=found, expected=expected, fix=fix)
     contract = ModelContract.from_json(text, where=f"{where}, entry {CONTRACT_ENTRY}")
-    codes = [label.code for label in contract.labels]
     listed = tail.read(LABELS_ENTRY)
-    if listed is not None and listed.removesuffix(b"\n") != "\n".join(codes).encode():
-        problem, expected = f"{LABELS_ENTRY} and the contract name different labels", ", ".join(codes[:10])
+    if listed is not None and listed.removesuffix(b"\n") != "\n".join(contract.codes).encode():
+        problem = f"{LABELS_ENTRY} and the contract name different labels"
+        expected = ", ".join(contract.codes[:10])
         found = ", ".join(listed[:1000].decode("utf-8", "replace").split("\n")[:10]) or "no labels"
         raise ContractInvalid(problem, where=where, found=found, expected=expected, fix=CONVERT_AGAIN)
     return contract

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from convert.inputs import LooseModel, Sampling, read_run, require_float_contract
+from convert.inputs import Sampling, read_run, require_float_contract
 from edge_runtime.errors import ContractInvalid, ContractTooNew, EdgeError, RunInvalid
 from tests.convert.synthetic_run import write_manifest
 from train.artifacts.run import DATA_VARIABLE
@@ -159,7 +159,7 @@ def test_a_converted_contract_is_named_where_it_lies(run_without_model: Path, tm
     with pytest.raises(RunInvalid) as caught:
         require_float_contract(converted)
     assert str(run.folder / "contract.json") in caught.value.what and "'float32'" in caught.value.found
-    loose = LooseModel(tmp_path / "m.h5", tmp_path / "mine.json", tmp_path / "p.csv", tmp_path / "work")
+    foreign = dataclasses.replace(converted, contract_path=tmp_path / "mine.json", foreign=True)
     with pytest.raises(RunInvalid) as caught:
-        require_float_contract(dataclasses.replace(converted, loose=loose))
+        require_float_contract(foreign)
     assert str(tmp_path / "mine.json") in caught.value.what and "train again" not in caught.value.fix

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from convert.recipes import RECIPES, Request, make_request
 from edge_runtime.errors import UsageError
 
 
-def test_every_recipe_is_decoded_in_the_docstring() -> None:
+def test_every_recipe_is_decoded_in_docstring_and_readme() -> None:
+    readme = Path(recipes.__file__).with_name("README.md").read_text(encoding="utf-8")
     assert len(RECIPES) == 6
-    for name in RECIPES:
-        assert f"    {name}  " in (recipes.__doc__ or "")
+    for name, recipe in RECIPES.items():
+        assert f"\n{name} " in (recipes.__doc__ or "")
+        assert f"\n| `{name}` | {recipe.weights}, {recipe.activations} |" in readme
 
 
 def test_unknown_recipe_lists_the_known() -> None:

@@ -220,12 +220,14 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def render_text(template: Path, values: Mapping[str, object], filters: Mapping[str, Any]) -> str:
+def render_text(
+    template: Path, values: Mapping[str, object], filters: Mapping[str, Any] | None = None
+) -> str:
     """Fill a template of plain text or Markdown, in which nothing is escaped; at most one empty line in a row stays."""
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
-    environment.filters |= filters
+    environment.filters |= {"count": count, **(filters or {})}
     text = environment.from_string(template.read_text(encoding="utf-8")).render(values)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
