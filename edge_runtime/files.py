@@ -1,20 +1,24 @@
 """Write files whole or not at all, and cells of CSV files as text. stdlib only.
 
 An unfinished file stands beside its target under a random name and is created anew, through no link, so that nobody who
-may write to the folder decides where the bytes go. The target's own link, if it is one, is replaced, not followed.
+may write to the folder decides where the bytes go. The target's own link, if it is one, is replaced, not followed. The
+name says which process writes: what a killed one has left, the next that writes into the folder removes.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # Of the target's name, which may be as long as a name can be.
 STEM_CHARS, SUFFIX_CHARS = 32, 16
 # With these, the full-width ones too, a cell begins that spreadsheets run as a formula.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+_swept: set[Path] = set()
 
 
 def csv_cell(text: str) -> str:
@@ -35,10 +39,10 @@ def whole_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
     temporaries: list[Path] = []
     try:
         for path in paths:
-            name = f".{path.stem[:STEM_CHARS]}.partial-{os.urandom(8).hex()}{path.suffix[-SUFFIX_CHARS:]}"
+            temporary = unfinished(path)
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
-            os.close(os.open(path.with_name(name), flags, 0o666))
-            temporaries.append(path.with_name(name))
+            os.close(os.open(temporary, flags, 0o666))
+            temporaries.append(temporary)
         yield temporaries
         for temporary, path in zip(temporaries, paths, strict=True):
             temporary.replace(path)
@@ -52,3 +56,47 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Like `whole_files`, for one."""
     with whole_files([path]) as temporaries:
         yield temporaries[0]
+
+
+def unfinished(path: Path) -> Path:
+    """Return a new name beside `path` for what is not finished yet; what killed processes left there is removed."""
+    machine = _machine()
+    if path.parent not in _swept:
+        _swept.add(path.parent)
+        _sweep(path.parent, machine)
+    name = f".{path.stem[:STEM_CHARS]}.partial-{os.urandom(8).hex()}-{os.getpid()}-{machine}"
+    return path.with_name(f"{name}{path.suffix[-SUFFIX_CHARS:]}")
+
+
+def _machine() -> str:
+    """Return what tells machines and containers apart, between which numbers of processes mean nothing."""
+    import zlib
+
+    try:
+        space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115
+    except OSError:
+        space = ""
+    return f"{zlib.crc32(f'{os.uname().nodename} {space}'.encode()):08x}"
+
+
+def _sweep(folder: Path, machine: str) -> None:
+    import re
+    import shutil
+
+    name = re.compile(rf"\..*\.partial-[0-9a-f]{{16}}-(\d{{1,9}})-{machine}(\..*)?", re.DOTALL)
+    for path in folder.glob(".*.partial-*"):
+        found = name.fullmatch(path.name)
+        if found and not _lives(int(found[1])):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
+    return True

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from edge_runtime import files
 from edge_runtime.files import csv_cell, whole_file, whole_files
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", ["m.keras", "n" * 250 + ".json", "\ud55c" * 80, "a." + "s" * 250, ".hidden"])
@@ -35,7 +40,7 @@ def test_what_lies_under_a_guessed_name_is_left_alone(
     lying: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files.os, "urandom", bytes)
-    victim, guessed = tmp_path / "victim", tmp_path / f".out.partial-{'00' * 8}.json"
+    victim, guessed = tmp_path / "victim", files.unfinished(tmp_path / "out.json")
     if lying != "dangling":
         victim.write_text("precious")
     if lying == "folder":
@@ -66,3 +71,39 @@ def test_a_cell_is_text() -> None:
         assert csv_cell(f"{start}cmd|' /C calc'!A1") == f"'{start}cmd|' /C calc'!A1"
     for text in ("", "a=b", "'=1", "mole.jpg", "\ud55c"):
         assert csv_cell(text) == text
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = (
+        "import os, sys, pathlib\nfrom edge_runtime.files import unfinished, whole_file\n"
+        "unfinished(pathlib.Path(sys.argv[1]) / 'folder').mkdir()\n"
+        "with whole_file(pathlib.Path(sys.argv[1]) / 'map.png'): os.kill(os.getpid(), 9)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, tmp_path], check=False, cwd=ROOT)
+    assert ran.returncode == -signal.SIGKILL
+    left = list(tmp_path.iterdir())
+    machine = left[0].suffixes[-2 if left[0].suffix == ".png" else -1].rsplit("-", 1)[-1]
+    dead = left[0].name.split("-")[2]
+    others = [
+        f".mine.partial-{'0' * 16}-{os.getpid()}-{machine}",
+        f".elsewhere.partial-{'0' * 16}-{dead}-{'x' * 8}",
+        f".no-number.partial-{dead}-{machine}",
+        "map.partial.png",
+    ]
+    for name in others:
+        (tmp_path / name).touch()
+    assert len(left) == 2
+    with whole_file(tmp_path / "other.txt"):
+        assert not any(path.exists() for path in left)
+    # Once in a process: a folder of many heat maps is not listed for each.
+    left[1].touch()
+    with whole_file(tmp_path / "other.txt"):
+        assert left[1].exists()
+    monkeypatch.setattr(files, "_swept", set())
+    (tmp_path / "link").symlink_to(tmp_path / others[0])
+    (tmp_path / "link").rename(left[0])
+    with whole_file(tmp_path / "other.txt"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {*others, "other.txt"}

@@ -11,13 +11,13 @@ import argparse
 import csv
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edge_runtime.errors import DataInvalid, UsageError
+from edge_runtime.files import unfinished
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import whole_file
 from train.data.readers.ham10000 import COLUMNS, FOLDERS, METADATA
@@ -57,9 +57,9 @@ def draw_dataset(out: Path, *, photos: int = 700, seed: int = 0) -> None:
         expected = "a folder that is empty or does not exist"
         raise DataInvalid(f"{out}: not an empty folder", expected=expected, fix="name another one")
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    temporary = unfinished(out)
+    temporary.mkdir()
     try:
-        temporary.chmod(0o755)
         _draw_into(temporary, photos, seed)
         temporary.replace(out)
     finally:
