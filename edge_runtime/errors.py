@@ -10,7 +10,7 @@ import errno
 from edge_runtime._startup.records import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
 EXIT_OK = 0
@@ -34,6 +34,15 @@ def escaped(text: str) -> str:
         char if char.isprintable() or char in VISIBLE else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+def with_nearest(message: str, options: Iterable[str]) -> str:
+    """Return argparse's message, where it is about an unknown option with the nearest known one."""
+    from difflib import get_close_matches
+
+    _, unknown, words = escaped(message).partition("unrecognized arguments: ")
+    near = get_close_matches(words.split("=")[0].split(" ")[0], options, 1) if unknown else []
+    return f"{escaped(message)}. Did you mean {near[0]}?" if near else escaped(message)
 
 
 class EdgeError(Exception):

@@ -10,12 +10,12 @@ import argparse
 from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.cli.selection import has_photos, is_one_photo
-from edge_runtime.errors import UsageError
+from edge_runtime.errors import UsageError, with_nearest
 from edge_runtime.model import signature
 from edge_runtime.model.flatbuffer import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 TOP_K = 3
 BENCH_RUNS = 50
@@ -31,6 +31,11 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= MAX_BENCH_RUNS):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MAX_BENCH_RUNS}")
     return int(text)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(with_nearest(message, self._option_string_actions))
 
 
 class _PrintSchema(argparse.Action):
@@ -64,6 +69,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "N", f"CPU threads, 1 to {MAX_THREADS} (default: all cores for several photos, else 1)"
     ),
     "--list": _value("FILE", "read photo paths from FILE, one per line; - is stdin (default: none)"),
+    "--null": _switch("end names in --list by NUL, as find -print0 does (default: by line)"),
+    "--recursive": _switch("search subfolders too, neither hidden nor linked ones (default: off)"),
     "--watch": _value("FOLDER", "classify photos as they arrive in FOLDER until Ctrl-C (default: off)"),
     "--explain": _value(
         "OUT", "write a heat map of the predicted label to OUT.png, or into folder OUT (default: off)"
@@ -99,12 +106,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--version": {"action": "version", "version": VERSION, "help": "print the version and exit"},
 }
+SHORT = {"--null": ("-0",)}
 MODEL = (*signature.OPTIONS, "--max-model-memory", "--max-model-work")
 ENGINE = ("--threads", *MODEL, "--trust", "--accelerator", "--delegate")
 
 
 def _new(program: str, description: str, example: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=program,
         description=description,
         epilog=f"example:\n  {program} {example}\n\n{STATUS}",
@@ -116,7 +124,7 @@ def _new(program: str, description: str, example: str) -> argparse.ArgumentParse
 
 def _add(parsed: argparse.ArgumentParser, *options: str) -> argparse.ArgumentParser:
     for option in options:
-        parsed.add_argument(option, **OPTIONS[option])
+        parsed.add_argument(*SHORT.get(option, ()), option, **OPTIONS[option])
     return parsed
 
 
@@ -145,7 +153,7 @@ VERBS: dict[str, tuple[str, str, tuple[str, ...], dict[str, object]]] = {
     "explain": (
         "Classify photos and write a heat map of the predicted label.",
         "photo.jpg --out heat.png",
-        ("--model", "--top-k", "--json", "--list", *ENGINE),
+        ("--model", "--top-k", "--json", "--list", "--null", "--recursive", *ENGINE),
         {},
     ),
     "check": (

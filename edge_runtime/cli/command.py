@@ -93,6 +93,11 @@ def _print_error(text: str, end: str = "\n") -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
 
 
+def tell(text: str) -> None:
+    """Write a remark to stderr, escaped."""
+    _print_error(f"note: {escaped(text)}")
+
+
 def _prepare_streams() -> None:
     if sys.stderr is None:
         # Closed by the caller: print() would write errors to stdout, and native code would write its own to the next
@@ -109,7 +114,7 @@ DEFAULTS: dict[str, object] = {
     "model": None, "top_k": 3, "json": False, "threads": None, "list": None, "watch": None,
     "require_signature": None, "min_version": None, "accelerator": None, "delegate": None, "bench": None,
     "self_check": False, "print_contract": False, "explain": None, "trust": False, "max_model_memory": 2048,
-    "max_model_work": 100,
+    "max_model_work": 100, "null": False, "recursive": False,
 }  # fmt: skip
 
 
@@ -161,7 +166,7 @@ def _print_contract(arguments: Arguments) -> int:
 def _work(arguments: Arguments) -> int:
     with _open_classifier(arguments) as classifier:
         if classifier.engine.skipped:
-            _print_error(f"note: skipped {escaped('; '.join(classifier.engine.skipped))}")
+            tell(f"skipped {'; '.join(classifier.engine.skipped)}")
         if arguments.self_check:
             _self_check(classifier, arguments)
         if has_photos(arguments):
@@ -227,7 +232,7 @@ def _self_check(classifier: Classifier, arguments: Arguments) -> None:
 
 
 def _classify_all(classifier: Classifier, arguments: Arguments) -> int:
-    names = named_photos(arguments)
+    names = named_photos(arguments, tell)
     if arguments.bench:
         return max((_measure(classifier, name, arguments) for name in names), default=EXIT_OK)
     results: Generator[tuple[str, Prediction | Explained | ImageError]]

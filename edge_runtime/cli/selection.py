@@ -31,13 +31,19 @@ def is_one_photo(arguments: Arguments) -> bool:
     )
 
 
-def named_photos(arguments: Arguments) -> Iterator[Named]:
-    """Yield the photos that the command line names, in order; in their place folders and lists that cannot be read."""
+def named_photos(arguments: Arguments, tell: Callable[[str], None]) -> Iterator[Named]:
+    """Yield the photos that the command line names, in order; in their place folders and lists that cannot be read.
+
+    `tell` is called with what folders have beside their photos.
+    """
+    recursive = arguments.recursive
     sources: list[tuple[str, Callable[[str], Iterable[str]]]] = [
-        (argument, list_photos) for argument in arguments.photos
+        (argument, lambda folder: list_photos(folder, recursive=recursive, tell=tell))
+        for argument in arguments.photos
     ]
     if arguments.list is not None:
-        sources.append((arguments.list, listed_photos))
+        end = b"\0" if arguments.null else b"\n"
+        sources.append((arguments.list, lambda file: listed_photos(file, end)))
     if arguments.watch is not None:
         from edge_runtime.images.watch import arrivals
 

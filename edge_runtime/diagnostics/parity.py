@@ -29,7 +29,7 @@ from PIL import Image
 
 from edge_runtime import __version__
 from edge_runtime.classifier import Classifier
-from edge_runtime.cli.command import run_guarded
+from edge_runtime.cli.command import run_guarded, tell
 from edge_runtime.diagnostics.trace_format import (
     GRID,
     STAGES,
@@ -332,7 +332,7 @@ def _trace_command(arguments: argparse.Namespace) -> int:
     """Trace all photos or none: a missing one would not be compared."""
     names = arguments.photos
     if recorded := arguments.command == "record":
-        names = [name for argument in names for name in list_photos(argument)]
+        names = [name for argument in names for name in list_photos(argument, tell=tell)]
     signed = {"signature_key": arguments.require_signature, "min_version": arguments.min_version}
     with Classifier(arguments.model, engine=arguments.engine, **signed) as classifier:
         traces = (trace(classifier, read_photo(name), name=name) for name in names)

@@ -1,7 +1,7 @@
 """Photos as files: folders, lists and stdin to paths, paths to bytes. stdlib only."""
 
 # Importing pathlib costs 4 ms of start-up.
-# ruff: noqa: PTH112, PTH113, PTH118, PTH119, PTH122, PTH123, PTH208
+# ruff: noqa: PTH110, PTH112, PTH113, PTH114, PTH118, PTH119, PTH122, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.errors import EdgeError, ImageNotFound, ImageTooLarge, ImageUnreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 STDIN = "-"
 # Only to pick photos out of a folder; what a file is, its content decides.
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"})
+PHOTO_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff",
+    ".heic", ".heif", ".hif",
+})  # fmt: skip
+KINDS_TOLD = 8
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+CHUNK_BYTES = 65_536
 # Content decides the format, never the file's name. Others are refused with this list in the message. HEIC comes on top
 # where pillow-heif is installed.
 ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
@@ -28,27 +34,37 @@ MAX_PHOTO_BYTES = 256 * 1024 * 1024
 """More than MAX_PIXELS of any accepted format needs, and less than /dev/zero gives."""
 
 
-def list_photos(argument: str) -> list[str]:
+def list_photos(
+    argument: str, *, recursive: bool = False, tell: Callable[[str], None] | None = None
+) -> list[str]:
     """Return the photos that one argument names.
 
     Args:
-        argument: A photo, `-` for stdin, or a folder: its photos by suffix, sorted by name, hidden files and
-            subfolders left out.
+        argument: A photo, `-` for stdin, or a folder: its photos by suffix, sorted by name, hidden files left out.
+        recursive: Subfolders too, as `photos_in`.
+        tell: Called with how many files a folder has beside its photos, by kind, if it has any.
 
     Raises:
         ImageNotFound: A folder without photos, or one that cannot be listed.
     """
     if not is_folder(argument):
         return [argument]
-    found = photos_in(argument)
+    passed_over: dict[str, int] = {}
+    found = photos_in(argument, recursive=recursive, passed_over=passed_over)
+    kinds = sorted(passed_over, key=lambda kind: -passed_over[kind])
+    told = ", ".join(f"{passed_over[kind]} {kind}" for kind in kinds[:KINDS_TOLD])
+    told += ", and others" if len(kinds) > KINDS_TOLD else ""
     if not found:
         raise ImageNotFound(
             "the folder holds no photos",
             where=argument,
-            found="no file with the suffix of a photo",
+            found=told or "an empty folder",
             expected=", ".join(sorted(PHOTO_SUFFIXES)),
-            fix="name the photos themselves, or another folder (subfolders are not searched)",
+            fix="name the photos themselves, or another folder"
+            + ("" if recursive else "; --recursive searches subfolders"),
         )
+    if passed_over and tell:
+        tell(f"{argument}: {sum(passed_over.values())} passed over: {told}")
     return found
 
 
@@ -57,24 +73,49 @@ def is_folder(argument: str) -> bool:
     return argument != STDIN and os.path.isdir(argument)
 
 
-def photos_in(folder: str) -> list[str]:
+def photos_in(
+    folder: str, *, recursive: bool = False, passed_over: dict[str, int] | None = None
+) -> list[str]:
     """Return the photos of a folder by suffix, sorted by name; perhaps none.
+
+    Args:
+        folder: Its path.
+        recursive: Search subfolders too, neither hidden nor linked ones.
+        passed_over: Kinds of what is no photo are counted here: a suffix, `subfolders`, `dangling links`.
 
     Raises:
         ImageNotFound: It cannot be listed.
     """
-    try:
-        return sorted(filter(_is_photo, (os.path.join(folder, name) for name in os.listdir(folder))))
-    except OSError as error:
-        raise _unread(
-            "the folder cannot be listed", folder, error, "a readable folder", "its permissions"
-        ) from error
+    found, folders = [], [folder]
+    counts = {} if passed_over is None else passed_over
+    for place in folders:
+        try:
+            names = os.listdir(place)
+        except OSError as error:
+            if place is folder:
+                problem, expected = "the folder cannot be listed", "a readable folder"
+                raise _unread(problem, folder, error, expected, "its permissions") from error
+            counts["unreadable subfolders"] = counts.get("unreadable subfolders", 0) + 1
+            continue
+        for path in (os.path.join(place, name) for name in names):
+            kind = _kind(path)
+            if kind == "photos":
+                found.append(path)
+            elif kind == "subfolders" and recursive:
+                folders.append(path)
+            else:
+                counts[kind] = counts.get(kind, 0) + 1
+    return sorted(found)
 
 
-def listed_photos(argument: str) -> Iterator[str]:
-    """Yield the photos that a list names, a path a line, as the lines come; `-` reads the list from stdin.
+def listed_photos(argument: str, end: bytes = b"\n") -> Iterator[str]:
+    """Yield the photos that a list names, as they come; `-` reads the list from stdin.
 
-    A line `-` is a file of that name, `./-`: stdin may be the list itself.
+    A name `-` is a file of that name, `./-`: stdin may be the list itself.
+
+    Args:
+        argument: Path of the list.
+        end: What ends each name: a line's end, or NUL as of `find -print0`.
 
     Raises:
         ImageNotFound: The list cannot be read.
@@ -87,23 +128,30 @@ def listed_photos(argument: str) -> Iterator[str]:
                 source: str | int = sys.stdin.fileno()
             except OSError:
                 # Not a file: what a caller of `cli.main` put in its place.
-                yield from _paths(sys.stdin.buffer)
+                yield from _paths(sys.stdin.buffer, end)
                 return
         else:
             source = argument
         # stdin by a reader of its own: a thread that still waits in sys.stdin's when Python ends would abort it.
-        with open(source, "rb", closefd=source is argument) as lines:
-            yield from _paths(lines)
+        with open(source, "rb", closefd=source is argument) as file:
+            yield from _paths(file, end)
     except (OSError, ValueError) as error:
         wanted = "a text file with a path a line"
         raise _unread("the list of photos cannot be read", argument, error, wanted) from error
 
 
-def _paths(lines: Iterable[bytes]) -> Iterator[str]:
-    for line in lines:
-        path = os.fsdecode(line.rstrip(b"\r\n"))
-        if path:
-            yield path if path != STDIN else os.path.join(os.curdir, path)
+def _paths(file: Any, end: bytes) -> Iterator[str]:
+    rest, chunk = b"", b"begin"
+    while chunk:
+        chunk = file.read1(CHUNK_BYTES)
+        *names, rest = (rest + (chunk or end)).split(end)
+        for name in names:
+            if end != b"\0":
+                name = name.rstrip(b"\r")
+                if b"\0" in name:
+                    raise ValueError("a NUL character: UTF-16, or names that --null separates")
+            if path := os.fsdecode(name.removeprefix(BYTE_ORDER_MARK)):
+                yield path if path != STDIN else os.path.join(os.curdir, path)
 
 
 def read_photo(photo: str | os.PathLike[str]) -> bytes:
@@ -178,10 +226,17 @@ def _read_file(name: str) -> bytes:
         return file.read(min(status.st_size or MAX_PHOTO_BYTES, MAX_PHOTO_BYTES) + 1)
 
 
-def _is_photo(path: str) -> bool:
+def _kind(path: str) -> str:
+    """Return what a folder's entry is: `photos`, or why it is none."""
     name = os.path.basename(path)
     suffix = os.path.splitext(name)[1].lower()
-    return suffix in PHOTO_SUFFIXES and not name.startswith(".") and os.path.isfile(path)
+    if name.startswith("."):
+        return "hidden"
+    if os.path.isfile(path):
+        return "photos" if suffix in PHOTO_SUFFIXES else suffix or "without suffix"
+    if os.path.isdir(path):
+        return "linked folders" if os.path.islink(path) else "subfolders"
+    return "pipes, sockets or devices" if os.path.exists(path) else "dangling links"
 
 
 def require_size(width_px: int, height_px: int, name: str) -> None:

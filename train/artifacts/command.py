@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
-from edge_runtime.errors import EdgeError, UsageError
+from edge_runtime.errors import EdgeError, UsageError, with_nearest
 
 EXIT_INTERRUPTED = 130
 # What an interruption costs. A command that keeps a part of its work says neither, or words of its own.
@@ -40,9 +41,14 @@ def run_command(work: Callable[[], int], *, interrupted: str = "", after_os_erro
         return EXIT_INTERRUPTED
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(with_nearest(message, self._option_string_actions))
+
+
 def command_parser(verb: str, description: str, epilog: str) -> argparse.ArgumentParser:
     """Make the parser of `dermedge VERB`, still without options; the epilog keeps its lines."""
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=f"dermedge {verb}",
         description=description,
         epilog=epilog,

@@ -76,7 +76,7 @@ def read_named_toml(name_or_path: str, folder: Path, what: str) -> tuple[Path, d
         found = f"no file {path}"
         raise DataInvalid(f"no such {what}", where=name_or_path, found=found, expected=expected, fix=fix)
     try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+        return path, tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataInvalid("not TOML", where=str(path), found=str(error), fix="correct the file") from error
 

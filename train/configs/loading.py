@@ -39,8 +39,7 @@ def load_config(path: Path) -> TrainConfig:
         ConfigInvalid: No such file, not TOML, or invalid; all problems are listed.
     """
     try:
-        with path.open("rb") as stream:
-            data = tomllib.load(stream)
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         problem, found = "the config cannot be read", error.strerror or str(error)
         fix, expected = "see train/configs for examples", "a TOML file"

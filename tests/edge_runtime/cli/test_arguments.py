@@ -120,6 +120,31 @@ def test_numbers_have_an_end(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"{wrong!r} is not a whole number from 1 to 100000" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("verb", "words", "near"),
+    [
+        ("", ["a.jpg", "--jason"], "--json"),
+        ("watch", ["in", "--treads=2"], "--threads"),
+        ("", ["a", "-q"], ""),
+    ],
+)
+def test_an_unknown_option_brings_the_nearest_to_mind(
+    verb: str, words: list[str], near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.parse(words, verb)
+    assert (f"Did you mean {near}?" in capsys.readouterr().err) == bool(near)
+
+
+def test_find_and_xargs_write_lists(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    photo = tmp_path / "two\nlines.jpg"
+    photo.write_bytes(p.jpeg())
+    (tmp_path / "list").write_bytes(os.fsencode(photo) + b"\0")
+    for null in ("-0", "--null"):
+        assert cli.main(["--model", U8, "--json", "--list", str(tmp_path / "list"), null]) == 0
+        assert json.loads(capsysbinary.readouterr().out)["image"] == str(photo)
+
+
 def test_a_self_check_validates_the_accelerator_again(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
 
@@ -191,7 +216,8 @@ def test_a_list_that_cannot_be_read_does_not_stop_the_watch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "arrivals", lambda folder: iter([f"{folder}/new.jpg"]))
-    (missing, error), arrived = named_photos(cli.parse(["--list", "/none.txt", "--watch", str(tmp_path)]))
+    words = ["--list", "/none.txt", "--watch", str(tmp_path)]
+    (missing, error), arrived = named_photos(cli.parse(words), pytest.fail)
     assert missing == "/none.txt" and isinstance(error, ImageNotFound)
     assert "the list of photos cannot be read" in error.message
     assert arrived == f"{tmp_path}/new.jpg"

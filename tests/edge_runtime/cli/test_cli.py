@@ -163,6 +163,9 @@ def test_a_folder_is_its_photos_in_order(tmp_path: Path) -> None:
     assert ran.returncode == 0
     names = [Path(json.loads(line)["image"]).name for line in ran.stdout.splitlines()]
     assert names == ["a.png", "b.JPG", "c.jpeg"]
+    assert f"note: {tmp_path}: 3 passed over: 1 " in ran.stderr
+    ran = run("--json", "--model", U8, "--recursive", tmp_path)
+    assert [Path(json.loads(line)["image"]).name for line in ran.stdout.splitlines()] == [*names, "d.jpg"]
 
 
 def test_a_folder_without_photos_is_an_error(tmp_path: Path, photo: Path) -> None:

@@ -31,6 +31,58 @@ def test_a_folder_is_its_photos(tmp_path: Path) -> None:
     assert list_photos(f"{tmp_path}/") == [str(tmp_path / name) for name in names]
 
 
+def test_what_a_folder_has_beside_its_photos_is_counted(tmp_path: Path) -> None:
+    for name in ("a.jfif", "b.JPE", "c.mpo", "d.apng", "e.gif", "f.GIF", "g.avif", "h", ".i.jpg"):
+        (tmp_path / name).touch()
+    for name in ("sub/deep/j.jpg", "sub/k.txt", ".hidden/l.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "m.jpg").symlink_to("none")
+    (tmp_path / "sub" / "loop").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "n.jpg")
+    names = ["a.jfif", "b.JPE", "c.mpo", "d.apng"]
+    counts = {".gif": 2, "hidden": 2, ".avif": 1, "without suffix": 1, "dangling links": 1}
+    counts["pipes, sockets or devices"] = 1
+    counted: dict[str, int] = {}
+    assert photos.photos_in(str(tmp_path), passed_over=counted) == [str(tmp_path / name) for name in names]
+    assert counted == counts | {"subfolders": 1}
+    counted = {}
+    found = photos.photos_in(str(tmp_path), recursive=True, passed_over=counted)
+    assert found == [str(tmp_path / name) for name in (*names, "sub/deep/j.jpg")]
+    assert counted == counts | {".txt": 1, "linked folders": 1}
+    told: list[str] = []
+    assert list_photos(str(tmp_path), recursive=True, tell=told.append) == found
+    assert len(told) == 1 and told[0].startswith(f"{tmp_path}: 10 passed over: 2 ")
+    assert list_photos(str(tmp_path / "sub" / "deep"), tell=pytest.fail) == [found[-1]]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list everything")
+def test_a_subfolder_that_may_not_be_listed(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "sub").mkdir(0)
+    counted: dict[str, int] = {}
+    assert photos.photos_in(str(tmp_path), recursive=True, passed_over=counted) == [str(tmp_path / "a.jpg")]
+    assert counted == {"unreadable subfolders": 1}
+
+
+def test_lists_end_names_by_line_or_by_nul(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photos, "CHUNK_BYTES", 5)
+    listed = tmp_path / "list"
+    for content, end, names in (
+        (b"a.jpg\r\n\n  b\tc.jpg\n-", b"\n", ["a.jpg", "  b\tc.jpg", "./-"]),
+        (b"a\nb.jpg\0\0 c\r\0\xff.jpg", b"\0", ["a\nb.jpg", " c\r", os.fsdecode(b"\xff.jpg")]),
+        # Windows' editors write a byte order mark, and cat puts such lists together.
+        ("\ufeffa.jpg\n\ufeffb\ud55c.jpg\n".encode(), b"\n", ["a.jpg", "b\ud55c.jpg"]),
+    ):
+        listed.write_bytes(content)
+        assert list(photos.listed_photos(str(listed), end)) == names
+    for content in ("\ufeffa.jpg\n".encode("utf-16"), b"a.jpg\0b.jpg\0"):
+        listed.write_bytes(content)
+        with pytest.raises(ImageNotFound) as caught:
+            list(photos.listed_photos(str(listed)))
+        assert "NUL" in caught.value.found
+
+
 def test_a_folder_without_photos(tmp_path: Path) -> None:
     with pytest.raises(ImageNotFound) as caught:
         list_photos(str(tmp_path))
