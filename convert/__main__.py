@@ -11,7 +11,7 @@ from pathlib import Path
 from convert import convert
 from convert.inputs import is_crossval
 from convert.recipes import DEFAULT_MAX_LOSS, QAT_OPTIONS, add_recipe_options, make_request
-from edge_runtime.errors import EXIT_OK, UsageError
+from edge_runtime.errors import EXIT_OK, UsageError, escaped
 from train.artifacts.command import command_parser, run_command
 
 TEXT, FOLDS_TEXT = (Path(__file__).with_name(name) for name in ("report.txt.j2", "crossval.txt.j2"))
@@ -89,9 +89,10 @@ def _convert(arguments: argparse.Namespace) -> int:
     del arguments.folds
     # The other options are the function's.
     report = convert(**vars(arguments))
+    from convert.comparison.text import terminal_safe
     from train.reports.html import render_text
 
-    print(render_text(TEXT, {"out": arguments.out, "report": report}), end="")
+    print(render_text(TEXT, {"out": escaped(str(arguments.out)), "report": terminal_safe(report)}), end="")
     return EXIT_OK
 
 
@@ -103,11 +104,12 @@ def _convert_folds(arguments: argparse.Namespace) -> int:
     fine_tuning = {name: getattr(arguments, name) for name in QAT_OPTIONS}
     request = make_request(arguments.recipe, seed=arguments.seed, test_report=False, **fine_tuning)
     # Late: numpy and pandas, which --help does not need.
+    from convert.comparison.text import terminal_safe
     from convert.crossval import run_crossval
     from train.reports.html import render_text
 
     metrics = run_crossval(arguments.run, request, folds=arguments.folds, data=arguments.data)
-    print(render_text(FOLDS_TEXT, {"metrics": metrics}), end="")
+    print(render_text(FOLDS_TEXT, {"metrics": terminal_safe(metrics)}), end="")
     return EXIT_OK
 
 

@@ -31,9 +31,9 @@ from convert.inputs import Photo, Run, read_run, read_scores
 from convert.pixels import read_pixels
 from convert.recipes import Request
 from edge_runtime.contract import Decision
-from edge_runtime.errors import RunInvalid
+from edge_runtime.errors import RunInvalid, escaped
 from edge_runtime.model.model_file import open_model
-from train.artifacts.files import read_object, sha256_of, whole_file, write_json
+from train.artifacts.files import csv_cell, read_object, sha256_of, whole_file, write_json
 from train.artifacts.run import FINISHED
 from train.artifacts.selection import KEY, choices_on
 from train.evaluation.decisions import NOT_A_LESION, REFER, decide
@@ -155,7 +155,8 @@ def _report(path: Path) -> dict[str, Any]:
     if holds_report(path):
         return read_object(path)
     if path.is_file():
-        print(f"{path}: not the report of a conversion; this fold is converted again", file=sys.stderr)
+        text = escaped(f"{path}: not the report of a conversion; this fold is converted again")
+        print(text, file=sys.stderr)
         path.unlink()
     return {}
 
@@ -219,4 +220,4 @@ def _oof_rows(fold: Fold) -> pd.DataFrame:
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
     with whole_file(path) as temporary:
-        table.to_csv(temporary, float_format="%.6g")
+        table.map(csv_cell).rename(index=csv_cell).to_csv(temporary, float_format="%.6g")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid, RunNotFound, UsageError
 from train.artifacts.bounded import read_table_bytes
-from train.artifacts.files import read_object
+from train.artifacts.files import csv_value, read_object
 from train.artifacts.run import finished_state, require_root, source_names, source_of
 from train.artifacts.tables import read_rows
 
@@ -250,7 +250,7 @@ def read_scores(path: Path, codes: Sequence[str], *, prefix: str = "p_") -> pd.D
             keep_default_na=False,
             na_values=dict.fromkeys(columns, ""),
             float_precision="round_trip",
-        )
+        ).rename(index=csv_value)
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise RunInvalid(
             f"{path}: cannot read scores",

@@ -42,8 +42,11 @@ MAX_OVERSAMPLING = 64
 MAX_CONTRACT_BYTES = 1024 * 1024
 """Of the JSON document: 10,000 labels fit, and what a hostile one can cost is bounded."""
 MAX_GOLDEN = 100
-# Beside control characters and lone surrogates: marks that turn the direction of a terminal's text.
-DIRECTION_MARKS = "\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+# Beside control characters and lone surrogates: marks that turn the direction of a terminal's text or have no width.
+# The two joiners stay: Persian and the languages of India are written with them.
+DIRECTION_MARKS = (
+    "\u061c\u200b\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+)
 # Beyond these a float32 tensor or a quantizer cannot represent a normalized pixel.
 MIN_STD, MAX_STD, MAX_MEAN = 1e-3, 1e6, 1e6
 

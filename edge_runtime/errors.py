@@ -45,6 +45,14 @@ def with_nearest(message: str, options: Iterable[str]) -> str:
     return f"{escaped(message)}. Did you mean {near[0]}?" if near else escaped(message)
 
 
+def quoted(name: str) -> str:
+    """Return a file's name escaped, in quotes where it could pass for output."""
+    shown = escaped(name)
+    if not any(sign in name for sign in (": ", "  ")):
+        return shown
+    return "'" + shown.replace("'", r"\'") + "'"
+
+
 class EdgeError(Exception):
     """Base of all DermEdge errors.
 

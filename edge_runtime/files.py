@@ -11,19 +11,13 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 # Of the target's name, which may be as long as a name can be.
 STEM_CHARS, SUFFIX_CHARS = 32, 16
-# With these, the full-width ones too, a cell begins that spreadsheets run as a formula.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-
-
+# What makes a cell a formula, or is cut off before it is looked at; full-width too, as East Asian spreadsheets have it.
+FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 _swept: set[Path] = set()
-
-
-def csv_cell(text: str) -> str:
-    """Return a text for a cell of a CSV file: after an apostrophe where a spreadsheet would run it as a formula."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 @contextmanager
@@ -100,3 +94,19 @@ def _lives(process: int) -> bool:
     except OSError as error:
         return not isinstance(error, ProcessLookupError)
     return True
+
+
+def csv_cell(value: Any) -> Any:
+    """Return a value for a CSV file; a text that spreadsheets would compute gets an apostrophe. Numbers stay."""
+    if not (isinstance(value, str) and value.lstrip("'").startswith(FORMULA_STARTS)):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def csv_value(cell: str) -> str:
+    """Return the text that `csv_cell` was given."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA_STARTS) else cell

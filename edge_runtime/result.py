@@ -6,7 +6,7 @@ import math
 
 from edge_runtime._startup.records import TYPE_CHECKING, dataclass
 from edge_runtime.contract import Decision, ModelContract
-from edge_runtime.errors import EdgeError, UsageError, escaped
+from edge_runtime.errors import EdgeError, UsageError, escaped, quoted
 from edge_runtime.model.tensors import TensorSpec, softmax_values
 
 if TYPE_CHECKING:
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from edge_runtime.model.model_file import ModelFile
 
 ANSWER, REFER, NOT_A_LESION = "answer", "refer", "not_a_lesion"
+# Of a decision, for a person.
+REFUSED = "NOT A LESION: the picture does not look like those that the model was trained on"
+ADVICE = {
+    ANSWER: "",
+    REFER: ": do not rely on these scores; let an expert look, or take a sharper photo in better light",
+    NOT_A_LESION: ": no scores are shown; take another photo, of what the model is for alone",
+}
+WORDS = (("top_score", "highest score"), ("normalized_entropy", "uncertainty"))
 # Number of the JSON lines' schema, `cli/lines.schema.json`. It rises with every change that breaks a reader.
 JSON_SCHEMA = 1
 
@@ -129,10 +137,12 @@ class Prediction:
         """Score of the best label."""
         return self.best.score
 
-    @property
-    def caution(self) -> str:
-        """Text before the label, for readers of the first line alone; empty for the decision `answer`."""
-        return "" if self.decision == ANSWER else f"{self.decision.replace('_', ' ').upper()}: not sure of "
+    def headline(self, label: str = "") -> str:
+        """Return the first line, with `label` for the best label; a refused picture's has no score."""
+        if self.decision == NOT_A_LESION:
+            return REFUSED
+        caution = "" if self.decision == ANSWER else f"{self.decision.upper()}: not sure of "
+        return f"{caution}{label or f'{self.name} ({self.label})'}, {self.score:.1%}"
 
     def top(self, count: int) -> list[ScoredLabel]:
         """The `count` best labels, best first; equals stay in output order."""
@@ -152,9 +162,7 @@ class Prediction:
 
     def to_json(self) -> str:
         """Return the JSON line, ASCII, without a final newline."""
-        import json
-
-        return json.dumps(self.to_dict(), allow_nan=False)
+        return json_line(self.to_dict())
 
     def to_text(self, top_k: int = 3) -> str:
         """Return a few lines for a terminal, escaped, without a final newline.
@@ -170,12 +178,29 @@ class Prediction:
             raise UsageError(problem, where="top_k", found=found, expected="1 or more")
         shown = self.top(top_k)
         width = max(len(label.code) for label in shown)
-        lines = [f"{self.image}: {self.caution}{shown[0].name} ({shown[0].code}), {shown[0].score:.1%}"]
-        lines += [f"  {label.code:<{width}}  {label.score:6.1%}  {label.name}" for label in shown]
-        lines.append("  groups: " + ", ".join(f"{group} {score:.1%}" for group, score in self.groups.items()))
-        lines.append(f"  decision: {self.decision} ({self.reason})")
+        lines = [f"{quoted(self.image)}: {self.headline()}"]
+        why = ""
+        if self.decision != NOT_A_LESION:
+            lines += [f"  {label.code:<{width}}  {label.score:6.1%}  {label.name}" for label in shown]
+            groups = ", ".join(f"{group} {score:.1%}" for group, score in self.groups.items())
+            lines.append(f"  groups: {groups}")
+            why = f" ({self.reason})"
+            for measure, words in WORDS:
+                why = why.replace(measure, words)
+        lines.append(f"  decision: {self.decision}{why}{ADVICE[self.decision]}")
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(map(escaped, lines))
+
+
+def json_line(fields: object) -> str:
+    r"""Return JSON in one line, ASCII and valid Unicode: a byte of a name that is no UTF-8 as the text `\udcXX`."""
+    import json
+
+    line = json.dumps(fields, allow_nan=False, ensure_ascii=False)
+    if not line.isascii():
+        escaped_bytes = "".join(rf"\\u{ord(c):x}" if "\ud800" <= c <= "\udfff" else c for c in line)
+        line = json.dumps(json.loads(escaped_bytes))
+    return line
 
 
 def error_fields(image: str, error: EdgeError) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from convert.comparison.workers import Workers
 from convert.inputs import Photo, draw_photos, read_photo_list
 from edge_runtime.engines.opening import add_signature_options, require_signed
-from edge_runtime.errors import EXIT_OK, DataInvalid, ModelMismatch, UsageError
+from edge_runtime.errors import EXIT_OK, DataInvalid, ModelMismatch, UsageError, escaped
 from edge_runtime.model.model_file import ModelFile, open_model
 from train.artifacts.command import (
     AND_NOTHING_WRITTEN,
@@ -238,7 +238,7 @@ def _command(arguments: argparse.Namespace) -> int:
     from convert.comparison.text import terminal_summary
 
     print(terminal_summary(result.report))
-    print("", *result.files, sep="\n")
+    print("", *(escaped(str(path)) for path in result.files), sep="\n")
     if result.interrupted:
         return EXIT_INTERRUPTED
     return EXIT_DOUBTFUL if result.report["photos"]["failures"] or result.integrity_errors else EXIT_OK

@@ -16,7 +16,7 @@ from convert.comparison.compare import write_results
 from convert.comparison.workers import Workers
 from convert.files import selection_marks
 from edge_runtime.engines.opening import add_signature_options, require_signed
-from edge_runtime.errors import EXIT_OK, DataInvalid, UsageError
+from edge_runtime.errors import EXIT_OK, DataInvalid, UsageError, escaped
 from edge_runtime.model.model_file import open_model
 from edge_runtime.result import decide
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, positive, run_command
@@ -118,7 +118,7 @@ def _command(arguments: argparse.Namespace) -> int:
     del arguments.require_signature, arguments.min_version
     report = evaluate(**vars(arguments))
     print(terminal_summary(report))
-    print("", arguments.out / REPORT_NAME, arguments.out / PAGE_NAME, sep="\n")
+    print("", *(escaped(str(arguments.out / name)) for name in (REPORT_NAME, PAGE_NAME)), sep="\n")
     return EXIT_UNREADABLE if report["data"]["failures"] else EXIT_OK
 
 

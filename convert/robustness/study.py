@@ -48,7 +48,7 @@ from convert.inputs import ALL, Photo, PhotoList, read_photo_list
 from convert.robustness import disturbances
 from convert.robustness.figures import choose_evenly, counts, disturbance_figures, shift_rows
 from edge_runtime.engines.opening import require_signed
-from edge_runtime.errors import EXIT_OK, ModelMismatch, UsageError
+from edge_runtime.errors import EXIT_OK, ModelMismatch, UsageError, escaped
 from edge_runtime.model.model_file import ModelFile, open_model
 from train.artifacts.command import AND_NOTHING_WRITTEN, NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import json_text, read_object, require_out_folder
@@ -106,7 +106,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     page = make_page(report, models[0].contract)
     paths = write_results(arguments.out, {REPORT_NAME: json_text(report), PAGE_NAME: page})
     print(summary(terminal_safe(report)))
-    print("", *paths, sep="\n")
+    print("", *(escaped(str(path)) for path in paths), sep="\n")
     failed = disturbed.failures or (shifted and shifted.failures)
     return EXIT_DOUBTFUL if failed or any(model["caught"] for model in report["models"]) else EXIT_OK
 

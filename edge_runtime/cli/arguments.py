@@ -33,8 +33,11 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are escaped and name the nearest option."""
+
     def error(self, message: str) -> NoReturn:
+        """Print the message and end with status 2."""
         super().error(with_nearest(message, self._option_string_actions))
 
 
@@ -112,7 +115,7 @@ ENGINE = ("--threads", *MODEL, "--trust", "--accelerator", "--delegate")
 
 
 def _new(program: str, description: str, example: str) -> argparse.ArgumentParser:
-    return _Parser(
+    return Parser(
         prog=program,
         description=description,
         epilog=f"example:\n  {program} {example}\n\n{STATUS}",

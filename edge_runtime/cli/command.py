@@ -223,10 +223,10 @@ def _self_check(classifier: Classifier, arguments: Arguments) -> None:
     if has_photos(arguments):
         _print_error(checked.to_text())
     elif arguments.json:
-        from edge_runtime.result import JSON_SCHEMA
+        from edge_runtime.result import JSON_SCHEMA, json_line
 
         runtime = classifier.describe_runtime()
-        print(_json({"schema": JSON_SCHEMA, "self_check": checked.to_dict(), "runtime": runtime}))
+        print(json_line({"schema": JSON_SCHEMA, "self_check": checked.to_dict(), "runtime": runtime}))
     else:
         print(checked.to_text())
 
@@ -280,6 +280,7 @@ def _one_by_one(
 def _measure(classifier: Classifier, name: Named, arguments: Arguments) -> int:
     from edge_runtime.diagnostics.bench import measure
     from edge_runtime.images.photos import read_photo
+    from edge_runtime.result import json_line
 
     if not isinstance(name, str):
         return _report(*name, arguments.json)
@@ -287,7 +288,7 @@ def _measure(classifier: Classifier, name: Named, arguments: Arguments) -> int:
         bench = measure(classifier, read_photo(name), arguments.bench, name=name)
     except ImageError as error:
         return _report(name, error, arguments.json)
-    print(_json(bench.to_dict()) if arguments.json else bench.to_text(), flush=True)
+    print(json_line(bench.to_dict()) if arguments.json else bench.to_text(), flush=True)
     return EXIT_OK
 
 
@@ -316,18 +317,12 @@ class _Progress:
 
 def _report(name: str, error: ImageError, as_json: bool) -> int:
     if as_json:
-        from edge_runtime.result import error_fields
+        from edge_runtime.result import error_fields, json_line
 
-        print(_json(error_fields(name, error)), flush=True)
+        print(json_line(error_fields(name, error)), flush=True)
     else:
         _print_error(f"error: {error.message}")
     return EXIT_PHOTO_FAILED
-
-
-def _json(fields: dict[str, object]) -> str:
-    import json
-
-    return json.dumps(fields)
 
 
 class _NativeChatterDropped:

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from edge_runtime.classifier import Classifier
-from edge_runtime.errors import escaped
+from edge_runtime.errors import escaped, quoted
 from edge_runtime.result import JSON_SCHEMA
 
 
@@ -42,7 +42,7 @@ class Bench:
         runtime = self.runtime
         memory = "unknown" if self.peak_rss_mib is None else f"{self.peak_rss_mib:.1f} MiB"
         lines = [
-            f"{self.image}: {self.runs} runs, {runtime['engine']}, {runtime['accelerator']}, "
+            f"{quoted(self.image)}: {self.runs} runs, {runtime['engine']}, {runtime['accelerator']}, "
             f"{runtime['threads']} thread(s), peak memory {memory}",
             f"  {'stage':<10} {'median ms':>10} {'p95 ms':>10} {'min ms':>10}",
         ]

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
-import json
 import platform
 import struct
 import sys
@@ -29,6 +28,7 @@ from PIL import Image
 
 from edge_runtime import __version__
 from edge_runtime.classifier import Classifier
+from edge_runtime.cli.arguments import Parser
 from edge_runtime.cli.command import run_guarded, tell
 from edge_runtime.diagnostics.trace_format import (
     GRID,
@@ -45,6 +45,7 @@ from edge_runtime.errors import EXIT_OK, EXIT_USAGE, EdgeError, UsageError, esca
 from edge_runtime.images.photos import list_photos, read_photo
 from edge_runtime.images.preprocess import as_pillow, pixel_bytes
 from edge_runtime.model.tensors import TensorSpec, largest_difference
+from edge_runtime.result import json_line
 
 EXIT_DIFFERENT = 1
 
@@ -281,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of `dermedge parity`."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="dermedge parity",
         description="Record what every stage makes of photos, and compare two such traces.",
         epilog="exit status: 0 done, or the traces agree; 1 they differ; 2 usage, photo, or a file that cannot be read "
@@ -337,11 +338,11 @@ def _trace_command(arguments: argparse.Namespace) -> int:
     with Classifier(arguments.model, engine=arguments.engine, **signed) as classifier:
         traces = (trace(classifier, read_photo(name), name=name) for name in names)
         if arguments.out is None:
-            print(*map(json.dumps, traces))
+            print(*map(json_line, traces))
         else:
             write_traces(arguments.out, traces)
     if recorded:
-        print(f"{arguments.out}: {len(names)} photos, {len(STAGES)} stages each", file=sys.stderr)
+        print(escaped(f"{arguments.out}: {len(names)} photos, {len(STAGES)} stages each"), file=sys.stderr)
     return EXIT_OK
 
 

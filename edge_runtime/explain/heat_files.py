@@ -13,17 +13,16 @@ If a heat map cannot be written, its prediction and those of other photos are st
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Generator, Iterable
 
 from edge_runtime._startup.records import dataclass
 from edge_runtime.classifier import Classifier
-from edge_runtime.errors import HeatMapUnwritten, ImageError, UsageError, escaped
+from edge_runtime.errors import HeatMapUnwritten, ImageError, UsageError, quoted
 from edge_runtime.explain.explainer import Explainer, Explanation
 from edge_runtime.explain.heat_picture import is_heat_map, write_picture
 from edge_runtime.images.photos import STDIN
-from edge_runtime.result import notice
+from edge_runtime.result import json_line, notice
 
 SUFFIX = ".png"
 NAME_BYTES = 255
@@ -45,11 +44,11 @@ class Explained:
         fields = self.explanation.to_dict(self.picture)
         if self.failure is not None:
             fields["explanation"]["error"] = self.failure.to_dict()
-        return json.dumps(fields, allow_nan=False)
+        return json_line(fields)
 
     def to_text(self, top_k: int = 3) -> str:
         """As `Prediction.to_text`, and where the heat map is."""
-        where = f"heat map: {escaped(str(self.picture))}"
+        where = f"heat map: {quoted(str(self.picture))}"
         if self.failure is not None:
             where = f"no heat map: {self.failure.message}"
         return f"{self.explanation.prediction.to_text(top_k)}\n  {where}"

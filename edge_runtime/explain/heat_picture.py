@@ -97,7 +97,7 @@ def describe(explanation: Explanation, label: str) -> tuple[str, str]:
     prediction = explanation.prediction
     rows, columns = len(explanation.lead), len(explanation.lead[0])
     return (
-        f"{prediction.caution}{label}, {prediction.score:.1%}.",
+        f"{prediction.headline(label)}.",
         f"Bright: where the photo speaks for this label more than elsewhere, on {rows} x {columns} places. The "
         f"brightest is worth {explanation.peak:+.2f} in the label's lead over the average label (logits).",
     )

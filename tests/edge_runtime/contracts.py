@@ -10,7 +10,22 @@ from edge_runtime.contract import CONTRACT_ENTRY, LABELS_ENTRY
 from tests.fixtures.bad_models import append_entries, entries_of, flatbuffer_of, good
 
 TEXTS = (
-    *("", "mel", "a\nb", "\x1b[2J", "\u202egnp", "\ud800", "\udc00x", "\U0001f600", "x" * 5000, "\u0000"),
+    *(
+        "",
+        "mel",
+        "a\nb",
+        "\x1b[2J",
+        "\u202egnp",
+        "\u061c",
+        "x\u200b",
+        "\ufeffy",
+        "\u200d",
+        "\ud800",
+        "\udc00x",
+        "\U0001f600",
+        "x" * 5000,
+        "\u0000",
+    ),
     *("\u00a0", "\u0085", "한국어", "=1+1", "\ufeff", "mel\u2028"),
 )
 NUMBERS = (0, 1, -1, 2, 4096, 4097, 10**30, -(10**30), 0.5, 1e-9, 1e308, True, float("nan"), float("inf"))

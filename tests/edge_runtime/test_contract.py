@@ -300,7 +300,22 @@ def test_labels_may_hold_any_printable_character() -> None:
     assert parse_model(with_contract(good(), rename), "m").contract.labels[0].code == odd
 
 
-@pytest.mark.parametrize("text", ["a\nb", "\x1b[2J", "\u202egnp", "\ud800", "\x7f", "\u0085"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\nb",
+        "\x1b[2J",
+        "\u202egnp",
+        "\ud800",
+        "\x7f",
+        "\u0085",
+        "\u061c",
+        "\u200b",
+        "\u2060",
+        "\ufeff",
+        "\u2067a",
+    ],
+)
 @pytest.mark.parametrize("field", ["code", "name", "group"])
 def test_control_characters_in_labels_are_refused(field: str, text: str) -> None:
     document = json.loads(open_model(FIXTURES / FULL).contract.to_json())

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime import files
-from edge_runtime.files import csv_cell, whole_file, whole_files
+from edge_runtime.files import csv_cell, csv_value, whole_file, whole_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,11 +66,20 @@ def test_the_target_s_own_link_is_replaced_not_followed(tmp_path: Path) -> None:
     assert [(tmp_path / name).read_text() for name in ("out", "victim")] == ["new", "precious"]
 
 
-def test_a_cell_is_text() -> None:
-    for start in ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"):
-        assert csv_cell(f"{start}cmd|' /C calc'!A1") == f"'{start}cmd|' /C calc'!A1"
-    for text in ("", "a=b", "'=1", "mole.jpg", "\ud55c"):
-        assert csv_cell(text) == text
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff20"])
+def test_formulas_are_text_in_csv_and_come_back(start: str) -> None:
+    for rest in ("cmd|' /C calc'!A0", "1+1", "SUM(A1:A9)*cmd", "", "'", "\ud55c"):
+        for before in ("", "'", "''"):
+            cell = before + start + rest
+            assert csv_cell(cell) == f"'{cell}" and csv_value(csv_cell(cell)) == cell
+
+
+@pytest.mark.parametrize(
+    "value", ["-0.5", "+1e5", "-3", "a=b", "", "'", "'a", "0x", 7, -0.5, None, "mel", "3-4"]
+)
+def test_numbers_and_other_texts_stay_as_they_are(value: object) -> None:
+    assert csv_cell(value) == value
+    assert not isinstance(value, str) or csv_value(value) == value
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next(

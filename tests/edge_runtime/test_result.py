@@ -10,7 +10,7 @@ import struct
 import pytest
 
 from edge_runtime.contract import NOTICE, Decision, Rule
-from edge_runtime.errors import InterpreterBroken, UsageError
+from edge_runtime.errors import ImageError, InterpreterBroken, UsageError
 from edge_runtime.model.model_file import open_model
 from edge_runtime.model.tensors import TensorSpec
 from edge_runtime.result import (
@@ -18,7 +18,9 @@ from edge_runtime.result import (
     Prediction,
     ScoredLabel,
     decide,
+    error_fields,
     group_scores,
+    json_line,
     measure,
     notice,
     scores_from,
@@ -41,7 +43,7 @@ def prediction(scores: tuple[float, ...] = (0.1, 0.6, 0.3), decision: str = "ans
         labels,
         group_scores(labels),
         decision,
-        "because",
+        "normalized_entropy 0.3 is below 0.9",
         {"total": 1.0},
         {"engine": "e"},
     )
@@ -186,7 +188,7 @@ def test_text_shows_the_top_labels_groups_and_decision() -> None:
         "  b   60.0%  B\n"
         "  c   30.0%  C\n"
         "  groups: x 40.0%, y 60.0%\n"
-        "  decision: answer (because)"
+        "  decision: answer (uncertainty 0.3 is below 0.9)"
     )
     assert len(prediction().to_text(1).splitlines()) == 4
     with pytest.raises(UsageError) as caught:
@@ -199,6 +201,15 @@ def test_text_says_first_that_there_is_no_answer(decision: str, words: str) -> N
     """The first line alone shows that the model does not answer."""
     first = prediction(decision=decision).to_text().splitlines()[0]
     assert first.startswith(f"p.jpg: {words}")
+
+
+@pytest.mark.parametrize("decision", ["answer", "refer", "not_a_lesion"])
+@pytest.mark.parametrize("reason", ["top_score 0.4 is below 0.5", "normalized_entropy 0.99 is above 0.9"])
+def test_a_person_reads_no_jargon_and_no_scores_of_a_refused_picture(decision: str, reason: str) -> None:
+    shown = dataclasses.replace(prediction(decision=decision), reason=reason).to_text()
+    assert "_" not in shown.replace(decision, "")
+    assert ("%" in shown) is (decision != "not_a_lesion") is ("0.4" in shown or "0.99" in shown)
+    assert (len(shown.splitlines()[-1].partition(f"decision: {decision}")[2]) > 60) is (decision != "answer")
 
 
 def test_the_notice_carries_the_intended_use() -> None:
@@ -215,8 +226,60 @@ def test_the_notice_of_the_bundled_model() -> None:
 
 
 def test_names_reach_a_terminal_escaped() -> None:
-    named = dataclasses.replace(prediction(), image="a\nb\x1b[31m\u202e.jpg", notes=("x\ry",))
+    named = dataclasses.replace(
+        prediction(),
+        image="a\nb\x1b[31m\u202e.jpg",
+        notes=("x\ry",),
+        labels=(ScoredLabel("a", "\x1b[2J", "g", 1.0),),
+    )
     text = named.to_text()
     assert text.isprintable() or set(filter(lambda char: not char.isprintable(), text)) == {"\n"}
     assert text.startswith(r"a\nb\x1b[31m\u202e.jpg: ")
     assert json.loads(named.to_json())["image"] == "a\nb\x1b[31m\u202e.jpg"
+
+
+# What moves a cursor, C1 controls, marks that turn the direction or have no width, and bytes that are no UTF-8.
+HOSTILE = [
+    *map(chr, [*range(32), *range(0x7F, 0xA0), 0xAD, 0x61C, 0x180E, *range(0x200B, 0x2010)]),
+    *map(
+        chr, [*range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF, 0xFFF9, 0xE0001, 0xD800, 0xDC80, 0xDCFF]
+    ),
+]
+
+
+def test_no_name_writes_to_a_terminal_and_every_json_line_is_unicode() -> None:
+    for char in HOSTILE:
+        named = dataclasses.replace(prediction(), image=f"a{char}b.jpg", notes=(char,))
+        assert all(line.isprintable() for line in named.to_text().split("\n")), ascii(char)
+        assert named.to_text().count("\n") == prediction().to_text().count("\n") + 1
+        for text in (
+            named.to_json(),
+            json_line(error_fields(named.image, ImageError(char, where=char, found=char))),
+        ):
+            assert text.isascii()
+            image = json.loads(text)["image"]
+            assert image.encode()
+            alone = "\ud800" <= char <= "\udfff"
+            assert image == (f"a\\u{ord(char):x}b.jpg" if alone else named.image)
+
+
+def test_characters_beyond_the_basic_plane_stay_in_json() -> None:
+    name = "\U0001f480\udc80\U0010fc80.jpg"
+    assert (
+        json.loads(dataclasses.replace(prediction(), image=name).to_json())["image"]
+        == "\U0001f480\\udc80\U0010fc80.jpg"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("mole.jpg", "mole.jpg"),
+        ("C:/a b's.jpg", "C:/a b's.jpg"),
+        ("mole.jpg: Nevus (nv), 99.9%", "'mole.jpg: Nevus (nv), 99.9%'"),
+        ("a': B (b), 9.0% '", r"'a\': B (b), 9.0% \''"),
+        ("a" + " " * 80 + "p.jpg, B", f"'a{' ' * 80}p.jpg, B'"),
+    ],
+)
+def test_a_name_that_could_pass_for_a_prediction_is_quoted(name: str, shown: str) -> None:
+    assert dataclasses.replace(prediction(), image=name).to_text().startswith(f"{shown}: B (b), 60.0%\n")

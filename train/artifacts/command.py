@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from edge_runtime.errors import EdgeError, UsageError, with_nearest
+from edge_runtime.errors import EdgeError, UsageError, escaped, with_nearest
 
 EXIT_INTERRUPTED = 130
 # What an interruption costs. A command that keeps a part of its work says neither, or words of its own.
@@ -33,7 +33,7 @@ def run_command(work: Callable[[], int], *, interrupted: str = "", after_os_erro
         print(f"error: {error.message}", file=sys.stderr)
         return error.exit_status
     except OSError as error:
-        print(f"error: {error}{after_os_error}", file=sys.stderr)
+        print(f"error: {escaped(str(error))}{after_os_error}", file=sys.stderr)
         return UsageError.exit_status
     except KeyboardInterrupt:
         if interrupted:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import DataInvalid, RunInvalid, UsageError
+from edge_runtime.files import csv_cell as csv_cell
+from edge_runtime.files import csv_value as csv_value
 from edge_runtime.files import whole_file as whole_file
 from edge_runtime.files import whole_files as whole_files
 from train.artifacts.bounded import read_bytes
@@ -39,7 +41,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else [])
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
 
 
 def read_object(path: Path) -> dict[str, Any]:

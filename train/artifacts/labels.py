@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.contract import Label
+from edge_runtime.contract import Label, has_control_characters
 from edge_runtime.errors import DataInvalid
 from train.artifacts.files import read_named_toml
 
@@ -100,8 +100,8 @@ def text_problems(
     for key in keys:
         if not is_text(table.get(key)):
             problems.append(f"{where}{key} is missing or not a text")
-        elif "\n" in table[key]:
-            problems.append(f"{where}{key} has a line break")
+        elif has_control_characters(table[key]):
+            problems.append(f"{where}{key} has a line break or a control character")
     return problems
 
 

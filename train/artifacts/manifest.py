@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from edge_runtime.errors import DataInvalid
+from edge_runtime.files import csv_cell
 from train.artifacts.files import write_text
 from train.artifacts.labels import LabelSet
 from train.artifacts.tables import read_rows, read_table
@@ -81,7 +82,8 @@ def write_manifest(
     rows = []
     for photo in manifest._sorted():
         group, part = ((of or {}).get(photo.photo_id, "") for of in (group_of, split))
-        rows.append({**dataclasses.asdict(photo), "group_id": group, "split": part})
+        row = {**dataclasses.asdict(photo), "group_id": group, "split": part}
+        rows.append({name: csv_cell(value) for name, value in row.items()})
     write_text(path, _csv_text(MANIFEST_COLUMNS, rows))
 
 

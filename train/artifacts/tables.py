@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_runtime.contract import has_control_characters
 from edge_runtime.errors import DataInvalid, DataNotFound, EdgeError, RunInvalid, RunNotFound
+from edge_runtime.files import csv_value
 from train.artifacts.bounded import read_table_bytes
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def read_table(
 
     Raises:
         EdgeError: Of class `error`: no such file, too large (`bounded`), not UTF-8 CSV, a row longer than the header,
-            or missing columns.
+            missing columns, or a control character in a required one.
     """
     import pandas as pd
 
@@ -58,7 +60,14 @@ def read_table(
     if lacking := [column for column in required if column not in table.columns]:
         problem, found = f"missing columns: {', '.join(lacking)}", ", ".join(table.columns) or "an empty file"
         raise error(problem, where=where, found=found, expected=columns, fix=fix)
-    return table.fillna("").apply(lambda column: column.str.strip())
+    table = table.fillna("").apply(lambda column: column.str.strip().map(csv_value))
+    for column in required:
+        if hostile := [
+            cell for cell in table[column] if not cell.isprintable() and has_control_characters(cell)
+        ]:
+            problem, expected = f"a control character in column {column}", "text in one line"
+            raise error(problem, where=where, found=repr(hostile[0]), expected=expected, fix="rename it")
+    return table
 
 
 def read_rows(path: Path, required: Sequence[str] = ()) -> list[dict[str, str]]:

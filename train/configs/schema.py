@@ -13,11 +13,15 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AliasChoices, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from edge_runtime.contract import CROPS, DECODE_SCALINGS
+from edge_runtime.contract import CROPS, DECODE_SCALINGS, has_control_characters
 
 READERS = ("ham10000", "pad_ufes_20", "isic2018_task3", "folders", "csv")
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 INCREASING = "an increasing pair above 0"
+
+
+def _is_name(text: str) -> bool:
+    return bool(text.strip()) and not has_control_characters(text)
 
 
 def _check(holds: Callable[[Any], bool], expected: str) -> AfterValidator:
@@ -324,7 +328,7 @@ class DecisionConfig:
 class TrainConfig:
     """A whole experiment."""
 
-    name: Annotated[str, _check(lambda name: bool(name.strip()), "text that is not blank")]
+    name: Annotated[str, _check(_is_name, "text that is not blank, in one line")]
     data: DataConfig
     stage: Annotated[tuple[StageConfig, ...], _check(bool, "at least one [[stage]]")]
     seed: Count = 20181

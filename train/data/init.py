@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from edge_runtime.errors import DataInvalid, UsageError
+from edge_runtime.errors import DataInvalid, UsageError, escaped
+from edge_runtime.files import csv_cell
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import whole_files
 from train.artifacts.labels import LABELS_DIR, load_labels
@@ -69,7 +70,7 @@ def write_project(data: Path, out: Path, reader: str = "", unseen_by: Sequence[P
         if photos.empty:
             found = f"{len(manifest.photos)} photos, all of them in the training or validation split of a run"
             raise DataInvalid("no photo is left", where=str(data), found=found, fix="change --unseen-by")
-        photos.to_csv(manifest_file, index=False, lineterminator="\n")
+        photos.map(csv_cell).to_csv(manifest_file, index=False, lineterminator="\n")
     return len(photos)
 
 
@@ -129,8 +130,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def write() -> int:
         count = write_project(data, out, arguments.reader, arguments.unseen_by)
-        print(f"{out}: {', '.join(FILES)} ({count} photos)")
-        print(f"next: dermedge train {out / FILES[1]} --data {data} --workdir {out / 'run'}")
+        print(escaped(f"{out}: {', '.join(FILES)} ({count} photos)"))
+        print(escaped(f"next: dermedge train {out / FILES[1]} --data {data} --workdir {out / 'run'}"))
         return 0
 
     return run_command(write, interrupted=NOTHING_WRITTEN)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import DataInvalid, RunInvalid
+from edge_runtime.errors import DataInvalid, RunInvalid, escaped
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import read_object
 from train.artifacts.labels import LabelSet, load_labels
@@ -433,5 +433,5 @@ def _write_dossier(arguments: argparse.Namespace) -> int:
     for section, entries in found.missing.items():
         for what, command in entries:
             print(f"missing in {section}: {what} ({command})", file=sys.stderr)
-    print(out)
+    print(escaped(str(out)))
     return 0

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from edge_runtime.contract import Label, ModelContract
-from edge_runtime.errors import DataInvalid, RunInvalid, UsageError
+from edge_runtime.errors import DataInvalid, RunInvalid, UsageError, escaped
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import read_object
 from train.artifacts.manifest import Photo
@@ -377,5 +377,5 @@ def _write_page(arguments: argparse.Namespace) -> int:
         page.require_place(out)
     view = (view_of_run if is_run else view_of_config)(arguments.source, arguments.data)
     page.write_page(out, make_page(view, photos=not arguments.no_photos))
-    print(out)
+    print(escaped(str(out)))
     return 0

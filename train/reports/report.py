@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_runtime.errors import RunInvalid, UsageError
+from edge_runtime.errors import RunInvalid, UsageError, escaped
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.evaluation.intervals import indistinct, mcnemar_p
 from train.evaluation.metrics import Estimate, balanced_accuracy, paired_difference_interval
@@ -190,5 +190,5 @@ def _write_report(arguments: argparse.Namespace) -> int:
     runs = [read_finished(run, split=arguments.split, data=arguments.data) for run in arguments.runs]
     page.require_place(out)
     page.write_page(out, make_report(runs, source=arguments.source, photos=not arguments.no_photos))
-    print(out)
+    print(escaped(str(out)))
     return 0

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import ConfigInvalid
+from edge_runtime.files import csv_value
 from train.artifacts.bounded import gunzip, read_bytes, require_cells
 from train.artifacts.files import whole_file
 from train.artifacts.manifest import Manifest
@@ -68,6 +69,7 @@ def _probabilities(packed: bytes, manifest: Manifest, rows: npt.NDArray[np.int64
     try:
         text, types = io.StringIO(require_cells(gunzip(packed)).decode("utf-8")), {"photo_id": str}
         table = pd.read_csv(text, dtype=types, float_precision="round_trip", keep_default_na=False)
+        table["photo_id"] = table["photo_id"].map(csv_value)
         table = table.drop_duplicates("photo_id", keep="last").set_index("photo_id")
         if absent := [photo_id for photo_id in ids if photo_id not in table.index]:
             raise _invalid(f"{len(absent)} training photos without soft labels ({', '.join(absent[:3])})")

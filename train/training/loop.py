@@ -23,7 +23,7 @@ import tf_keras
 from tqdm import tqdm
 
 from edge_runtime.contract import Normalization
-from edge_runtime.errors import ConfigInvalid, RunInvalid
+from edge_runtime.errors import ConfigInvalid, RunInvalid, escaped
 from train.artifacts.files import whole_file, write_rows
 from train.artifacts.tables import read_rows
 from train.configs.schema import StageConfig, TrainConfig
@@ -135,7 +135,7 @@ class Trainer:
                 return str(path)
             except (tf.errors.OpError, IndexError, ValueError) as error:
                 problem = problem or f"{path}: {error}".splitlines()[0]
-                print(f"warning: {path}: damaged checkpoint; using the one before it", file=sys.stderr)
+                print(escaped(f"warning: {path}: damaged checkpoint; using the one before"), file=sys.stderr)
         if problem:
             raise self._damaged(self.kept_path.parent, problem)
         return None

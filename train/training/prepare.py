@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import RunInvalid
+from edge_runtime.errors import RunInvalid, escaped
 from train.artifacts import files
 from train.artifacts.files import read_object
 from train.artifacts.manifest import Manifest, write_manifest
@@ -142,7 +142,7 @@ def _prepare_data(
         return reread(config, path, folder)
     data = split_sources(config, manifests or read_sources(config, folder))
     for name, leak in data.leaks.items():
-        print(f"{name}: {leak.text()}")
+        print(escaped(f"{name}: {leak.text()}"))
     files.write_json(run / "split.json", {name: leak.to_dict() for name, leak in data.leaks.items()})
     write_manifest(path, data.manifest, data.assignment, data.group_of)
     return data

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.errors import escaped
 from train.artifacts.files import read_object
 from train.artifacts.manifest import Manifest, read_parts
 from train.configs.loading import load_config
@@ -72,7 +73,7 @@ def run_experiment(
     with worker.place(run) as place:
         state = open_run(config, config_path, place)
         if state["status"] == "done":  # With the same [decision]; with another one only training is over.
-            print(f"{place}: this run is complete; see {place / 'metrics.json'}")
+            print(escaped(f"{place}: this run is complete; see {place / 'metrics.json'}"))
             return read_object(place / "metrics.json") if worker.chief else {}
         cache = pixels or worker.pixels(run)
         inputs = prepare(config, place, state, data_folder, pixels=cache, manifests=manifests)

@@ -271,6 +271,15 @@ def test_usage_errors_exit_2(arguments: list[str]) -> None:
     assert "error: " in ran.stderr
 
 
+@pytest.mark.parametrize("verb", ["", "classify", "watch", "check"])
+@pytest.mark.parametrize("name", ["--x\x1b[2J", "--top-k=\n\u202e1", "--list=\x9b\udcff", "--model=\x1b\n"])
+def test_words_that_are_not_understood_are_shown_escaped(verb: str, name: str) -> None:
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+        (vars(cli)[verb] if verb else cli.main)([name, "none\x1b.jpg", "-"])
+    assert all(line.isprintable() for line in err.getvalue().split("\n")), ascii(err.getvalue())
+
+
 def test_a_delegate_that_cannot_be_used_is_no_cpu_in_disguise(photo: Path) -> None:
     ran = run("--json", "--delegate", "/none/libdelegate.so", "--model", U8, photo)
     assert ran.returncode == 0

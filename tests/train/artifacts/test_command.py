@@ -10,7 +10,7 @@ import pytest
 
 import train.__main__ as train_command
 from edge_runtime.errors import EdgeError, ImageNotFound, RunInvalid
-from train.artifacts.command import EXIT_INTERRUPTED, NOTHING_WRITTEN, RESUMES, run_command
+from train.artifacts.command import EXIT_INTERRUPTED, NOTHING_WRITTEN, RESUMES, command_parser, run_command
 from train.data import init
 from train.data.synthetic import dataset as phantom
 from train.dossier import page as dossier
@@ -76,6 +76,12 @@ def test_an_error_of_the_system_says_what_it_cost(capsys: pytest.CaptureFixture[
 def test_an_interruption(said: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(failing(KeyboardInterrupt()), interrupted=said) == EXIT_INTERRUPTED == 130
     assert capsys.readouterr() == ("", expected)
+
+
+def test_what_is_not_understood_is_shown_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command_parser("train", "", "").parse_args(["\x1b[2J\n\u202ea"])
+    assert capsys.readouterr().err.endswith(": \\x1b[2J\\n\\u202ea\n")
 
 
 def test_other_errors_are_not_hidden() -> None:

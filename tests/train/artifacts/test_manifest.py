@@ -67,6 +67,13 @@ def test_an_unknown_label_set_names_the_known_ones():
             '[[label]]\ncode="a\\nb"\nname="A"\ngroup="g"\n[[label]]\ncode="b"\nname="B"\ngroup="g"\n',
             "label 1: code has a line break",
         ),
+        *(
+            (
+                f'name="x"\nlicence="{text}"\nmodel_licence="x"\nintended_use="x"\n',
+                "licence has .*control character",
+            )
+            for text in (r"\u001b[2J", r"\u202egnp", r"\u009b", r"a\u200b")
+        ),
     ],
 )
 def test_a_broken_label_set_lists_its_problems(tmp_path: Path, text: str, problem: str):
@@ -91,6 +98,18 @@ def test_a_manifest_is_read_back_equal_in_every_field(tmp_path: Path):
     assert sorted(again.photos, key=lambda p: p.photo_id) == sorted(manifest.photos, key=lambda p: p.photo_id)
     assert (again_split, again_groups) == (split, groups)
     assert again.sha256 == manifest.sha256
+
+
+def test_what_spreadsheets_would_compute_is_text_in_the_file_and_itself_when_read_back(tmp_path: Path):
+    names = ["=1+1", "@x", "'=y", "-a", "-0.5", "+1"]
+    photos = tuple(Photo(name, f"x/{name}", "nv", name, site=name) for name in names)
+    manifest = dataclasses.replace(_manifest(tmp_path), photos=photos)
+    write_manifest(tmp_path / "m.csv", manifest, dict.fromkeys(names, "test"), {name: name for name in names})
+    again, split, groups = read_manifest(tmp_path / "m.csv", tmp_path, "toy", manifest.labels)
+    assert again.sha256 == manifest.sha256 and set(split) == set(groups) == set(names)
+    assert {line.partition(",")[0] for line in (tmp_path / "m.csv").read_text().splitlines()[1:]} == {
+        "'=1+1", "'@x", "''=y", "'-a", "-0.5", "+1",
+    }  # fmt: skip
 
 
 def test_without_a_split_there_is_none(tmp_path: Path):
@@ -125,6 +144,8 @@ def test_equal_manifests_give_equal_bytes(tmp_path: Path):
         ("photo_id,", "id,", "missing columns: photo_id"),
         ("mel", "scc", "unknown labels.*'scc'"),
         ("\nc,", "\na,", "occurs twice.*got a"),
+        ("\nc,", "\n\x1b[2J,", "control character in column photo_id"),
+        ("L1", "L\u2067", "control character in column lesion_id"),
     ],
 )
 def test_a_broken_manifest_is_refused(tmp_path: Path, old: str, new: str, problem: str):

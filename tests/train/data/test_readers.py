@@ -371,6 +371,15 @@ def test_a_folder_below_a_class_is_one_lesion(folders: Path, labels: LabelSet):
     assert lesions.count("mel/patient 7") == len(moved) == 3
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", "\u202egnp", "\x9bm"])
+def test_an_id_may_not_control_a_terminal(folders: Path, labels: LabelSet, name: str) -> None:
+    first = min((folders / "nv").rglob("*.jpg"))
+    first.rename(first.with_name(f"{name}.jpg"))
+    with pytest.raises(DataInvalid) as caught:
+        _read(folders, labels, "folders")
+    assert "1 x id with a control character" in caught.value.found and caught.value.message.isprintable()
+
+
 def test_strangers_among_the_folders(folders: Path, labels: LabelSet):
     (folders / "scc").mkdir()
     shutil.copy(next((folders / "nv").iterdir()), folders / "scc" / "x.jpg")

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from edge_runtime.errors import ConfigInvalid, DataInvalid, DataNotFound, ImageError
+from edge_runtime.contract import has_control_characters
+from edge_runtime.errors import ConfigInvalid, DataInvalid, DataNotFound, ImageError, escaped
 from edge_runtime.images.preprocess import Reservation, decode_grey
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Manifest, Photo
@@ -88,10 +89,15 @@ def read_photos(
         )
     problems = ProblemReport()
     folder, photos = READERS[reader](root, labels, problems)
+    usable: list[Photo] = []
     for photo in photos:
         if photo.label not in labels.codes:
             problems.add(scan.UNKNOWN_LABEL, f"{photo.label!r} of {photo.photo_id}")
-    photos = _unique([photo for photo in photos if photo.label in labels.codes], problems)
+        elif has_control_characters(photo.photo_id + photo.lesion_id):
+            problems.add(scan.CONTROL, photo.photo_id)
+        else:
+            usable.append(photo)
+    photos = _unique(usable, problems)
     photos = _decodable(folder, photos, problems, progress=progress)
     counts = Counter(photo.label for photo in photos)
     empty = [code for code in labels.codes if not counts[code]] if every_class or not photos else []
@@ -104,7 +110,7 @@ def read_photos(
         details = problems.lines()
         raise DataInvalid("unusable data set", where=str(root), details=details, expected=expected, fix=fix)
     if problems:
-        print(f"{root}: photos left out: {'; '.join(problems.lines())}", file=sys.stderr)
+        print(escaped(f"{root}: photos left out: {'; '.join(problems.lines())}"), file=sys.stderr)
     return Manifest(name, folder, labels, tuple(sorted(photos, key=lambda photo: photo.photo_id)))
 
 

@@ -19,6 +19,7 @@ OUTSIDE = "path outside the data folder"
 UNREADABLE = "unreadable or truncated image"
 UNKNOWN_LABEL = "unknown label"
 DUPLICATE = "duplicate id"
+CONTROL = "id with a control character"
 EMPTY_CLASS = "class without photos"
 
 

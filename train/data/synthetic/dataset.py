@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_runtime.errors import DataInvalid, UsageError
+from edge_runtime.errors import DataInvalid, UsageError, escaped
 from edge_runtime.files import unfinished
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import whole_file
@@ -162,7 +162,7 @@ def _draw(arguments: argparse.Namespace) -> int:
         draw_sample(arguments.sample, code=arguments.label, seed=arguments.seed)
     else:
         draw_dataset(arguments.out, photos=arguments.photos, seed=arguments.seed)
-    print(arguments.sample or arguments.out)
+    print(escaped(str(arguments.sample or arguments.out)))
     return 0
 
 

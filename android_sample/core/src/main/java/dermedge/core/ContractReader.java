@@ -14,7 +14,7 @@ final class ContractReader {
     private static final int MAX_OVERSAMPLING = 64;
     private static final int MAX_GOLDEN = 100;
     private static final String DIRECTION_MARKS =
-            "\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069";
+            "\u061c\u200b\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff";
     private static final double MIN_STD = 1e-3;
     private static final double MAX_STD = 1e6;
     private static final double MAX_MEAN = 1e6;
