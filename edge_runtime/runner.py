@@ -33,14 +33,12 @@ from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.engines.engine import Engine
 from edge_runtime.engines.loading import open_engine
 from edge_runtime.errors import InterpreterError
-from edge_runtime.images.preprocess import Reservation, crop, decode, input_tensor, pixel_bytes, resize
+from edge_runtime.images.preprocess import Reservation, crop, decode, input_bytes, pixel_bytes, resize
 from edge_runtime.model.model_file import ModelFile, open_model
 from edge_runtime.model.tensors import check_tensors, dequantize, raw_values, softmax_values
 from edge_runtime.result import scores_from
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from edge_runtime.contract import Geometry, InputSpec
     from edge_runtime.images.preprocess import Picture
 
@@ -94,13 +92,9 @@ class Runner:
 
             require_safe(opened, engine=engine)
         try:
-            options: dict[str, Any] = {
-                "engine": engine,
-                "threads": threads,
-                "kernels": kernels,
-                "keep_tensors": keep_tensors,
-            }
-            return cls(opened, open_engine(opened.data, **options))
+            return cls(opened, open_engine(
+                opened.data, engine=engine, threads=threads, kernels=kernels, keep_tensors=keep_tensors
+            ))  # fmt: skip
         except InterpreterError as error:
             raise _with_path(opened.path, error) from error
 
@@ -110,12 +104,7 @@ class Runner:
         return self.contract.input, self.contract.geometry
 
     def pixels_u8(self, photo: bytes, *, name: str = "photo", notes: list[str] | None = None) -> bytes:
-        """Decode, crop and resize a photo.
-
-        Args:
-            photo: The bytes of an image file.
-            name: Named in errors.
-            notes: Remarks on the file are appended here.
+        """Decode, crop and resize the bytes of an image file; arguments as `preprocess.decode_rgb`.
 
         Returns:
             height_px * width_px * 3 bytes, rows first, RGB interleaved, values 0 to 255.
@@ -144,7 +133,8 @@ class Runner:
 
     def input_tensor(self, pixels_u8: bytes) -> bytes:
         """Return the bytes of the input tensor for height_px * width_px * 3 RGB bytes."""
-        return input_tensor(pixels_u8, self.contract, self.engine.input)
+        spec = self.engine.input
+        return input_bytes(pixels_u8, self.contract.normalization, spec.dtype, spec.scale, spec.zero_point)
 
     def run(self, input_tensor: bytes) -> bytes:
         """Run one inference; arguments and errors as `Engine.run`."""

@@ -7,7 +7,6 @@ DIR/evaluation.json and to DIR/evaluation.html. Nothing is chosen here.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -158,7 +157,3 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("evaluation"), metavar="DIR", help=text)
     add_signature_options(made)
     return made
-
-
-if __name__ == "__main__":
-    sys.exit(main())

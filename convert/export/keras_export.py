@@ -40,10 +40,7 @@ REFUSED_LAYERS = ("Rescaling", "Normalization", "Resizing", "CenterCrop", "Lambd
 def load_float_model(path: Path, contract: ModelContract, *, any_head: bool = False) -> Any:
     """Load a Keras model with the input size fixed and the contract's temperature folded in.
 
-    Args:
-        path: RUN/model.keras, or another .keras or .h5 file.
-        contract: Its input, labels, normalization and calibration.
-        any_head: Whether the last layer may have another name and a softmax, which is then taken off.
+    With `any_head` the last layer may have another name, and a softmax, which is then taken off.
 
     Returns:
         A flat functional tf_keras model whose softmax is the calibrated probability.

@@ -44,7 +44,7 @@ def search(
     loss_of: Callable[[bytes], float],
     max_loss: float,
 ) -> tuple[bytes, dict[str, Any]]:
-    """Find the smallest set of layers to keep in float.
+    """Find the smallest set of layers to keep in float, so that the loss of the file is at most `max_loss`.
 
     Args:
         network_for: From the output tensors of the operators that stay float to the Keras model that is quantized with
@@ -54,7 +54,7 @@ def search(
         dataset: See `export.representative_dataset`.
         rank: From the float and the integer file to names of tensors, the worst operator first.
         loss_of: Of a file, see the module's head.
-        max_loss: Limit.
+        max_loss: A share, 0 to 1.
 
     Raises:
         ConversionRefused: The limit does not hold with every layer float.

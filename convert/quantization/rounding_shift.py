@@ -57,12 +57,9 @@ def prepare_for_rounding(
     """A float copy whose batch normalization absorbs beforehand what rounding its kernels to 8 bits will shift.
 
     For post-training quantization: the converter then rounds these kernels, on the same grid, since folding batch
-    normalization scales a channel's kernel and its step alike.
-
-    Args:
-        float_model: Flat and functional.
-        images: [n, height_px, width_px, 3] normalized; the first PHOTOS are used.
-        kept_float: Output tensors, as the converter names them, of operators whose kernels will not be rounded.
+    normalization scales a channel's kernel and its step alike. The float model is flat and functional; of the images,
+    [n, height_px, width_px, 3] normalized, the first PHOTOS are used. Kernels of the operators that make the output
+    tensors `kept_float`, as the converter names them, will not be rounded.
     """
     prepared, rounded = (tf_keras.models.clone_model(float_model) for _ in range(2))
     for copy in (prepared, rounded):

@@ -27,7 +27,6 @@ the same pixels.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -214,7 +213,3 @@ def parser() -> argparse.ArgumentParser:
     add("--shift-photos", type=Path, metavar="DIR", help="Folder of those photos (default: the CSV's)")
     add("--by", metavar="COLUMN", help="Column of that CSV by which to break down (default: none)")
     return made
-
-
-if __name__ == "__main__":
-    sys.exit(main())

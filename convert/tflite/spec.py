@@ -5,30 +5,20 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from convert.recipes import Recipe
 from convert.tflite.reader import FLOAT_DTYPES, Tensor, TfliteFile, read_structure
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import ConversionRefused
+from edge_runtime.model.tensors import TensorSpec
 
 # A quantized softmax has this scale and zero point by the TFLite quantization specification.
 SOFTMAX_SCALE, SOFTMAX_ZERO_POINT = 1 / 256, 0
 # TensorFlow's converter: `kWeightsMinNumElementsDefaultValue`.
 DYNAMIC_LEAST_WEIGHTS = 1024
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """An input or output tensor."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    scale: float
-    """0 if the tensor is not quantized."""
-    zero_point: int
 
 
 def require_as_specified(
@@ -58,7 +48,7 @@ def require_as_specified(
             problems.append(f"float tensors remain ({types})")
     shapes = (1, contract.input.height_px, contract.input.width_px, 3), (1, len(contract.labels))
     for role, found, shape, end in zip(("input", "output"), (source, sink), shapes, ends, strict=True):
-        expected = TensorInfo(recipe.tensor_dtype, shape, *end)
+        expected = TensorSpec(shape, recipe.tensor_dtype, *end)
         if found != expected:
             problems.append(f"{role} {found}, not {expected}")
     if problems:
@@ -89,9 +79,9 @@ def _float_operators(file: TfliteFile) -> list[str]:
     ]
 
 
-def _info(tensor: Tensor) -> TensorInfo:
+def _info(tensor: Tensor) -> TensorSpec:
     scale, zero_point = (*tensor.scales[:1], 0.0)[0], (*tensor.zero_points[:1], 0)[0]
-    return TensorInfo(tensor.dtype, tensor.shape, scale, zero_point if tensor.quantized else 0)
+    return TensorSpec(tensor.shape, tensor.dtype, scale, zero_point if tensor.quantized else 0)
 
 
 def _weight_problems(file: TfliteFile, recipe: Recipe) -> list[str]:

@@ -349,7 +349,3 @@ class _NativeChatterDropped:
             os.write(2, kept_bytes)
         except OSError:
             return  # As `_print_error`.
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -119,12 +119,7 @@ class Comparison:
 
 
 def trace(classifier: Classifier, photo: bytes, *, name: str = "photo") -> dict[str, Any]:
-    """Run one photo and record every stage.
-
-    Args:
-        classifier: An open one.
-        photo: The photo's bytes.
-        name: Its name in the trace and in errors.
+    """Run one photo's bytes and record every stage; `name` stands in the trace and in errors.
 
     Returns:
         A JSON object: what was run, and by stage its sha256 with a picture's grid of means, or the values themselves
@@ -172,12 +167,8 @@ def compare(
 ) -> Comparison:
     """Compare two traces of the same photo, stage by stage.
 
-    Args:
-        first: A trace.
-        second: Another.
-        tolerances: By stage, instead of the module's constants. Pixels in steps of 0 to 255, a quantized raw output
-            in its steps, scores in 0 to 1.
-        different_models: Accept two model files, as when a contract or a conversion was changed.
+    Tolerances by stage stand instead of the module's constants: pixels in steps of 0 to 255, a quantized raw output in
+    its steps, scores in 0 to 1. `different_models` accepts two model files, as when a conversion was changed.
 
     Raises:
         UsageError: Not traces, traces that lack values, traces of different photos, or an unknown stage in
@@ -212,12 +203,9 @@ def compare(
 
 
 def tolerance_of(stage: str, dtype: str, *, same_kernels: bool) -> float:
-    """Return the default tolerance of a stage.
+    """Return the default tolerance of one of STAGES, for the output tensor's dtype.
 
-    Args:
-        stage: One of STAGES.
-        dtype: The output tensor's.
-        same_kernels: Whether both traces name the same inference library, release and processor family.
+    Kernels are the same if both traces name the same inference library, release and processor family.
     """
     if dtype == "float32":
         output = scores = SAME_KERNELS_FLOAT_TOLERANCE if same_kernels else OTHER_KERNELS_FLOAT_TOLERANCE

@@ -28,11 +28,8 @@ MAX_TRACES_BYTES = 1024 * 1024 * 1024
 def require_whole(stages: Mapping[str, Any]) -> None:
     """Refuse a trace with fewer values than its sizes say, since missing values would agree with everything.
 
-    Args:
-        stages: A trace's; values of a wrong type raise any error.
-
     Raises:
-        UsageError: A hash, a size or a count is wrong.
+        UsageError: A hash, a size or a count is wrong. Values of a wrong type raise any error.
     """
     outputs = math.prod(stages["raw_output"]["size"])
     expected = {
@@ -60,12 +57,7 @@ def _not_whole(stage: str, found: str, expected: str) -> UsageError:
 
 
 def values_of(stage: Mapping[str, Any], most: int | None = None) -> Sequence[float]:
-    """Return the numbers of a stage: a grid's means, a tensor's values.
-
-    Args:
-        stage: A stage of a trace.
-        most: Largest number of packed values that are unpacked.
-    """
+    """Return the numbers of a stage: a grid's means, a tensor's values; `most` is how many packed ones are unpacked."""
     for field in ("grid", "values"):
         if field in stage:
             listed: list[float] = stage[field]

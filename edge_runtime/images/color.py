@@ -24,11 +24,7 @@ _SPACES = {"RGB": b"RGB ", "L": b"GRAY", "CMYK": b"CMYK"}
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, str]:
-    """Convert pixels of mode RGB, L or CMYK to sRGB.
-
-    Args:
-        image: Without alpha.
-        profile: An ICC profile as it stood in the file.
+    """Convert pixels of mode RGB, L or CMYK to sRGB, by an ICC profile as it stood in the file.
 
     Returns:
         An RGB image, or `image` itself where nothing was to be done; and a note where the profile could not be applied.

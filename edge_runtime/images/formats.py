@@ -57,30 +57,15 @@ _INVERTED = bytes(range(255, -1, -1))
 _PLAIN_MODES = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")
 # Pillow's decoders raise any of these on damaged files; Warning where the caller has made warnings errors.
 _DECODER_ERRORS = (
-    Warning,
-    OSError,
-    ValueError,
-    SyntaxError,
-    struct.error,
-    EOFError,
-    OverflowError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ZeroDivisionError,
-    AssertionError,
-    RuntimeError,
-)
+    Warning, OSError, ValueError, SyntaxError, struct.error, EOFError, OverflowError, LookupError, TypeError,
+    AttributeError, ZeroDivisionError, AssertionError, RuntimeError,
+)  # fmt: skip
 
 
 def decode_any(photo: bytes, needed_px: int | None, *, name: str, notes: list[str]) -> Image.Image:
-    """Decode a photo to upright 8-bit sRGB.
+    """Decode a photo to upright 8-bit sRGB; arguments as `preprocess.decode_rgb`.
 
-    Args:
-        photo: The bytes of a JPEG, PNG, WebP, BMP or TIFF file.
-        needed_px: A JPEG is decoded at the smallest scale that keeps both sides at least as large; None: at its size.
-        name: Named in errors.
-        notes: Remarks on the file are appended here.
+    A JPEG is decoded at the smallest scale that keeps both sides at least `needed_px`; None: at its size.
 
     Raises:
         ImageUnreadable, ImageTooLarge: As `preprocess.decode_rgb`.
@@ -124,13 +109,9 @@ def _decode_upright(photo: bytes, needed_px: int | None, name: str, notes: list[
 
 
 def open_bounded(photo: bytes, name: str, needed_px: int | None, mode: str | None = None) -> ImageFile:
-    """Read a photo's header; nothing is decoded yet.
+    """Read a photo's header; nothing is decoded yet. Arguments as `decode_any`.
 
-    Args:
-        photo: As `decode_any`.
-        needed_px: As `decode_any`.
-        name: Named in errors.
-        mode: What a JPEG is decoded to, `L` for its grey; None: as it is.
+    `mode` is what a JPEG will be decoded to, `L` for its grey; None: as it is.
 
     Raises:
         ImageUnreadable: Not an accepted format.
@@ -189,14 +170,7 @@ def load(image: Any) -> Any:
 
 
 def _decoder_bytes(image: Any, stored_pixels: int, photo: bytes, name: str) -> int:
-    """Return what decoding will hold, the picture included.
-
-    Args:
-        image: Opened.
-        stored_pixels: Of a JPEG before it is scaled down.
-        photo: Its file.
-        name: Named in errors.
-    """
+    """Return the bytes that decoding an opened photo will hold; `stored_pixels`: before a JPEG is scaled down."""
     picture_bytes: int = image.width * image.height * (1 if image.mode in ("1", "L", "P") else 4)
     if image.format == "JPEG":
         require_scans(photo, name)

@@ -20,12 +20,9 @@ EXPECTED = (
 
 
 def read_given(photo: Any, name: str, notes: list[str]) -> bytes | Image.Image:
-    """Return the bytes of an open file, or the RGB image of a Pillow image or an array.
+    """Return the bytes of an open file, or the RGB image of a Pillow image or an array; `name` is named in errors.
 
-    Args:
-        photo: What the caller gave.
-        name: Named in errors.
-        notes: Remarks are appended here: a colour profile that could not be applied.
+    A colour profile that could not be applied is appended to `notes`.
 
     Raises:
         UsageError: Another type, a file in text mode, an array of another dtype or shape.

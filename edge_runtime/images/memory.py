@@ -91,11 +91,7 @@ def _condition() -> Condition:
 def require_memory(decoder_bytes: int, pixels: int, name: str, *, transparent: bool = False) -> None:
     """Refuse a photo that needs too much memory; one that does not may have to wait for its turn, see `Reservation`.
 
-    Args:
-        decoder_bytes: What its decoder holds, the picture included.
-        pixels: Of the decoded picture.
-        name: Named in errors.
-        transparent: Whether the picture has to be blended.
+    Its decoder holds `decoder_bytes`, the decoded picture of so many pixels included, which is blended if transparent.
 
     Raises:
         ImageTooLarge: More than MAX_DECODED_BYTES, or two pictures more than MAX_TOGETHER_BYTES.

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from edge_runtime.contract import Geometry, InputSpec, ModelContract, Normalization
-    from edge_runtime.model.tensors import TensorSpec
 
     Picture = Image.Image | CoreImage
 
@@ -164,11 +163,6 @@ def decode_grey(path: str | os.PathLike[str], needed_px: int) -> Image.Image:
 
     image: Image.Image = load(open_bounded(read_photo(path), os.fspath(path), needed_px, "L"))
     return image
-
-
-def input_tensor(pixels_u8: bytes, contract: ModelContract, spec: TensorSpec) -> bytes:
-    """Return the bytes of an engine's input tensor `spec`; pixels and errors as `input_bytes`."""
-    return input_bytes(pixels_u8, contract.normalization, spec.dtype, spec.scale, spec.zero_point)
 
 
 def input_bytes(

@@ -108,18 +108,10 @@ def check_node(
     options: Table | None,
     option_type: int,
 ) -> int:
-    """Checks one node of the graph.
+    """Checks one node of the graph, `name` in errors, and returns its multiply-adds.
 
-    Args:
-        name: Named in errors.
-        number: The operator's number in schema.fbs.
-        inputs: Operands; None for one that is left out.
-        outputs: As the file declares them.
-        options: Its options.
-        option_type: The union type that the file gives them.
-
-    Returns:
-        Its multiply-adds.
+    The number is the operator's in schema.fbs, the option type what the file gives its options. An input is None where
+    it is left out; outputs are as the file declares them.
 
     Raises:
         Unsupported: An operator that is not in operators.txt; arity, types, options or shapes that do not fit.

@@ -114,15 +114,10 @@ def _fill(array: PixelArray, photos: Sequence[Path], contract: ModelContract, pr
     # Threads, not processes: pixels of the test split are made when TensorFlow runs, and forking beside its threads can
     # hang. Pillow's decoders and resize release the interpreter lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        fitted = pool.map(partial(fit_photo, contract=contract), photos)
+        fitted = pool.map(partial(fit_file, contract=contract), photos)
         bar = tqdm(fitted, total=len(photos), desc=progress, unit="photo", disable=not progress)
         for i, pixels_u8 in enumerate(bar):
             array[i] = np.frombuffer(pixels_u8, np.uint8).reshape(array.shape[1:])
-
-
-def fit_photo(photo: Path, contract: ModelContract) -> bytes:
-    """Return a file's pixels by the runtime's preprocessing; errors as `fit_file`."""
-    return fit_file(photo, contract)
 
 
 def normalize(pixels_u8: PixelArray, normalization: Normalization) -> npt.NDArray[np.float32]:

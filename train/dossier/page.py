@@ -3,7 +3,7 @@
 RUN is a cross-validation's folder, or the record of one: oof.csv (or .gz) is enough. Inputs that are found there are
 shown, missing ones are named with the command that makes them:
 
-  oof_int8_qat.csv[.gz]   predictions of the quantized files    python -m convert.crossval RUN --recipe int8_qat
+  oof_int8_qat.csv[.gz]   predictions of the quantized files    dermedge convert RUN --recipe int8_qat
   crossval.json           config, commit, seconds               dermedge crossval
   hierarchy.json          fine classes against coarse ones      dermedge experiment hierarchy
   embedding.json          t-SNE of held-out photos              dermedge experiment embedding
@@ -64,7 +64,7 @@ NAME = "dossier.html"
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 DEPTHS = (1, 2)
 RECIPE = "int8_qat"
-CONVERT = f"python -m convert.crossval RUN --recipe {RECIPE}"
+CONVERT = f"dermedge convert RUN --recipe {RECIPE}"
 CROSSVAL = "dermedge crossval CONFIG.toml --workdir RUN"
 DATA = "DERMEDGE_DATA, or --data DIR"
 ROBUSTNESS_SCHEMA = 1

@@ -26,10 +26,10 @@ from sklearn.manifold import TSNE
 
 from edge_runtime.contract import InputSpec, ModelContract
 from edge_runtime.errors import ImageError
+from edge_runtime.images.preprocess import fit_file
 from train.artifacts.command import command_parser, run_command
 from train.artifacts.files import write_json
 from train.artifacts.run import read_contract
-from train.data.pixels import fit_photo
 from train.evaluation.metrics import FloatArray
 from train.experiments.features import Features, run_features
 from train.reports import html as page
@@ -93,7 +93,7 @@ def thumbnails(photos: Sequence[Path], places: FloatArray, contract: ModelContra
     span = PICTURE_PX - THUMBNAIL_PX
     for photo, (x, y) in zip(photos, places, strict=True):
         try:
-            pixels = np.frombuffer(fit_photo(photo, small), np.uint8)
+            pixels = np.frombuffer(fit_file(photo, small), np.uint8)
         except (OSError, ImageError):
             continue
         left, top = int(x * span), int((1 - y) * span)

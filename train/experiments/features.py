@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from edge_runtime.contract import ModelContract, Normalization
 from edge_runtime.errors import DataInvalid
+from edge_runtime.images.preprocess import fit_file
 from train.artifacts.bounded import DAMAGED_ZIP, require_small_archive
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import read_object, whole_file
@@ -41,7 +42,6 @@ from train.artifacts.run import (
     source_of,
 )
 from train.configs.loading import load_config
-from train.data.pixels import fit_photo
 from train.data.sources import find_data, merged_labels, read_sources
 from train.data.split import make_split
 from train.evaluation.results import read_photos_of
@@ -125,7 +125,7 @@ def pooled_features(
 
     given: Normalization = contract.normalization
     side = (contract.input.height_px, contract.input.width_px, 3)
-    fit = partial(fit_photo, contract=contract)
+    fit = partial(fit_file, contract=contract)
     parts = []
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,

@@ -23,8 +23,8 @@ from PIL import Image
 
 from edge_runtime.contract import NOTICE, InputSpec, ModelContract
 from edge_runtime.errors import ImageError, UsageError
+from edge_runtime.images.preprocess import fit_file
 from train.artifacts.files import write_text
-from train.data.pixels import fit_photo
 from train.evaluation.metrics import Estimate
 
 THUMBNAIL_PX = 112
@@ -125,7 +125,7 @@ def thumbnail(path: Path, contract: ModelContract) -> str | None:
     given = contract.input
     small = InputSpec(THUMBNAIL_PX, THUMBNAIL_PX, given.color_space, given.alpha)
     try:
-        pixels_u8 = fit_photo(path, dataclasses.replace(contract, input=small))
+        pixels_u8 = fit_file(path, dataclasses.replace(contract, input=small))
     except (OSError, ImageError):
         return None
     return jpeg_uri(Image.frombytes("RGB", (THUMBNAIL_PX, THUMBNAIL_PX), pixels_u8))
