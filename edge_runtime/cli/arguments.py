@@ -6,18 +6,17 @@ A verb's parser is a subset of edge-classify's: `arguments_of` turns its words i
 from __future__ import annotations
 
 import argparse
+import os
 
 from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.cli.selection import has_photos, is_one_photo
 from edge_runtime.errors import UsageError, with_nearest
 from edge_runtime.model import signature
-from edge_runtime.model.flatbuffer import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-TOP_K = 3
 BENCH_RUNS = 50
 MAX_BENCH_RUNS = 100_000
 MAX_THREADS = 64
@@ -51,65 +50,30 @@ class _PrintSchema(argparse.Action):
         parser.exit()
 
 
-def _value(metavar: str, text: str) -> dict[str, Any]:
-    return {"metavar": metavar, "help": text}
+def _options() -> dict[str, dict[str, Any]]:
+    """Return how argparse takes each option; it has one meaning in every command. options.txt has the texts."""
+    taken: dict[str, dict[str, Any]] = {}
+    with open(os.path.join(os.path.dirname(__file__), "options.txt"), encoding="ascii") as lines:  # noqa: PTH118, PTH120, PTH123
+        for line in lines:
+            words, _, text = line.rstrip("\n").partition(": ")
+            names, _, metavar = words.partition(" ")
+            default: int | None = None
+            if metavar[-1:].isdigit():
+                metavar, _, number = metavar.partition("=")
+                default = int(number)
+            taken[names] = {"metavar": metavar} if metavar else {"action": "store_true"}
+            if metavar in ("N", "MIB"):
+                taken[names] |= {"type": _positive, "default": default}
+            taken[names]["help"] = text
+    schema = "print the JSON Schema of the JSON lines and exit"
+    return {
+        **taken,
+        **signature.OPTIONS,
+        "--schema": {"action": _PrintSchema, "nargs": 0, "default": argparse.SUPPRESS, "help": schema},
+        "--version": {"action": "version", "version": VERSION, "help": "print the version and exit"},
+    }
 
 
-def _number(metavar: str, text: str, default: int | None = None) -> dict[str, Any]:
-    return {"type": _positive, "default": default, "metavar": metavar, "help": text}
-
-
-def _switch(text: str) -> dict[str, Any]:
-    return {"action": "store_true", "help": text}
-
-
-# Option -> how argparse takes it. Each has one meaning in every command.
-OPTIONS: dict[str, dict[str, Any]] = {
-    "--model": _value("M", "path of the .tflite file (default: the bundled model)"),
-    "--top-k": _number("N", "number of labels shown as text (default: %(default)s)", TOP_K),
-    "--json": _switch("print one JSON object per line, with all scores"),
-    "--threads": _number(
-        "N", f"CPU threads, 1 to {MAX_THREADS} (default: all cores for several photos, else 1)"
-    ),
-    "--list": _value("FILE", "read photo paths from FILE, one per line; - is stdin (default: none)"),
-    "--null": _switch("end names in --list by NUL, as find -print0 does (default: by line)"),
-    "--recursive": _switch("search subfolders too, neither hidden nor linked ones (default: off)"),
-    "--watch": _value("FOLDER", "classify photos as they arrive in FOLDER until Ctrl-C (default: off)"),
-    "--explain": _value(
-        "OUT", "write a heat map of the predicted label to OUT.png, or into folder OUT (default: off)"
-    ),
-    **signature.OPTIONS,
-    "--trust": _switch(
-        "you made the model: do not try it in a child process first (default: an unknown model is tried once)"
-    ),
-    "--max-model-memory": _number(
-        "MIB",
-        "refuse a model whose computed tensors take more MiB (default: %(default)s)",
-        DEFAULT_LIMITS.memory_mib,
-    ),
-    "--max-model-work": _number(
-        "N", "refuse a model of more billion multiply-adds (default: %(default)s)", DEFAULT_LIMITS.gigamacs
-    ),
-    "--accelerator": _value(
-        "NAME",
-        "run on cpu, xnnpack, gpu, npu, edgetpu or auto; validated on the model's self-test first, "
-        "falls back to the CPU (default: cpu)",
-    ),
-    "--delegate": _value(
-        "LIB[:K=V,...]", "load an external TensorFlow Lite delegate, validated likewise (default: none)"
-    ),
-    "--bench": _number("N", "measure N runs of each photo (default: off)"),
-    "--self-check": _switch("run the model's built-in self-test first"),
-    "--print-contract": _switch("print the contract inside the model and exit"),
-    "--schema": {
-        "action": _PrintSchema,
-        "nargs": 0,
-        "default": argparse.SUPPRESS,
-        "help": "print the JSON Schema of the JSON lines and exit",
-    },
-    "--version": {"action": "version", "version": VERSION, "help": "print the version and exit"},
-}
-SHORT = {"--null": ("-0",)}
 MODEL = (*signature.OPTIONS, "--max-model-memory", "--max-model-work")
 ENGINE = ("--threads", *MODEL, "--trust", "--accelerator", "--delegate")
 
@@ -126,8 +90,9 @@ def _new(program: str, description: str, example: str) -> argparse.ArgumentParse
 
 
 def _add(parsed: argparse.ArgumentParser, *options: str) -> argparse.ArgumentParser:
-    for option in options:
-        parsed.add_argument(*SHORT.get(option, ()), option, **OPTIONS[option])
+    table = _options()
+    for option in options or table:
+        parsed.add_argument(*option.split(","), **table[option])
     return parsed
 
 
@@ -142,7 +107,7 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     description = "Classify photos with a .tflite model that carries its contract."
     parsed = _new(program, description, "--json photo.jpg holiday/")
     _add_photos(parsed, "*")
-    return _add(parsed, *OPTIONS)
+    return _add(parsed)
 
 
 # Verb -> its description, an example, its options, and what it sets on top. Its photos or model come first.
@@ -156,7 +121,7 @@ VERBS: dict[str, tuple[str, str, tuple[str, ...], dict[str, object]]] = {
     "explain": (
         "Classify photos and write a heat map of the predicted label.",
         "photo.jpg --out heat.png",
-        ("--model", "--top-k", "--json", "--list", "--null", "--recursive", *ENGINE),
+        ("--model", "--top-k", "--json", "--list", "--null,-0", "--recursive", *ENGINE),
         {},
     ),
     "check": (
@@ -190,9 +155,9 @@ def verb_parser(verb: str) -> argparse.ArgumentParser:
         _add_photos(parsed, "+")
         text = "number of measured runs (default: %(default)s)"
         changed = {"dest": "bench", "default": BENCH_RUNS, "help": text}
-        parsed.add_argument("--runs", **{**OPTIONS["--bench"], **changed})
+        parsed.add_argument("--runs", **{**_options()["--bench"], **changed})
     else:
-        parsed.add_argument("model", nargs="?", **OPTIONS["--model"] | {"metavar": "MODEL"})
+        parsed.add_argument("model", nargs="?", **_options()["--model"] | {"metavar": "MODEL"})
     return _add(parsed, *options)
 
 

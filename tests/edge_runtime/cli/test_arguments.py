@@ -20,6 +20,7 @@ from edge_runtime.engines import opening
 from edge_runtime.errors import ImageNotFound, ModelUnsigned, UsageError
 from edge_runtime.images import watch
 from edge_runtime.model import signature
+from edge_runtime.model.flatbuffer import DEFAULT_LIMITS
 from edge_runtime.model.model_file import ModelFile
 from tests.fixtures import FIXTURES
 from tests.fixtures import pictures as p
@@ -107,6 +108,14 @@ def test_one_photo_at_a_time_gives_the_threads_to_the_inference(option: str, tmp
 def test_options_that_cannot_be_combined(words: list[str], option: str) -> None:
     with pytest.raises(UsageError, match=f"^{option}"):
         cli.parse(words)
+
+
+def test_the_model_s_limits_are_the_library_s() -> None:
+    parsed = cli.parse(["x.jpg", "--trust"])
+    assert (parsed.max_model_memory, parsed.max_model_work) == (
+        DEFAULT_LIMITS.memory_mib,
+        DEFAULT_LIMITS.gigamacs,
+    )
 
 
 def test_numbers_have_an_end(capsys: pytest.CaptureFixture[str]) -> None:
