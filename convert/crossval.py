@@ -109,9 +109,6 @@ def _finished(folder: Path) -> list[int]:
     return sorted(numbers)
 
 
-# -------------------------------------------------------------------- one fold
-
-
 def _fold(run: Run, number: int, request: Request) -> Fold:
     photos, oof = run.split("test"), run.folder.parent / OOF
     codes = run.contract.codes
@@ -179,9 +176,6 @@ def _fired(decision: Decision, scores: FloatArray) -> dict[str, BoolArray]:
     decided = np.array(decide(scores, decision))
     rules = {REFER: decision.refer, NOT_A_LESION: decision.not_a_lesion}
     return {name: decided == name for name, rule in rules.items() if rule is not None}
-
-
-# -------------------------------------------------------------------- all folds
 
 
 def pooled_report(folds: Sequence[Fold], first_source: str) -> dict[str, Any]:

@@ -276,10 +276,18 @@ class PhotoList:
     photos: tuple[Photo, ...]
     values: dict[str, str] = field(default_factory=dict)
     """photo_id to the cell of a further column."""
+    option: str = "--photos"
+    """What names `root` on the command line."""
 
 
 def read_photo_list(
-    data: Path, codes: Sequence[str], *, root: Path | None = None, split: str | None = None, column: str = ""
+    data: Path,
+    codes: Sequence[str],
+    *,
+    root: Path | None = None,
+    split: str | None = None,
+    column: str = "",
+    option: str = "--photos",
 ) -> PhotoList:
     """Read labelled photos, for a comparison or a foreign model.
 
@@ -290,6 +298,7 @@ def read_photo_list(
         root: The folder of the paths. Else: where the run.json beside the CSV says; else the CSV's folder.
         split: Its name; None takes `test`, or everything of a CSV without splits.
         column: A further column whose cells are returned; none if empty.
+        option: What names `root` on the command line, for errors.
 
     Raises:
         DataInvalid: No such table, an unknown label, a photo twice, or no photo of the split.
@@ -299,13 +308,13 @@ def read_photo_list(
     manifest = data / "manifest.csv" if data.is_dir() else data
     rows = read_rows(manifest, ["path", "label", *([column] if column else [])])
     chosen = _choose_split(sorted({row.get("split", "") for row in rows} - {""}), split, manifest)
-    folder = _root(manifest, root)
+    folder = _root(manifest, root, option)
     rows = [row for row in rows if chosen in (ALL, row.get("split"))]
     _require_labels(rows, codes, manifest)
     photos = tuple(_photo(row, folder, codes) for row in rows)
     _require_distinct(photos, chosen, manifest)
     values = {photo.photo_id: row[column] for photo, row in zip(photos, rows, strict=True)} if column else {}
-    return PhotoList(manifest, folder, chosen, photos, values)
+    return PhotoList(manifest, folder, chosen, photos, values, option)
 
 
 def draw_photos(photos: Sequence[Photo], limit: int | None, seed: int) -> tuple[Photo, ...]:
@@ -333,12 +342,12 @@ def _choose_split(known: Sequence[str], split: str | None, manifest: Path) -> st
     return split
 
 
-def _root(manifest: Path, root: Path | None) -> Path:
+def _root(manifest: Path, root: Path | None, option: str) -> Path:
     beside = manifest.parent / "run.json"
     if beside.is_file():
-        return require_root(read_object(beside), root, manifest.parent)
+        return require_root(read_object(beside), root, manifest.parent, option)
     if root is not None and not root.is_dir():
-        raise UsageError("--photos: not a folder", found=str(root))
+        raise UsageError(f"{option}: not a folder", found=str(root))
     return (root or manifest.parent).resolve()
 
 

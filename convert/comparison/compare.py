@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.comparison.workers import Workers
-from convert.inputs import Photo, draw_photos, read_photo_list
+from convert.inputs import Photo, PhotoList, draw_photos, read_photo_list
 from edge_runtime.engines.opening import add_signature_options, require_signed
 from edge_runtime.errors import EXIT_OK, DataInvalid, ModelMismatch, UsageError, escaped
 from edge_runtime.model.model_file import ModelFile, open_model
@@ -133,7 +133,7 @@ def compare(
     if measured.interrupted and done < min(LEAST_PHOTOS, len(drawn)):
         raise KeyboardInterrupt
     if not done:
-        raise no_readable_photo(listed.manifest, listed.root, measured.failures)
+        raise no_readable_photo(listed, measured.failures)
     # Imported already, while the photos were predicted.
     from convert.comparison.page import make_page
     from convert.comparison.report import build_report
@@ -258,9 +258,6 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-# -------------------------------------------------------------------- shared with the robustness study
-
-
 def add_photo_options(
     parser: argparse.ArgumentParser, out: Path, files: str, limit: int | None = None, drawn: str = "at random"
 ) -> None:
@@ -297,13 +294,13 @@ def write_results(out: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:
     return tuple(paths)
 
 
-def no_readable_photo(manifest: Path, root: Path, failures: Mapping[str, str]) -> DataInvalid:
+def no_readable_photo(listed: PhotoList, failures: Mapping[str, str]) -> DataInvalid:
     """Make the error of a dataset of which no photo could be read."""
     return DataInvalid(
-        f"{manifest}: no photo could be read",
+        f"{listed.manifest}: no photo could be read",
         found=next(iter(failures.values()), "no photo"),
-        expected=f"photos in {root}",
-        fix="Name their folder with --photos DIR",
+        expected=f"photos in {listed.root}",
+        fix=f"Name their folder with {listed.option} DIR",
     )
 
 

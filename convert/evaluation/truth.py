@@ -57,7 +57,7 @@ def read_truth(
         mapping: Label of the data to code of the model, "" to leave its photos out; others must be codes, in any case.
 
     Raises:
-        UsageError: No such folder or table.
+        UsageError: No such folder or table, or a mapping to what is no code.
         DataInvalid: Unknown labels, photos that are missing or twice, no photo.
     """
     if not data.is_dir():
@@ -67,6 +67,8 @@ def read_truth(
         table = pd.DataFrame({"path": files, "given": [path.parent.name for path in files]})
     else:
         table = _join(_read_table(labels, codes), files, labels, data)
+    if foreign := sorted(set((mapping or {}).values()) - {"", *codes}):
+        raise UsageError("--map: not a label of the model", found=_some(foreign), expected=", ".join(codes))
     known = {code.lower(): code for code in codes} | {k.lower(): v for k, v in (mapping or {}).items()}
     found = table["given"].str.lower().map(known)
     if unknown := sorted(set(table.loc[found.isna(), "given"])):
@@ -107,8 +109,14 @@ def _read_table(path: str | Path, codes: Sequence[str]) -> pd.DataFrame:
             found = _some(list(table.loc[bad, photo]))
             raise DataInvalid(f"{path}: rows without exactly one label", found=found)
         given = marks.idxmax(axis=1)
-    stems = table[photo].map(lambda name: Path(name).stem)
+    stems = table[photo].map(_stem)
     return table.rename(columns={"path": "given_path"}).assign(given=given, stem=stems)
+
+
+def _stem(name: str) -> str:
+    """A photo's name without folder and suffix; other dots belong to the name."""
+    path = Path(name)
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 
 def _join(table: pd.DataFrame, files: Sequence[Path], labels: str | Path, data: Path) -> pd.DataFrame:

@@ -73,7 +73,7 @@ def _read_foreign(
         known = ModelContract.from_json(contract.read_bytes(), where=str(contract))
     except OSError as error:
         raise UsageError(f"{contract}: cannot read", found=error.strerror or str(error)) from error
-    listed = read_photo_list(manifest, known.codes, root=data, split=ALL)
+    listed = read_photo_list(manifest, known.codes, root=data, split=ALL, option="--data")
     for split, use in (("train", "calibration"), ("val", "the acceptance test")):
         if not any(photo.split == split for photo in listed.photos):
             raise DataInvalid(

@@ -142,9 +142,6 @@ def _described(models: Sequence[ModelFile]) -> list[dict[str, Any]]:
     ]
 
 
-# -------------------------------------------------------------------- photos
-
-
 def _run(pool: Workers, photos: Sequence[Photo], steps: Sequence[Step], listed: PhotoList) -> Measured:
     from tqdm import tqdm
 
@@ -152,7 +149,7 @@ def _run(pool: Workers, photos: Sequence[Photo], steps: Sequence[Step], listed: 
     bar = tqdm(results, total=len(photos), desc=f"{1 + len(steps)} versions", unit="photo", mininterval=1)
     measured = Measured(tuple(photos), results=list(bar))
     if not measured.answered:
-        raise no_readable_photo(listed.manifest, listed.root, measured.failures)
+        raise no_readable_photo(listed, measured.failures)
     return measured
 
 
@@ -162,8 +159,8 @@ def _read_shift(arguments: argparse.Namespace, codes: Sequence[str]) -> PhotoLis
             if given:
                 raise UsageError(f"{option} needs --shift", fix=f"Add --shift, or leave {option} out")
         return None
-    column = arguments.by or ""
-    return read_photo_list(arguments.shift, codes, root=arguments.shift_photos, split=ALL, column=column)
+    options = {"column": arguments.by or "", "option": "--shift-photos"}
+    return read_photo_list(arguments.shift, codes, root=arguments.shift_photos, split=ALL, **options)
 
 
 def _shift_report(shift: PhotoList, by: str | None, found: Measured, codes: Sequence[str]) -> dict[str, Any]:

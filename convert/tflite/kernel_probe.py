@@ -57,8 +57,10 @@ def probe(
                 fix="convert again when the machine is less busy",
             ) from error
     if done.returncode != 0:
+        if done.returncode < 0:
+            return f"died of signal {-done.returncode}", None
         lines = done.stderr.decode(errors="replace").strip().splitlines()
-        return lines[-1] if done.returncode > 0 and lines else f"died of signal {-done.returncode}", None
+        return lines[-1] if lines else f"exit status {done.returncode}", None
     found = json.loads(done.stdout)
     return found["name"], [tuple(output) for output in found["outputs"]]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from convert.inputs import Sampling, read_run, require_float_contract
-from edge_runtime.errors import ContractInvalid, ContractTooNew, EdgeError, RunInvalid
+from convert.inputs import Sampling, read_photo_list, read_run, require_float_contract
+from edge_runtime.errors import ContractInvalid, ContractTooNew, EdgeError, RunInvalid, UsageError
 from tests.convert.synthetic_run import write_manifest
 from train.artifacts.run import DATA_VARIABLE
 
@@ -109,6 +109,22 @@ def test_photos_are_found_elsewhere(
     assert read_run(run_without_model, moved).photos[0].path == moved / "ash_000.jpg"
     monkeypatch.setenv(DATA_VARIABLE, str(moved.parent))
     assert read_run(run_without_model).photos[0].path == moved / "ash_000.jpg"
+
+
+@pytest.mark.parametrize("option", ["--photos", "--data", "--shift-photos"])
+def test_the_option_that_names_the_photos_is_that_of_the_command(
+    run_without_model: Path, tmp_path: Path, option: str
+) -> None:
+    codes = [label.code for label in read_run(run_without_model).contract.labels]
+    table = tmp_path / "photos.csv"
+    table.write_text("path,label\n")
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(RunInvalid) as of_run:
+        read_photo_list(run_without_model, codes, root=nowhere, option=option)
+    assert f"{option} DIR" in of_run.value.fix
+    with pytest.raises(UsageError) as of_table:
+        read_photo_list(table, codes, root=nowhere, option=option)
+    assert of_table.value.what.startswith(f"{option}:")
 
 
 def test_given_data_folder_is_not_replaced_by_another(run_without_model: Path, tmp_path: Path) -> None:

@@ -112,8 +112,8 @@ def find_root(state: Mapping[str, Any], data: Path | None = None) -> Path | None
     return next((folder for folder in _root_candidates(state, data) if folder.is_dir()), None)
 
 
-def require_root(state: Mapping[str, Any], data: Path | None, run: Path) -> Path:
-    """Return `find_root`, resolved.
+def require_root(state: Mapping[str, Any], data: Path | None, run: Path, option: str = "--data") -> Path:
+    """Return `find_root`, resolved; `option` is the one that names `data`.
 
     Raises:
         RunInvalid: No candidate is a folder, or run.json names no data.
@@ -127,7 +127,7 @@ def require_root(state: Mapping[str, Any], data: Path | None, run: Path) -> Path
     if root is None:
         candidates = [str(folder) for folder in _root_candidates(state, data)]
         found = f"no folder {' and no folder '.join(candidates) or 'named anywhere'}"
-        fix = f"give the data set's folder with --data DIR, or its parent in ${DATA_VARIABLE}"
+        fix = f"give the data set's folder with {option} DIR, or its parent in ${DATA_VARIABLE}"
         raise RunInvalid(
             f"{run}: the photos of {SOURCE_SEPARATOR.join(names)} are not here", found=found, fix=fix
         )

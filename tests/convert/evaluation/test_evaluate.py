@@ -74,6 +74,16 @@ def test_labels_are_mapped_or_left_out(photos: Path, tmp_path: Path) -> None:
     left = read_truth(photos, CODES, labels=path, mapping={"OTHER": ""})
     assert left.left_out == sum(path.parent.name == CODES[0] for path in photos.rglob("*.png"))
     assert len(left.table) + left.left_out == PHOTOS
+    with pytest.raises(UsageError) as unknown:
+        read_truth(photos, CODES, labels=path, mapping={"other": "no-code"})
+    assert unknown.value.found == "no-code" and unknown.value.expected == ", ".join(CODES)
+
+
+def test_dots_of_a_name_are_no_suffix(photos: Path, tmp_path: Path) -> None:
+    for path in photos.rglob("*.png"):
+        (tmp_path / path.parent.name).mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / path.parent.name / f"1.2.{path.name}")
+    assert len(read_truth(tmp_path, CODES, labels=table_of(tmp_path, tmp_path / "t.csv")).table) == PHOTOS
 
 
 @pytest.mark.parametrize(
