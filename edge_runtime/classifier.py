@@ -10,7 +10,7 @@ from time import perf_counter
 
 from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
-from edge_runtime.engines.opening import Opened, open_engine_for, open_trusted
+from edge_runtime.engines.opening import Opened, names_delegate, open_engine_for, open_trusted
 from edge_runtime.images.memory import Reservation
 from edge_runtime.images.photos import name_of, read_photo
 from edge_runtime.images.preprocess import as_pillow, pixel_bytes
@@ -87,7 +87,7 @@ class Classifier:
         max_model_memory_mib: int = DEFAULT_LIMITS.memory_mib,
         max_model_gigamacs: int = DEFAULT_LIMITS.gigamacs,
     ) -> None:
-        limits = Limits(max_model_memory_mib, max_model_gigamacs)
+        limits = Limits(max_model_memory_mib, max_model_gigamacs, names_delegate(accelerator, delegate))
         checked = open_trusted(model, signature_key, min_version, trust=trust, limits=limits)
         self._take(open_engine_for(
             checked, engine=engine, threads=threads, accelerator=accelerator, delegate=delegate, revalidate=revalidate,

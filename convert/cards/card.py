@@ -13,7 +13,7 @@ from typing import Any
 
 from convert.cards.sources import Sources, read_sources
 from convert.files import selection_sets
-from edge_runtime.engines.opening import add_signature_options, require_signed
+from edge_runtime.engines.opening import add_model_options, open_requested
 from edge_runtime.errors import EXIT_OK
 from train.artifacts.command import AND_NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import write_text
@@ -96,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
         "Cross-validation of the same config, whose metrics replace those of the test split (default: none)"
     )
     add("--crossval", type=Path, metavar="DIR", help=text)
-    add_signature_options(made)
+    add_model_options(made, runs=False)
     return made
 
 
@@ -105,8 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
 
     def write() -> int:
-        require_signed(arguments, arguments.model)
-        card = write_card(read_sources(arguments.run, arguments.model, arguments.crossval))
+        (model,) = open_requested(arguments, arguments.model)
+        card = write_card(read_sources(arguments.run, model, arguments.crossval))
         write_text(arguments.out, card)
         return EXIT_OK
 

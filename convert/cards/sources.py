@@ -10,7 +10,7 @@ from typing import Any
 from convert.files import report_path
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import RunInvalid
-from edge_runtime.model.model_file import open_model
+from edge_runtime.model.model_file import ModelFile
 from train.artifacts.files import read_object, sha256_of
 
 # Entries without which no card can be written; each level of a name is an object.
@@ -53,20 +53,19 @@ class Sources:
         return {name: self.split} if "sizes" in self.split else self.split
 
 
-def read_sources(run: Path, model: Path, crossval: Path | None = None) -> Sources:
+def read_sources(run: Path, model: ModelFile, crossval: Path | None = None) -> Sources:
     """Read all files and check that they belong together; of a cross-validation the card then gives the metrics.
 
     Raises:
         RunInvalid: A file is missing or not JSON, or model, report and run are not of one conversion.
-        ModelFileError: The model cannot be trusted.
     """
-    contract = open_model(model).contract
+    contract, path = model.contract, Path(model.path)
     provenance = contract.provenance
-    report = _read(report_path(model), REPORT_NEEDS)
+    report = _read(report_path(path), REPORT_NEEDS)
     mismatches = [
         f"{what}: {found} against {expected}"
         for what, found, expected in (
-            ("sha256 of the model and in its report", sha256_of(model), report["model"]["sha256"]),
+            ("sha256 of the model and in its report", model.sha256, report["model"]["sha256"]),
             ("run in the report and in the model", report["run"]["run_id"], provenance.run_id),
             ("model.keras", sha256_of(run / "model.keras"), report["run"]["model_keras_sha256"]),
         )
@@ -74,7 +73,7 @@ def read_sources(run: Path, model: Path, crossval: Path | None = None) -> Source
     ]
     if mismatches:
         raise RunInvalid(
-            f"{model}: model, report and run directory are not of one conversion",
+            f"{path}: model, report and run directory are not of one conversion",
             found="; ".join(mismatches),
             fix="Give the run directory that the model was converted from, or convert again",
         )
@@ -84,7 +83,7 @@ def read_sources(run: Path, model: Path, crossval: Path | None = None) -> Source
         pooled = _read(crossval / f"metrics_{provenance.recipe}.json", TEST_NEEDS)
         _require_same_config(run_files["config"], _read(crossval / "crossval.json"), crossval)
         _require_same_options(report["options"], pooled.get("options"), crossval)
-    return Sources(run, model.name, contract, report=report, crossval=pooled, **run_files)
+    return Sources(run, path.name, contract, report=report, crossval=pooled, **run_files)
 
 
 def _require_same_config(config: dict[str, Any], of_folds: dict[str, Any], crossval: Path) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert.comparison.workers import Workers
 from convert.inputs import Photo, PhotoList, draw_photos, read_photo_list
-from edge_runtime.engines.opening import add_signature_options, require_signed
+from edge_runtime.engines.opening import add_model_options, open_requested
 from edge_runtime.errors import EXIT_OK, DataInvalid, ModelMismatch, UsageError, escaped
 from edge_runtime.model.model_file import ModelFile, open_model
 from train.artifacts.command import (
@@ -81,7 +81,7 @@ class ComparisonResult:
 
 
 def compare(
-    models: Sequence[str | Path],
+    models: Sequence[str | Path | ModelFile],
     data: str | Path,
     out: str | Path | None = None,
     *,
@@ -96,7 +96,8 @@ def compare(
     """Compare .tflite models with the first of them on the same photos.
 
     Args:
-        models: At least two .tflite files with contracts of the same labels; the first is the reference.
+        models: At least two .tflite files, or opened ones, with contracts of the same labels; the first is the
+            reference.
         data: A run directory, or a CSV with columns path and label (photo_id, group_id, split, sex, age, site if
             known).
         out: Folder for report.json and report.html; None writes nothing.
@@ -119,11 +120,11 @@ def compare(
         KeyboardInterrupt: Ctrl-C before enough photos were done; nothing is written.
     """
     started = time.monotonic()
-    paths, root = [Path(model) for model in models], None if photos is None else Path(photos)
-    # They start while the models and the list are read here. One that finds its model unusable ends, and so does this.
-    with Workers(paths, workers) as pool:
-        opened = [open_model(path) for path in paths]
-        _require_comparable(opened)
+    root = None if photos is None else Path(photos)
+    opened = [model if isinstance(model, ModelFile) else open_model(model) for model in models]
+    _require_comparable(opened)
+    # They start while the list is read here.
+    with Workers(opened, workers) as pool:
         listed = read_photo_list(Path(data), opened[0].contract.codes, root=root, split=split)
         if out is not None:
             require_out_folder(Path(out))
@@ -167,7 +168,7 @@ def measure(
         files = [read_structure(model.data, Path(model.path)) for model in models]
         paths = [photo.path for photo in photos]
         layer_reports = {
-            k: beside.submit(layer_report, files[0], files[k], paths)
+            k: beside.submit(layer_report, models[0], models[k], paths)
             for k in range(1, len(models))
             # Files of different runs are different networks.
             if with_layers and same_network(models[0].contract, models[k].contract)
@@ -231,9 +232,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace) -> int:
-    require_signed(arguments, *arguments.models)
+    arguments.models = open_requested(arguments, *arguments.models)
     # The other options are the function's.
-    del arguments.require_signature, arguments.min_version
     result = compare(**vars(arguments))
     from convert.comparison.text import terminal_summary
 
@@ -273,7 +273,7 @@ def add_photo_options(
         "site if known) (required)"
     )
     add("--data", type=Path, required=True, metavar="RUN", help=text)
-    add_signature_options(parser)
+    add_model_options(parser)
     text = "Folder of the photos (default: where the run says, or the CSV's)"
     add("--photos", type=Path, metavar="DIR", help=text)
     add("--split", metavar="NAME", help="Split: train, val, test or all (default: test where there is one)")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.comparison.workers import model_of
 from edge_runtime.errors import EXIT_OK, EdgeError, ImageError
 from edge_runtime.runner import Runner
 
@@ -29,7 +30,8 @@ def main() -> int:
     sums = np.zeros((len(request["pairs"]), 3))
     try:
         runners = [
-            Runner.open(path, engine="litert", kernels=KERNELS, keep_tensors=True) for path in sys.argv[1:3]
+            Runner.open(model_of(word), engine="litert", kernels=KERNELS, keep_tensors=True)
+            for word in sys.argv[1:3]
         ]
         # `tensor` is no part of the Engine protocol: only this engine keeps inner tensors.
         engines: list[Any] = [runner.engine for runner in runners]

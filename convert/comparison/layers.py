@@ -19,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from convert.tflite.reader import Operator, TfliteFile
+from convert.comparison.workers import argument_of
+from convert.tflite.reader import Operator, TfliteFile, read_structure
+from edge_runtime.model.model_file import ModelFile
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = 3
@@ -74,7 +76,7 @@ def short_name(tensor_name: str) -> str:
 
 
 def layer_report(
-    first: TfliteFile, second: TfliteFile, photos: Sequence[Path], count: int = PHOTOS
+    first: ModelFile, second: ModelFile, photos: Sequence[Path], count: int = PHOTOS
 ) -> dict[str, Any]:
     """Measure the signal-to-noise ratio of every operator's output that both files compute.
 
@@ -84,7 +86,7 @@ def layer_report(
         `rows` in the order of the network, `photos`, `first_large_loss` (index in rows, or None); or `problem` where
         nothing could be measured.
     """
-    pairs = align(first, second)
+    pairs = align(*(read_structure(model.data) for model in (first, second)))
     if not pairs:
         return {"problem": "the two files are not the same network", "rows": []}
     request = {
@@ -92,7 +94,7 @@ def layer_report(
         "photos": [str(path) for path in photos],
         "count": count,
     }
-    models = [str(file.path.resolve()) for file in (first, second)]
+    models = [argument_of(model, vouched=model.vouched) for model in (first, second)]
     try:
         done = subprocess.run(
             [sys.executable, "-m", "convert.comparison.layer_probe", *models],

@@ -25,8 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime import errors
+from edge_runtime.engines.first_load import require_safe
 from edge_runtime.errors import EXIT_OK, EdgeError, ImageError, InterpreterBroken
 from edge_runtime.images.preprocess import as_pillow
+from edge_runtime.model.flatbuffer import Limits
+from edge_runtime.model.model_file import ModelFile, open_model
 from edge_runtime.runner import Runner
 
 if TYPE_CHECKING:
@@ -56,17 +59,34 @@ class PhotoScores:
     """Why the photo has no scores."""
 
 
+def argument_of(model: ModelFile, *, vouched: bool) -> str:
+    """Return the word of a command line from which another process opens a model by `model_of`."""
+    limits = model.limits
+    return json.dumps([os.path.realpath(model.path), vouched, limits.memory_mib, limits.gigamacs])
+
+
+def model_of(argument: str) -> ModelFile:
+    """Open a model of `argument_of`; errors as `open_model`."""
+    path, vouched, *limits = json.loads(argument)
+    return open_model(path, vouched=vouched, limits=Limits(*limits))
+
+
 class Workers:
     """Processes, by default one a core, that run models on photos; use as a context.
 
-    They run `module`, whose `__main__` block calls `main`.
+    They run `module`, whose `__main__` block calls `main`. Models of unknown origin are tried once before.
+
+    Raises:
+        ModelUnsafe, InterpreterError: As `require_safe`.
     """
 
     def __init__(
-        self, models: Sequence[Path], count: int | None = None, *, module: str = "convert.comparison.workers"
+        self, models: Sequence[ModelFile], count: int | None = None, *, module: str = __name__
     ) -> None:
+        for model in models:
+            require_safe(model)
         self.count = count or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0])
-        command = [sys.executable, "-m", module, *(str(path.resolve()) for path in models)]
+        command = [sys.executable, "-m", module, *(argument_of(model, vouched=True) for model in models)]
         self._processes = [_Process(command) for _ in range(self.count)]
 
     def __enter__(self) -> Workers:
@@ -240,7 +260,7 @@ def _bench(models: Sequence[Runner], path: Path, runs: int) -> list[list[float]]
 def main(disturb: Disturb | None = None) -> int:
     """Serve requests from stdin until it ends, with the models that the command line names."""
     try:
-        models = [Runner.open(path) for path in sys.argv[1:]]
+        models = [Runner.open(model_of(word)) for word in sys.argv[1:]]
         for line in sys.stdin:
             request = json.loads(line)
             if "bench" in request:

@@ -14,9 +14,9 @@ from typing import Any
 from convert.comparison.compare import write_results
 from convert.comparison.workers import Workers
 from convert.files import selection_marks
-from edge_runtime.engines.opening import add_signature_options, require_signed
+from edge_runtime.engines.opening import add_model_options, open_requested
 from edge_runtime.errors import EXIT_OK, DataInvalid, UsageError, escaped
-from edge_runtime.model.model_file import open_model
+from edge_runtime.model.model_file import ModelFile, open_model
 from edge_runtime.result import decide
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, positive, run_command
 from train.artifacts.files import json_text, require_out_folder
@@ -28,7 +28,7 @@ EXIT_UNREADABLE = 1
 
 
 def evaluate(
-    model: str | Path,
+    model: str | Path | ModelFile,
     data: str | Path,
     out: str | Path | None = None,
     *,
@@ -39,7 +39,7 @@ def evaluate(
     """Run a model on labelled photos and compute its figures.
 
     Args:
-        model: A .tflite with a contract.
+        model: A .tflite with a contract, or an opened one.
         data: A folder of photos; without `labels` each photo's folder is named by its label.
         out: Folder for evaluation.json and evaluation.html; None writes nothing.
         labels: A CSV of true labels, see `convert.evaluation.truth`.
@@ -53,9 +53,9 @@ def evaluate(
         UsageError, DataInvalid: The photos cannot be used.
         ModelFileError, InterpreterError: The model cannot be used.
     """
-    with Workers([Path(model)], workers) as pool:
-        opened = open_model(model)
-        contract = opened.contract
+    opened = model if isinstance(model, ModelFile) else open_model(model)
+    contract = opened.contract
+    with Workers([opened], workers) as pool:
         import numpy as np
         from tqdm import tqdm
 
@@ -74,12 +74,12 @@ def evaluate(
     rows = [results[i].scores[0][0] for i in kept]
     scores = np.array(rows, dtype=np.float64)
     decisions = [decide(contract.decision, row)[0] for row in rows]
-    table, model, data = truth.table.iloc[kept].reset_index(drop=True), Path(model), Path(data)
+    table, path, data = truth.table.iloc[kept].reset_index(drop=True), Path(opened.path), Path(data)
     # What a reader of train/data/readers may have called each photo.
-    names = [(path.stem, path.relative_to(data).with_suffix("").as_posix()) for path in table["path"]]
+    names = [(one.stem, one.relative_to(data).with_suffix("").as_posix()) for one in table["path"]]
     report = {
         "schema": SCHEMA_VERSION,
-        "model": {"name": model.name, "model_id": contract.model_id, "sha256": opened.sha256},
+        "model": {"name": path.name, "model_id": contract.model_id, "sha256": opened.sha256},
         "data": {
             "folder": str(data),
             "labels": None if labels is None else str(labels),
@@ -87,7 +87,7 @@ def evaluate(
             "left_out": truth.left_out,
             "units": truth.units,
             "failures": failures,
-            KEY: selection_marks(model, names),
+            KEY: selection_marks(path, names),
         },
         **figures(table, scores / scores.sum(axis=1, keepdims=True), decisions, contract),
     }
@@ -111,10 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(arguments: argparse.Namespace) -> int:
     from convert.evaluation.page import terminal_summary
 
-    require_signed(arguments, arguments.model)
+    (arguments.model,) = open_requested(arguments, arguments.model)
     arguments.mapping = _mapping(arguments.mapping)
     # The other options are the function's.
-    del arguments.require_signature, arguments.min_version
     report = evaluate(**vars(arguments))
     print(terminal_summary(report))
     print("", *(escaped(str(arguments.out / name)) for name in (REPORT_NAME, PAGE_NAME)), sep="\n")
@@ -155,5 +154,5 @@ def parser() -> argparse.ArgumentParser:
     add("--workers", type=positive, metavar="N", help="Number of processes (default: one per core)")
     text = f"Folder for {REPORT_NAME} and {PAGE_NAME} (default: evaluation)"
     add("--out", type=Path, default=Path("evaluation"), metavar="DIR", help=text)
-    add_signature_options(made)
+    add_model_options(made)
     return made

@@ -30,6 +30,7 @@ from convert.tflite.reader import read_structure
 from edge_runtime.contract import ModelContract
 from edge_runtime.engines import open_engine
 from edge_runtime.errors import ConversionRefused
+from edge_runtime.model.model_file import open_model
 
 BENCH_RUNS = 15
 
@@ -138,14 +139,15 @@ def noisiest_first(
 ) -> list[str]:
     """Output tensors of the float file's operators by the noise that each adds in the integer file."""
     with TemporaryDirectory() as folder:
-        first, second = (Path(folder) / name for name in ("float.tflite", "int8.tflite"))
+        paths = [Path(folder) / name for name in ("float.tflite", "int8.tflite")]
         # The probe opens files as a device does: with a contract.
-        first.write_bytes(embed_entries(floating, contract, {}))
-        second.write_bytes(embed_entries(whole, contract, {}))
-        one, other = (read_structure(path.read_bytes(), path) for path in (first, second))
-        report = layers.layer_report(one, other, photos, len(photos))
+        for path, tflite in zip(paths, (floating, whole), strict=True):
+            path.write_bytes(embed_entries(tflite, contract, {}))
+        first, second = (open_model(path, vouched=True) for path in paths)
+        report = layers.layer_report(first, second, photos, len(photos))
     if problem := report.get("problem"):
         raise ConversionRefused("the layers cannot be ranked", found=str(problem))
+    one, other = read_structure(floating), read_structure(whole)
     pairs = layers.align(one, other)
     rows = sorted(report["rows"], key=lambda row: -row["added"])
     return [one.tensors[pairs[row["position"]].first.outputs[0]].name for row in rows]

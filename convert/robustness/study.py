@@ -46,9 +46,9 @@ from convert.files import selection_marks
 from convert.inputs import ALL, Photo, PhotoList, read_photo_list
 from convert.robustness import disturbances
 from convert.robustness.figures import choose_evenly, counts, disturbance_figures, shift_rows
-from edge_runtime.engines.opening import require_signed
+from edge_runtime.engines.opening import open_requested
 from edge_runtime.errors import EXIT_OK, ModelMismatch, UsageError, escaped
-from edge_runtime.model.model_file import ModelFile, open_model
+from edge_runtime.model.model_file import ModelFile
 from train.artifacts.command import AND_NOTHING_WRITTEN, NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import json_text, read_object, require_out_folder
 from train.artifacts.run import source_names
@@ -69,8 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
-    require_signed(arguments, *arguments.models)
-    models = [open_model(path) for path in arguments.models]
+    models = open_requested(arguments, *arguments.models)
     _require_alike(models)
     require_out_folder(arguments.out)
     codes = models[0].contract.codes
@@ -79,7 +78,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     chosen = choose_evenly(photos, arguments.limit, arguments.seed)
     # Read before the hour that the disturbed photos take.
     shift = _read_shift(arguments, codes)
-    with Workers(arguments.models, arguments.workers, module=disturbances.__name__) as pool:
+    with Workers(models, arguments.workers, module=disturbances.__name__) as pool:
         disturbed = _run(pool, chosen, disturbances.steps(), listed)
         shifted = _run(pool, shift.photos, [], shift) if shift else None
     report: dict[str, Any] = {

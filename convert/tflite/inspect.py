@@ -20,8 +20,9 @@ from typing import Any
 
 from convert.tflite.reader import Tensor, TfliteFile, read_tflite
 from convert.tflite.targets import edge_tpu_report, interchange_problems, xnnpack_problem
-from edge_runtime.engines.opening import add_signature_options, require_signed
+from edge_runtime.engines.opening import add_model_options, open_requested
 from edge_runtime.errors import EXIT_OK, escaped
+from edge_runtime.model.flatbuffer import Limits
 from train.artifacts.command import command_parser, run_command
 
 SHOWN_NAME = 60
@@ -140,8 +141,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
 
     def show() -> int:
-        require_signed(arguments, arguments.model)
-        file = read_tflite(arguments.model)
+        limits = Limits(arguments.max_model_memory, arguments.max_model_work)
+        if arguments.require_signature is not None or arguments.min_version is not None:
+            open_requested(arguments, arguments.model)
+        file = read_tflite(arguments.model, limits)
         report = describe(file)
         _say(
             json.dumps(report, indent=2)
@@ -161,7 +164,7 @@ def parser() -> argparse.ArgumentParser:
     add("model", type=Path, metavar="MODEL.tflite", help="Model file (required)")
     add("--json", action="store_true", help="Print everything as one JSON object (default: off)")
     add("--tensors", action="store_true", help="List every tensor with its quantization (default: off)")
-    add_signature_options(found)
+    add_model_options(found, runs=False)
     return found
 
 

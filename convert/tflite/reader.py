@@ -21,7 +21,7 @@ from edge_runtime.errors import (
     ModelUnsupported,
     NotATfliteFile,
 )
-from edge_runtime.model.flatbuffer import TENSOR_TYPES, Malformed, Table, operator_number
+from edge_runtime.model.flatbuffer import TENSOR_TYPES, Limits, Malformed, Table, operator_number
 from edge_runtime.model.model_file import parse_model, read_model
 from edge_runtime.model.operator_names import operator_name
 
@@ -115,8 +115,8 @@ class TfliteFile:
         return dict(sorted(Counter(x.dtype for x in self.used() if x.constant is constant).items()))
 
 
-def read_tflite(path: Path) -> TfliteFile:
-    """Open any .tflite, with or without a contract.
+def read_tflite(path: Path, limits: Limits | None = None) -> TfliteFile:
+    """Open any .tflite, with or without a contract; beyond `limits` it is one without.
 
     Raises:
         ModelNotFound, ModelTooLarge: It cannot be read.
@@ -125,7 +125,7 @@ def read_tflite(path: Path) -> TfliteFile:
     data, contract, problem = read_model(path)[1], None, ""
     try:
         # Walks the whole structure before it looks for the contract.
-        contract = parse_model(data, str(path)).contract
+        contract = parse_model(data, str(path), limits=limits or Limits()).contract
     except ContractMissing:
         problem = "no contract inside"
     except (ContractInvalid, ModelMismatch, ModelUnsupported) as error:

@@ -6,30 +6,22 @@ A verb's parser is a subset of edge-classify's: `arguments_of` turns its words i
 from __future__ import annotations
 
 import argparse
-import os
 
 from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.cli.selection import has_photos, is_one_photo
+from edge_runtime.engines import opening
 from edge_runtime.errors import UsageError, with_nearest
-from edge_runtime.model import signature
 
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 BENCH_RUNS = 50
-MAX_BENCH_RUNS = 100_000
 MAX_THREADS = 64
 SCHEMA_FILE = "lines.schema.json"
 STATUS = "exit status: 0 success, 1 some photo failed, 2 usage, 3 model or interpreter unusable"
 PROGRAM = "edge-classify"
 VERSION = f"{PROGRAM} {__version__}"
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= MAX_BENCH_RUNS):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MAX_BENCH_RUNS}")
-    return int(text)
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,31 +43,15 @@ class _PrintSchema(argparse.Action):
 
 
 def _options() -> dict[str, dict[str, Any]]:
-    """Return how argparse takes each option; it has one meaning in every command. options.txt has the texts."""
-    taken: dict[str, dict[str, Any]] = {}
-    with open(os.path.join(os.path.dirname(__file__), "options.txt"), encoding="ascii") as lines:  # noqa: PTH118, PTH120, PTH123
-        for line in lines:
-            words, _, text = line.rstrip("\n").partition(": ")
-            names, _, metavar = words.partition(" ")
-            default: int | None = None
-            if metavar[-1:].isdigit():
-                metavar, _, number = metavar.partition("=")
-                default = int(number)
-            taken[names] = {"metavar": metavar} if metavar else {"action": "store_true"}
-            if metavar in ("N", "MIB"):
-                taken[names] |= {"type": _positive, "default": default}
-            taken[names]["help"] = text
     schema = "print the JSON Schema of the JSON lines and exit"
     return {
-        **taken,
-        **signature.OPTIONS,
+        **opening.options(),
         "--schema": {"action": _PrintSchema, "nargs": 0, "default": argparse.SUPPRESS, "help": schema},
         "--version": {"action": "version", "version": VERSION, "help": "print the version and exit"},
     }
 
 
-MODEL = (*signature.OPTIONS, "--max-model-memory", "--max-model-work")
-ENGINE = ("--threads", *MODEL, "--trust", "--accelerator", "--delegate")
+ENGINE = ("--threads", *opening.MODEL_OPTIONS, "--trust", "--accelerator", "--delegate")
 
 
 def _new(program: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -133,7 +109,7 @@ VERBS: dict[str, tuple[str, str, tuple[str, ...], dict[str, object]]] = {
     "contract": (
         "Print the contract inside a model file as JSON.",
         "model.tflite",
-        MODEL,
+        opening.MODEL_OPTIONS,
         {"print_contract": True},
     ),
     "bench": ("Time the stages of one photo.", "model.tflite photo.jpg --runs 100", ("--json", *ENGINE), {}),

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
     from edge_runtime.cli.selection import Arguments, Named
     from edge_runtime.explain.heat_files import Explained
-    from edge_runtime.model.model_file import ModelFile
     from edge_runtime.result import Prediction
 
 EXIT_INTERRUPTED = 130
@@ -153,7 +152,9 @@ def _run(arguments: Arguments) -> int:
 
 
 def _print_contract(arguments: Arguments) -> int:
-    text = _open_model(arguments).contract.to_json()
+    from edge_runtime.engines.opening import open_requested
+
+    text = open_requested(arguments, arguments.model)[0].contract.to_json()
     if (sys.stdout.encoding or "").lower().replace("_", "-") not in ("utf-8", "utf8"):
         # Outside UTF-8, JSON is ASCII: stdout's own escapes are not JSON's.
         import json
@@ -181,25 +182,15 @@ def _takes_several_at_once(arguments: Arguments) -> bool:
     return arguments.watch is None and arguments.explain is None and not is_one_photo(arguments)
 
 
-def _open_model(arguments: Arguments) -> ModelFile:
-    from edge_runtime.engines.opening import open_trusted
-    from edge_runtime.model.flatbuffer import Limits
-
-    limits = Limits(arguments.max_model_memory, arguments.max_model_work)
-    key, oldest = arguments.require_signature, arguments.min_version
-    return open_trusted(arguments.model, key, oldest, trust=arguments.trust, limits=limits)
-
-
 def _open_classifier(arguments: Arguments) -> Classifier:
     # Threads are those of the inference for one photo at a time, else one worker each.
     alone = arguments.bench or not _takes_several_at_once(arguments)
     with GcPaused(), _NativeChatterDropped():
-        from edge_runtime.engines.opening import open_engine_for
+        from edge_runtime.engines.opening import open_engine_for, open_requested
 
         import_ahead(_import_classifier)
-        model = _open_model(arguments)
         opened = open_engine_for(
-            model,
+            open_requested(arguments, arguments.model)[0],
             engine="auto",
             threads=(arguments.threads or 1) if alone else 1,
             accelerator=arguments.accelerator or "cpu",

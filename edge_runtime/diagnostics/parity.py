@@ -40,7 +40,7 @@ from edge_runtime.diagnostics.trace_format import (
     write_traces,
 )
 from edge_runtime.engines import ENGINES
-from edge_runtime.engines.opening import add_signature_options
+from edge_runtime.engines.opening import add_model_options, open_engine_for, open_requested
 from edge_runtime.errors import EXIT_OK, EXIT_USAGE, EdgeError, UsageError, escaped
 from edge_runtime.images.photos import list_photos, read_photo
 from edge_runtime.images.preprocess import as_pillow, pixel_bytes
@@ -292,7 +292,7 @@ def parser() -> argparse.ArgumentParser:
     recording.add_argument("photos", nargs="+", metavar="PHOTO", help="a photo or a folder of photos")
     recording.add_argument("--out", type=Path, required=True, help="file to write, JSON lines")
     for one in (tracing, recording):
-        add_signature_options(one)
+        add_model_options(one)
         one.add_argument("--engine", default="auto", choices=ENGINES, help="inference engine (default: auto)")
     comparing = commands.add_parser("compare", help="compare two files of traces", allow_abbrev=False)
     comparing.add_argument("first", type=Path, help="a file of trace or record, or of the Android app")
@@ -322,8 +322,11 @@ def _trace_command(arguments: argparse.Namespace) -> int:
     names = arguments.photos
     if recorded := arguments.command == "record":
         names = [name for argument in names for name in list_photos(argument, tell=tell)]
-    signed = {"signature_key": arguments.require_signature, "min_version": arguments.min_version}
-    with Classifier(arguments.model, engine=arguments.engine, **signed) as classifier:
+    (model,) = open_requested(arguments, arguments.model)
+    opened = open_engine_for(
+        model, engine=arguments.engine, threads=1, accelerator="cpu", delegate=None, revalidate=False
+    )
+    with Classifier.of(opened) as classifier:
         traces = (trace(classifier, read_photo(name), name=name) for name in names)
         if arguments.out is None:
             print(*map(json_line, traces))

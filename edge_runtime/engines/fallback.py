@@ -8,7 +8,8 @@
 
 A candidate is accepted only if it loads and runs in a child process without crashing, takes at least one operator,
 gives the CPU's output for the model's self-test vectors within their tolerance, and is faster than the CPU. Else the
-next one is tried, and the prediction reports what was requested, what is used and why.
+next one is tried, and the prediction reports what was requested, what is used and why. A model with operators that only
+a delegate has (`flatbuffer.DELEGATED`) is compared with the outputs that it stores, and never falls back to the CPU.
 
 Verdicts are cached by everything that could change them: model, delegate library and its options, versions, machine,
 drivers selected by the environment, threads.
@@ -31,7 +32,7 @@ from edge_runtime.engines import validation
 from edge_runtime.engines.engine import EDGETPU_LIBRARY, LITERT_HARDWARE, Engine
 from edge_runtime.engines.litert_c import library_state
 from edge_runtime.engines.loading import open_engine
-from edge_runtime.errors import InterpreterError
+from edge_runtime.errors import DelegateUnusable, InterpreterError
 from edge_runtime.model.model_file import ModelFile
 
 CANDIDATES = {
@@ -107,6 +108,10 @@ def first_accepted(
             else:
                 return _with_skipped(accepted, verdicts), (*verdicts, verdict)
         verdicts.append(verdict)
+    if model.needs_delegate:
+        problem, found = "no delegate runs the model", "; ".join(f"{one.rung}: {one.why}" for one in verdicts)
+        expected, fix = "one that passes its self-test", "run the model as it was before it was compiled"
+        raise DelegateUnusable(problem, where=model.path, found=found, expected=expected, fix=fix)
     cpu = open_engine(model.data, engine=engine, threads=threads)
     return _with_skipped(cpu, verdicts), tuple(verdicts)
 

@@ -17,9 +17,40 @@ from edge_runtime.model.model_file import ModelFile, open_model
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from types import SimpleNamespace
     from typing import Any
 
     from edge_runtime.engines.fallback import Verdict
+
+MODEL_OPTIONS = ("--require-signature", "--min-version", "--max-model-memory", "--max-model-work")
+"""Of every command that opens model files; those that run them have --trust too."""
+MAX_NUMBER = 100_000
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= MAX_NUMBER):
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MAX_NUMBER}")
+    return int(text)
+
+
+def options() -> dict[str, dict[str, Any]]:
+    """Return how argparse takes each option; it has one meaning in every command. options.txt has the texts."""
+    taken: dict[str, dict[str, Any]] = {}
+    with open(os.path.join(os.path.dirname(__file__), "options.txt"), encoding="ascii") as lines:  # noqa: PTH118, PTH120, PTH123
+        for line in lines:
+            words, _, text = line.rstrip("\n").partition(": ")
+            names, _, metavar = words.partition(" ")
+            default: int | None = None
+            if metavar[-1:].isdigit():
+                metavar, _, number = metavar.partition("=")
+                default = int(number)
+            taken[names] = {"metavar": metavar} if metavar else {"action": "store_true"}
+            if metavar in ("N", "MIB"):
+                taken[names] |= {"type": _positive, "default": default}
+            taken[names]["help"] = text
+    return taken
 
 
 @dataclass(frozen=True)
@@ -53,19 +84,27 @@ def open_trusted(
     return open_model(path, vouched=trust, limits=limits)
 
 
-def require_signed(arguments: Namespace, *paths: str | os.PathLike[str]) -> None:
-    """Refuse model files that are not signed as the options of `signature.OPTIONS` say; errors as `Classifier`."""
-    if arguments.require_signature is not None or arguments.min_version is not None:
-        for path in paths:
-            open_trusted(path, arguments.require_signature, arguments.min_version)
+def add_model_options(parser: ArgumentParser, *, runs: bool = True) -> None:
+    """Add the options for `open_requested` to the parser of a command that runs models, or only reads them."""
+    table = options()
+    for name in (*MODEL_OPTIONS, "--trust") if runs else MODEL_OPTIONS:
+        parser.add_argument(name, **table[name])
 
 
-def add_signature_options(parser: ArgumentParser) -> None:
-    """Add the options for `require_signed`."""
-    from edge_runtime.model.signature import OPTIONS
+def names_delegate(accelerator: str | None, delegate: str | None) -> bool:
+    """Return whether these arguments of `Classifier` name more than the CPU."""
+    return delegate is not None or accelerator not in (None, "cpu", "xnnpack")
 
-    for name, settings in OPTIONS.items():
-        parser.add_argument(name, **settings)
+
+def open_requested(
+    arguments: Namespace | SimpleNamespace, *paths: str | os.PathLike[str] | None
+) -> list[ModelFile]:
+    """Open model files as their options say, which are taken out of `arguments`; errors as `Classifier`."""
+    given = vars(arguments)
+    named = names_delegate(given.get("accelerator"), given.get("delegate"))
+    limits = Limits(given.pop("max_model_memory"), given.pop("max_model_work"), named)
+    key, oldest, trust = given.pop("require_signature"), given.pop("min_version"), given.pop("trust", False)
+    return [open_trusted(path, key, oldest, trust=trust, limits=limits) for path in paths]
 
 
 def open_engine_for(
@@ -74,14 +113,16 @@ def open_engine_for(
     """Open an engine for a model; arguments and errors as `Classifier`."""
     check_options(engine, threads, accelerator, delegate)
     notes: list[str] = []
-    if not model.vouched:
+    validated = names_delegate(accelerator, delegate) and engine in ("auto", "litert-c")
+    # What the CPU cannot run is first loaded by the delegate's child.
+    if not (model.vouched or (model.needs_delegate and validated)):
         from edge_runtime.engines.first_load import require_safe
 
         require_safe(model, engine=engine, again=revalidate, notes=notes)
     asked = accelerator if delegate is None else delegate
     options: dict[str, Any] = {"engine": engine, "threads": threads, "delegate": delegate}
     verdicts: tuple[Verdict, ...] = ()
-    if (delegate is None and accelerator in ("cpu", "xnnpack")) or engine not in ("auto", "litert-c"):
+    if not validated:
         wanted = "cpu" if accelerator == "auto" else accelerator
         opened = open_engine(model.data, accelerator=wanted, **options)
     else:

@@ -42,6 +42,9 @@ MIN_SCALE = 1e-20
 """Of a tensor with one scale; LiteRT 2.3.0 overflows and crashes on quotients of scales near 1e-40."""
 ZERO_POINTS = {"int4": (-8, 7), "int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 """Lowest and highest zero point; 0 for all other dtypes."""
+CUSTOM, ON_DELEGATE = 32, -1
+DELEGATED = (b"edgetpu-custom-op",)
+"""Custom operators that only a delegate has; others may have kernels in the library, which nothing here checks."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Limits:
     """Of all computed tensors together, more than an arena takes, which reuses memory: EfficientNet-Lite4 has 500."""
     gigamacs: int = 100
     """Billions of multiply-adds; the largest mobile classifiers take a tenth."""
+    delegated: bool = False
+    """Whether operators of DELEGATED may occur: the user named a delegate."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -64,6 +69,7 @@ class ModelStructure:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     operator_count: int
+    needs_delegate: bool
 
 
 class Malformed(Exception):
@@ -206,7 +212,7 @@ def walk_model(
     except Unsupported as error:
         problem = "the model is not supported"
         expected = "one graph of the operators in edge_runtime/model/operators.txt"
-        fix = "convert the network with a fixed input size and standard layers"
+        fix = "convert the network with a fixed input size and standard layers, or name the delegate of its operators"
         raise ModelUnsupported(problem, where=where, found=str(error), expected=expected, fix=fix) from error
     except Malformed as error:
         problem = "the .tflite file is damaged or incomplete"
@@ -220,9 +226,12 @@ def _walk_root(root: Table, limits: Limits | None) -> ModelStructure:
     if version != SCHEMA_VERSION:
         raise Malformed(f"flatbuffer schema version {version}, not {SCHEMA_VERSION}")
     codes = root.children(1, "OperatorCode")
-    for code in codes:
-        code.text(1)
+    named = [code.text(1) in DELEGATED and (limits is None or limits.delegated) for code in codes]
     code_numbers = [operator_number(code) for code in codes]
+    code_numbers = [
+        ON_DELEGATE if known and number == CUSTOM else number
+        for known, number in zip(named, code_numbers, strict=True)
+    ]
     buffers = [_buffer(table) for table in root.children(4, "Buffer")]
     for metadata in root.children(6, "Metadata"):
         metadata.text(0)
@@ -307,7 +316,7 @@ def _walk_subgraph(
             f"{work:,} multiply-adds and {computed:,} bytes of computed tensors, not at most {limits.gigamacs} "
             f"billion (--max-model-work) and {limits.memory_mib} MiB (--max-model-memory)"
         )
-    return ModelStructure(ends[0], ends[1], len(operators))
+    return ModelStructure(ends[0], ends[1], len(operators), ON_DELEGATE in code_numbers)
 
 
 def _walk_operator(
@@ -327,7 +336,7 @@ def _walk_operator(
     operator.vector(7, 1)
     operator.child(12, "options 2")
     options, option_type = operator.child(4, "options"), operator.scalar(3, "B")
-    if trusted:
+    if trusted or code_numbers[code] == ON_DELEGATE:
         return present, outputs, 0
     from edge_runtime.model.operators import check_node
 

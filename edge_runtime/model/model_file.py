@@ -38,6 +38,8 @@ class ModelFile:
     vouched: bool = False
     """It is the bundled one, is signed, or its user made it: no child process tries it first."""
     limits: Limits = DEFAULT_LIMITS
+    needs_delegate: bool = False
+    """It has operators that only a delegate runs."""
 
     @property
     def sha256(self) -> str:
@@ -95,7 +97,7 @@ def parse_model(
     structure = walk_model(data, where=where, end=end, trusted=trusted, limits=limits)
     contract = read_contract(data, where)
     check_tensors(contract, structure.inputs, structure.outputs, where)
-    return ModelFile(where, data, contract, trusted or vouched, limits)
+    return ModelFile(where, data, contract, trusted or vouched, limits, structure.needs_delegate)
 
 
 def read_contract(data: bytes, where: str = "model") -> ModelContract:

@@ -193,12 +193,12 @@ def _broadcast(operator: Operator) -> tuple[Shape, int]:
     if rank > 4 and first != second:
         raise Unsupported(f"broadcasting over {rank} sides")
     if operator.kind.name in SUMS and operator.input(0).dtype in QUANTIZED:
-        _require_scales_of_a_sum(operator)
+        _require_fitting_scales(operator)
     shape = _together(first, second)
     return shape, math.prod(shape)
 
 
-def _require_scales_of_a_sum(operator: Operator) -> None:
+def _require_fitting_scales(operator: Operator) -> None:
     """Refuse where LiteRT 2.3.0 aborts: an output's scale far below an input's; int16 of scales that are powers of two.
 
     Their kernel does not broadcast.

@@ -16,29 +16,14 @@ from __future__ import annotations
 import os
 import re
 
-from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.errors import ModelOutdated, ModelUnsigned, UsageError
 from edge_runtime.model.flatbuffer import DEFAULT_LIMITS, Limits
 from edge_runtime.model.model_file import ModelFile, parse_model, read_model, read_regular
-
-if TYPE_CHECKING:
-    from typing import Any
 
 SUFFIX = ".sig"
 SIGNATURE_BYTES = 64
 MAX_STATEMENT_BYTES = 1024
 MAX_KEY_BYTES = 65_536
-OPTIONS: dict[str, dict[str, Any]] = {
-    "--require-signature": {
-        "metavar": "KEY",
-        "help": "require MODEL.sig, an Ed25519 signature by the public key in KEY, PEM (default: off)",
-    },
-    "--min-version": {
-        "metavar": "[NAME:]N",
-        "help": "accept no older signed version than N, and no other model than NAME (default: any)",
-    },
-}
-"""Options of the commands that open model files, for argparse."""
 _VERSION = "[0-9]{1,9}"
 _STATEMENT = (
     rb"dermedge-signature 1\nname ([^\x00-\x1f]{1,256})\nversion (%b)\nsha256 ([0-9a-f]{64})\n"

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 # PyPI's own limit is far above; a Pi's owner notices 10 MB.
 MAX_WHEEL_BYTES = 10 * 1024 * 1024
 CONTENT = re.compile(
-    r"dermedge\.py|edge_runtime/(?:[\w]+/)*\w+\.py|edge_runtime/py\.typed|edge_runtime/cli/(?:lines\.schema\.json|options\.txt)"
-    r"|edge_runtime/model/operator(?:s|_names)\.txt|edge_runtime/models/[\w.-]+\.(?:tflite|md)"
+    r"dermedge\.py|edge_runtime/(?:[\w]+/)*\w+\.py|edge_runtime/py\.typed|edge_runtime/cli/lines\.schema\.json"
+    r"|edge_runtime/engines/options\.txt|edge_runtime/model/operator(?:s|_names)\.txt|edge_runtime/models/[\w.-]+\.(?:tflite|md)"
     r"|dermedge-[\d.]+\.dist-info/(?:METADATA|WHEEL|RECORD|entry_points\.txt|licenses/(?:LICENSE|edge_runtime/models/LICENSE\.md))"
 )
 
@@ -62,7 +62,7 @@ def test_it_holds_edge_runtime_alone(wheel: zipfile.ZipFile, repository: Path) -
     assert {
         "edge_runtime/py.typed",
         "edge_runtime/cli/lines.schema.json",
-        "edge_runtime/cli/options.txt",
+        "edge_runtime/engines/options.txt",
         "edge_runtime/model/operator_names.txt",
         "edge_runtime/model/operators.txt",
     } <= set(names)

@@ -32,6 +32,7 @@ TYPE_NAMES = {number: name for name, number in TYPE_NUMBERS.items()}
 BITS = {"float32": 32, "float16": 16, "int32": 32, "uint8": 8, "int64": 64, "int16": 16, "int8": 8, "int4": 4}
 BASES = ("tiny_float32.tflite", "tiny_int8.tflite", "tiny_uint8.tflite")
 ANY_OPERATOR = 206
+CUSTOM = 32
 ODD = (-2147483648, -7, -2, -1, 0, 1, 2, 3, 5, 64, 4097, 2147483647)
 
 
@@ -62,6 +63,7 @@ class GraphFile:
 
     def __init__(self, base: str) -> None:
         body = flatbuffer_of(good(base))
+        self.tail = good(base)[len(body) :]
         self.model = _schema().ModelT.InitFromObj(_schema().Model.GetRootAs(body, 0))
         self.graph = Graph(self.model, random.Random(0))
 
@@ -85,6 +87,14 @@ class GraphFile:
         operator.outputs = [self.graph.tensor(shape, "float32", constant=False)]
         graph.operators.append(operator)
         return pack(self.model)
+
+    def with_last_as_custom(self, name: bytes) -> bytes:
+        """The whole file, its last operator replaced by a custom one, as a compiler for an accelerator does."""
+        last = self.model.subgraphs[0].operators[-1]
+        last.opcodeIndex = self.graph.code(CUSTOM)
+        self.model.operatorCodes[-1].customCode = name
+        last.builtinOptionsType, last.builtinOptions, last.customOptions = 0, None, [1, 2, 3]
+        return pack(self.model) + self.tail
 
     def with_operators(self, shared: int) -> bytes:
         """The flatbuffer with a vector of operators that all point to one table."""

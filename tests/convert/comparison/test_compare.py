@@ -106,8 +106,9 @@ def test_scores_are_those_of_the_runtime(table: Path) -> None:
     from edge_runtime import Classifier
 
     photos = read_photo_list(table, ["ash", "brick", "cyan"]).photos[::7]
-    with Workers([INT8, FLOAT], 2) as pool:
-        measured = compare.measure([open_model(path) for path in (INT8, FLOAT)], photos, pool)
+    models = [open_model(path) for path in (INT8, FLOAT)]
+    with Workers(models, 2) as pool:
+        measured = compare.measure(models, photos, pool)
     for k, path in enumerate((INT8, FLOAT)):
         with Classifier.open(path) as classifier:
             for i, photo in enumerate(photos):
@@ -142,7 +143,7 @@ def test_the_function_returns_what_the_command_reports(
 
 def test_scores_come_in_the_order_of_the_photos(table: Path) -> None:
     photos = sorted(table.parent.glob("*.jpg"))
-    with Workers([INT8], 2) as pool:
+    with Workers([open_model(INT8)], 2) as pool:
         first = list(pool.run(photos))
         assert list(pool.run([])) == []
         backwards = list(pool.run(photos[::-1]))
@@ -184,21 +185,28 @@ def test_a_verdict_is_one_sentence_in_the_terminal(table: Path, tmp_path: Path, 
 
 def test_a_process_that_dies_ends_it_with_its_last_words(table: Path, tmp_path: Path) -> None:
     photos = sorted(table.parent.glob("*.jpg"))
-    with Workers([INT8], 1) as pool:
+    with Workers([open_model(INT8)], 1) as pool:
         assert len(list(pool.run(photos))) == len(photos)
         pool._processes[0].popen.kill()
         with pytest.raises(InterpreterBroken) as died:
             list(pool.run(photos))
         assert "-9" in died.value.found
     damaged = tmp_path / "damaged.tflite"
+    damaged.write_bytes(INT8.read_bytes())
+    opened = open_model(damaged, vouched=True)
     damaged.write_bytes(INT8.read_bytes()[:500])
-    with Workers([damaged], 1) as pool, pytest.raises(NotATfliteFile) as caught:
+    with Workers([opened], 1) as pool, pytest.raises(NotATfliteFile) as caught:
         list(pool.run(photos))
     assert str(damaged) in caught.value.what
 
 
+def word(path: Path, vouched: bool = True) -> str:
+    """What a worker's command line says of a model."""
+    return json.dumps([str(path), vouched, 2048, 100])
+
+
 def _serve(monkeypatch: pytest.MonkeyPatch, models: list[Path], *requests: dict[str, Any]) -> int:
-    monkeypatch.setattr(sys, "argv", ["workers", *map(str, models)])
+    monkeypatch.setattr(sys, "argv", ["workers", *map(word, models)])
     monkeypatch.setattr(
         sys, "stdin", io.StringIO("".join(json.dumps(request) + "\n" for request in requests))
     )
@@ -235,7 +243,7 @@ def test_the_layer_probe_sums_over_photos(
         ],
         "count": 2,
     }
-    monkeypatch.setattr(sys, "argv", ["layer_probe", str(INT8), str(UINT8)])
+    monkeypatch.setattr(sys, "argv", ["layer_probe", word(INT8), word(UINT8)])
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
     assert layer_probe.main() == 0
     sums = json.loads(capsys.readouterr().out)
@@ -243,7 +251,7 @@ def test_the_layer_probe_sums_over_photos(
     # The same scores, twice: two photos whose squared scores sum to at most 1 each.
     assert sums["signal"] == pytest.approx(sums["cross"]) and sums["signal"] == pytest.approx(sums["power"])
     assert 2 / 3 <= sums["signal"][0] <= 2.1
-    monkeypatch.setattr(sys, "argv", ["layer_probe", str(INT8), "absent.tflite"])
+    monkeypatch.setattr(sys, "argv", ["layer_probe", word(INT8), word(Path("absent.tflite"))])
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
     assert layer_probe.main() == 3
     assert "absent.tflite" in capsys.readouterr().err

@@ -167,7 +167,7 @@ def test_processes_give_what_one_process_gives(photo_file: Path) -> None:
     broken = photo_file.with_name("broken.jpg")
     broken.write_text("no photo")
     files = [photo_file, broken, other, photo_file.with_name("none.png")]
-    with Workers([U8, I8], 2, module=disturbances.__name__) as pool:
+    with Workers([open_model(U8), open_model(I8)], 2, module=disturbances.__name__) as pool:
         found = list(pool.run(files, STEPS[:3]))
     opened = [Runner.open(path) for path in (U8, I8)]
     one_process = [photo_scores(opened, file, STEPS[:3], disturb) for file in files]

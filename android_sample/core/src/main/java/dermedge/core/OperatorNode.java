@@ -164,7 +164,7 @@ final class OperatorNode {
         }
         boolean squared = kind.name.equals("SQUARED_DIFFERENCE");
         if ((squared || kind.name.equals("ADD") || kind.name.equals("SUB")) && input(0).isQuantized()) {
-            Operators.requireScalesOfASum(input(0), input(1), outputs[0], squared);
+            Operators.requireFittingScales(input(0), input(1), outputs[0], squared);
         }
         return done(Shapes.together(first, second), 1);
     }

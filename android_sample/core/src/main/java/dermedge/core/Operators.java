@@ -69,7 +69,7 @@ final class Operators {
     }
 
     /** Refuses where LiteRT aborts: a sum's scale far below an input's; int16 of powers of two, which it does not broadcast. */
-    static void requireScalesOfASum(Operand first, Operand second, Operand output, boolean squared) {
+    static void requireFittingScales(Operand first, Operand second, Operand output, boolean squared) {
         double larger = Math.max(first.scale, second.scale);
         if (squared ? larger * larger >= MAX_SQUARE_RATIO * output.scale : larger > MAX_SCALE_RATIO * output.scale) {
             throw new Unsupported("the output's scale is far below an input's");
