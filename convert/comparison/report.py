@@ -21,6 +21,7 @@ from edge_runtime.model.model_file import ModelFile
 from train.artifacts.files import read_object
 from train.evaluation.intervals import few, few_note
 from train.evaluation.metrics import FloatArray
+from train.reports.html import distinct_names
 
 SCHEMA_VERSION = 1
 
@@ -64,7 +65,7 @@ def build_report(models: Sequence[ModelFile], listed: PhotoList, measured: Measu
     codes = models[0].contract.codes
     truth = Truth.of(photos, codes)
     scores = [_scores(k, model, codes, measured) for k, model in enumerate(models)]
-    names = distinct_names([Path(model.path) for model in models])
+    names = names_of(models)
     described = [_describe(k, models, names[k], measured, figures(truth, x)) for k, x in enumerate(scores)]
     pairs = []
     for k in range(1, len(models)):
@@ -109,14 +110,9 @@ def machine() -> str:
     return f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
 
 
-def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """Shorten paths to file names without their ending, with as many parents as make them distinct."""
-    resolved = [path.resolve().with_suffix("") for path in paths]
-    for depth in range(1, max(len(path.parts) for path in resolved) + 1):
-        names = ["/".join(path.parts[-depth:]) for path in resolved]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{path.name} ({i + 1})" for i, path in enumerate(resolved)]
+def names_of(models: Sequence[ModelFile]) -> list[str]:
+    """Return the files' names without their ending, with as many parents as make them distinct."""
+    return distinct_names([Path(model.path).resolve().with_suffix("") for model in models])
 
 
 def _scores(k: int, model: ModelFile, codes: Sequence[str], measured: Measured) -> FloatArray:

@@ -40,7 +40,7 @@ from convert.comparison.compare import (
     write_results,
 )
 from convert.comparison.integrity import contract_differences, golden_problems
-from convert.comparison.report import Measured, distinct_names, machine
+from convert.comparison.report import Measured, machine, names_of
 from convert.comparison.workers import Step, Workers
 from convert.files import selection_marks
 from convert.inputs import ALL, Photo, PhotoList, read_photo_list
@@ -126,7 +126,6 @@ def _marks(models: Sequence[ModelFile], found: Measured) -> list[str]:
 
 
 def _described(models: Sequence[ModelFile]) -> list[dict[str, Any]]:
-    names = distinct_names([Path(model.path) for model in models])
     return [
         {
             "name": name,
@@ -137,7 +136,7 @@ def _described(models: Sequence[ModelFile]) -> list[dict[str, Any]]:
             "recipe": model.contract.provenance.recipe,
             "caught": golden_problems(model),
         }
-        for model, name in zip(models, names, strict=True)
+        for model, name in zip(models, names_of(models), strict=True)
     ]
 
 

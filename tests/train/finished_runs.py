@@ -112,7 +112,9 @@ def write_run(
     }
     files.write_json(run / "run.json", state)
     files.write_json(run / "config.json", config.to_dict())
-    files.write_json(run / "split.json", {name: leak.to_dict() for name, leak in found.leaks.items()})
+    files.write_json(
+        run / "split.json", {name: dataclasses.asdict(leak) for name, leak in found.leaks.items()}
+    )
     files.write_text(run / "contract.json", contract.to_json())
     write_manifest(run / "manifest.csv", found.manifest, found.assignment, found.group_of)
     files.write_rows(run / "history.csv", [_epoch(i) for i in range(4)])

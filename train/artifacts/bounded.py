@@ -30,12 +30,6 @@ def read_bytes(path: Path) -> bytes:
         return _at_most(stream)
 
 
-def gunzip(packed: bytes) -> bytes:
-    """Return the bytes that were packed; errors as `read_bytes`, and EOFError and zlib.error of a damaged file."""
-    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as stream:
-        return _at_most(stream)
-
-
 def read_table_bytes(path: Path) -> bytes:
     """Return a CSV's text for pandas, unpacked if its name ends in .gz.
 
@@ -43,12 +37,8 @@ def read_table_bytes(path: Path) -> bytes:
         OSError, EOFError, zlib.error: It cannot be read or unpacked.
         ValueError: It has more than MAX_TEXT_BYTES, MAX_CELLS or MAX_COLUMNS.
     """
-    content = read_bytes(path)
-    return require_cells(gunzip(content) if path.suffix == ".gz" else content)
-
-
-def require_cells(table: bytes) -> bytes:
-    """Return a CSV's text, if it has at most MAX_CELLS and MAX_COLUMNS."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        table = _at_most(stream)
     columns = 1 + table.partition(b"\n")[0].count(b",")
     # A short row is filled up.
     lines = 1 + table.count(b"\n") + table.count(b"\r")

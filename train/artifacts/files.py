@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
+import io
 import json
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from train.artifacts.bounded import read_bytes
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
     with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def json_text(data: Any) -> str:
@@ -36,12 +37,19 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json_text(data))
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a CSV whole or not at all; the first row's keys are the header."""
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else [])
-        writer.writeheader()
-        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], newline: str = "\n") -> str:
+    """Return a CSV with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator=newline)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], newline: str = "\r\n") -> None:
+    """Write a CSV whole or not at all, its cells as texts; the first row's keys are the header."""
+    cells = [{name: csv_cell(value) for name, value in row.items()} for row in rows]
+    write_text(path, csv_text(list(rows[0]) if rows else [], cells, newline))
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -6,18 +6,15 @@ the same `sha256`.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from edge_runtime.errors import DataInvalid
-from edge_runtime.files import csv_cell
-from train.artifacts.files import write_text
+from train.artifacts.files import csv_text, write_rows
 from train.artifacts.labels import LabelSet
 from train.artifacts.tables import read_rows, read_table
 
@@ -61,7 +58,7 @@ class Manifest:
     @cached_property
     def sha256(self) -> str:
         """Return the hash of the table, 64 hexadecimal digits; independent of root and of the photos' order."""
-        text = _csv_text(PHOTO_COLUMNS, map(dataclasses.asdict, self._sorted()))
+        text = csv_text(PHOTO_COLUMNS, map(dataclasses.asdict, self._sorted()))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _sorted(self) -> list[Photo]:
@@ -82,9 +79,8 @@ def write_manifest(
     rows = []
     for photo in manifest._sorted():
         group, part = ((of or {}).get(photo.photo_id, "") for of in (group_of, split))
-        row = {**dataclasses.asdict(photo), "group_id": group, "split": part}
-        rows.append({name: csv_cell(value) for name, value in row.items()})
-    write_text(path, _csv_text(MANIFEST_COLUMNS, rows))
+        rows.append({**dataclasses.asdict(photo), "group_id": group, "split": part})
+    write_rows(path, rows, "\n")
 
 
 def read_manifest(
@@ -122,11 +118,3 @@ def read_parts(source: Path) -> list[dict[str, str]]:
     """
     paths = [source / name for name in PARTS_FILES]
     return read_rows(next((path for path in paths if path.is_file()), paths[0]), ("photo_id", "split"))
-
-
-def _csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

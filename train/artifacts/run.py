@@ -57,22 +57,6 @@ def finished_state(run: Path) -> dict[str, Any]:
     return state
 
 
-def network_file(run: Path) -> Path:
-    """Return model.keras of a finished run.
-
-    Raises:
-        RunInvalid: Not a finished run, or its network was removed or never brought back from another machine
-            (`train.experiments.torch.loop --measure`).
-    """
-    state, path = finished_state(run), run / "model.keras"
-    if not path.is_file():
-        found = f"no model.keras: {state.get('not_for_conversion', 'it was removed')}"
-        expected = "model.keras, as training left it"
-        fix = "bring the whole run directory, or train it again in another one"
-        raise RunInvalid(f"{run}: the run has no network", found=found, expected=expected, fix=fix)
-    return path
-
-
 def read_contract(run: Path) -> ModelContract:
     """Read contract.json of a run.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from train.artifacts.files import read_object
 
@@ -27,13 +26,12 @@ def mark(choices: Sequence[str], photos: str = "these photos") -> str:
     return f"{TITLE}: {listed} {'were' if len(choices) > 1 else 'was'} chosen on {photos}."
 
 
-def choices_in(figures: dict[str, Any], split: str = "") -> tuple[str, ...]:
-    """Return the choices that figures of metrics.json name; a validation split without any is marked all the same."""
-    return tuple(figures.get(KEY, OLD_VALIDATION if split == "val" else ()))
-
-
 def choices_on(folder: Path, split: str = "") -> tuple[str, ...]:
-    """Read what was chosen on a run's split or, without one, on the out-of-fold photos of a cross-validation."""
+    """Read what was chosen on a run's split or, without one, on the out-of-fold photos of a cross-validation.
+
+    A validation split whose figures do not say it is marked all the same.
+    """
     path = folder / "metrics.json"
     metrics = read_object(path) if path.is_file() else {}
-    return choices_in(metrics.get(split, {}) if split else metrics, split)
+    figures = metrics.get(split, {}) if split else metrics
+    return tuple(figures.get(KEY, OLD_VALIDATION if split == "val" else ()))

@@ -7,7 +7,6 @@ Its method `random` leaks by design. numpy, pandas.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -54,12 +53,6 @@ class LeakReport:
     """Part to class to photos."""
     group_sizes: dict[str, int]
     """Part to groups."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dicts and lists, ready for JSON."""
-        plain = dataclasses.asdict(self)
-        plain["near_duplicates_across_lesions"] = [list(pair) for pair in self.near_duplicates_across_lesions]
-        return plain
 
     def text(self) -> str:
         """Several lines for people."""

@@ -7,18 +7,17 @@ locks, licences from the installed packages, licences of data from the label set
 from __future__ import annotations
 
 import re
-import tomllib
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from email.message import Message
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from edge_runtime.errors import DataInvalid
 from train.artifacts.labels import load_labels, source_licence
-from train.dossier.dermatologists import EVIDENCE_DIR
+from train.dossier.dermatologists import load_evidence
 from train.evaluation.out_of_fold import Answers
 
 CHECKOUT = Path(__file__).parents[2]
@@ -29,11 +28,6 @@ LOCKED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", re.M)
 CLASSIFIER = "License :: "
 LONGEST_LICENCE = 60
 KINDS = ("failed", "passed", "skipped")
-
-
-def load_evidence(name: str) -> dict[str, Any]:
-    """Read a table of train/dossier/evidence."""
-    return tomllib.loads((EVIDENCE_DIR / f"{name}.toml").read_text(encoding="utf-8"))
 
 
 # ------------------------------------------------------------------ tests

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,9 +67,14 @@ class Question:
     """A part of `positive`, for a second evaluation with it alone as the positive side."""
 
 
+def load_evidence(name: str) -> dict[str, Any]:
+    """Read a table of train/dossier/evidence."""
+    return tomllib.loads((EVIDENCE_DIR / f"{name}.toml").read_text(encoding="utf-8"))
+
+
 def load_questions() -> tuple[str, tuple[Question, ...], dict[str, str]]:
     """Read the taxonomy's name, the tasks, and the tests' titles."""
-    table = tomllib.loads((EVIDENCE_DIR / "reader_tests.toml").read_text(encoding="utf-8"))
+    table = load_evidence("reader_tests")
     questions = tuple(Question(**entry | {"tests": tuple(entry["tests"])}) for entry in table["question"])
     return table["taxonomy"], questions, {entry["code"]: entry["title"] for entry in table["test"]}
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from train.dossier.binary_tasks import data_set_of
-from train.dossier.dermatologists import EVIDENCE_DIR
 from train.evaluation.intervals import balanced_accuracy_estimate, recalls, share_of
 from train.evaluation.metrics import Estimate, IntArray, balanced_accuracy
 from train.evaluation.out_of_fold import Answers
@@ -85,11 +82,6 @@ def level_result(answers: Answers, taxonomy: Taxonomy, depth: int) -> LevelResul
     )
 
 
-def paper_table() -> dict[str, Any]:
-    """Read the paper's figures and elements: train/dossier/evidence/paper.toml."""
-    return tomllib.loads((EVIDENCE_DIR / "paper.toml").read_text(encoding="utf-8"))
-
-
 def tree_rows(taxonomy: Taxonomy, photos: Mapping[str, int]) -> list[tuple[str, object, str]]:
     """List the tree's nodes, indented, with the photos below each and the labels that are mapped to it."""
     labels_of: dict[str, list[str]] = {}
@@ -124,26 +116,3 @@ def photos_of_nodes(taxonomy: Taxonomy, answers: Answers) -> Counter[str]:
     """Count the photos that are labelled with each node."""
     data_set = data_set_of(taxonomy, answers.codes)
     return Counter(taxonomy.node_of(data_set, answers.codes[y]) for y in answers.y_true)
-
-
-def verdict(level: str, content: Mapping[str, Any]) -> str:
-    """Count the comparisons of one level for and against the paper's claim, in one sentence."""
-    differences: Sequence[Sequence[float]] = [
-        figures["less_direct"]
-        for choices in content["heads"].values()
-        for figures in choices.values()
-        if figures["less_direct"] is not None
-    ]
-    better = sum(low > 0 for _, low, _ in differences)
-    worse = sum(high < 0 for _, _, high in differences)
-    outcome = {
-        (True, False): "the paper's claim holds here",
-        (False, True): "the paper's claim does not hold here; the contrary does",
-        (True, True): "it depends on head and classes",
-        (False, False): "neither the paper's claim nor its contrary is shown here",
-    }[bool(better), bool(worse)]
-    return (
-        f"Fine against coarse, {level}: of {len(differences)} comparisons, finer classes are better than training on "
-        f"the coarse ones directly in {better}, worse in {worse}, and {len(differences) - better - worse} are not "
-        f"significant: {outcome}."
-    )

@@ -48,6 +48,7 @@ from train.dossier.dermatologists import (
     Question,
     ReaderTests,
     find_reader_points,
+    load_evidence,
     load_questions,
     read_reader_tests,
 )
@@ -163,7 +164,7 @@ def make_dossier(
     Raises:
         DataInvalid, RunInvalid: An input that exists cannot be read.
     """
-    macros, answers, load = found.macros, found.answers[FLOAT], checklists.load_evidence
+    macros, answers = found.macros, found.answers[FLOAT]
     points = readers or find_reader_points(found.data)
     reader_tests = read_reader_tests(points) if points.is_file() else {}
     questions = load_questions()[1]
@@ -185,13 +186,17 @@ def make_dossier(
         ("explanation", "Heat map of the int8 file", _explanation(found, explanation)),
         ("robustness", "Robustness", _robustness(found)),
         ("parts", "Subgroup analysis", _subgroups(found)),
-        ("data", "Dataset sheet", [macros.data_sheet(answers.codes, composed, load("data_sheet")["source"])]),
+        (
+            "data",
+            "Dataset sheet",
+            [macros.data_sheet(answers.codes, composed, load_evidence("data_sheet")["source"])],
+        ),
         ("requirements", "Requirements and tests", _requirements(found, tests)),
-        ("limits", "Known limits", [macros.limits(load("limits")["limit"])]),
+        ("limits", "Known limits", [macros.limits(load_evidence("limits")["limit"])]),
         ("licences", "Licences", _licences(found)),
     ]
-    guidelines = [macros.checklist(load(name), found.missing) for name in checklists.CHECKLISTS]
-    elements = levels.paper_table()["element"]
+    guidelines = [macros.checklist(load_evidence(name), found.missing) for name in checklists.CHECKLISTS]
+    elements = load_evidence("paper")["element"]
     overview = macros.overview(
         summaries, results.values(), estimate_of, reader_claim, elements, found.missing
     )
@@ -264,7 +269,7 @@ def _levels(found: Dossier) -> list[Markup]:
     results = [
         levels.level_result(answers, found.taxonomy, depth) for depth in DEPTHS for answers in found.models()
     ]
-    papers = {entry["depth"]: entry for entry in levels.paper_table()["level"]}
+    papers = {entry["depth"]: entry for entry in load_evidence("paper")["level"]}
     return [found.macros.levels(results, papers, found.names_of)]
 
 
@@ -315,7 +320,7 @@ def _from_file(
 
 def _fine_coarse(found: Dossier) -> list[Markup]:
     command = "dermedge experiment hierarchy FEATURES.npz --out RUN/hierarchy.json"
-    shown = found.macros.fine_coarse, levels.verdict, found.names_of
+    shown = found.macros.fine_coarse, found.names_of
     return _from_file(found, "fine-coarse", "hierarchy.json", command, *shown)
 
 
@@ -381,7 +386,7 @@ def _requirements(found: Dossier, tests: Path | None) -> list[Markup]:
     if tests is not None and not path.is_file():
         raise DataInvalid("no test results", where=str(path), expected="a JUnit file", fix=f"Run {command}")
     outcomes = checklists.read_outcomes(path) if path.is_file() else None
-    entries = checklists.load_evidence("requirements")["requirement"]
+    entries = load_evidence("requirements")["requirement"]
     results = [checklists.describe(entry["tests"], outcomes) for entry in entries]
     gaps = [] if outcomes is not None else [found.lacks("requirements", "results of the tests", command)]
     return [*gaps, found.macros.requirements(entries, results)]
@@ -403,16 +408,13 @@ def parser() -> argparse.ArgumentParser:
         "example:\n  dermedge dossier train/records/ham10000_lite0_crossval --out dossier.html",
     )
     made.add_argument("run", type=Path, metavar="RUN", help="read a cross-validation's folder, or its record")
+    points = "points of the paper's dermatologists (default: readers/ beside the datasets)"
     for name, metavar, text in (
         ("--out", "FILE", f"write the page there (default: RUN/{NAME})"),
         ("--data", "DIR", "folder that holds the datasets (default: $DERMEDGE_DATA)"),
         ("--tests", "FILE.xml", "results of pytest --junitxml (default: RUN/tests.xml)"),
         ("--explanation", "FILE.png", "heat map of a generated photo (default: RUN/explanation.png)"),
-        (
-            "--readers",
-            "FILE.csv",
-            "points of the paper's dermatologists (default: readers/ beside the datasets)",
-        ),
+        ("--readers", "FILE.csv", points),
     ):
         made.add_argument(name, type=Path, metavar=metavar, help=text)
     return made

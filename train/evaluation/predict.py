@@ -1,8 +1,7 @@
-"""Logits of a Keras network on cached photos, whole, as tiles or as turned views. numpy."""
+"""Logits of a Keras network on cached photos, whole or as tiles. numpy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,16 +10,6 @@ import numpy.typing as npt
 from edge_runtime.contract import Normalization
 from train.data.pixels import PixelArray, normalize
 from train.evaluation.metrics import FloatArray, softmax
-
-# The four quarter turns, each also mirrored: a lesion has no upright side.
-VIEWS = (1, 2, 4, 8)
-
-
-def views_of(pixels_u8: PixelArray, count: int) -> Iterator[PixelArray]:
-    """Yield `count` of the eight turned and mirrored views of squares [n, s, s, 3]; the first is the photo as it is."""
-    for i in range(count):
-        mirrored = pixels_u8[:, :, ::-1] if i % 2 else pixels_u8
-        yield np.rot90(mirrored, i // 2, axes=(1, 2))
 
 
 def predict_logits(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,8 @@ LEAST_SCORE = 1e-30
 # Rounded scores may miss 1 by so much a label; more means that they are no softmax.
 SUM_TOLERANCE = 1e-3
 OF_PHOTOS = ("photos", "groups", "sources", "y_true", "probs", "plain_probs", "decisions", "folds")
-History = list[dict[str, float | str]]
+History = list[dict[str, Any]]
+"""Epochs: what a row of history.csv holds, in order."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,7 @@ def _finished(
         groups=groups,
         sources=tuple(source_of(photo.path, names) for photo in photos),
         y_true=class_indices(path, table["label"], [label.code for label in contracts[0].labels]),
-        histories={name: _read_history(run) for name, run in runs.items()},
+        histories={name: read_history(run / "history.csv") for name, run in runs.items()},
         config=config,
         state=state,
         root=find_root(state, data),
@@ -294,15 +296,23 @@ def _outliers(run: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _read_history(run: Path) -> History:
-    """Return the rows of history.csv with numbers as numbers; empty where the run kept none."""
-    path = run / "history.csv"
+def read_history(path: Path) -> History:
+    """Read a history.csv with numbers as numbers; no rows if there is no such file.
 
-    def value(text: str) -> float | str:
-        try:
-            return float(text)
-        except ValueError:
-            return text
+    Raises:
+        DataInvalid: It is no history.
+    """
+    # Averaged weights have none, which is written as an empty file.
+    if not path.exists() or not path.read_bytes().strip():
+        return []
+    return [
+        {key: _parse(text) for key, text in row.items()}
+        for row in read_rows(path, ("stage", "epoch", "name"))
+    ]
 
-    rows = read_rows(path, ("stage", "name")) if path.is_file() else []
-    return [{key: value(text) for key, text in row.items()} for row in rows]
+
+def _parse(text: str) -> int | float | str:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text

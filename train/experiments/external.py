@@ -22,15 +22,15 @@ from train.artifacts.files import write_json
 from train.artifacts.keras_file import load_keras
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Manifest, read_parts
-from train.artifacts.run import network_file, read_contract
+from train.artifacts.run import read_contract
 from train.configs.schema import READERS
 from train.data.pixels import cached_pixels
 from train.data.readers import read_photos
 from train.data.split import require_unseen
 from train.evaluation.decisions import fires
 from train.evaluation.metrics import FloatArray, balanced_accuracy, softmax
-from train.evaluation.predict import VIEWS, views_of
 from train.evaluation.summary import summarize
+from train.experiments.networks import VIEWS, network_file, views_of
 
 
 def measure_runs(

@@ -33,18 +33,12 @@ from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import read_object, whole_file
 from train.artifacts.keras_file import load_keras
 from train.artifacts.manifest import Photo, read_parts
-from train.artifacts.run import (
-    find_root,
-    finished_state,
-    network_file,
-    read_contract,
-    source_names,
-    source_of,
-)
+from train.artifacts.run import find_root, finished_state, read_contract, source_names, source_of
 from train.configs.loading import load_config
 from train.data.sources import find_data, merged_labels, read_sources
 from train.data.split import make_split
 from train.evaluation.results import read_photos_of
+from train.experiments.networks import network_file
 
 PENULTIMATE = "pooled"
 BATCH = 32

@@ -30,11 +30,13 @@ from train.artifacts.command import command_parser, run_command
 from train.artifacts.files import read_object, write_json, write_rows
 from train.artifacts.keras_file import load_keras
 from train.artifacts.manifest import read_parts
-from train.artifacts.run import finished_state, network_file
+from train.artifacts.run import finished_state
 from train.configs.loading import load_config, parse_config
 from train.configs.schema import TrainConfig
 from train.data.sources import NO_TEST, merged_labels
 from train.data.split import require_unseen
+from train.evaluation.results import read_history
+from train.experiments.networks import network_file
 from train.training.distribute import Worker
 from train.training.inputs import Inputs, training_data
 from train.training.run import DATA_HELP, Weights, run_experiment
@@ -100,8 +102,6 @@ def average(
     networks = [network_file(run) for run in runs]
 
     def mean(inputs: Inputs, run: Path, worker: Worker) -> Weights:
-        from train.training.loop import read_history
-
         for trained in runs:
             require_unseen(trained, read_parts(trained), inputs.data.assignment)
         history = read_history(runs[0] / "history.csv") if len(runs) == 1 else []

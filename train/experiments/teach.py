@@ -31,13 +31,13 @@ from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.artifacts.command import command_parser, run_command
 from train.artifacts.files import whole_file
 from train.artifacts.keras_file import load_keras
-from train.artifacts.run import network_file
 from train.configs.loading import parse_config
 from train.data.pixels import cached_pixels
 from train.data.sources import find_data, merged_labels, reread
 from train.evaluation.metrics import FloatArray, balanced_accuracy, softmax
 from train.evaluation.out_of_fold import read_answers
-from train.evaluation.predict import VIEWS, predict_logits, views_of
+from train.evaluation.predict import predict_logits
+from train.experiments.networks import VIEWS, network_file, views_of
 from train.training.run import DATA_HELP
 
 

@@ -63,7 +63,7 @@ class DataView:
     """The fields of `Photo`, with `group` (lesion and near-duplicates, never divided) and `source` (the dataset)."""
     labels: tuple[Label, ...]
     leaks: Mapping[str, Mapping[str, Any]]
-    """Dataset to `LeakReport.to_dict`."""
+    """Dataset to the fields of its `LeakReport`."""
     contract: ModelContract
     """How a photo becomes what the network sees."""
     root: Path | None
@@ -109,7 +109,7 @@ def view_of_config(config_path: Path, data: Path | None) -> DataView:
         origin=config_path.name,
         photos=_photos(photos, [found.group_of[i] for i in ids], [found.source_of[i] for i in ids]),
         labels=labels.labels,
-        leaks={name: leak.to_dict() for name, leak in found.leaks.items()},
+        leaks={name: asdict(leak) for name, leak in found.leaks.items()},
         contract=make_contract(config, labels, found.manifest, NOT_TRAINED),
         root=found.manifest.root,
         recorded_root=str(found.manifest.root),

@@ -88,6 +88,16 @@ def estimate(value: Sequence[float] | None, *, sign: bool = False) -> Markup:
     return Markup('{}<small class="interval">{} to {}</small>').format(*shown)
 
 
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Return the names of files or folders, with as many parents as make them distinct."""
+    resolved = [path.resolve() for path in paths]
+    for depth in range(1, max(len(path.parts) for path in resolved) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in resolved]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{path.name} ({i + 1})" for i, path in enumerate(resolved)]
+
+
 def note(text: str) -> Markup:
     """Make a highlighted remark."""
     return element("p", text, class_="note")

@@ -24,14 +24,11 @@ def mistakes(run: Finished, root: Path | None) -> list[dict[str, Any]]:
         root: Of the photos' paths; None leaves out the thumbnails.
 
     Returns:
-        What the macro `errors` of run.html.j2 shows: each list's texts, numbers and photos.
+        What the macro `errors` of run.html.j2 shows: `measure` (`score` or `benign`), numbers and photos of each list.
     """
     top, malignant = run.probs.max(axis=1), np.asarray(run.malignant)
     side, wrong = malignant[run.y_true], run.y_pred != run.y_true
     errors = {
-        "title": "Most confident errors",
-        "what": "are predicted wrongly",
-        "order": "the highest scores",
         "measure": "score",
         "wrong": int(wrong.sum()),
         "among": len(wrong),
@@ -43,9 +40,6 @@ def mistakes(run: Finished, root: Path | None) -> list[dict[str, Any]]:
     return [
         errors,
         {
-            "title": "Malignant lesions predicted benign",
-            "what": "of malignant lesions",
-            "order": "the highest benign score (the sum over the benign classes)",
             "measure": "benign",
             "wrong": int(missed.sum()),
             "among": int(side.sum()),

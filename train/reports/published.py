@@ -25,17 +25,10 @@ def published_rows(published: dict[str, Any]) -> list[tuple[str, ...]]:
 def _published_row(entry: dict[str, Any]) -> tuple[str, ...]:
     accuracy = ""
     if "balanced_accuracy" in entry:
-        value, *interval = (_three(value) for value in entry["balanced_accuracy"])
+        value, *interval = (f"{value:.3f}" for value in entry["balanced_accuracy"])
         accuracy = value + (f" ({' to '.join(interval)})" if interval else f", {entry['classes']} classes")
     elif "refused_share" in entry:
         accuracy = f"{100 * entry['refused_share']:.1f} %"
-    auc = [
-        f"{key[:-4].replace('_', ' ')} {_three(value)}"
-        for key, value in entry.items()
-        if key.endswith("_auc")
-    ]
+    found = {key.removesuffix("_auc"): value for key, value in entry.items() if key.endswith("_auc")}
+    auc = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in found.items()]
     return entry["title"], f"{entry['photos']:,}" if "photos" in entry else "", accuracy, "; ".join(auc)
-
-
-def _three(value: float) -> str:
-    return f"{value:.3f}"

@@ -57,7 +57,7 @@ def make_report(runs: Sequence[Finished], *, source: str | None = None, photos: 
         subtitle = f"{run.state.get('run_id', run.name)}: {len(run.y_true):,} {run.of_photos}"
         title = f"{'Cross-validation' if run.folds else 'Run'} {run.name}"
         return page.page(title, subtitle, licences, of_runs[0], notices)
-    names, macros = distinct_names(runs), page.macros(TEMPLATE)
+    names, macros = page.distinct_names([run.folder for run in runs]), page.macros(TEMPLATE)
     paired = [paired_row(runs[0], run) for run in runs[1:]]
     of = [functools.partial(estimate_of, summary) for summary in summaries]
     curves = _validation_curves(runs, names)
@@ -67,16 +67,6 @@ def make_report(runs: Sequence[Finished], *, source: str | None = None, photos: 
         sections.append(Section(f"run-{i + 1}", name, [macros.folded(name, of_run)]))
     subtitle = f"{len(runs)} runs, compared with the first on the photos that they share"
     return page.page("Comparison of runs", subtitle, licences, sections, notices)
-
-
-def distinct_names(runs: Sequence[Finished]) -> list[str]:
-    """Return the folders' names, with as many parents as make them distinct."""
-    paths = [run.folder.resolve() for run in runs]
-    for depth in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ["/".join(path.parts[-depth:]) for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{path.name} ({i + 1})" for i, path in enumerate(paths)]
 
 
 def paired_row(first: Finished, second: Finished) -> tuple[float | Estimate | str | None, ...]:

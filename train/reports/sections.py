@@ -283,5 +283,5 @@ def mean_curve(run: Finished, column: str) -> FloatArray:
 
 def _column(history: History, name: str, epochs: int) -> FloatArray:
     values = [row.get(name, math.nan) for row in history]
-    numbers = [value if isinstance(value, float) else math.nan for value in values]
+    numbers = [value if isinstance(value, int | float) else math.nan for value in values]
     return np.array(numbers + [math.nan] * (epochs - len(numbers)))

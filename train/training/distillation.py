@@ -7,22 +7,20 @@ trained on it.
 from __future__ import annotations
 
 import gzip
-import io
-import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import ConfigInvalid
-from edge_runtime.files import csv_value
-from train.artifacts.bounded import gunzip, read_bytes, require_cells
 from train.artifacts.files import whole_file
 from train.artifacts.manifest import Manifest
+from train.artifacts.tables import read_table
 from train.configs.paths import find_path
 from train.configs.schema import DistillConfig
 
 COPY_NAME = "teacher.csv.gz"
+FIX = "make the soft labels from a cross-validation on the same data"
 SoftLabels = npt.NDArray[np.float32]
 
 
@@ -48,34 +46,26 @@ def read_soft_labels(
     path = copy = run / COPY_NAME
     if not copy.is_file():
         path = find_path(config.teacher, "distill.teacher", "a CSV (.gz) of soft labels")
-    try:
-        content = read_bytes(path)
-    except ValueError as error:
-        raise _invalid(str(error)) from error
-    packed = content if path.suffix == ".gz" else gzip.compress(content, mtime=0)
-    probs = _probabilities(packed, manifest, rows)
+    probs = _probabilities(path, manifest, rows)
     if path != copy:
+        content = path.read_bytes()
         with whole_file(copy) as temporary:
-            temporary.write_bytes(packed)
+            temporary.write_bytes(content if path.suffix == ".gz" else gzip.compress(content, mtime=0))
     return probs
 
 
-def _probabilities(packed: bytes, manifest: Manifest, rows: npt.NDArray[np.int64]) -> SoftLabels:
-    import pandas as pd
-
+def _probabilities(path: Path, manifest: Manifest, rows: npt.NDArray[np.int64]) -> SoftLabels:
     columns = [f"p_{code}" for code in manifest.labels.codes]
     probs = np.full((len(manifest.photos), len(columns)), 1 / len(columns), np.float32)
     ids = [manifest.photos[i].photo_id for i in rows]
+    table = read_table(path, ("photo_id", *columns), error=ConfigInvalid, fix=FIX)
+    table = table.drop_duplicates("photo_id", keep="last").set_index("photo_id")
+    if absent := [photo_id for photo_id in ids if photo_id not in table.index]:
+        raise _invalid(f"{len(absent)} training photos without soft labels ({', '.join(absent[:3])})")
     try:
-        text, types = io.StringIO(require_cells(gunzip(packed)).decode("utf-8")), {"photo_id": str}
-        table = pd.read_csv(text, dtype=types, float_precision="round_trip", keep_default_na=False)
-        table["photo_id"] = table["photo_id"].map(csv_value)
-        table = table.drop_duplicates("photo_id", keep="last").set_index("photo_id")
-        if absent := [photo_id for photo_id in ids if photo_id not in table.index]:
-            raise _invalid(f"{len(absent)} training photos without soft labels ({', '.join(absent[:3])})")
         probs[rows] = table.loc[ids, columns].to_numpy(np.float64)
-    except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
-        raise error if isinstance(error, ConfigInvalid) else _invalid(str(error)) from error
+    except ValueError as error:
+        raise _invalid(str(error)) from error
     sums = probs.sum(axis=1)
     # Files are rounded. Written so that a NaN fails.
     if not (np.allclose(sums, 1, atol=1e-2) and probs.min() >= 0):
@@ -88,5 +78,5 @@ def _invalid(found: str) -> ConfigInvalid:
         "distill.teacher: invalid soft labels",
         found=found,
         expected="CSV with photo_id and p_CODE columns, a row of probabilities for each training photo",
-        fix="make the soft labels from a cross-validation on the same data",
+        fix=FIX,
     )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,12 @@ from tqdm import tqdm
 from edge_runtime.contract import Normalization
 from edge_runtime.errors import ConfigInvalid, RunInvalid, escaped
 from train.artifacts.files import whole_file, write_rows
-from train.artifacts.tables import read_rows
 from train.configs.schema import StageConfig, TrainConfig
 from train.data.pixels import PixelArray
 from train.data.sampling import draw_epoch
 from train.evaluation.metrics import balanced_accuracy, recall_per_class, softmax
 from train.evaluation.predict import predict_logits, predict_tiles
+from train.evaluation.results import History, read_history
 from train.networks.ema import WeightAverage
 from train.training.distribute import Replicas
 from train.training.inputs import TrainingData, learning_rate, require_finite, stage_augmentation
@@ -38,8 +37,6 @@ from train.training.losses import distillation_losses, photo_losses, uniform_los
 from train.training.pipeline import Batch, training_batches
 
 ONE = Replicas()
-# What a row of history.csv holds, in order.
-Row = dict[str, Any]
 
 
 class Trainer:
@@ -79,7 +76,7 @@ class Trainer:
         )
         self.checkpoints = tf.train.CheckpointManager(self.progress, str(run / "checkpoints"), max_to_keep=2)
         self.board = tf.summary.create_file_writer(str(run / "tensorboard"))
-        self.history: list[Row] = []
+        self.history: History = []
 
     @cached_property
     def plain(self) -> Any:
@@ -88,7 +85,7 @@ class Trainer:
 
     # ---------------------------------------------------------------- the whole training
 
-    def train(self) -> list[Row]:
+    def train(self) -> History:
         """Train from the newest checkpoint, or from the start, to the end; `plain` then holds the kept weights.
 
         Returns:
@@ -205,7 +202,7 @@ class Trainer:
         seen = self.confusion.numpy()
         score = balanced_accuracy(val_labels, predicted, probs.shape[1])
         recalls = np.diag(seen) / np.maximum(seen.sum(axis=1), 1)
-        row: Row = {
+        row: dict[str, Any] = {
             "stage": index,
             "epoch": epoch,
             "name": stage.name,
@@ -237,7 +234,7 @@ class Trainer:
             return predict_tiles(self.plain, pixels_u8, self.normalization, size_px, self.config.tiles.grid)
         return predict_logits(self.plain, pixels_u8, self.normalization)
 
-    def _write_board(self, row: Row, recalls: npt.NDArray[np.float64]) -> None:
+    def _write_board(self, row: dict[str, Any], recalls: npt.NDArray[np.float64]) -> None:
         with self.board.as_default(step=len(self.history)):
             of_class = {f"val_recall/{i}": float(recall) for i, recall in enumerate(recalls)}
             for key, value in {**row, **of_class}.items():
@@ -316,22 +313,3 @@ class Trainer:
             return loss
 
         return batch_loss
-
-
-def read_history(path: Path) -> list[Row]:
-    """Read a history.csv with numbers as numbers; no rows if there is no such file.
-
-    Raises:
-        DataInvalid: It is no history.
-    """
-    # Averaged weights have none, which is written as an empty file.
-    if not path.exists() or not path.read_bytes().strip():
-        return []
-    return [{key: _parse(text) for key, text in row.items()} for row in read_rows(path, ("stage", "epoch"))]
-
-
-def _parse(text: str) -> int | float | str:
-    for kind in (int, float):
-        with suppress(ValueError):
-            return kind(text)
-    return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ def _prepare_data(
     data = split_sources(config, manifests or read_sources(config, folder))
     for name, leak in data.leaks.items():
         print(escaped(f"{name}: {leak.text()}"))
-    files.write_json(run / "split.json", {name: leak.to_dict() for name, leak in data.leaks.items()})
+    files.write_json(run / "split.json", {name: asdict(leak) for name, leak in data.leaks.items()})
     write_manifest(path, data.manifest, data.assignment, data.group_of)
     return data
 

@@ -107,15 +107,6 @@ def train_weights(inputs: Inputs, run: Path, worker: Worker) -> Weights:
     return list(trainer.plain.get_weights())
 
 
-def seeded_model(inputs: Inputs, run: Path) -> Any:
-    """Build the first network as training does, in a fresh session with the config's seed."""
-    import tf_keras
-
-    tf_keras.backend.clear_session()
-    tf_keras.utils.set_random_seed(inputs.config.seed)
-    return first_model(inputs, run)
-
-
 def first_model(inputs: Inputs, run: Path, data: TrainingData | None = None) -> Any:
     """Build the network with its first weights, for pixels of any size.
 

@@ -51,8 +51,9 @@ def test_gigabytes_are_not_unpacked_first(tmp_path: Path, monkeypatch: pytest.Mo
             return data
 
     monkeypatch.setattr(gzip, "GzipFile", Counting)
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(bytes(50_000_000)))
     with pytest.raises(ValueError, match="more than 100,000 bytes"):
-        bounded.gunzip(gzip.compress(bytes(50_000_000)))
+        bounded.read_table_bytes(tmp_path / "t.csv.gz")
     assert unpacked <= PEAK_BYTES
 
 

@@ -29,8 +29,8 @@ from train.dossier.checklists import (
     load_evidence,
     read_outcomes,
 )
-from train.dossier.levels import paper_table, verdict
 from train.dossier.page import robustness_part
+from train.reports import html
 from train.reports.published import published_rows, read_published
 
 LABELS = load_labels("ham10000")
@@ -172,7 +172,7 @@ def page_of_whole(whole: tuple[Path, Path]) -> Page:
 def test_the_page_is_whole_and_loads_nothing(page_of_whole: Page) -> None:
     assert page_of_whole.problems == []
     assert len(page_of_whole.pictures) == 1
-    for anchor in (entry["section"] for entry in paper_table()["element"]):
+    for anchor in (entry["section"] for entry in load_evidence("paper")["element"]):
         assert anchor in page_of_whole.ids
 
 
@@ -301,7 +301,8 @@ def test_another_robustness_report(content: dict[str, Any], told: str) -> None:
 def test_a_claim_has_four_outcomes() -> None:
     def told(*differences: list[float]) -> str:
         choices = {str(i): {"less_direct": value} for i, value in enumerate(differences)}
-        return verdict("nine-way", {"heads": {"linear": {"direct": {"less_direct": None}} | choices}})
+        heads = {"linear": {"direct": {"less_direct": None}} | choices}
+        return str(html.macros(dossier.TEMPLATE).verdict("nine-way", {"heads": heads}))
 
     assert "the paper's claim holds here" in told([0.1, 0.05, 0.2], [0.0, -0.1, 0.1])
     assert "the contrary does" in told([-0.1, -0.2, -0.05])

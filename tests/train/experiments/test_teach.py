@@ -12,7 +12,7 @@ import pytest
 from edge_runtime.errors import RunInvalid
 from train.configs.loading import parse_config
 from train.data.sources import merged_labels
-from train.evaluation.predict import views_of
+from train.experiments.networks import views_of
 from train.experiments.teach import main, teach, write_soft_labels
 
 STAGE = {"name": "all", "trains": "all", "epochs": 1, "size_px": 32, "learning_rate": 0.001}

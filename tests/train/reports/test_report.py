@@ -25,10 +25,10 @@ from train.artifacts.selection import KEY, OLD_VALIDATION, TITLE, mark
 from train.artifacts.tables import read_rows
 from train.data.synthetic.dataset import draw_dataset
 from train.evaluation import metrics
-from train.evaluation.results import Finished, read_finished
+from train.evaluation.results import read_finished
 from train.evaluation.summary import summarize
 from train.reports import report
-from train.reports.html import NOTICE, THUMBNAIL_PX, signed
+from train.reports.html import NOTICE, THUMBNAIL_PX, distinct_names, signed
 
 REPOSITORY = Path(__file__).parents[3]
 SIZE = (THUMBNAIL_PX, THUMBNAIL_PX)
@@ -321,13 +321,10 @@ def test_a_photo_with_two_labels_is_refused(
 
 
 def test_runs_of_one_name_are_told_apart() -> None:
-    def named(path: str) -> Finished:
-        empty = dict.fromkeys(Finished.__dataclass_fields__)
-        return Finished(**{**empty, "folder": Path(path)})  # type: ignore[arg-type]
-
-    runs = [named("a/fold0"), named("b/fold0"), named("b/fold1")]
-    assert report.distinct_names(runs) == ["a/fold0", "b/fold0", "b/fold1"]
-    assert report.distinct_names(runs[1:]) == ["fold0", "fold1"]
+    runs = [Path("a/fold0"), Path("b/fold0"), Path("b/fold1")]
+    assert distinct_names(runs) == ["a/fold0", "b/fold0", "b/fold1"]
+    assert distinct_names(runs[1:]) == ["fold0", "fold1"]
+    assert distinct_names([runs[0]] * 2) == ["fold0 (1)", "fold0 (2)"]
 
 
 def test_a_run_is_not_compared_with_itself(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -402,6 +399,12 @@ def test_a_place_that_cannot_be_written(
     assert report.main([str(run), "--data", str(tmp_path / "absent")]) == 2
     assert capsys.readouterr().err.count("error: ") == 3
     assert not (run / "report.html").exists()
+
+
+def test_averaged_weights_have_no_history(run: Path) -> None:
+    files.write_rows(run / "history.csv", [])
+    assert make(run)[0] == 0
+    assert "The run has no history." in Page.of(run / "report.html").text
 
 
 def test_a_disk_that_fills_up_leaves_no_half_page(

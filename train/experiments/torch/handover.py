@@ -61,7 +61,7 @@ def exchange(inputs: Inputs, run: Path, worker: Worker) -> Arrays | None:
 
 def _prepare(inputs: Inputs, run: Path) -> None:
     # TensorFlow takes seconds to import, and is not there where PyTorch trains.
-    from train.training.run import seeded_model
+    from train.experiments.networks import seeded_model
 
     model = seeded_model(inputs, run)
     write_weights(run / START, model.get_weights(), {"keras": model.to_json(), "of": fingerprint(inputs)})
