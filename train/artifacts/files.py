@@ -101,18 +101,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def require_out_folder(out: Path, expected: str = "a folder") -> None:
+def require_out_folder(out: Path) -> None:
     """Refuse, before an hour is spent, a folder of results that cannot be made or written to.
-
-    Args:
-        out: The folder, which need not exist yet.
-        expected: What it is for, for the error.
 
     Raises:
         UsageError: It, or the nearest existing folder above it, is a file or not writable.
     """
     existing = next(path for path in (out, *out.resolve().parents) if path.exists())
     if not existing.is_dir():
-        raise UsageError("--out is not a folder", found=f"{existing} is a file", expected=expected)
+        raise UsageError("--out is not a folder", found=f"{existing} is a file", expected="a folder")
     if not os.access(existing, os.W_OK):
         raise UsageError("--out is not writable", found=str(existing), fix="name another folder")

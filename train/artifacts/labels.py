@@ -50,10 +50,7 @@ class LabelSet:
 
 
 def load_labels(name_or_path: str) -> LabelSet:
-    """Read a label set.
-
-    Args:
-        name_or_path: The name of a file in `train/configs/labels` without its suffix, or a path to a TOML file.
+    """Read a label set by its name in train/configs/labels, without the suffix, or by the path of a TOML file.
 
     Raises:
         DataInvalid: No such set (the known ones are named), not TOML, or fields are missing, unknown or empty;

@@ -71,7 +71,7 @@ def write_manifest(
     """Write the manifest as CSV, sorted by photo_id, whole or not at all.
 
     Args:
-        path: The file to write; one that exists is replaced.
+        path: The file.
         manifest: The photos.
         split: photo_id to `train`, `val` or `test`; None leaves the column empty.
         group_of: photo_id to the group that may not be divided; None leaves the column empty.

@@ -16,11 +16,7 @@ def make_contract(
 ) -> contract.ModelContract:
     """Make the contract of a model before training, without calibration and decision rules.
 
-    Args:
-        config: The experiment.
-        labels: In output order.
-        manifest: The photos.
-        state: `run_id` and `commit`, as in run.json.
+    `labels` are in output order; `state` is run.json, or has its `run_id` and `commit`.
     """
     given = config.input
     return contract.ModelContract(

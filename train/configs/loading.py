@@ -50,11 +50,7 @@ def load_config(path: Path) -> TrainConfig:
 
 
 def parse_config(data: Mapping[str, Any], where: str) -> TrainConfig:
-    """Check parsed TOML.
-
-    Args:
-        data: The tables.
-        where: Names them in an error.
+    """Check parsed TOML, which errors name `where`.
 
     Raises:
         ConfigInvalid: Invalid; all problems are listed.

@@ -25,10 +25,7 @@ READER_OF = {
 def read_facts(root: Path, sources: Iterable[str], label_set: str) -> dict[str, Photo]:
     """photo_id to everything that its data set's table says; empty where no data set is there.
 
-    Args:
-        root: The folder that holds the data sets.
-        sources: Their folders' names; those that READER_OF does not know are left out.
-        label_set: Of the labels.
+    `sources` are folders in `root`; those that READER_OF does not know are left out.
     """
     facts: dict[str, Photo] = {}
     for source in filter(READER_OF.__contains__, sources):

@@ -54,11 +54,7 @@ def phash(image: Image.Image) -> int:
 
 
 def near_duplicate_pairs(hashes: Sequence[int], max_bits: int) -> list[tuple[int, int]]:
-    """Find all pairs of hashes that differ in at most `max_bits` bits.
-
-    Args:
-        hashes: Unsigned 64-bit integers.
-        max_bits: 0 to 64; negative finds nothing (the check is off).
+    """Find all pairs of unsigned 64-bit hashes that differ in at most `max_bits` bits; negative finds nothing.
 
     Returns:
         Pairs of indices (i, j), i < j, in order. 10,000 hashes take about a second.

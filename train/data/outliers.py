@@ -75,8 +75,8 @@ def divide_outliers(paths: Sequence[Path], seed: int) -> dict[str, list[Path]]:
     """Divide OOD images into parts; all images of one kind stay together.
 
     Args:
-        paths: From `read_outliers`.
-        seed: Of the order in which kinds are dealt out; folders and the paths' order do not matter.
+        paths: From `read_outliers`; their order and folders do not matter.
+        seed: Of the order in which kinds are dealt out.
 
     Returns:
         Part (of PART_SHARES) to its images, sorted by path; together all of them.
@@ -101,12 +101,7 @@ def divide_outliers(paths: Sequence[Path], seed: int) -> dict[str, list[Path]]:
 
 
 def outlier_pixels(paths: Sequence[Path], contract: ModelContract, size_px: int) -> npt.NDArray[np.uint8]:
-    """Return pixels of images as the runtime makes them, [n, size_px, size_px, 3].
-
-    Args:
-        paths: In the order wanted; a hundred images of 300 px take half a second.
-        contract: Its geometry is applied; its input size is replaced by size_px.
-        size_px: Side of the squares.
+    """Return pixels of images as the runtime makes them, at another size than the contract's: [n, size_px, size_px, 3].
 
     Raises:
         ImageError: An image cannot be read.

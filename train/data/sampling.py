@@ -33,16 +33,13 @@ def photo_weights(
     config: Imbalance,
     source_draw: FloatArray | float = 1.0,
 ) -> FloatArray:
-    """Return the probability of each photo to be drawn.
+    """Return the probability of each photo to be drawn, [n], sums to 1.
 
     Args:
         labels: [n] class indices.
         lesions: [n] lesion ids.
         config: Exponents.
         source_draw: [n] factor of each photo's data set.
-
-    Returns:
-        [n], sums to 1.
     """
     if config.oversampling > 0:
         weights = repeats(labels, config.oversampling)
@@ -57,9 +54,7 @@ def photo_weights(
 def repeats(labels: npt.NDArray[np.int64], share: float) -> FloatArray:
     """Return how often an epoch of classical oversampling shows each photo, [n], 1 or more.
 
-    Args:
-        labels: [n] class indices.
-        share: Of the largest class's photos, to which each class is filled up.
+    `share` of the largest class's photos is what each class is filled up to; labels are [n] class indices.
     """
     counts = np.bincount(labels)
     return np.asarray(np.maximum(1.0, share * counts.max() / np.maximum(counts, 1))[labels])

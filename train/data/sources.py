@@ -172,13 +172,7 @@ def split_sources(config: TrainConfig, manifests: Sequence[Manifest]) -> DataSet
 
 
 def reread(config: TrainConfig, path: Path, folder: Path) -> DataSet:
-    """Read the photos and split of an interrupted run back, and check them again.
-
-    Args:
-        config: The experiment.
-        path: The run's manifest.csv.
-        folder: Of the first data set.
-    """
+    """Read the photos and split of an interrupted run back from its manifest.csv, and check them again."""
     root = folder.parent if config.source else folder
     name = SOURCE_SEPARATOR.join(source.folder for source in config.sources)
     manifest, assignment, group_of = read_manifest(path, root, name, merged_labels(config))

@@ -151,12 +151,7 @@ def make_split(
 
 
 def check_split(manifest: Manifest, assignment: Mapping[str, str], near_duplicate_bits: int) -> None:
-    """Refuse a split with a lesion or a near-duplicate in two parts.
-
-    Args:
-        manifest: The photos.
-        assignment: photo_id to part, for every photo.
-        near_duplicate_bits: As `make_split`.
+    """Refuse a split (photo_id to part, for every photo) with a lesion or a near-duplicate in two parts.
 
     Raises:
         SplitLeaks: Some do; counts and first names are given.
@@ -339,8 +334,8 @@ def require_unseen(source: Path, rows: Sequence[Mapping[str, str]], assignment: 
 
     Args:
         source: Run or record of the weights, for the error.
-        rows: train/artifacts/manifest.py `read_parts` of it.
-        assignment: The parts of this training, by photo_id.
+        rows: `read_parts` of it.
+        assignment: photo_id to part of this training.
 
     Raises:
         SplitLeaks: They have.

@@ -98,13 +98,7 @@ def data_set_of(taxonomy: Taxonomy, codes: Sequence[str]) -> str:
 def side_scores(
     answers: Answers, taxonomy: Taxonomy, positive: str, negative: str
 ) -> tuple[BoolArray, BoolArray, FloatArray]:
-    """Select the photos of a task and score them.
-
-    Args:
-        answers: Predictions of any model.
-        taxonomy: Maps the labels.
-        positive: Node of the positive side.
-        negative: Node of the negative side.
+    """Select the photos of a task between two nodes and score them.
 
     Returns:
         inside [photos]; then of those inside: positive [n], score [n] in [0, 1].
@@ -130,18 +124,15 @@ def evaluate_task(
     narrow: bool = False,
     repeats: int = 1000,
 ) -> BinaryResult | None:
-    """Evaluate one model on one task and one dataset.
+    """Evaluate one model's predictions on one task and one dataset; None where a side has no photo.
 
     Args:
-        answers: Predictions on one dataset.
+        answers: The predictions.
         taxonomy: Its tree.
         question: The task.
         tests: The dermatologists; those of other tasks are ignored, and there may be none.
         narrow: Whether the task's narrow node is the positive side.
         repeats: Bootstrap draws.
-
-    Returns:
-        None where a side has no photo.
     """
     node = question.narrow if narrow and question.narrow else question.positive
     inside, positive, score = side_scores(answers, taxonomy, node, question.negative)

@@ -80,12 +80,7 @@ def subgroups(
 
 
 def embedding_panels(found: Mapping[str, Any], names: Mapping[str, str]) -> list[Figure]:
-    """Draw a panel for each label, its photos dark among all others, so that no colours have to be distinguished.
-
-    Args:
-        found: The content of embedding.json.
-        names: Label to name.
-    """
+    """Draw a panel for each label of embedding.json, its photos dark among all others: no colours to distinguish."""
     points = {label: np.array(text.split(), float).reshape(-1, 2) for label, text in found["points"].items()}
     panels = []
     for label, own in points.items():

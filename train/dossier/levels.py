@@ -49,13 +49,7 @@ class LevelResult:
 
 
 def level_result(answers: Answers, taxonomy: Taxonomy, depth: int) -> LevelResult:
-    """Sum a model's scores to the nodes of a depth and evaluate them there.
-
-    Args:
-        answers: Predictions on one dataset.
-        taxonomy: Maps the labels.
-        depth: 1 for the roots, 2 for the nodes below them.
-    """
+    """Sum scores on one dataset to the nodes of a depth (1: the roots) and evaluate them there."""
     data_set = data_set_of(taxonomy, answers.codes)
     above = [taxonomy.ancestor(taxonomy.node_of(data_set, code), depth) for code in answers.codes]
     occurring = {above[y] for y in answers.y_true}

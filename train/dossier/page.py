@@ -347,10 +347,7 @@ def _robustness(found: Dossier) -> list[Markup]:
 
 
 def robustness_part(report: dict[str, Any]) -> Markup:
-    """Show curves over each disturbance, and other photos as a distribution shift.
-
-    Args:
-        report: The content of robustness.json; convert/robustness/study.py describes its fields.
+    """Show robustness.json (convert/robustness/study.py): curves over disturbances, other photos as distribution shift.
 
     Raises:
         RunInvalid: Another version of it, or fields are missing.

@@ -34,12 +34,7 @@ ANSWER, REFER, NOT_A_LESION = "answer", "refer", "not_a_lesion"
 
 
 def fit_temperature(y_true: IntArray, logits: FloatArray) -> float:
-    """Return the temperature that minimizes the negative log likelihood (Guo et al. 2017).
-
-    Args:
-        y_true: [n] class indices.
-        logits: [n, classes].
-    """
+    """Return the temperature that minimizes the negative log likelihood of [n, classes] logits (Guo et al. 2017)."""
     from scipy.optimize import minimize_scalar
 
     rows = np.arange(len(y_true))
@@ -67,12 +62,7 @@ def refer_rule(probs: FloatArray, share: float) -> Rule | None:
 
 
 def decide(probs: FloatArray, decision: Decision) -> tuple[str, ...]:
-    """Return what a device would do with each photo: not_a_lesion before refer before answer.
-
-    Args:
-        probs: [n, classes] calibrated.
-        decision: The contract's.
-    """
+    """Return what a device would do, by calibrated scores [n, classes]: not_a_lesion before refer before answer."""
     nowhere = np.zeros(len(probs), bool)
     refer, not_a_lesion = (
         nowhere if rule is None else fires(rule, probs) for rule in (decision.refer, decision.not_a_lesion)
@@ -81,14 +71,9 @@ def decide(probs: FloatArray, decision: Decision) -> tuple[str, ...]:
 
 
 def measured(measure: str, probs: FloatArray) -> FloatArray:
-    """Return the number that a rule compares, as edge_runtime.result.measure.
+    """Return the number that a rule compares, [n] in [0, 1], as edge_runtime.result.measure.
 
-    Args:
-        measure: `top_score` or `normalized_entropy`.
-        probs: [n, classes], rows sum to 1.
-
-    Returns:
-        [n] in [0, 1].
+    `measure` is `top_score` or `normalized_entropy`.
     """
     if measure == "top_score":
         return np.asarray(probs.max(axis=1))

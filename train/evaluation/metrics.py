@@ -2,6 +2,10 @@
 
 Balanced accuracy (mean recall over classes, Brodersen et al. 2010) comes first everywhere. Photos of one lesion are
 not independent, so intervals come from a bootstrap that draws whole lesions.
+
+Here and in the modules beside it `y_true`, `y_pred`, `first` and `second` are [n] class indices, `classes` their count,
+`probs` [n, classes] whose rows sum to 1, `groups` the [n] lesions of the photos, `positive` and `score` [n] sides and
+scores, `repeats` bootstrap draws.
 """
 
 from __future__ import annotations
@@ -38,16 +42,7 @@ class Estimate(NamedTuple):
 
 
 def recall_per_class(y_true: IntArray, y_pred: IntArray, classes: int) -> FloatArray:
-    """Return the share of each class's photos that are classified correctly.
-
-    Args:
-        y_true: [n] class indices.
-        y_pred: [n] class indices.
-        classes: Number of classes.
-
-    Returns:
-        [classes] in [0, 1]; NaN where a class has no photo.
-    """
+    """Return the share of each class's photos that are classified correctly, [classes]; NaN where it has no photo."""
     counts = np.bincount(y_true, minlength=classes).astype(np.float64)
     hits = np.bincount(y_true[y_true == y_pred], minlength=classes).astype(np.float64)
     return np.divide(hits, counts, out=np.full(classes, np.nan), where=counts > 0)
@@ -127,14 +122,7 @@ class GroupDraws:
         return self.counts.astype(np.float64)
 
     def sums(self, values: npt.NDArray[Any]) -> FloatArray:
-        """Sums over the drawn photos.
-
-        Args:
-            values: [n, k].
-
-        Returns:
-            [repeats, k].
-        """
+        """Sums of [n, k] values over the drawn photos, [repeats, k]."""
         of_group = np.zeros((self.counts.shape[1], values.shape[1]))
         np.add.at(of_group, self.group_index, values)
         return self._factors @ of_group
@@ -270,14 +258,6 @@ def paired_difference_interval(
 
     Both are measured on the same draws of lesions, so what makes a lesion hard for both cancels: the interval is
     narrower than the two figures' own intervals suggest.
-
-    Args:
-        y_true: [n] class indices.
-        first: [n] predictions of one model.
-        second: [n] predictions of the other.
-        classes: Number of classes.
-        groups: [n] lesion of each photo.
-        repeats: Bootstrap draws.
     """
     draws = GroupDraws.draw(groups, y_true, repeats=repeats)
     return draws.balanced_difference(y_true, first, second, classes)

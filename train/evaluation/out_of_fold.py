@@ -90,11 +90,7 @@ def _stem(model: str) -> str:
 
 
 def read_answers(folder: Path, model: str = FLOAT) -> Answers:
-    """Read a model's out-of-fold predictions, sorted by photo_id.
-
-    Args:
-        folder: Of a cross-validation, or its record.
-        model: `float`, or a recipe.
+    """Read out-of-fold predictions of `float` or a recipe, sorted by photo_id, of a cross-validation or its record.
 
     Raises:
         RunInvalid: No such file, missing columns, a photo_id twice, an unknown label, or invalid scores.

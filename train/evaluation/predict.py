@@ -37,7 +37,7 @@ def predict_logits(
 def predict_tiles(
     model: Any, pixels_u8: PixelArray, normalization: Normalization, size_px: int, grid: int
 ) -> npt.NDArray[np.float64]:
-    """Return the log of the mean scores over grid x grid tiles, evenly spread in reading order.
+    """Return the log of the mean scores over grid x grid tiles, evenly spread in reading order, [n, classes].
 
     Args:
         model: As `predict_logits`.
@@ -45,9 +45,6 @@ def predict_tiles(
         normalization: The contract's.
         size_px: Side of a tile.
         grid: Tiles a side.
-
-    Returns:
-        [n, classes].
     """
     last = pixels_u8.shape[1] - size_px
     places = [round(i * last / max(grid - 1, 1)) if grid > 1 else last // 2 for i in range(grid)]
@@ -62,11 +59,6 @@ def predict_tiles(
 
 
 def correct_prior(model: Any, correction: FloatArray) -> None:
-    """Subtract the training prior from the logits, in place, in the bias of the last layer.
-
-    Args:
-        model: Ends in a Dense of logits with a bias.
-        correction: [classes] that is subtracted: train/training/inputs.py `prior_correction`.
-    """
+    """Subtract [classes] of the training prior from the logits, in the bias of the model's last layer, a Dense."""
     kernel, bias = model.layers[-1].get_weights()
     model.layers[-1].set_weights([kernel, (bias - correction).astype(bias.dtype)])

@@ -31,16 +31,9 @@ GRID = np.linspace(0, 1, 101)
 def sensitivity_at(
     positive: BoolArray, score: FloatArray, specificity: FloatArray, weights: FloatArray | None = None
 ) -> FloatArray:
-    """Return the sensitivity at given specificities.
+    """Return the sensitivity of [n] sides and scores, higher for positive ones, at [k] least specificities.
 
-    Args:
-        positive: [n] sides.
-        score: [n] higher means positive.
-        specificity: [k] least values.
-        weights: [draws, n] how often each photo counts; None: once.
-
-    Returns:
-        [draws, k], or [k] without weights; NaN where a draw has no photo of a side.
+    With weights [draws, n], how often each photo counts, a row a draw; NaN where a draw has no photo of a side.
     """
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(np.diff(score[order], append=np.inf) != 0)
@@ -93,15 +86,10 @@ def make_curve(
     specificities: FloatArray = GRID,
     repeats: int = 1000,
 ) -> Curve:
-    """Compute a curve with its intervals.
+    """Compute a curve with its intervals, of [n] sides, both present, and scores that are higher for positive ones.
 
-    Args:
-        positive: [n] sides, both of them present.
-        score: [n] higher means positive.
-        groups: [n] lesion of each photo.
-        specificities: Arguments of `Curve.at`, beside GRID.
-        repeats: Bootstrap draws of whole lesions; equal groups give equal draws, so that two models can be compared as
-            a pair.
+    `specificities` are further arguments of `Curve.at`, beside GRID. Draws are of whole lesions: equal groups give
+    equal draws, so that two models can be compared as a pair.
     """
     draws = GroupDraws.draw(groups, positive, repeats=repeats)
     auc = auc_estimate(draws, positive, score)
@@ -139,14 +127,9 @@ def sensitivity_of(curve: Curve, specificity: float) -> Estimate:
 
 
 def readers_under(curve: Curve, points: FloatArray) -> Estimate:
-    """Return the share of readers whose sensitivity is below the curve at their own specificity.
+    """Return the share of readers [readers, 2] whose sensitivity is below the curve at their own specificity.
 
-    Args:
-        curve: The model's.
-        points: [readers, 2] sensitivity and specificity.
-
-    Returns:
-        The share, with an interval over draws of photos and of readers.
+    The interval is over draws of photos and of readers.
     """
     reached, of_draws = curve.at(points[:, 1])
     drawn = np.random.default_rng(0).integers(len(points), size=of_draws.shape)
@@ -211,11 +194,7 @@ class OperatingPoint:
 
 
 def operating_point(name: str, rule: Rule, curve: Curve, folds: IntArray) -> OperatingPoint | None:
-    """Fit a threshold for each fold on the other folds' out-of-fold predictions, and evaluate it on the fold itself.
-
-    Returns:
-        None of one fold.
-    """
+    """Fit a threshold for each fold on the other folds' predictions, and evaluate it on the fold; None of one fold."""
     numbers = sorted({int(fold) for fold in folds})
     if len(numbers) < 2:
         return None

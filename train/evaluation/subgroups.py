@@ -85,17 +85,9 @@ def subgroup_tables(
     least_lesions: int = LEAST_LESIONS,
     repeats: int = 1000,
 ) -> dict[str, list[Subgroup]]:
-    """Return metrics of each subgroup.
+    """Return metrics of each subgroup, by columns as `subgroup_columns` gives them; other arguments as `summarize`.
 
-    Args:
-        y_true: [n] class indices.
-        probs: [n, classes], rows sum to 1.
-        codes: [classes] label codes.
-        groups: [n] lesion of each photo, for intervals.
-        malignant: [classes] which labels are malignant.
-        columns: Name to [n] values, as `subgroup_columns` gives them.
-        least_lesions: Subgroups of fewer get counts only.
-        repeats: Bootstrap draws, of the subgroup's own lesions.
+    Subgroups of fewer than `least_lesions` get counts only; bootstrap draws are of a subgroup's own lesions.
 
     Returns:
         Column to rows: age bands in order, else the largest first; `unknown` last.

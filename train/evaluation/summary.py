@@ -93,15 +93,7 @@ def summarize(
     *,
     repeats: int = 1000,
 ) -> dict[str, Any]:
-    """Return all metrics of one split, ready for metrics.json.
-
-    Args:
-        y_true: [n] class indices.
-        probs: [n, classes], rows sum to 1.
-        codes: [classes] label codes.
-        groups: [n] lesion of each photo, for intervals.
-        malignant: [classes] which labels are malignant; None leaves that AUC out.
-        repeats: Bootstrap draws.
+    """Return all metrics of one split, ready for metrics.json; of `malignant` labels [classes] an AUC too.
 
     Returns:
         Plain numbers, lists and dicts; a figure that cannot be computed is None. `intervals` repeats the names of the

@@ -47,14 +47,11 @@ AVERAGED = "/ExponentialMovingAverage"
 
 
 def build_features(variant: str, size_px: int | None) -> Any:
-    """Build the network up to its last activation, with random weights.
-
-    Args:
-        variant: A key of VARIANTS.
-        size_px: Input side; None for any multiple of 32.
+    """Build the network of a variant up to its last activation, with random weights.
 
     Returns:
-        A tf_keras.Model: [n, size_px, size_px, 3] normalized pixels -> [n, size_px / 32, size_px / 32, 1280].
+        A tf_keras.Model: [n, size_px, size_px, 3] normalized pixels -> [n, size_px / 32, size_px / 32, 1280]; size_px
+        None for any multiple of 32.
     """
     width, depth, _ = VARIANTS[variant]
     pixels = layers.Input((size_px, size_px, 3))
@@ -82,10 +79,8 @@ def build_features(variant: str, size_px: int | None) -> Any:
 def load_checkpoint(features: Any, checkpoint: Path) -> None:
     """Set every weight of `build_features` from a TensorFlow checkpoint of the publisher.
 
-    Args:
-        features: The model.
-        checkpoint: The checkpoint's prefix (`.../model.ckpt`), or the folder that holds one. Averaged variables
-            (`NAME/ExponentialMovingAverage`) are taken where there are any, as the publisher does for evaluation.
+    `checkpoint` is its prefix (`.../model.ckpt`), or the folder that holds one. Averaged variables
+    (`NAME/ExponentialMovingAverage`) are taken where there are any, as the publisher does for evaluation.
 
     Raises:
         ConfigInvalid: No checkpoint, a damaged one, or one of another network; the first differences are named.

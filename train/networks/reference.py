@@ -46,17 +46,13 @@ def small_cnn(size_px: int | None) -> Any:
 def fold_bgr_levels(convolution: Any, norm: Any) -> None:
     """Rewrite ResNet50's first convolution, so that it takes normalized RGB pixels, not BGR levels less their mean.
 
-    There is no preprocessing layer, so this is folded into the convolution and its batch norm: the network computes the
-    same from pixels normalized as [input] has it by default. What differs is the border of three pixels that the
-    network adds: it is grey of level 128, where it was ImageNet's mean (104 to 124).
+    There is no preprocessing layer, so this is folded into the convolution (with bias) and the batch norm that follows:
+    the network computes the same from pixels normalized as [input] has it by default. What differs is the border of
+    three pixels that the network adds: it is grey of level 128, where it was ImageNet's mean (104 to 124).
 
     With r the normalized pixel, level - mean = 128 r + (128 - mean). The offset goes into the bias. The factor 128
     goes into the batch norm's statistics and not into the kernel, whose weights keep the size that learning rates and
     weight decay expect.
-
-    Args:
-        convolution: A Conv2D with bias, [height, width, 3, filters].
-        norm: The BatchNormalization that follows. Its output for inference is unchanged.
     """
     kernel, bias = convolution.get_weights()
     kernel = kernel[:, :, ::-1]

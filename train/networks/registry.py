@@ -39,10 +39,10 @@ KERAS = {
 
 
 def build_model(config: ModelConfig, classes: int, size_px: int | None, *, pretrained: bool = True) -> Any:
-    """Build a network.
+    """Build a network of a config's backbone, width, dropout and first weights.
 
     Args:
-        config: Backbone, width, dropout and first weights.
+        config: The [model] table.
         classes: Width of the output.
         size_px: Input side; None for any multiple of 32.
         pretrained: False leaves the weights random, whatever the config says.

@@ -193,13 +193,9 @@ class Plot(Drawing):
 def bar_chart(
     title: str, rows: Sequence[tuple[str, float, str]], *, class_: str = "first", most: float | None = None
 ) -> Markup:
-    """Draw horizontal bars with their names before and their values behind them.
+    """Draw horizontal bars, each with its name before and a text behind it.
 
-    Args:
-        title: Read out where the picture cannot be seen.
-        rows: Name, length and text of each bar.
-        class_: Their colour.
-        most: Length of a bar that fills the width; the longest where None.
+    Each row is a name, a length and the text; `most` is the length that fills the width, by default the longest.
     """
     before = min(CHARACTER * max((len(name) for name, *_ in rows), default=1) + 6, WIDTH * 0.42)
     behind = CHARACTER * max((len(text) for *_, text in rows), default=1) + 8
@@ -217,12 +213,9 @@ def bar_chart(
 
 
 def interval_chart(title: str, rows: Sequence[tuple[str, Sequence[float] | None, str]], zero: str) -> Markup:
-    """Draw horizontal intervals on one scale that holds zero, which is dashed.
+    """Draw horizontal intervals on one scale, named `zero`, that holds zero, which is dashed.
 
-    Args:
-        title: Read out where the picture cannot be seen.
-        rows: Name, (value, low, high) or None, and the text at the right.
-        zero: Label of the scale.
+    Each row is a name, (value, low, high) or None, and the text at the right.
     """
     known = [estimate for _, estimate, _ in rows if estimate is not None]
     axis = nice_axis(min([0.0, *(e[1] for e in known)]), max([0.0, *(e[2] for e in known)]))
@@ -253,9 +246,7 @@ def interval_chart(title: str, rows: Sequence[tuple[str, Sequence[float] | None,
 def pair_chart(title: str, rows: Sequence[tuple[str, float | None, float | None, str]]) -> Markup:
     """Draw two dots a row on a scale from 0 to 1, joined by a line: before and after.
 
-    Args:
-        title: Read out where the picture cannot be seen.
-        rows: Name, the first model's value, the second's, and the text at the right.
+    Each row is a name, the first model's value, the second's, and the text at the right.
     """
     left = 10 + CHARACTER * max((len(name) for name, *_ in rows), default=1)
     right = WIDTH - 12 - CHARACTER * max((len(row[3]) for row in rows), default=1)
@@ -282,10 +273,7 @@ def pair_chart(title: str, rows: Sequence[tuple[str, float | None, float | None,
 def curve_chart(title: str, x: Axis, curves: Sequence[tuple[str, str, Sequence[Sequence[float]]]]) -> Markup:
     """Draw figures in [0, 1] over the ticks of an axis, each with its interval as a pale band.
 
-    Args:
-        title: Read out where the picture cannot be seen.
-        x: Its ticks are the places of the points.
-        curves: Name, class and (value, low, high) at each tick.
+    Each curve is a name, a class and (value, low, high) at each tick of `x`.
     """
     plot = Plot(title, x, unit_axis(), height=200)
     for name, class_, points in curves:

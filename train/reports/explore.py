@@ -169,12 +169,7 @@ def _read_leaks(run: Path, name: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def make_page(view: DataView, *, photos: bool = True) -> str:
-    """Make the page.
-
-    Args:
-        view: The data.
-        photos: Whether to show thumbnails, where the photos are on this machine.
-    """
+    """Make the page; `photos` shows thumbnails where the photos are on this machine."""
     root, macros = view.root if photos else None, page.macros(TEMPLATE)
     leaks = [_leak_chart(leak) for leak in view.leaks.values()]
     sections = [

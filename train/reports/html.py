@@ -76,12 +76,7 @@ def counted(value: int, one: str, many: str = "") -> str:
 
 
 def estimate(value: Sequence[float] | None, *, sign: bool = False) -> Markup:
-    """Format a figure with its interval: `0.725` and, smaller, `0.677 to 0.772`.
-
-    Args:
-        value: The figure, its lower and its upper bound; None gives a dash.
-        sign: Whether positive numbers get a plus sign.
-    """
+    """Format (value, low, high) as `0.725` and, smaller, `0.677 to 0.772`; a dash for None; `sign` adds plus signs."""
     if value is None:
         return Markup(MISSING)
     shown = map(signed if sign else number, value)
@@ -114,24 +109,14 @@ def jpeg_uri(image: Image.Image) -> str:
 
 
 def picture(image: Image.Image, description: str, *, most_px: int | None = None) -> Markup:
-    """Embed a picture that shrinks with the screen.
-
-    Args:
-        image: RGB.
-        description: The alternative text.
-        most_px: Its largest width; its own where None.
-    """
+    """Embed an RGB picture, at most `most_px` wide, that shrinks with the screen."""
     width = min(image.width, most_px or image.width)
     source = Markup('<img src="{}" alt="{}" width="{}" style="max-width:100%;height:auto">')
     return source.format(jpeg_uri(image), description, width)
 
 
 def thumbnail(path: Path, contract: ModelContract) -> str | None:
-    """Encode what the network sees of a photo, at THUMBNAIL_PX a side, by the contract's crop and resize.
-
-    Returns:
-        `data:image/jpeg;base64,...`; None when the photo is missing or unreadable.
-    """
+    """Encode what the network sees of a photo, at THUMBNAIL_PX a side, as `jpeg_uri`; None where it cannot be read."""
     given = contract.input
     small = InputSpec(THUMBNAIL_PX, THUMBNAIL_PX, given.color_space, given.alpha)
     try:

@@ -19,12 +19,9 @@ MISSED_SHOWN = 16
 def mistakes(run: Finished, root: Path | None) -> list[dict[str, Any]]:
     """List the wrong predictions with the highest scores, and the malignant lesions predicted benign.
 
-    Args:
-        run: Its predictions.
-        root: Of the photos' paths; None leaves out the thumbnails.
-
     Returns:
-        What the macro `errors` of run.html.j2 shows: `measure` (`score` or `benign`), numbers and photos of each list.
+        What the macro `errors` of run.html.j2 shows: `measure` (`score` or `benign`), numbers and photos of each list,
+        with thumbnails where there is a root.
     """
     top, malignant = run.probs.max(axis=1), np.asarray(run.malignant)
     side, wrong = malignant[run.y_true], run.y_pred != run.y_true

@@ -136,10 +136,7 @@ class Taxonomy:
 
 
 def load_taxonomy(name_or_path: str) -> Taxonomy:
-    """Read a taxonomy.
-
-    Args:
-        name_or_path: The name of a file in `train/taxonomy/taxonomies` without its suffix, or a path to a TOML file.
+    """Read a taxonomy by its name in train/taxonomy/taxonomies, without the suffix, or by the path of a TOML file.
 
     Raises:
         DataInvalid: No such file, not TOML, or no forest: cycles, orphans, nodes with two parents, labels without a
@@ -150,12 +147,7 @@ def load_taxonomy(name_or_path: str) -> Taxonomy:
 
 
 def make_taxonomy(table: Mapping[str, Any], where: str) -> Taxonomy:
-    """Make a taxonomy from the content of its file.
-
-    Args:
-        table: `name`, `source`, `node`: list of code, name and, but for roots, parent; `labels`: dataset to label to
-            code.
-        where: Named in errors.
+    """Make a taxonomy from the content of its file, which errors name `where`.
 
     Raises:
         DataInvalid: As `load_taxonomy`.

@@ -29,12 +29,9 @@ def augment(pixels_u8: tf.Tensor, size_px: int, config: AugmentConfig, seed: tf.
 
     Args:
         pixels_u8: [n, side, side, 3] uint8 squares, a little larger than size_px.
-        size_px: Side of the result.
+        size_px: Side of the result, float32 in 0..255.
         config: Ranges and shares.
         seed: [2] int32.
-
-    Returns:
-        [n, size_px, size_px, 3] float32 in 0..255.
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 5), num=5)
     pixels = warp(pixels_u8, size_px, config, seeds[0])
@@ -190,16 +187,8 @@ def mixup(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Each photo and label mixed with the one before it in the batch, the first with the last (Zhang et al. 2018).
 
-    The weight is from Beta(alpha, alpha), one a photo; of the two, the photo itself gets the larger.
-
-    Args:
-        pixels: [n, h, w, 3] float32.
-        soft_labels: [n, classes] float32.
-        alpha: 0 changes nothing; 1 draws weights uniformly; larger mixes more evenly.
-        seed: [2] int32.
-
-    Returns:
-        Both, in their shapes.
+    The weight is from Beta(alpha, alpha), one a photo; of the two, the photo itself gets the larger. An alpha of 0
+    changes nothing; 1 draws weights uniformly; larger mixes more evenly. Soft labels are [n, classes] float32.
     """
     if alpha == 0:
         return pixels, soft_labels

@@ -29,14 +29,8 @@ def read_soft_labels(
 ) -> SoftLabels | None:
     """Read the teacher's soft labels, and copy them to the run directory: a resumed run keeps those it began with.
 
-    Args:
-        config: Names the file; may name none.
-        run: The run directory.
-        manifest: All photos.
-        rows: Which of them are trained on: each needs soft labels.
-
     Returns:
-        [photos, classes] probabilities, rows of other photos uniform; None without a teacher.
+        [photos, classes] probabilities, uniform in other rows than the given training photos'; None without a teacher.
 
     Raises:
         ConfigInvalid: No such file, other labels, no probabilities, or training photos without soft labels.

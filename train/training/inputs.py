@@ -115,9 +115,7 @@ class Inputs:
     def outliers(self, part: str, size_px: int) -> tuple[PixelArray, PixelArray] | None:
         """Real and generated OOD images, each [n, size_px, size_px, 3]; None if the config has none.
 
-        Args:
-            part: `train`, `threshold` or `test`; no kind of real image occurs in two of them.
-            size_px: Their side.
+        `part` is `train`, `threshold` or `test`; no kind of real image occurs in two of them.
         """
         if not self.config.outliers.folder:
             return None

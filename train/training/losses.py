@@ -14,16 +14,13 @@ from train.configs.schema import DistillConfig, LossConfig
 def photo_losses(
     logits: tf.Tensor, targets: tf.Tensor, config: LossConfig, adjustment: tf.Tensor | float = 0.0
 ) -> tf.Tensor:
-    """Loss of each photo against its true label.
+    """Loss of each photo against its true label, [n].
 
     Args:
         logits: [n, classes].
         targets: [n, classes], rows sum to 1, not yet smoothed.
         config: Kind of loss, its gamma, label smoothing.
         adjustment: [classes] added to the logits here and nowhere else: tau * log prior (Menon et al. 2021).
-
-    Returns:
-        [n].
     """
     classes = tf.cast(tf.shape(logits)[1], logits.dtype)
     smooth = targets * (1 - config.label_smoothing) + config.label_smoothing / classes
@@ -41,15 +38,9 @@ def photo_losses(
 
 
 def distillation_losses(logits: tf.Tensor, teacher_probs: tf.Tensor, config: DistillConfig) -> tf.Tensor:
-    """Cross-entropy of each photo against the teacher, both at the config's temperature.
+    """Cross-entropy [n] of logits [n, classes] against a teacher's probabilities, both at the config's temperature.
 
-    Args:
-        logits: [n, classes].
-        teacher_probs: [n, classes] at temperature 1.
-        config: The temperature.
-
-    Returns:
-        [n], times temperature squared, because gradients of softened scores shrink by it (Hinton et al. 2015).
+    It is multiplied by temperature squared, because gradients of softened scores shrink by it (Hinton et al. 2015).
     """
     softened = tf.nn.softmax(tf.math.log(teacher_probs + 1e-9) / config.temperature)
     log_probs = tf.nn.log_softmax(logits / config.temperature)

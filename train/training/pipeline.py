@@ -45,7 +45,7 @@ def training_batches(
     normalization: Normalization,
     seed: tuple[int, int],
 ) -> tf.data.Dataset:
-    """Make the batches of one epoch from first_step on.
+    """Make the batches of one epoch from first_step on, each with batch + photos.outliers_per_batch rows.
 
     Args:
         photos: What is drawn from.
@@ -56,9 +56,6 @@ def training_batches(
         augmentation: Ranges.
         normalization: The contract's.
         seed: Of this epoch.
-
-    Returns:
-        A dataset of Batch, each with batch + photos.outliers_per_batch rows.
     """
     side, classes = photos.pixels_u8.shape[1], photos.classes
     outliers = photos.outliers_per_batch if photos.outliers_u8 is not None else 0

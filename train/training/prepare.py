@@ -108,13 +108,7 @@ def prepare(
 ) -> Inputs:
     """Write photos, split, contract and teacher of an opened run, or read them back.
 
-    Args:
-        config: The experiment.
-        run: The run directory.
-        state: Its run.json; written again with the data in it.
-        data_folder: Of the first data set; None searches for it.
-        pixels: Folder of the pixel cache.
-        manifests: The photos, where they have been read already.
+    run.json is written again with the data in it. Arguments as `run_experiment`.
 
     Raises:
         ConfigInvalid, DataInvalid, SplitLeaks: The data do not fit the config.

@@ -91,7 +91,7 @@ def _draw_into(folder: Path, photos: int, seed: int) -> None:
 
 
 def _class_sizes(photos: int) -> dict[str, int]:
-    """Photos of each class: by SHARES, none below LEAST_PHOTOS_OF_CLASS; `nv` takes what rounding leaves."""
+    """Photos of each class: by SHARES, none below LEAST_PHOTOS_OF_CLASS; the largest takes what rounding leaves."""
     sizes = {code: max(LEAST_PHOTOS_OF_CLASS, round(photos * share)) for code, share in SHARES.items()}
     while (excess := sum(sizes.values()) - photos) != 0:
         largest = max(sizes, key=lambda code: sizes[code])

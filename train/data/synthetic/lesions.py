@@ -237,7 +237,14 @@ PAINTERS: dict[str, Callable[[Canvas, np.random.Generator], None]] = {
 
 
 def draw_photo(code: str, lesion_seed: int, view_seed: int, size: tuple[int, int] = SIZE_PX) -> Image.Image:
-    """Draws one photo.
+    """Draw one RGB photo; arguments as `draw_photo_and_lesion`."""
+    return draw_photo_and_lesion(code, lesion_seed, view_seed, size)[0]
+
+
+def draw_photo_and_lesion(
+    code: str, lesion_seed: int, view_seed: int, size: tuple[int, int] = SIZE_PX
+) -> tuple[Image.Image, Image.Image]:
+    """Draw one photo and where the lesion is.
 
     Args:
         code: One of the seven classes.
@@ -246,22 +253,11 @@ def draw_photo(code: str, lesion_seed: int, view_seed: int, size: tuple[int, int
         size: (height, width) in pixels.
 
     Returns:
-        An RGB image.
+        The photo, RGB, and a mask of mode L: 255 where more than LEAST_COVER of the skin is painted over, else 0. Hair
+        and light do not count.
 
     Raises:
         UsageError: Not one of the seven classes.
-    """
-    return draw_photo_and_lesion(code, lesion_seed, view_seed, size)[0]
-
-
-def draw_photo_and_lesion(
-    code: str, lesion_seed: int, view_seed: int, size: tuple[int, int] = SIZE_PX
-) -> tuple[Image.Image, Image.Image]:
-    """As `draw_photo`, and where the lesion is.
-
-    Returns:
-        The photo, and a mask of mode L: 255 where more than LEAST_COVER of the skin is painted over, else 0. Hair and
-        light do not count.
     """
     if code not in PAINTERS:
         raise UsageError("no such phantom class", found=repr(code), expected=", ".join(PAINTERS))
