@@ -20,7 +20,6 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from edge_runtime.contract import ModelContract
 from edge_runtime.errors import EdgeError, RunInvalid, RunNotFound
 from train.artifacts.files import read_object
 
-PACKAGES = ("tensorflow", "tf_keras", "numpy", "pillow", "scikit-learn")
 FINISHED = "done"
 DATA_VARIABLE = "DERMEDGE_DATA"
 SOURCE_SEPARATOR = "+"
@@ -42,14 +40,10 @@ def finished_state(run: Path) -> dict[str, Any]:
     """
     path = run / "run.json"
     if not path.is_file():
-        raise RunNotFound(
-            "not a finished run",
-            where=str(run),
-            found="no run.json" if run.is_dir() else "no such folder",
-            expected="a run directory",
-            fix="train first (dermedge train CONFIG.toml --workdir RUN); of a cross-validation, finish all folds or "
-            "name one of them (DIR/fold0)",
-        )
+        found, expected = "no run.json" if run.is_dir() else "no such folder", "a run directory"
+        fix = "train first (dermedge train CONFIG.toml --workdir RUN); of a cross-validation, finish all folds or "
+        fix += "name one of them (DIR/fold0)"
+        raise RunNotFound("not a finished run", where=str(run), found=found, expected=expected, fix=fix)
     state = read_object(path)
     if (status := state.get("status")) != FINISHED:
         found, fix = f"status {status!r} in run.json", "give its training command again: it resumes"
@@ -135,11 +129,6 @@ def _root_candidates(state: Mapping[str, Any], data: Path | None) -> list[Path]:
 def source_of(path: str, names: Sequence[str]) -> str:
     """Return the data set of a photo: with several, the first folder of its path."""
     return path.split("/")[0] if len(names) > 1 else "".join(names)
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that can change a run's figures."""
-    return {name: metadata.version(name) for name in PACKAGES}
 
 
 def git_commit() -> str:

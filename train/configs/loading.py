@@ -30,6 +30,7 @@ TYPES = {
     "finite_number": "a finite number",
 }
 SHOWN_CHARS = 60
+CHECKOUT = Path(__file__).parents[2]
 
 
 def load_config(path: Path) -> TrainConfig:
@@ -47,6 +48,19 @@ def load_config(path: Path) -> TrainConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"{path}: not TOML", found=str(error), expected="a TOML file") from error
     return parse_config(data, str(path))
+
+
+def find_path(given: str, key: str, what: str) -> Path:
+    """Find the file or folder that a config's key names.
+
+    Raises:
+        ConfigInvalid: There is none; the key and `what` is expected there are named.
+    """
+    for path in (Path(given), CHECKOUT / given):
+        if path.exists():
+            return path
+    expected = f"{what}, from the working directory or the checkout"
+    raise ConfigInvalid(f"{key} does not exist", found=given, expected=expected)
 
 
 def parse_config(data: Mapping[str, Any], where: str) -> TrainConfig:

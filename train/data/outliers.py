@@ -15,8 +15,10 @@ Accidental photos are generated (train/data/synthetic/nonlesions.py). numpy, Pil
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,26 +28,12 @@ import numpy.typing as npt
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import DataInvalid
+from train.artifacts.labels import source_file
 from train.data.pixels import read_pixels
 from train.data.readers.scan import photo_files
 from train.data.synthetic.nonlesions import PAINTERS, finish
 
 PART_SHARES = {"train": 0.35, "threshold": 0.15, "test": 0.5}
-# Categories of Caltech-101 that show the same kind of thing: divided, they would leak from training into test.
-SAME_KIND = {
-    "Faces_easy": "Faces",
-    "Leopards": "wild_cat",
-    "brontosaurus": "stegosaurus",
-    "cougar_body": "wild_cat",
-    "cougar_face": "wild_cat",
-    "crayfish": "lobster",
-    "crocodile_head": "crocodile",
-    "flamingo_head": "flamingo",
-    "ketch": "schooner",
-    "lotus": "water_lilly",
-    "mandolin": "electric_guitar",
-    "windsor_chair": "chair",
-}
 GENERATED_KINDS = tuple(PAINTERS)
 NUMBERED = re.compile(r"_?(?:image_)?\d+$")
 
@@ -65,10 +53,15 @@ def read_outliers(folder: Path) -> list[Path]:
     return images
 
 
+@functools.cache
+def _same_kind() -> dict[str, str]:
+    return dict(tomllib.loads(source_file("ood_photos").read_text(encoding="utf-8"))["same_kind"])
+
+
 def kind_of(path: Path) -> str:
     """Return what an image shows: the name before its number, or its folder's where the file is only numbered."""
     category = NUMBERED.sub("", path.stem) or path.parent.name
-    return SAME_KIND.get(category, category)
+    return _same_kind().get(category, category)
 
 
 def divide_outliers(paths: Sequence[Path], seed: int) -> dict[str, list[Path]]:

@@ -184,12 +184,8 @@ def require_parts(manifest: Manifest, assignment: Mapping[str, str]) -> None:
     if astray:
         found = f"{len(astray)} photos in only one of the two, or in an unknown split: {first_names(astray)}"
         expected = f"each photo in one of {', '.join(PARTS)}"
-        raise DataInvalid(
-            "the split does not match these photos",
-            found=found,
-            expected=expected,
-            fix="make the split again",
-        )
+        problem, fix = "the split does not match these photos", "make the split again"
+        raise DataInvalid(problem, found=found, expected=expected, fix=fix)
 
 
 def _require_ranges(manifest: Manifest, folds: int, test_fold: int, val_share: float) -> None:

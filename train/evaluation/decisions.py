@@ -116,11 +116,9 @@ def not_a_lesion_rule(
         DataInvalid: No lesions, or no OOD images.
     """
     if not len(lesion_probs) or not len(outlier_probs):
-        raise DataInvalid(
-            "cannot fit the OOD threshold",
-            found=f"{len(lesion_probs)} lesions and {len(outlier_probs)} OOD images",
-            expected="held-out lesions and non-lesion images",
-        )
+        found = f"{len(lesion_probs)} lesions and {len(outlier_probs)} OOD images"
+        expected = "held-out lesions and non-lesion images"
+        raise DataInvalid("cannot fit the OOD threshold", found=found, expected=expected)
     of_source, counts = np.asarray(lesion_sources), Counter(lesion_sources)
     kinds = np.asarray(outlier_sources or ["images"] * len(outlier_probs))
     candidates = []

@@ -97,15 +97,12 @@ def read_answers(folder: Path, model: str = FLOAT) -> Answers:
     """
     path = find_answers(folder, model)
     if path is None:
-        raise RunInvalid(
-            f"no out-of-fold predictions of {model}",
-            where=str(folder),
-            found=f"no {_stem(model)}",
-            expected="a cross-validation's folder or its record",
-            fix=f"dermedge crossval CONFIG.toml --workdir {folder}"
-            if model == FLOAT
-            else f"dermedge convert {folder} --recipe {model}",
-        )
+        problem, found = f"no out-of-fold predictions of {model}", f"no {_stem(model)}"
+        made = f"convert {folder} --recipe {model}"
+        if model == FLOAT:
+            made = f"crossval CONFIG.toml --workdir {folder}"
+        expected, fix = "a cross-validation's folder or its record", f"dermedge {made}"
+        raise RunInvalid(problem, where=str(folder), found=found, expected=expected, fix=fix)
     table = read_predictions(path, COLUMNS)
     if "label" not in table.columns:
         table["label"] = _labels_of(folder, table)
@@ -135,13 +132,10 @@ def _labels_of(folder: Path, table: pd.DataFrame) -> list[str]:
     label_set = read_object(folder / "crossval.json")["config"]["data"]["labels"]
     facts = read_facts(data_root(), sorted(set(table["source"])), label_set)
     if lacking := sum(photo_id not in facts for photo_id in table["photo_id"]):
-        raise RunInvalid(
-            "labels not found",
-            where=str(folder),
-            found=f"no column label, and {lacking} photos that no data set in {data_root()} has",
-            expected="the data sets of the predictions, in the folder that DERMEDGE_DATA names",
-            fix="put the data sets there; a cross-validation's own folder has the labels in it",
-        )
+        found = f"no column label, and {lacking} photos that no data set in {data_root()} has"
+        expected = "the data sets of the predictions, in the folder that DERMEDGE_DATA names"
+        fix = "put the data sets there; a cross-validation's own folder has the labels in it"
+        raise RunInvalid("labels not found", where=str(folder), found=found, expected=expected, fix=fix)
     return [facts[photo_id].label for photo_id in table["photo_id"]]
 
 
@@ -159,10 +153,8 @@ def require_same_photos(first: Answers, second: Answers) -> Answers:
         shared = first.where(inside)
         if (shared.y_true == second.y_true).all() and (shared.folds == second.folds).all():
             return shared
-    raise RunInvalid(
-        f"predictions of {first.model} and {second.model} are of different photos",
-        found=f"{len(astray)} photos without a prediction of {first.model}: {', '.join(astray[:3])}"
-        if astray
-        else "other labels or folds",
-        expected="one cross-validation",
-    )
+    problem = f"predictions of {first.model} and {second.model} are of different photos"
+    found = "other labels or folds"
+    if astray:
+        found = f"{len(astray)} photos without a prediction of {first.model}: {', '.join(astray[:3])}"
+    raise RunInvalid(problem, found=found, expected="one cross-validation")

@@ -104,12 +104,8 @@ class Finished:
         """
         inside = np.asarray(self.sources) == source
         if not inside.any():
-            raise RunInvalid(
-                "no photos of this data set",
-                where=str(self.folder),
-                found=repr(source),
-                expected=f"one of {', '.join(self.source_names)}",
-            )
+            where, expected = str(self.folder), f"one of {', '.join(self.source_names)}"
+            raise RunInvalid("no photos of this data set", where=where, found=repr(source), expected=expected)
         return dataclasses.replace(
             self, of_photos=f"{self.of_photos} of {source}", **chosen(self, inside, OF_PHOTOS)
         )
@@ -133,12 +129,9 @@ def read_finished(folder: Path, *, split: str | None = None, data: Path | None =
         DataInvalid: `data` is not a folder.
     """
     if data is not None and not data.is_dir():
-        raise DataInvalid(
-            "no such data folder",
-            where=str(data),
-            expected="the folder of the first data set",
-            fix="correct --data, or leave it out: the page then has no photos",
-        )
+        expected = "the folder of the first data set"
+        fix = "correct --data, or leave it out: the page then has no photos"
+        raise DataInvalid("no such data folder", where=str(data), expected=expected, fix=fix)
     if (folder / OOF).is_file():
         return _read_crossval(folder, data)
     return _read_run(folder, split, data)
@@ -156,12 +149,9 @@ def _read_run(folder: Path, split: str | None, data: Path | None) -> Finished:
     plain = score_matrix(path, table, [f"p_{code}" for code in codes])
     sums = plain.sum(axis=1)
     if not (np.abs(sums - 1) <= SUM_TOLERANCE * len(codes)).all():
+        problem, found = "scores do not sum to 1", f"sums from {sums.min():.3f} to {sums.max():.3f}"
         raise RunInvalid(
-            "scores do not sum to 1",
-            where=str(path),
-            found=f"sums from {sums.min():.3f} to {sums.max():.3f}",
-            expected="a softmax in each row",
-            fix="train again",
+            problem, where=str(path), found=found, expected="a softmax in each row", fix="train again"
         )
     logits = np.log(np.maximum(plain, LEAST_SCORE))
     probs = softmax(logits, contract.calibration.temperature)
@@ -190,12 +180,9 @@ def _read_crossval(folder: Path, data: Path | None) -> Finished:
     runs = {f"fold {fold}": folder / f"fold{fold}" for fold in folds}
     for run in runs.values():
         if not run.is_dir():
-            raise RunInvalid(
-                "a fold's run directory is missing",
-                where=str(folder),
-                found=f"no {run.name}",
-                expected=f"the folds that {OOF} names: {', '.join(folds)}",
-            )
+            problem = "a fold's run directory is missing"
+            expected = f"the folds that {OOF} names: {', '.join(folds)}"
+            raise RunInvalid(problem, where=str(folder), found=f"no {run.name}", expected=expected)
     contracts = [read_contract(run) for run in runs.values()]
     codes = [label.code for label in contracts[0].labels]
     logits = score_matrix(path, table, [f"logit_{code}" for code in codes])
@@ -239,12 +226,9 @@ def _finished(
     run = next(iter(runs.values()))
     state, config, known = finished_state(run), read_object(run / "config.json"), read_photos_of(run)
     if astray := [photo_id for photo_id in table["photo_id"] if photo_id not in known]:
-        raise RunInvalid(
-            "photos that are not in the run's manifest.csv",
-            where=str(path),
-            found=", ".join(astray[:5]),
-            expected="photos of the manifest, each once",
-        )
+        problem = "photos that are not in the run's manifest.csv"
+        expected = "photos of the manifest, each once"
+        raise RunInvalid(problem, where=str(path), found=", ".join(astray[:5]), expected=expected)
     photos, groups = zip(*(known[photo_id] for photo_id in table["photo_id"]), strict=True)
     names = source_names(state)
     return Finished(

@@ -46,12 +46,8 @@ def class_indices(path: Path, labels: Iterable[str], codes: Sequence[str]) -> In
     index_of = {code: i for i, code in enumerate(codes)}
     labels = list(labels)
     if unknown := sorted(set(labels) - set(codes)):
-        raise RunInvalid(
-            "labels without a class",
-            where=str(path),
-            found=", ".join(map(repr, unknown[:NAMES_SHOWN])),
-            expected=", ".join(codes),
-        )
+        found, expected = ", ".join(map(repr, unknown[:NAMES_SHOWN])), ", ".join(codes)
+        raise RunInvalid("labels without a class", where=str(path), found=found, expected=expected)
     return np.array([index_of[label] for label in labels], np.int64)
 
 
@@ -63,12 +59,8 @@ def score_matrix(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> Flo
     """
     where = str(path)
     if lacking := [column for column in columns if column not in table.columns]:
-        raise RunInvalid(
-            f"missing columns: {', '.join(lacking)}",
-            where=where,
-            found=", ".join(table.columns),
-            expected="a column for each class",
-        )
+        problem, found = f"missing columns: {', '.join(lacking)}", ", ".join(table.columns)
+        raise RunInvalid(problem, where=where, found=found, expected="a column for each class")
     try:
         values = np.array([[float(cell) for cell in row] for row in table[list(columns)].to_numpy()])
     except ValueError as error:

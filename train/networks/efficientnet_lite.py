@@ -3,9 +3,6 @@
 EfficientNet (Tan and Le 2019) without squeeze-and-excitation and with ReLU6 for swish, as Google published it for
 quantized use in 2020. Layers are named as the publisher's variables, so a checkpoint is read name by name.
 
-The publisher's (level - 127) / 128 and the contract's (level - 128) / 128 are one level apart, which hardly changes
-the features.
-
 The publisher's drop-connect is not here: a fine-tuning is short, model.dropout regularizes it, and each dropped block
 would need a layer in the midst of what tfmot joins into one quantized operation. TensorFlow.
 """

@@ -186,12 +186,8 @@ def page(
 ) -> str:
     """Make the whole document.
 
-    Args:
-        title: Also the window's.
-        subtitle: One line below it, and the document's description.
-        licence: Of the data, and whatever else must be stated with it.
-        sections: From top to bottom.
-        notice: Of the models (`ModelContract.notice`).
+    The subtitle is its description too, `licence` of the data, with whatever else must be stated with it, and `notice`
+    of the models (`ModelContract.notice`).
     """
     style = Markup(STYLE.read_text(encoding="utf-8"))
     template = _environment().get_template("page.html.j2")

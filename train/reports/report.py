@@ -86,11 +86,9 @@ def paired_row(first: Finished, second: Finished) -> tuple[float | Estimate | st
     y_true = first.y_true[mine]
     if (y_true != second.y_true[theirs]).any():
         i = mine[int(np.argmax(y_true != second.y_true[theirs]))]
+        problem, where = "the same photo with two labels", f"{first.folder} and {second.folder}"
         raise RunInvalid(
-            "the same photo with two labels",
-            where=f"{first.folder} and {second.folder}",
-            found=first.photos[i].photo_id,
-            expected="runs of the same data",
+            problem, where=where, found=first.photos[i].photo_id, expected="runs of the same data"
         )
     groups = [first.groups[i] for i in mine]
     before, after = first.y_pred[mine], second.y_pred[theirs]

@@ -34,6 +34,7 @@ from train.configs.loading import load_config
 from train.configs.schema import TrainConfig
 from train.data.sources import find_data, merged_labels, read_sources
 from train.evaluation.metrics import softmax
+from train.evaluation.results import read_history
 from train.evaluation.summary import summarize
 from train.training.run import Maker, add_run_options, run_experiment
 
@@ -129,7 +130,10 @@ def pool(config: TrainConfig, workdir: Path, selection: Sequence[str] = ()) -> d
         "folds": done,
         "balanced_accuracy_by_fold": per_fold,
         "balanced_accuracy_std": float(np.std(per_fold, ddof=1)) if len(per_fold) > 1 else None,
-        "train_balanced_accuracy_by_fold": [_last_training(runs[fold]) for fold in done],
+        # On the last epoch's augmented training photos.
+        "train_balanced_accuracy_by_fold": [
+            float(read_history(runs[fold] / "history.csv")[-1]["train_balanced_accuracy"]) for fold in done
+        ],
         "sources": sources,
         "by_fold": {str(fold): _brief(metrics) for fold, metrics in by_fold.items()},
     }
@@ -185,11 +189,6 @@ def _brief(metrics: dict[str, Any]) -> dict[str, Any]:
     sources = {name: kept(figures) for name, figures in metrics["test"].get("sources", {}).items()}
     brief = {**kept(metrics["test"]), "sources": sources}
     return brief | ({"outliers": metrics["outliers"]} if "outliers" in metrics else {})
-
-
-def _last_training(run: Path) -> float:
-    """Balanced accuracy on the last epoch's augmented training photos."""
-    return float(read_rows(run / "history.csv", ("stage",))[-1]["train_balanced_accuracy"])
 
 
 def _note_seconds(run: Path, seconds: float) -> None:

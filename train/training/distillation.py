@@ -16,7 +16,7 @@ from edge_runtime.errors import ConfigInvalid
 from train.artifacts.files import whole_file
 from train.artifacts.manifest import Manifest
 from train.artifacts.tables import read_table
-from train.configs.paths import find_path
+from train.configs.loading import find_path
 from train.configs.schema import DistillConfig
 
 COPY_NAME = "teacher.csv.gz"

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from edge_runtime.contract import Calibration, Decision, Rule
 from train.artifacts import files
-from train.artifacts.files import read_object
 from train.artifacts.selection import KEY
 from train.data.pixels import PixelArray
 from train.evaluation.decisions import calibrate, fires, not_a_lesion_rule, refer_rule
@@ -34,7 +33,7 @@ def finish(inputs: Inputs, weights: Sequence[npt.NDArray[np.float32]], run: Path
         The content of metrics.json.
     """
     metrics = measure(inputs, _finished_model(inputs, weights, run), run)
-    files.write_json(run / "run.json", {**read_object(run / "run.json"), "status": "done"})
+    files.write_json(run / "run.json", {**files.read_object(run / "run.json"), "status": "done"})
     return metrics
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import RunInvalid, escaped
 from train.artifacts import files
-from train.artifacts.files import read_object
 from train.artifacts.manifest import Manifest, write_manifest
-from train.artifacts.run import git_commit, package_versions
+from train.artifacts.run import git_commit
 from train.configs.contract import make_contract
 from train.configs.loading import parse_config
 from train.configs.schema import TrainConfig
@@ -20,6 +20,8 @@ from train.data.sources import NO_TEST, DataSet, find_data, merged_labels, read_
 from train.training.distillation import COPY_NAME, read_soft_labels
 from train.training.inputs import Inputs
 
+# Their versions can change a run's figures.
+PACKAGES = ("tensorflow", "tf_keras", "numpy", "pillow", "scikit-learn")
 CONFIG_FILES = ("config.toml", "config.json")
 # Made anew when the config of a run that has not been trained yet changes.
 PREPARED_FILES = ("manifest.csv", "split.json", "contract.json", COPY_NAME)
@@ -52,7 +54,7 @@ def open_run(config: TrainConfig, config_path: Path, run: Path) -> dict[str, Any
         "started": started.isoformat(timespec="seconds"),
         "seed": config.seed,
         "commit": git_commit(),
-        "versions": package_versions(),
+        "versions": {name: metadata.version(name) for name in PACKAGES},
     }
     files.write_json(run / "run.json", state)
     return state
@@ -65,8 +67,8 @@ def _reopen(resolved: dict[str, Any], config_path: Path, run: Path) -> dict[str,
     may have been refused for what only the photos could show.
     """
     # Parsed as any config is: keys added since then get their defaults.
-    before = parse_config(read_object(run / "config.json"), str(run / "config.json")).to_dict()
-    state = read_object(run / "run.json")
+    before = parse_config(files.read_object(run / "config.json"), str(run / "config.json")).to_dict()
+    state = files.read_object(run / "run.json")
     changed = sorted(key for key in resolved if before[key] != resolved[key])
     if changed == ["decision"] and state["status"] == "done" and not (run / "model.keras").exists():
         reason = state.get("not_for_conversion", "it was removed")

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from edge_runtime.errors import escaped
 from train.artifacts.files import read_object
 from train.artifacts.manifest import Manifest, read_parts
-from train.configs.loading import load_config
-from train.configs.paths import find_path
+from train.configs.loading import find_path, load_config
 from train.configs.schema import TrainConfig
 from train.data.split import require_unseen
 from train.training.distribute import Worker, replicas_for, this_worker, watched
@@ -110,10 +109,7 @@ def train_weights(inputs: Inputs, run: Path, worker: Worker) -> Weights:
 def first_model(inputs: Inputs, run: Path, data: TrainingData | None = None) -> Any:
     """Build the network with its first weights, for pixels of any size.
 
-    Args:
-        inputs: Whose config counts.
-        run: The run directory.
-        data: What training draws from; None reads it where a converted file gives the weights.
+    `data` is what training draws from; None reads it where a converted file gives the weights.
 
     Raises:
         ConfigInvalid: model.start names no file of this network.

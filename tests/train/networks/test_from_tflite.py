@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import ConfigInvalid, DataInvalid, SplitLeaks
-from train.configs.paths import find_path
+from train.configs.loading import find_path
 from train.configs.schema import ModelConfig
 
 pytestmark = pytest.mark.tf

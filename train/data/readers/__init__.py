@@ -80,13 +80,12 @@ def read_photos(
             raise ConfigInvalid(f"unknown {field}", found=repr(value), expected=", ".join(allowed))
     if not root.exists():
         parent = next(parent for parent in root.absolute().parents if parent.exists())
-        raise DataNotFound(
-            "no such data folder",
-            where=str(root),
-            found=f"nothing; its nearest existing parent is {parent}",
-            expected=MODULES[reader].EXPECTED,
-            fix="correct the data folder in the config, or put the photos there",
+        problem, found = "no such data folder", f"nothing; its nearest existing parent is {parent}"
+        expected, fix = (
+            MODULES[reader].EXPECTED,
+            "correct the data folder in the config, or put the photos there",
         )
+        raise DataNotFound(problem, where=str(root), found=found, expected=expected, fix=fix)
     problems = ProblemReport()
     folder, photos = READERS[reader](root, labels, problems)
     usable: list[Photo] = []
