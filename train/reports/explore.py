@@ -338,22 +338,10 @@ def parser() -> argparse.ArgumentParser:
         "Write a self-contained HTML page about a dataset and its split.",
         "example:\n  dermedge explore train/configs/ham10000_lite0.toml --out data.html",
     )
-    made.add_argument(
-        "source", type=Path, metavar="CONFIG.toml|RUN",
-        help="read a config, whose photos are all decoded, or a run directory",
-    )  # fmt: skip
-    made.add_argument(
-        "--out", type=Path, metavar="FILE",
-        help=f"write the page there (default: RUN/{PAGE_NAME}; required for a config)",
-    )  # fmt: skip
-    made.add_argument(
-        "--data", type=Path, metavar="DIR",
-        help="folder of the first dataset (default: as the config or the run says)",
-    )  # fmt: skip
-    made.add_argument(
-        "--no-photos", action="store_true",
-        help="leave out thumbnails, so that the page can be shared (default: show them)",
-    )  # fmt: skip
+    read = "read a config, whose photos are all decoded, or a run directory"
+    made.add_argument("source", type=Path, metavar="CONFIG.toml|RUN", help=read)
+    out = f"RUN/{PAGE_NAME}; required for a config"
+    page.add_options(made, out=out, data="as the config or the run says")
     return made
 
 

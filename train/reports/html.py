@@ -6,6 +6,7 @@ browser. Every text is escaped unless it is Markup, which only the templates, `e
 
 from __future__ import annotations
 
+import argparse
 import base64
 import dataclasses
 import functools
@@ -146,6 +147,16 @@ class Section:
     anchor: str
     title: str
     content: Sequence[object]
+
+
+def add_options(parser: argparse.ArgumentParser, *, out: str, data: str) -> None:
+    """Add --out, --data and --no-photos, with what is the default of the first two."""
+    thumbnails = "leave out thumbnails, so that the page can be shared (default: show them)"
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"write the page there (default: {out})")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help=f"folder of the first dataset (default: {data})"
+    )
+    parser.add_argument("--no-photos", action="store_true", help=thumbnails)
 
 
 def require_place(out: Path) -> None:

@@ -137,30 +137,13 @@ def parser() -> argparse.ArgumentParser:
         "Write a self-contained HTML page about one or more finished runs.",
         "example:\n  dermedge report runs/first runs/second --out comparison.html",
     )
-    made.add_argument(
-        "runs",
-        type=Path,
-        nargs="+",
-        metavar="RUN",
-        help="read a run directory, or a cross-validation's folder",
-    )
-    made.add_argument(
-        "--out", type=Path, metavar="FILE",
-        help=f"write the page there (default: {ONE_NAME} in the run; of several, {SEVERAL_NAME} in the first)",
-    )  # fmt: skip
-    made.add_argument(
-        "--split", choices=("test", "val"), help="split to evaluate on (default: test, or val without one)"
-    )
-    made.add_argument(
-        "--source", metavar="NAME", help="dataset to report on, of several (default: the first)"
-    )
-    made.add_argument(
-        "--data", type=Path, metavar="DIR", help="folder of the first dataset (default: as the run says)"
-    )
-    made.add_argument(
-        "--no-photos", action="store_true",
-        help="leave out thumbnails, so that the page can be shared (default: show them)",
-    )  # fmt: skip
+    read = "read a run directory, or a cross-validation's folder"
+    made.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=read)
+    split, source = "test, or val without one", "dataset to report on, of several (default: the first)"
+    made.add_argument("--split", choices=("test", "val"), help=f"split to evaluate on (default: {split})")
+    made.add_argument("--source", metavar="NAME", help=source)
+    out = f"{ONE_NAME} in the run; of several, {SEVERAL_NAME} in the first"
+    page.add_options(made, out=out, data="as the run says")
     return made
 
 
