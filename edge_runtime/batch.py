@@ -17,6 +17,7 @@ from threading import Lock, Semaphore, Thread
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edge_runtime.errors import ImageError, UsageError
+from edge_runtime.images.memory import Reservation
 from edge_runtime.images.photos import name_of
 from edge_runtime.result import Prediction
 from edge_runtime.runner import Runner
@@ -75,15 +76,16 @@ def _results(classifier: Classifier, photos: Iterable[Photo], count: int) -> Gen
 
     def work(photo: Any) -> Result:
         try:
-            prepared = classifier.prepare(photo)
+            with Reservation(name_of(photo)):
+                prepared = classifier.prepare(photo)
+                runner = runners.take()
+                try:
+                    raw_output = classifier.infer(prepared, runner)
+                finally:
+                    runners.give_back(runner)
+                return classifier.prediction_from(prepared, raw_output, workers=count)
         except ImageError as error:
             return error
-        runner = runners.take()
-        try:
-            raw_output = classifier.infer(prepared, runner)
-        finally:
-            runners.give_back(runner)
-        return classifier.prediction_from(prepared, raw_output, workers=count)
 
     feeder = _Feeder(photos, lambda photo: pool.submit(work, photo), AHEAD * count)
     try:

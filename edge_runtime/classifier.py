@@ -138,7 +138,8 @@ class Classifier:
             UsageError: Not a photo: another type, dtype or shape.
             InterpreterBroken: The inference failed.
         """
-        return self.classify_prepared(self.prepare(photo, name=name))
+        with Reservation(name or name_of(photo)):
+            return self.classify_prepared(self.prepare(photo, name=name))
 
     def classify_each(
         self, photos: Iterable[Photo | tuple[str, ImageError]], *, workers: int | None = None
@@ -160,18 +161,18 @@ class Classifier:
         prepared = Prepared(name or name_of(photo))
         watch = prepared.watch
         data: bytes | Image.Image
-        if isinstance(photo, bytes):
-            data = photo
-        elif isinstance(photo, (str, os.PathLike)):
-            data = read_photo(photo)
-        elif isinstance(photo, (bytearray, memoryview)):
-            data = bytes(photo)
-        else:
-            from edge_runtime.images.given import read_given
-
-            data = read_given(photo, prepared.name, prepared.notes)
-        watch.lap("read")
         with Reservation(prepared.name):
+            if isinstance(photo, bytes):
+                data = photo
+            elif isinstance(photo, (str, os.PathLike)):
+                data = read_photo(photo)
+            elif isinstance(photo, (bytearray, memoryview)):
+                data = bytes(photo)
+            else:
+                from edge_runtime.images.given import read_given
+
+                data = read_given(photo, prepared.name, prepared.notes)
+            watch.lap("read")
             image: Picture = (
                 self.runner.decode(data, name=prepared.name, notes=prepared.notes)
                 if isinstance(data, bytes)

@@ -239,6 +239,10 @@ class ImageTooLarge(ImageError, code="image-too-large"):
     """The image has more pixels or scans, or takes more memory, or its file more bytes, than the limit."""
 
 
+class OutOfMemory(ImageTooLarge, code="out_of_memory"):
+    """This machine, or --max-memory, has too little memory for the image; other photos are not affected."""
+
+
 class HeatMapUnwritten(EdgeError, code="heat-map-unwritten"):
     """The photo is classified, but its heat map cannot be written."""
 

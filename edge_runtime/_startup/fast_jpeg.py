@@ -13,7 +13,7 @@ import struct
 from edge_runtime._startup.core_image import CoreImage
 from edge_runtime._startup.records import dataclass
 from edge_runtime.images.memory import coefficient_bytes, require_memory, require_scans
-from edge_runtime.images.photos import require_size
+from edge_runtime.images.photos import MAX_JPEG_PIXELS, require_size
 
 DCT_SCALES = (8, 4, 2, 1)
 """What libjpeg can divide both sides by while it decodes."""
@@ -100,10 +100,12 @@ def decode_ordinary(photo: bytes, needed_px: int | None, name: str) -> CoreImage
     header = read_header(photo) if photo.startswith(b"\xff\xd8\xff") else None
     if header is None:
         return None
-    require_size(header.width_px, header.height_px, name)
+    require_size(header.width_px, header.height_px, name, MAX_JPEG_PIXELS)
     require_scans(photo, name)
     scale = 1 if needed_px is None else dct_scale(header.width_px, header.height_px, needed_px)
-    pixels = -(-header.width_px // scale) * -(-header.height_px // scale)
+    width_px, height_px = -(-header.width_px // scale), -(-header.height_px // scale)
+    require_size(width_px, height_px, name)
+    pixels = width_px * height_px
     require_memory(4 * pixels + header.coefficient_bytes, pixels, name)
     image = decode(photo, header, scale)
     if image is None:

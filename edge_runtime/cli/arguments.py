@@ -51,7 +51,7 @@ def _options() -> dict[str, dict[str, Any]]:
     }
 
 
-ENGINE = ("--threads", *opening.MODEL_OPTIONS, "--trust", "--accelerator", "--delegate")
+ENGINE = ("--threads", "--max-memory", *opening.MODEL_OPTIONS, "--trust", "--accelerator", "--delegate")
 
 
 def _new(program: str, description: str, example: str) -> argparse.ArgumentParser:

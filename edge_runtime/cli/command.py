@@ -16,6 +16,7 @@ from edge_runtime._startup.process import GcPaused, import_ahead
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.cli.selection import has_photos, is_one_photo, named_photos
 from edge_runtime.errors import EXIT_OK, EXIT_PHOTO_FAILED, EdgeError, ImageError, UsageError, escaped
+from edge_runtime.images import memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -113,7 +114,7 @@ DEFAULTS: dict[str, object] = {
     "model": None, "top_k": 3, "json": False, "threads": None, "list": None, "watch": None,
     "require_signature": None, "min_version": None, "accelerator": None, "delegate": None, "bench": None,
     "self_check": False, "print_contract": False, "explain": None, "trust": False, "max_model_memory": 2048,
-    "max_model_work": 100, "null": False, "recursive": False,
+    "max_model_work": 100, "max_memory": None, "null": False, "recursive": False,
 }  # fmt: skip
 
 
@@ -165,6 +166,7 @@ def _print_contract(arguments: Arguments) -> int:
 
 
 def _work(arguments: Arguments) -> int:
+    memory.limit(arguments.max_memory and arguments.max_memory * 1024**2)
     with _open_classifier(arguments) as classifier:
         if classifier.engine.skipped:
             tell(f"skipped {'; '.join(classifier.engine.skipped)}")

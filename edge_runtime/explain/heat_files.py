@@ -21,6 +21,7 @@ from edge_runtime.classifier import Classifier
 from edge_runtime.errors import HeatMapUnwritten, ImageError, UsageError, quoted
 from edge_runtime.explain.explainer import Explainer, Explanation
 from edge_runtime.explain.heat_picture import is_heat_map, write_picture
+from edge_runtime.images.memory import Reservation
 from edge_runtime.images.photos import STDIN
 from edge_runtime.result import json_line, notice
 
@@ -118,7 +119,8 @@ def explain_each(
                 continue
             others += 1
             try:
-                explanation = explainer.explain(photo)
+                with Reservation(photo):
+                    explanation = explainer.explain(photo)
             except ImageError as error:
                 yield photo, error
                 continue

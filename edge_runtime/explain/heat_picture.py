@@ -67,12 +67,13 @@ def write_picture(path: str, explanation: Explanation, notice: str) -> None:
     ):
         texts.add_itxt(keyword, text)
     shown = describe(explanation, shown_label(prediction.name, prediction.label))
-    picture = draw_picture(explanation, [*shown, notice])
     try:
+        picture = draw_picture(explanation, [*shown, notice])
         with whole_file(Path(path)) as temporary:
             picture.save(temporary, "PNG", pnginfo=texts, compress_level=COMPRESSION)
-    except OSError as error:
-        problem, found = "the heat map cannot be written", error.strerror or str(error)
+    except (OSError, MemoryError) as error:
+        found = getattr(error, "strerror", "") or str(error) or "not enough memory"
+        problem = "the heat map cannot be written"
         expected, fix = "a folder that can be written to", "name another file with --explain"
         raise HeatMapUnwritten(problem, where=path, found=found, expected=expected, fix=fix) from error
 

@@ -27,9 +27,10 @@ from PIL import Image
 
 from edge_runtime._startup.fast_jpeg import ORIENTATION_TAG, UPRIGHT, exif_orientation
 from edge_runtime.errors import EdgeError, ImageTooLarge, ImageUnreadable
+from edge_runtime.images import memory
 from edge_runtime.images.color import to_srgb
-from edge_runtime.images.memory import SCAN_MARK, coefficient_bytes, no_memory, require_memory, require_scans
-from edge_runtime.images.photos import ACCEPTED_FORMATS, require_size, too_large
+from edge_runtime.images.memory import SCAN_MARK, coefficient_bytes, require_memory, require_scans
+from edge_runtime.images.photos import ACCEPTED_FORMATS, MAX_JPEG_PIXELS, require_size, too_large
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -87,12 +88,11 @@ def damage_refused(name: str) -> Iterator[None]:
         yield
     except EdgeError:
         raise
-    except MemoryError as error:
-        raise no_memory(name) from error
     except Image.DecompressionBombError as error:
         # Some of Pillow's plugins look at its own limit while they read the header.
         raise too_large(name, str(error)) from error
-    except _DECODER_ERRORS as error:
+    except (MemoryError, *_DECODER_ERRORS) as error:
+        memory.raise_if_short(error, name)
         raise ImageUnreadable(
             "the image is damaged or incomplete",
             where=name,
@@ -125,10 +125,11 @@ def open_bounded(photo: bytes, name: str, needed_px: int | None, mode: str | Non
         _require_few_values(photo, name)
     image = _open(photo, name)
     width_px, height_px = image.size
-    require_size(width_px, height_px, name)
+    require_size(width_px, height_px, name, MAX_JPEG_PIXELS if image.format == "JPEG" else 0)
     if needed_px is not None:
         # draft() does as `jpeg.dct_scale`; other formats ignore it.
         image.draft(mode, (needed_px, needed_px))
+    require_size(image.width, image.height, name)
     pixels = image.width * image.height
     require_memory(
         _decoder_bytes(image, width_px * height_px, photo, name),

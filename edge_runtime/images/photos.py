@@ -30,6 +30,8 @@ CHUNK_BYTES = 65_536
 ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 # 12,000 x 10,000: beyond any phone, and 360 MB decoded. Pillow itself only warns between one and two times its limit.
 MAX_PIXELS = 120_000_000
+MAX_JPEG_PIXELS = 500_000_000
+"""Of a JPEG before it is decoded at a smaller scale, which takes memory for what is left alone: MAX_PIXELS at most."""
 MAX_PHOTO_BYTES = 256 * 1024 * 1024
 """More than MAX_PIXELS of any accepted format needs, and less than /dev/zero gives."""
 
@@ -239,18 +241,18 @@ def _kind(path: str) -> str:
     return "pipes, sockets or devices" if os.path.exists(path) else "dangling links"
 
 
-def require_size(width_px: int, height_px: int, name: str) -> None:
-    """Raise ImageTooLarge for more than MAX_PIXELS pixels."""
-    if width_px * height_px > MAX_PIXELS:
-        raise too_large(name, f"{width_px} x {height_px} pixels")
+def require_size(width_px: int, height_px: int, name: str, most: int = 0) -> None:
+    """Raise ImageTooLarge for more than `most` pixels, MAX_PIXELS if 0."""
+    if width_px * height_px > (most or MAX_PIXELS):
+        raise too_large(name, f"{width_px} x {height_px} pixels", most)
 
 
-def too_large(name: str, found: str) -> ImageTooLarge:
+def too_large(name: str, found: str, most: int = 0) -> ImageTooLarge:
     """Return the error for too many pixels."""
     return ImageTooLarge(
         "the image has too many pixels",
         where=name,
         found=found,
-        expected=f"at most {MAX_PIXELS:,} pixels",
+        expected=f"at most {most or MAX_PIXELS:,} pixels",
         fix="crop or shrink the photo first",
     )

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from edge_runtime import batch as pipeline
+from edge_runtime import classifier as classifier_module
 from edge_runtime.batch import AHEAD, classify_each
 from edge_runtime.classifier import Classifier, Prepared
 from edge_runtime.diagnostics.self_check import self_check
 from edge_runtime.engines import Engine, open_engine
-from edge_runtime.errors import ImageError, ImageNotFound, InterpreterBroken, UsageError
+from edge_runtime.errors import ImageError, ImageNotFound, InterpreterBroken, OutOfMemory, UsageError
 from edge_runtime.images.preprocess import fit_pixels
 from edge_runtime.result import Prediction
 from tests.fixtures import FIXTURES
@@ -271,3 +272,25 @@ def test_a_classifier_serves_several_threads(classifier: Classifier, photos: lis
     for thread in threads:
         thread.join()
     assert list(found.values()) == [expected] * 4
+
+
+@pytest.mark.parametrize("where", ["read_photo", "decode", "infer", "prediction_from"])
+def test_want_of_memory_is_the_error_of_one_photo(
+    where: str, classifier: Classifier, photos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner: Any = {"read_photo": classifier_module, "decode": type(classifier.runner)}.get(where, Classifier)
+    original, failed = getattr(owner, where), []
+
+    def fails_once(*arguments: Any, **options: Any) -> Any:
+        if not failed:
+            failed.append(True)
+            raise MemoryError
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(owner, where, fails_once)
+    results = [result for _, result in classify_each(classifier, photos, workers=2)]
+    errors = [result for result in results if not isinstance(result, Prediction)]
+    assert [error.code for error in errors] == ["out_of_memory"] and len(results) == len(photos)
+    failed.clear()
+    with pytest.raises(OutOfMemory):
+        classifier.classify(photos[0])

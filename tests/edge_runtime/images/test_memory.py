@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import struct
 import subprocess
 import sys
@@ -9,12 +11,17 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+if sys.platform != "win32":
+    import resource
+
+from edge_runtime._startup import fast_jpeg
 from edge_runtime.contract import ModelContract
-from edge_runtime.errors import ImageTooLarge, ImageUnreadable
-from edge_runtime.images import memory
+from edge_runtime.errors import ImageTooLarge, ImageUnreadable, OutOfMemory
+from edge_runtime.images import formats, memory
 from edge_runtime.images.memory import (
     MAX_DECODED_BYTES,
     MAX_SCANS,
@@ -203,19 +210,160 @@ def test_photos_in_progress_wait_for_memory(monkeypatch: pytest.MonkeyPatch) -> 
     for thread in threads:
         thread.join()
     assert 1 < most <= 3
-    assert memory._free_bytes == MAX_TOGETHER_BYTES
+    assert memory._held_bytes == 0
 
 
 def test_a_reservation_is_given_back_after_errors_and_taken_once() -> None:
     with pytest.raises(ImageUnreadable), Reservation("x"):
         require_memory(2 * UNCOUNTED_BYTES, 0, "x")
         require_memory(3 * UNCOUNTED_BYTES, 0, "x")
-        assert memory._free_bytes == MAX_TOGETHER_BYTES - 3 * UNCOUNTED_BYTES
+        assert memory._held_bytes == 3 * UNCOUNTED_BYTES
         raise ImageUnreadable("damaged")
-    assert memory._free_bytes == MAX_TOGETHER_BYTES
-    with pytest.raises(ImageTooLarge) as caught, Reservation("x"):
+    assert memory._held_bytes == 0
+    with pytest.raises(OutOfMemory) as caught, Reservation("x"):
         raise MemoryError
+    assert caught.value.where == "x" and caught.value.code == "out_of_memory"
+    assert caught.value.found and caught.value.expected and caught.value.fix
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    return lambda count: monkeypatch.setattr(memory, "free_bytes", lambda: count)
+
+
+def budget() -> int:
+    """The largest reservation that is accepted."""
+    low, high = UNCOUNTED_BYTES, MAX_TOGETHER_BYTES
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            with Reservation("x") as reservation:
+                reservation.hold(middle)
+            low = middle
+        except OutOfMemory:
+            high = middle
+    return low
+
+
+def test_the_budget_is_three_quarters_of_what_is_free_or_what_is_said(free: Callable[[int], None]) -> None:
+    free(400 * 1024**2)
+    assert budget() == 300 * 1024**2
+    free(64 * 1024**3)
+    with Reservation("x") as reservation:
+        reservation.hold(MAX_TOGETHER_BYTES)
+    memory.limit(50 * 1024**2)
+    assert budget() == 50 * 1024**2
+    free(0)
+    assert budget() == 50 * 1024**2
+    memory.limit(None)
+    assert budget() == UNCOUNTED_BYTES
+
+
+def test_one_that_waits_gets_its_turn_though_less_is_free_by_then(free: Callable[[int], None]) -> None:
+    free(4 * 1024**3)
+    order: list[str] = []
+
+    def work() -> None:
+        with Reservation("second") as reservation:
+            reservation.hold(MAX_TOGETHER_BYTES)
+            order.append("second")
+
+    second = threading.Thread(target=work)
+    with Reservation("first") as first:
+        first.hold(MAX_TOGETHER_BYTES)
+        second.start()
+        time.sleep(0.05)
+        free(1)
+        order.append("first")
+    second.join(10)
+    assert order == ["first", "second"] and memory._held_bytes == 0
+
+
+def proc(root: Path, texts: dict[str, str]) -> str:
+    for name, text in texts.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return str(root)
+
+
+MEMINFO = {"proc/meminfo": "MemTotal:  4000 kB\nMemAvailable:   3000 kB\nSwapFree: 1 kB\n"}
+V2 = {"proc/self/cgroup": "0::/a.slice/b\n", "sys/fs/cgroup/a.slice/b/memory.max": "max\n"}
+SLICE = "sys/fs/cgroup/a.slice"
+V1 = {"proc/self/cgroup": "3:cpu:/x\n2:memory:/host/only\n0::/\n"}
+
+
+@pytest.mark.parametrize(
+    ("texts", "owed"),
+    [
+        ({}, sys.maxsize),
+        (MEMINFO, 3_072_000),
+        (MEMINFO | V2, 3_072_000),
+        (MEMINFO | V2 | {f"{SLICE}/memory.max": "1000000", f"{SLICE}/memory.current": "10"}, 999_990),
+        (
+            V2
+            | {
+                "sys/fs/cgroup/memory.max": "1000", "sys/fs/cgroup/memory.current": "900",
+                "sys/fs/cgroup/memory.stat": "anon 500\ninactive_file 400\n",
+            },
+            500,
+        ),
+        (V2 | {"sys/fs/cgroup/memory.max": "1000", "sys/fs/cgroup/memory.current": "1001"}, 0),
+        (
+            MEMINFO
+            | V1
+            | {
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "5000",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "1000",
+            },
+            4000,
+        ),
+        ({"proc/meminfo": "MemAvailable:", "proc/self/cgroup": "nonsense\n\n0:"}, sys.maxsize),
+    ],
+)  # fmt: skip
+def test_free_memory_is_the_least_of_machine_and_groups(
+    texts: dict[str, str], owed: int, tmp_path: Path
+) -> None:
+    if sys.platform != "win32":
+        assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
+    found = memory.free_bytes(proc(tmp_path, texts))
+    assert found == owed or (owed == sys.maxsize and found > owed)
+
+
+FAILURES = [
+    MemoryError(),
+    OSError("out of memory error when reading image file"),
+    OSError("decoding error when reading image file"),
+    ValueError("x"),
+]
+
+
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
+@pytest.mark.parametrize("error", FAILURES, ids=repr)
+def test_want_of_memory_is_never_called_damage(
+    format_name: str,
+    error: Exception,
+    contract: ModelContract,
+    monkeypatch: pytest.MonkeyPatch,
+    free: Callable[[int], None],
+) -> None:
+    photo = p.saved(draw_photo(1), format_name)
+    monkeypatch.setattr(formats, "load", raises(error))
+    monkeypatch.setattr(fast_jpeg, "decode", lambda *_: None)
+    free(1024)
+    with pytest.raises(OutOfMemory) as caught:
+        decode_rgb(photo, contract, name="x")
     assert caught.value.where == "x"
+    free(1024**3)
+    with pytest.raises((OutOfMemory, ImageUnreadable)) as caught:
+        decode_rgb(photo, contract, name="x")
+    assert (caught.value.code == "out_of_memory") is (error in FAILURES[:2])
+
+
+def raises(error: Exception) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 def photo_of(kind: str) -> bytes:
@@ -262,3 +410,33 @@ def test_the_estimate_is_what_decoding_takes(kind: str) -> None:
     measured, estimated = map(int, ran.stdout.split())
     assert measured <= estimated + SPARE_BYTES
     assert estimated <= 14 * WIDTH_PX * HEIGHT_PX
+
+
+@pytest.mark.parametrize("path", ["fast", "plugin"])
+def test_the_limit_of_a_jpeg_is_that_of_what_is_decoded(
+    path: str, contract: ModelContract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A phone's 200 megapixels at an eighth of the scale; the scans are few, so that decoding ends early."""
+    if path == "plugin":
+        monkeypatch.setattr(fast_jpeg, "decode_ordinary", lambda *_: None)
+    whole = dataclasses.replace(
+        contract,
+        geometry=dataclasses.replace(contract.geometry, decode_scaling="none", decode_oversampling=1),
+    )
+    scaled = dataclasses.replace(
+        contract,
+        geometry=dataclasses.replace(contract.geometry, decode_scaling="jpeg_dct", decode_oversampling=2),
+    )
+    phone = resized(p.jpeg(), 16_320, 12_240)
+    with contextlib.suppress(ImageUnreadable):
+        assert decode_rgb(phone, scaled).size == (2040, 1530)
+    tall = dataclasses.replace(scaled, input=dataclasses.replace(scaled.input, height_px=4000))
+    for photo, how in (
+        (phone, whole),
+        (resized(p.jpeg(), 30_000, 20_000), scaled),
+        (p.png(16_320, 12_240, 8, 2, bytes(12_240)), scaled),
+        (resized(p.jpeg(), 65_000, 7_000), tall),
+    ):
+        with pytest.raises(ImageTooLarge) as caught:
+            decode_rgb(photo, how)
+        assert "pixels" in caught.value.expected
