@@ -1,25 +1,8 @@
 """Recipes: a name stands for the numbers inside a file and for the steps that make it. stdlib only.
 
-README.md has the table of types, needs and targets.
-
-float32       The trained network; batch normalization is folded into the kernels. Reference of every comparison.
-float16       Half the size. Weights are widened to float32 when the file is loaded (a GPU delegate may compute in
-              float16): scores move by the rounding of the weights only. No faster on a CPU, no smaller in its memory.
-dynamic_int8  A quarter of the size, without calibration photos. Weights of layers with at least 1,024 of them are
-              int8, per channel; the range of each activation is measured at run time, so latency varies by kernel, and
-              an integer-only delegate supports no operator. Smaller layers stay float32.
-int8_ptq      A quarter of the size, integers throughout. Post-training quantization: activation ranges from
-              calibration photos, weights rounded per channel (those of depthwise layers and the last layer too); batch
-              normalization first absorbs what rounding will shift (quantization/rounding_shift.py). Loses most.
-int8_qat      As int8_ptq, after minutes of quantization-aware fine-tuning by distillation from the float model
-              (quantization/qat.py): simulated rounding, frozen batch statistics, a few hundred steps.
-int16x8       A quarter of the size; activations in 65,536 steps lose next to nothing. LiteRT has only plain kernels for
-              it: XNNPACK, GPU and Edge TPU support no operator, and on a CPU it is the slowest. For NPUs that need it,
-              and to tell the cost of the activations from that of the weights.
-
-uint8 recipes take pixels that map to themselves (scale 1/128, zero point 128) and give uint8 softmax (scale 1/256, zero
-point 0); float32 ones take pixels normalized by the contract and give float32 softmax. The batch size is always 1.
-`dermedge inspect` lists which operators a target supports.
+README.md says what each gives and costs. uint8 recipes take pixels that map to themselves (scale 1/128, zero point 128)
+and give uint8 softmax (scale 1/256, zero point 0); float32 ones take pixels normalized by the contract and give float32
+softmax. The batch size is always 1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Metrics of a robustness report from the scores of disturbed photos; study.py describes them. numpy."""
+"""Metrics of a robustness report from the scores of disturbed photos; README.md describes them. numpy."""
 
 from __future__ import annotations
 

@@ -1,27 +1,7 @@
 """`dermedge robustness MODEL MODEL ... --data RUN --out DIR`: measure models on disturbed photos.
 
 Every photo is disturbed in every way of `disturbances.py`, and every version runs through every model as on a device.
-The first model is the reference: the float32 file of the run; the others are its conversions.
-
-DIR/robustness.json:
-
-  schema_version 1
-  models         [{name, file, sha256, bytes, run_id, recipe, caught: [failures of its integrity check]}]
-  photos         {manifest, source, split, seed, asked, answered, lesions, per_class, selection: [marks], failures}
-  disturbances   [{name, unit, points: [{strength, pixels_sha256, models: [metrics]}]}]; strength 0 is the photo itself
-  shift          null, or {manifest, by, photos, lesions, per_class, failures, rows: [{value, photos, lesions, classes,
-                 models: [metrics]}]}: other photos, undisturbed; the first row is all of them
-  seconds, machine
-
-metrics, each [value, low, high] with a 95 % interval from 1,000 bootstrap draws of whole lesions, or null:
-  balanced_accuracy   mean over classes of recall
-  change              of balanced accuracy from the undisturbed photos, on the same draws (disturbances only)
-  agreement           mean over true classes of the share predicted as at strength 0 (disturbances only)
-  with_first          mean over true classes of the share predicted as by the first model on the same pixels
-
-Agreement is a mean over classes like balanced accuracy, because the photos are chosen evenly over the classes.
-pixels_sha256 is of all versions' cropped and resized pixels, photo by photo: two reports with the same value have used
-the same pixels.
+README.md of the package describes robustness.json.
 """
 
 from __future__ import annotations

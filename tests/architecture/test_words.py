@@ -30,7 +30,7 @@ CONSTANTS = {
 # Parts of documents that stay, each with its reason.
 QUOTES = {
     '"asked": ': "the JSON key `runtime.asked`, which scripts read",
-    "(`asked`)": "the same key, where it is described",
+    "(`asked`)": "the same key and that of robustness.json, where they are described",
 }
 
 
