@@ -115,12 +115,10 @@ def _fold(run: Run, number: int, request: Request) -> Fold:
     logits = read_scores(oof, codes, prefix="logit_").reindex([photo.photo_id for photo in photos])
     lacking = logits.index[logits.isna().any(axis=1)]
     if len(lacking) or not photos:
-        raise RunInvalid(
-            f"{oof}: lacks test photos of fold {number}",
-            found=f"{len(lacking)} of {len(photos)} without logits: {', '.join(lacking[:3])}",
-            expected=f"numbers logit_{', logit_'.join(codes)} for every test photo",
-            fix=RESUME,
-        )
+        problem = f"{oof}: lacks test photos of fold {number}"
+        found = f"{len(lacking)} of {len(photos)} without logits: {', '.join(lacking[:3])}"
+        expected = f"numbers logit_{', logit_'.join(codes)} for every test photo"
+        raise RunInvalid(problem, found=found, expected=expected, fix=RESUME)
     out = run.work_folder / f"{request.recipe.name}.tflite"
     out.parent.mkdir(exist_ok=True)
     if not _is_current(run, out, request):

@@ -70,12 +70,9 @@ def require_out(out: Path, inputs: Iterable[Path] = ()) -> None:
                 f"{role} would overwrite an input of the conversion", found=str(path), fix=OTHER_OUT
             )
     if report_path(out).exists() and not holds_report(report_path(out)):
-        raise UsageError(
-            "--out: its report would overwrite another file",
-            found=str(report_path(out)),
-            expected="no file, or the report of an earlier conversion",
-            fix=f"{OTHER_OUT}, or move that file",
-        )
+        problem = "--out: its report would overwrite another file"
+        found, expected = str(report_path(out)), "no file, or the report of an earlier conversion"
+        raise UsageError(problem, found=found, expected=expected, fix=f"{OTHER_OUT}, or move that file")
 
 
 def holds_report(path: Path) -> bool:

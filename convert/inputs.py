@@ -131,12 +131,8 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
         ContractInvalid, ContractTooNew: RUN/contract.json.
     """
     if not folder.is_dir():
-        raise RunNotFound(
-            "not a run directory",
-            where=str(folder),
-            found="a file" if folder.exists() else "nothing",
-            fix="name a folder that dermedge train wrote",
-        )
+        found, fix = "a file" if folder.exists() else "nothing", "name a folder that dermedge train wrote"
+        raise RunNotFound("not a run directory", where=str(folder), found=found, fix=fix)
     if missing := [name for name in NEEDED_FILES if not (folder / name).is_file()]:
         raise RunInvalid(
             f"{folder}: incomplete run directory",
@@ -183,12 +179,9 @@ def _read_manifest(
         if not any(photo.split == split for photo in photos):
             problems.append(f"no photo in split {split}")
     if problems:
-        raise RunInvalid(
-            f"{path}: {len(problems)} problems",
-            found=_some(problems),
-            expected=f"labels {', '.join(codes)}; splits {', '.join(SPLITS)}",
-            fix="train again",
-        )
+        problem = f"{path}: {len(problems)} problems"
+        expected = f"labels {', '.join(codes)}; splits {', '.join(SPLITS)}"
+        raise RunInvalid(problem, found=_some(problems), expected=expected, fix="train again")
     return tuple(photos)
 
 
@@ -252,12 +245,10 @@ def read_scores(path: Path, codes: Sequence[str], *, prefix: str = "p_") -> pd.D
             float_precision="round_trip",
         ).rename(index=csv_value)
     except (OSError, ValueError, EOFError, zlib.error) as error:
-        raise RunInvalid(
-            f"{path}: cannot read scores",
-            found=getattr(error, "strerror", None) or str(error),
-            expected=f"columns photo_id, {', '.join(columns)}",
-            fix="restore the file as training wrote it, or train again",
-        ) from error
+        found = getattr(error, "strerror", None) or str(error)
+        expected = f"columns photo_id, {', '.join(columns)}"
+        fix = "restore the file as training wrote it, or train again"
+        raise RunInvalid(f"{path}: cannot read scores", found=found, expected=expected, fix=fix) from error
     return table.loc[~table.index.duplicated(keep="last"), columns]
 
 
@@ -353,12 +344,9 @@ def _root(manifest: Path, root: Path | None, option: str) -> Path:
 
 def _require_labels(rows: Sequence[Mapping[str, str]], codes: Sequence[str], manifest: Path) -> None:
     if unknown := sorted({row["label"] for row in rows} - set(codes)):
-        raise DataInvalid(
-            f"{manifest}: labels that the models do not have",
-            found=", ".join(unknown[:NAMED_PROBLEMS]),
-            expected=", ".join(codes),
-            fix="Use photos of these labels, or a model of those labels",
-        )
+        problem = f"{manifest}: labels that the models do not have"
+        expected, fix = ", ".join(codes), "Use photos of these labels, or a model of those labels"
+        raise DataInvalid(problem, found=", ".join(unknown[:NAMED_PROBLEMS]), expected=expected, fix=fix)
 
 
 def _require_distinct(photos: Sequence[Photo], chosen: str, manifest: Path) -> None:

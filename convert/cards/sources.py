@@ -93,12 +93,10 @@ def _require_same_config(config: dict[str, Any], of_folds: dict[str, Any], cross
         key for key in {*config, *theirs} - {"split", "name"} if config.get(key) != theirs.get(key)
     )
     if differing:
-        raise RunInvalid(
-            f"{crossval}: cross-validation of another config than the model's",
-            found=f"differences in {', '.join(differing)}",
-            expected="equal configs, except the split",
-            fix="Give the cross-validation of the model's own config",
-        )
+        problem = f"{crossval}: cross-validation of another config than the model's"
+        found = f"differences in {', '.join(differing)}"
+        fix = "Give the cross-validation of the model's own config"
+        raise RunInvalid(problem, found=found, expected="equal configs, except the split", fix=fix)
 
 
 def _require_same_options(options: list[str], of_folds: list[str] | None, crossval: Path) -> None:
@@ -119,12 +117,9 @@ def _read(path: Path, needs: Sequence[str] = ()) -> dict[str, Any]:
     """Read a JSON object that has certain entries, named with a dot for each level."""
     content = read_object(path)
     if missing := [name for name in needs if not _has(content, name)]:
-        raise RunInvalid(
-            f"{path}: entries are missing",
-            found=f"no {', no '.join(missing)}",
-            expected="the file as training or conversion left it",
-            fix="Take that file, or train or convert again",
-        )
+        problem = f"{path}: entries are missing"
+        found, fix = f"no {', no '.join(missing)}", "Take that file, or train or convert again"
+        raise RunInvalid(problem, found=found, expected="the file as training or conversion left it", fix=fix)
     return content
 
 

@@ -215,12 +215,9 @@ def _require_comparable(models: Sequence[ModelFile]) -> None:
     expected = models[0].contract.codes
     for model in models:
         if set(model.contract.codes) != set(expected):
-            raise ModelMismatch(
-                f"Label sets differ: {models[0].path}, {model.path}",
-                found=", ".join(model.contract.codes),
-                expected=", ".join(expected),
-                fix="Compare models of the same labels",
-            )
+            problem = f"Label sets differ: {models[0].path}, {model.path}"
+            found, fix = ", ".join(model.contract.codes), "Compare models of the same labels"
+            raise ModelMismatch(problem, found=found, expected=", ".join(expected), fix=fix)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

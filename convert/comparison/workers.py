@@ -214,12 +214,10 @@ def photo_scores(
     hashes: tuple[str, ...] = ()
     if steps is not None:
         if tuple(_run(model, versions[0])[0] for model in models) != scores[0]:
-            raise InterpreterBroken(
-                f"{path}: two runs on the same photo gave different scores",
-                found="other scores after the disturbed versions than before them",
-                expected="equal scores",
-                fix="Look for state that the engine keeps from photo to photo",
-            )
+            problem = f"{path}: two runs on the same photo gave different scores"
+            found = "other scores after the disturbed versions than before them"
+            fix = "Look for state that the engine keeps from photo to photo"
+            raise InterpreterBroken(problem, found=found, expected="equal scores", fix=fix)
         first = models[0].pixel_key
         hashes = tuple(hashlib.sha256(pixels[first]).hexdigest() for pixels in versions)
     return PhotoScores(scores, tuple(ms for _, ms in ran[0]), hashes)

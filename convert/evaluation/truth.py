@@ -72,12 +72,9 @@ def read_truth(
     known = {code.lower(): code for code in codes} | {k.lower(): v for k, v in (mapping or {}).items()}
     found = table["given"].str.lower().map(known)
     if unknown := sorted(set(table.loc[found.isna(), "given"])):
-        raise DataInvalid(
-            f"{labels or data}: labels that the model does not have",
-            found=_some(unknown),
-            expected=", ".join(codes),
-            fix="map them with --map LABEL=CODE, or leave them out with --map LABEL=",
-        )
+        problem = f"{labels or data}: labels that the model does not have"
+        fix = "map them with --map LABEL=CODE, or leave them out with --map LABEL="
+        raise DataInvalid(problem, found=_some(unknown), expected=", ".join(codes), fix=fix)
     chosen = table[found != ""].assign(label=found[found != ""].map(list(codes).index))
     if chosen.empty:
         raise DataInvalid(f"{data}: no labelled photo", expected=f"files ending in {', '.join(SUFFIXES)}")

@@ -76,12 +76,9 @@ def _read_foreign(
     listed = read_photo_list(manifest, known.codes, root=data, split=ALL, option="--data")
     for split, use in (("train", "calibration"), ("val", "the acceptance test")):
         if not any(photo.split == split for photo in listed.photos):
-            raise DataInvalid(
-                f"{manifest}: no photos for {use}",
-                found=f"no row of split {split}",
-                expected="a column split with train and val",
-                fix="mark training photos with train and unseen photos with val",
-            )
+            problem, found = f"{manifest}: no photos for {use}", f"no row of split {split}"
+            fix = "mark training photos with train and unseen photos with val"
+            raise DataInvalid(problem, found=found, expected="a column split with train and val", fix=fix)
     absent = [str(photo.path) for photo in listed.photos if not photo.path.is_file()]
     if absent:
         raise DataInvalid(
@@ -109,18 +106,12 @@ def refuse_keras_3(path: Path) -> None:
                 raise zipfile.BadZipFile(f"{member.filename}: {member.file_size:,} bytes")
             version = str(json.loads(archive.read(member)).get("keras_version", ""))
     except DAMAGED_ZIP as error:
-        raise RunInvalid(
-            f"{path}: damaged",
-            found=f"{type(error).__name__}: {error}",
-            expected="a file as tf_keras saved it",
-            fix="copy the file again, or save it again",
-        ) from error
+        problem = f"{path}: damaged"
+        found, fix = f"{type(error).__name__}: {error}", "copy the file again, or save it again"
+        raise RunInvalid(problem, found=found, expected="a file as tf_keras saved it", fix=fix) from error
     except (KeyError, ValueError, AttributeError, OSError):
         return
     if version.startswith("3"):
-        raise RunInvalid(
-            f"{path}: Keras 3 files are not supported",
-            found=f"Keras {version}",
-            expected="a .keras or .h5 file of tf_keras (Keras 2), or a SavedModel",
-            fix="export it with model.export(FOLDER), which writes a SavedModel, and convert that",
-        )
+        found, expected = f"Keras {version}", "a .keras or .h5 file of tf_keras (Keras 2), or a SavedModel"
+        fix = "export it with model.export(FOLDER), which writes a SavedModel, and convert that"
+        raise RunInvalid(f"{path}: Keras 3 files are not supported", found=found, expected=expected, fix=fix)

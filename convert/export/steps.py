@@ -51,12 +51,10 @@ class Steps:
                 require_wrappable(model)
             return model
         if recipe.needs_qat:
-            raise UsageError(
-                f"{run.model_path}: a SavedModel cannot be fine-tuned",
-                found=f"recipe {recipe.name}",
-                expected=", ".join(name for name, other in RECIPES.items() if not other.needs_qat),
-                fix="give the model as a .keras or .h5 file of tf_keras, or choose another recipe",
-            )
+            problem = f"{run.model_path}: a SavedModel cannot be fine-tuned"
+            expected = ", ".join(name for name, other in RECIPES.items() if not other.needs_qat)
+            fix = "give the model as a .keras or .h5 file of tf_keras, or choose another recipe"
+            raise UsageError(problem, found=f"recipe {recipe.name}", expected=expected, fix=fix)
         from convert.export.saved_model import SavedNetwork
 
         return SavedNetwork(run.model_path, run.contract)

@@ -40,12 +40,9 @@ def choose_calibration_photos(
         of_class.append([members[i] for i in rng.permutation(len(members))])
     chosen = take_turns(of_class, count)
     if len(chosen) < count:
-        raise DataInvalid(
-            "too few calibration photos",
-            found=f"{len(chosen)} in the train split",
-            expected=f"at least {count}",
-            fix="add train photos, or convert with float32, float16 or dynamic_int8, which need none",
-        )
+        found = f"{len(chosen)} in the train split"
+        fix = "add train photos, or convert with float32, float16 or dynamic_int8, which need none"
+        raise DataInvalid("too few calibration photos", found=found, expected=f"at least {count}", fix=fix)
     return chosen
 
 

@@ -90,12 +90,9 @@ def _measure(arguments: argparse.Namespace) -> int:
 def _require_alike(models: Sequence[ModelFile]) -> None:
     for model in models[1:]:
         if differences := contract_differences(models[0].contract, model.contract):
-            raise ModelMismatch(
-                f"{model.path}: contract differs from that of {models[0].path}",
-                found="; ".join(differences),
-                expected="conversions of one run",
-                fix="Measure the models one at a time",
-            )
+            problem = f"{model.path}: contract differs from that of {models[0].path}"
+            found, fix = "; ".join(differences), "Measure the models one at a time"
+            raise ModelMismatch(problem, found=found, expected="conversions of one run", fix=fix)
 
 
 def _marks(models: Sequence[ModelFile], found: Measured) -> list[str]:

@@ -111,10 +111,7 @@ def pixel_quantization(contract: ModelContract) -> tuple[float, int]:
     """
     mean, std = contract.normalization.mean, contract.normalization.std
     if mean != round(mean) or not 0 <= mean <= 255:
-        raise ConversionRefused(
-            "a uint8 tensor cannot hold these pixels unchanged",
-            found=f"mean {mean}",
-            expected="a whole mean from 0 to 255",
-            fix="train with input.mean = 128 and input.std = 128",
-        )
+        problem = "a uint8 tensor cannot hold these pixels unchanged"
+        fix = "train with input.mean = 128 and input.std = 128"
+        raise ConversionRefused(problem, found=f"mean {mean}", expected="a whole mean from 0 to 255", fix=fix)
     return float(struct.unpack("<f", struct.pack("<f", 1 / std))[0]), round(mean)

@@ -353,13 +353,9 @@ def _compare_command(arguments: argparse.Namespace) -> int:
     except EdgeError:
         raise
     except _DAMAGED as error:
-        raise UsageError(
-            "not a valid trace",
-            where=f"{arguments.first} or {arguments.second}",
-            found=f"{type(error).__name__}: {error}",
-            expected="files that trace or record wrote",
-            fix="trace again",
-        ) from error
+        problem, where = "not a valid trace", f"{arguments.first} or {arguments.second}"
+        found, expected = f"{type(error).__name__}: {error}", "files that trace or record wrote"
+        raise UsageError(problem, where=where, found=found, expected=expected, fix="trace again") from error
     if len(first) > 1:
         for key, one in zip(shared, comparisons, strict=True):
             if not one.agrees:

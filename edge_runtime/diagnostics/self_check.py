@@ -59,23 +59,16 @@ def self_check(classifier: Classifier) -> SelfCheck:
     """
     golden = classifier.contract.golden
     if not golden:
-        raise SelfCheckFailed(
-            "the model cannot be checked",
-            where=classifier.model.path,
-            found="no self-test vectors in its contract",
-            expected="at least one",
-            fix="convert the model with dermedge convert",
-        )
+        problem, where = "the model cannot be checked", classifier.model.path
+        found, fix = "no self-test vectors in its contract", "convert the model with dermedge convert"
+        raise SelfCheckFailed(problem, where=where, found=found, expected="at least one", fix=fix)
     checks = [check_vector(classifier.runner, vector) for vector in golden]
     problems = [check.problem for check in checks if check.problem]
     if problems:
-        raise SelfCheckFailed(
-            f"the self-test failed ({classifier.engine.name})",
-            where=classifier.model.path,
-            found="; ".join(problems),
-            expected=f"the outputs of {golden[0].runtime}",
-            fix="copy the model again; if it was not altered, do not trust this runtime with it",
-        )
+        problem = f"the self-test failed ({classifier.engine.name})"
+        where, expected = classifier.model.path, f"the outputs of {golden[0].runtime}"
+        fix = "copy the model again; if it was not altered, do not trust this runtime with it"
+        raise SelfCheckFailed(problem, where=where, found="; ".join(problems), expected=expected, fix=fix)
     largest, tolerance = max(check.difference for check in checks), max(vector.tolerance for vector in golden)
     return SelfCheck(len(golden), largest, tolerance)
 

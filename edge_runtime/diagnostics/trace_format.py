@@ -84,12 +84,8 @@ def write_traces(path: Path, traces: Iterable[Mapping[str, Any]]) -> None:
     except EdgeError:
         raise
     except OSError as error:
-        raise UsageError(
-            "cannot be written",
-            where=str(path),
-            found=error.strerror or str(error),
-            expected="a file's name in a folder that can be written to",
-        ) from error
+        found, expected = error.strerror or str(error), "a file's name in a folder that can be written to"
+        raise UsageError("cannot be written", where=str(path), found=found, expected=expected) from error
 
 
 def read_traces(path: Path) -> list[Mapping[str, Any]]:

@@ -303,12 +303,10 @@ class LiteRtC(Engine):
         whole = ctypes.c_bool()
         self._call("LiteRtCompiledModelIsNonCpuFullyAccelerated", self._compiled, byref(whole))
         if not whole.value:
-            raise DelegateUnusable(
-                f"LiteRT does not run all of this model on the {self.accelerator}",
-                found="operators that would run on the CPU",
-                expected="all operators: LiteRT does not report which part it took",
-                fix=CPU_FIX,
-            )
+            problem = f"LiteRT does not run all of this model on the {self.accelerator}"
+            found = "operators that would run on the CPU"
+            expected = "all operators: LiteRT does not report which part it took"
+            raise DelegateUnusable(problem, found=found, expected=expected, fix=CPU_FIX)
         operators = self._operator_count
         self.operators_taken = (operators, operators)
         self.accelerator = f"{self.accelerator} ({operators} of {operators} operators)"
@@ -404,12 +402,10 @@ class LiteRtC(Engine):
     def _call(self, function: str, *arguments: Any) -> None:
         status = getattr(self._library, function)(*arguments)
         if status != 0:
-            raise InterpreterBroken(
-                f"LiteRT cannot run the model: {function} failed",
-                found=f"status {status} ({STATUS_NAMES.get(status, 'see litert_common.h')})",
-                expected="status 0",
-                fix="convert the model again, or pass engine='litert' to Classifier",
-            )
+            problem = f"LiteRT cannot run the model: {function} failed"
+            found = f"status {status} ({STATUS_NAMES.get(status, 'see litert_common.h')})"
+            fix = "convert the model again, or pass engine='litert' to Classifier"
+            raise InterpreterBroken(problem, found=found, expected="status 0", fix=fix)
 
 
 def _aligned(model_bytes: bytes) -> Any:

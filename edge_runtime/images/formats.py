@@ -93,13 +93,9 @@ def damage_refused(name: str) -> Iterator[None]:
         raise too_large(name, str(error)) from error
     except (MemoryError, *_DECODER_ERRORS) as error:
         memory.raise_if_short(error, name)
-        raise ImageUnreadable(
-            "the image is damaged or incomplete",
-            where=name,
-            found=str(error) or type(error).__name__,
-            expected="a complete image file",
-            fix="copy or export the photo again",
-        ) from error
+        problem, found = "the image is damaged or incomplete", str(error) or type(error).__name__
+        expected, fix = "a complete image file", "copy or export the photo again"
+        raise ImageUnreadable(problem, where=name, found=found, expected=expected, fix=fix) from error
 
 
 def _decode_upright(photo: bytes, needed_px: int | None, name: str, notes: list[str]) -> Image.Image:
@@ -208,13 +204,9 @@ def _require_few_values(tiff: bytes, name: str) -> None:
         _, kind, length = struct.unpack_from(f"{order}HH{offset}", tiff, at)
         values += length if kind not in _TIFF_BYTES else 0
     if values > MAX_TIFF_VALUES:
-        raise ImageTooLarge(
-            "the TIFF has too many strips or tiles",
-            where=name,
-            found=f"{values:,} numbers in its directory",
-            expected=f"at most {MAX_TIFF_VALUES:,}",
-            fix="save the photo as PNG",
-        )
+        problem = "the TIFF has too many strips or tiles"
+        found, expected = f"{values:,} numbers in its directory", f"at most {MAX_TIFF_VALUES:,}"
+        raise ImageTooLarge(problem, where=name, found=found, expected=expected, fix="save the photo as PNG")
 
 
 def _open(photo: bytes, name: str) -> ImageFile:

@@ -58,13 +58,9 @@ def _from_pillow(image: Any, name: str, notes: list[str]) -> Image.Image:
 def _from_array(array: Any, name: str) -> Image.Image:
     shape = tuple(array.shape)
     if str(array.dtype) != "uint8" or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-        raise UsageError(
-            "not an RGB array",
-            where=name,
-            found=f"{array.dtype} {list(shape)}",
-            expected="uint8 [height, width, 3]",
-            fix="convert it to uint8 RGB, values 0 to 255",
-        )
+        problem = "not an RGB array"
+        found, fix = f"{array.dtype} {list(shape)}", "convert it to uint8 RGB, values 0 to 255"
+        raise UsageError(problem, where=name, found=found, expected="uint8 [height, width, 3]", fix=fix)
     from PIL import Image
 
     height_px, width_px = shape[:2]

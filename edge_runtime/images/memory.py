@@ -167,13 +167,9 @@ def require_scans(jpeg: bytes, name: str) -> None:
         ImageTooLarge: It has more, previews and further pictures in the file not counted.
     """
     if jpeg.count(SCAN_MARK) > MAX_SCANS and (scans := _count_scans(jpeg)) > MAX_SCANS:
-        raise ImageTooLarge(
-            "the JPEG has too many scans",
-            where=name,
-            found=f"{scans:,} scans",
-            expected=f"at most {MAX_SCANS}",
-            fix="save the photo as a baseline JPEG",
-        )
+        problem = "the JPEG has too many scans"
+        found, fix = f"{scans:,} scans", "save the photo as a baseline JPEG"
+        raise ImageTooLarge(problem, where=name, found=found, expected=f"at most {MAX_SCANS}", fix=fix)
 
 
 def _count_scans(jpeg: bytes) -> int:

@@ -189,13 +189,9 @@ def checked_bytes(read: Callable[[], bytes], name: str) -> bytes:
             "the file is empty", where=name, found="0 bytes", expected="a photo", fix="copy the photo again"
         )
     if len(data) > MAX_PHOTO_BYTES:
-        raise ImageTooLarge(
-            "the file is too large",
-            where=name,
-            found=f"more than {MAX_PHOTO_BYTES:,} bytes",
-            expected=f"at most {MAX_PHOTO_BYTES:,} bytes",
-            fix="save the photo as JPEG",
-        )
+        problem = "the file is too large"
+        found, expected = f"more than {MAX_PHOTO_BYTES:,} bytes", f"at most {MAX_PHOTO_BYTES:,} bytes"
+        raise ImageTooLarge(problem, where=name, found=found, expected=expected, fix="save the photo as JPEG")
     return data
 
 
@@ -217,13 +213,8 @@ def _read_file(name: str) -> bytes:
         status = os.fstat(file.fileno())
         mode = status.st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-            raise ImageUnreadable(
-                "not a file",
-                where=name,
-                found="a device or a socket",
-                expected="a photo",
-                fix="name a regular file, or - for stdin",
-            )
+            found, fix = "a device or a socket", "name a regular file, or - for stdin"
+            raise ImageUnreadable("not a file", where=name, found=found, expected="a photo", fix=fix)
         # Not the limit, for which Python would first reserve memory.
         return file.read(min(status.st_size or MAX_PHOTO_BYTES, MAX_PHOTO_BYTES) + 1)
 

@@ -190,12 +190,9 @@ def input_bytes(
         # Little-endian on every machine, as the engine's bytes are on all that LiteRT knows.
         return row.point(_remembered(_float32_table, normalization), "F").tobytes("raw", "F;32F")
     if dtype not in ("uint8", "int8") or scale <= 0:
-        raise ModelMismatch(
-            "the model's input tensor cannot be filled",
-            found=f"{dtype} with scale {scale}",
-            expected="uint8 or int8 with a positive scale, or float32",
-            fix="convert the model again",
-        )
+        problem = "the model's input tensor cannot be filled"
+        found, expected = f"{dtype} with scale {scale}", "uint8 or int8 with a positive scale, or float32"
+        raise ModelMismatch(problem, found=found, expected=expected, fix="convert the model again")
     quantized = _remembered(_quantized_table, normalization, dtype, scale, zero_point)
     return pixels_u8 if quantized is None else pixels_u8.translate(quantized)
 
