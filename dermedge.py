@@ -143,7 +143,11 @@ def _run(program: str, table: dict[str, tuple[str, str]], words: Sequence[str]) 
 
 def run() -> NoReturn:
     """The console script: run `main` and end the process with its exit status."""
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        # While a verb is imported; those that run say what it costs.
+        sys.exit(130)
 
 
 if __name__ == "__main__":

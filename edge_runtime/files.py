@@ -18,6 +18,8 @@ STEM_CHARS, SUFFIX_CHARS = 32, 16
 # What makes a cell a formula, or is cut off before it is looked at; full-width too, as East Asian spreadsheets have it.
 FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 _swept: set[Path] = set()
+written: set[Path] = set()
+"""Unfinished files of `whole_files`; what ends the process at once removes them."""
 
 
 @contextmanager
@@ -37,12 +39,14 @@ def whole_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
             os.close(os.open(temporary, flags, 0o666))
             temporaries.append(temporary)
+            written.add(temporary)
         yield temporaries
         for temporary, path in zip(temporaries, paths, strict=True):
             temporary.replace(path)
     finally:
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
+            written.discard(temporary)
 
 
 @contextmanager

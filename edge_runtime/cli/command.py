@@ -12,7 +12,7 @@ from time import perf_counter
 from types import SimpleNamespace
 
 from edge_runtime._startup import PLAIN
-from edge_runtime._startup.process import GcPaused, import_ahead
+from edge_runtime._startup.process import EXIT_INTERRUPTED, GcPaused, import_ahead, interruptible
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.cli.selection import has_photos, is_one_photo, named_photos
 from edge_runtime.errors import EXIT_OK, EXIT_PHOTO_FAILED, EdgeError, ImageError, UsageError, escaped
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from edge_runtime.explain.heat_files import Explained
     from edge_runtime.result import Prediction
 
-EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 PROGRESS_S = 0.2
 # TensorFlow Lite announces its default kernels on stderr, once a process, and offers no switch.
@@ -40,7 +39,7 @@ def run_guarded(work: Callable[[], int], *, failed: int = EXIT_PHOTO_FAILED) -> 
     """
     _prepare_streams()
     try:
-        status = work()
+        status = interruptible(work)
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
@@ -103,6 +102,11 @@ def _prepare_streams() -> None:
         # Closed by the caller: print() would write errors to stdout, and native code would write its own to the next
         # file that is opened.
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    if not sys.warnoptions:
+        # Pillow's name no photo. Importing `warnings` would cost start-up time.
+        import _warnings
+
+        sys.modules.get("warnings", _warnings).filters.insert(0, ("ignore", None, Warning, None, 0))
     for stream in (sys.stdout, sys.stderr):
         # File names need not be valid in the terminal's encoding.
         if hasattr(stream, "reconfigure"):

@@ -234,12 +234,27 @@ def _open(photo: bytes, name: str) -> ImageFile:
     if photo.startswith(_TIFF_SIGNATURES):
         from PIL.TiffImagePlugin import TiffImageFile
 
+        _quiet_libtiff()
         return TiffImageFile(file)
     if photo[4:8] == b"ftyp" and photo[8:12] in _HEIF_BRANDS:
         return _open_heif(file, name)
     kinds = (kind for at, mark, kind in _REFUSED_SIGNATURES if photo[at : at + len(mark)] == mark)
     found = next(kinds, f"{len(photo)} bytes that begin with {photo[:8]!r}")
     raise _unsupported(name, found, "convert the photo to JPEG or PNG")
+
+
+def _quiet_libtiff() -> None:
+    """Keep libtiff from writing to stderr: it knows no name of the photo, and Pillow raises an error."""
+    from ctypes import CDLL
+
+    from PIL import _imaging
+
+    try:
+        library = CDLL(_imaging.__file__)
+        for function in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler):
+            function(None)
+    except (AttributeError, OSError):
+        return  # A Pillow without libtiff, or with its names hidden.
 
 
 def _unsupported(name: str, found: str, fix: str) -> ImageUnreadable:

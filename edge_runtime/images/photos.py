@@ -1,7 +1,7 @@
 """Photos as files: folders, lists and stdin to paths, paths to bytes. stdlib only."""
 
 # Importing pathlib costs 4 ms of start-up.
-# ruff: noqa: PTH110, PTH112, PTH113, PTH114, PTH118, PTH119, PTH122, PTH123, PTH208
+# ruff: noqa: PTH110, PTH112, PTH116, PTH113, PTH114, PTH118, PTH119, PTH122, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_runtime.errors import EdgeError, ImageNotFound, ImageTooLarge, ImageUn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import Any, BinaryIO
 
 STDIN = "-"
 # Only to pick photos out of a folder; what a file is, its content decides.
@@ -23,6 +23,7 @@ PHOTO_SUFFIXES = frozenset({
     ".heic", ".heif", ".hif",
 })  # fmt: skip
 KINDS_TOLD = 8
+PIPE_WAIT_S = 10
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 CHUNK_BYTES = 65_536
 # Content decides the format, never the file's name. Others are refused with this list in the message. HEIC comes on top
@@ -135,7 +136,7 @@ def listed_photos(argument: str, end: bytes = b"\n") -> Iterator[str]:
         else:
             source = argument
         # stdin by a reader of its own: a thread that still waits in sys.stdin's when Python ends would abort it.
-        with open(source, "rb", closefd=source is argument) as file:
+        with _opened(source) if isinstance(source, str) else open(source, "rb", closefd=False) as file:
             yield from _paths(file, end)
     except (OSError, ValueError) as error:
         wanted = "a text file with a path a line"
@@ -208,8 +209,25 @@ def _read_stdin() -> bytes:
     return sys.stdin.buffer.read(MAX_PHOTO_BYTES + 1)
 
 
+def _opened(name: str) -> BinaryIO:
+    """Open a file to read; a named pipe only if somebody opens it to write within PIPE_WAIT_S."""
+    if not stat.S_ISFIFO(os.stat(name).st_mode) or not os.access(name, os.R_OK):
+        return open(name, "rb")
+    from queue import Empty, SimpleQueue
+    from threading import Thread
+
+    pipe: SimpleQueue[BinaryIO] = SimpleQueue()
+    Thread(target=lambda: pipe.put(open(name, "rb")), daemon=True).start()  # noqa: SIM115
+    try:
+        return pipe.get(timeout=PIPE_WAIT_S)
+    except Empty:
+        os.close(os.open(name, os.O_WRONLY | os.O_NONBLOCK))
+        pipe.get().close()
+        raise TimeoutError(f"a named pipe that nobody writes to for {PIPE_WAIT_S} s") from None
+
+
 def _read_file(name: str) -> bytes:
-    with open(name, "rb") as file:
+    with _opened(name) as file:
         status = os.fstat(file.fileno())
         mode = status.st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
