@@ -51,18 +51,20 @@ def figures(
     made = _whole(labels, scores, table["group"].tolist(), contract)
     kinds = ["answer", *(kind for kind in ("refer", "not_a_lesion") if getattr(contract.decision, kind))]
     made["decisions"] = {kind: int(sum(one == kind for one in decisions)) for kind in kinds}
-    made["subgroups"] = {
-        SUBGROUPS.get(column, column): _by(_values(table, column), labels, scores, table["group"], contract)
-        for column in _further_columns(table, contract)
-        if 1 < len(set(_values(table, column))) <= MOST_VALUES
-    }
+    made["subgroups"] = subgroups = {}
+    for column in _further_columns(table, contract):
+        values, title = _values(table, column), SUBGROUPS.get(column, column)
+        if 1 < len(set(values)) <= MOST_VALUES:
+            # Of two columns with one title the second keeps its name.
+            shown = column if title in subgroups else title
+            subgroups[shown] = _by(values, labels, scores, table["group"], contract)
     return made
 
 
 def _further_columns(table: pd.DataFrame, contract: ModelContract) -> list[str]:
     """Columns that name neither photo, label nor group; those of SUBGROUPS first."""
     others = {*PHOTO_COLUMNS, *LABEL_COLUMNS, *GROUP_COLUMNS, *OWN_COLUMNS}
-    others |= {label.code.lower() for label in contract.labels}
+    others |= {code.lower() for code in contract.codes}
     given = [str(column) for column in table if str(column).lower() not in others]
     return sorted(given, key=lambda column: column not in SUBGROUPS)
 

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from edge_runtime.errors import DataInvalid, UsageError
+from edge_runtime.images.preprocess import PHOTO_SUFFIXES
 from train.artifacts.tables import read_table
 
 PHOTO_COLUMNS = ("image", "image_id", "isic_id", "photo_id", "img_id", "file", "filename", "path")
@@ -23,7 +24,6 @@ GROUP_COLUMNS = {"group_id": "groups", "lesion_id": "lesions", "group": "groups"
 """Column to what its values are, the finest first."""
 OWN_COLUMNS = ("given", "given_path", "stem")
 """What reading adds to a table."""
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 NAMED = 8
 """So many of a problem's cases are named; the others are counted."""
 
@@ -51,7 +51,8 @@ def read_truth(
     """Read photos and labels.
 
     Args:
-        data: A folder of photos, at any depth; without `labels` the name of each photo's folder is its label.
+        data: A folder of photos, at any depth, hidden ones left out; without `labels` the name of each photo's folder
+            is its label.
         codes: The model's labels.
         labels: A CSV of true labels.
         mapping: Label of the data to code of the model, "" to leave its photos out; others must be codes, in any case.
@@ -62,7 +63,7 @@ def read_truth(
     """
     if not data.is_dir():
         raise UsageError("--data: not a folder", found=str(data))
-    files = sorted(path for path in data.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = sorted(path for path in data.rglob("*") if _is_photo(path, data))
     if labels is None:
         table = pd.DataFrame({"path": files, "given": [path.parent.name for path in files]})
     else:
@@ -77,13 +78,19 @@ def read_truth(
         raise DataInvalid(problem, found=_some(unknown), expected=", ".join(codes), fix=fix)
     chosen = table[found != ""].assign(label=found[found != ""].map(list(codes).index))
     if chosen.empty:
-        raise DataInvalid(f"{data}: no labelled photo", expected=f"files ending in {', '.join(SUFFIXES)}")
+        expected = f"files ending in {', '.join(sorted(PHOTO_SUFFIXES))}"
+        raise DataInvalid(f"{data}: no labelled photo", expected=expected)
     group = next((column for column in GROUP_COLUMNS if column in chosen), None)
     own = chosen["path"].map(str)
     groups = own if group is None else chosen[group].where(chosen[group] != "", own)
     labelled = chosen.assign(group=groups).reset_index(drop=True)
     units = "photos" if group is None else GROUP_COLUMNS[group]
     return Truth(labelled, len(table) - len(chosen), units)
+
+
+def _is_photo(path: Path, data: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(data).parts)
+    return path.suffix.lower() in PHOTO_SUFFIXES and not hidden and path.is_file()
 
 
 def _read_table(path: str | Path, codes: Sequence[str]) -> pd.DataFrame:
@@ -113,7 +120,7 @@ def _read_table(path: str | Path, codes: Sequence[str]) -> pd.DataFrame:
 def _stem(name: str) -> str:
     """A photo's name without folder and suffix; other dots belong to the name."""
     path = Path(name)
-    return path.stem if path.suffix.lower() in SUFFIXES else path.name
+    return path.stem if path.suffix.lower() in PHOTO_SUFFIXES else path.name
 
 
 def _join(table: pd.DataFrame, files: Sequence[Path], labels: str | Path, data: Path) -> pd.DataFrame:

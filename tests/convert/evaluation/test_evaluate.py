@@ -79,6 +79,13 @@ def test_labels_are_mapped_or_left_out(photos: Path, tmp_path: Path) -> None:
     assert unknown.value.found == "no-code" and unknown.value.expected == ", ".join(CODES)
 
 
+def test_photos_have_the_suffixes_of_the_runtime_and_are_not_hidden(tmp_path: Path) -> None:
+    (tmp_path / CODES[0]).mkdir()
+    for name in ("a.jfif", "b.HEIC", "c.jpg", "._c.jpg", "notes.txt"):
+        (tmp_path / CODES[0] / name).touch()
+    assert [path.name for path in read_truth(tmp_path, CODES).table["path"]] == ["a.jfif", "b.HEIC", "c.jpg"]
+
+
 def test_dots_of_a_name_are_no_suffix(photos: Path, tmp_path: Path) -> None:
     for path in photos.rglob("*.png"):
         (tmp_path / path.parent.name).mkdir(exist_ok=True)
@@ -116,6 +123,7 @@ def test_the_command_writes_figures_and_a_page(
         tmp_path / "t.csv",
         lesion_id=[f"L{i // 2}" for i in range(PHOTOS)],
         sex=["f", "m"] * (PHOTOS // 2),
+        gender=["x", "y"] * (PHOTOS // 2),
     )
     out = tmp_path / "out"
     words = [str(MODEL), "--data", str(photos), "--labels", str(labels), "--out", str(out), "--workers", "1"]
@@ -128,6 +136,7 @@ def test_the_command_writes_figures_and_a_page(
     value, low, high = report["balanced_accuracy"]
     assert low < value < high and high - low > 0.1
     assert {row["value"] for row in report["subgroups"]["Sex"]} == {"f", "m"}
+    assert {row["value"] for row in report["subgroups"]["gender"]} == {"x", "y"}
     assert np.array(report["confusion"]).sum() == PHOTOS
     page = (out / PAGE_NAME).read_text()
     assert "Fewer than 10 lesions" in page and "<script" not in page
