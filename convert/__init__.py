@@ -60,11 +60,13 @@ def convert(
         UsageError: An argument (also a `ValueError`).
         RunInvalid, DataInvalid, ContractInvalid, ContractTooNew: The run, its photos or its contract.
         ImageError: A photo cannot be read.
+        RunBusy, DiskFull: Another process writes to the run, or a disk is full. Nothing is written.
         ConversionRefused: The model cannot be converted, or the file fails the acceptance test. Nothing is written.
         OSError: The file system; nothing is written.
     """
     from convert.export.any_model import read_source, remove_work_folder
     from convert.recipes import make_request
+    from train.artifacts.writer import sole_writer
 
     request = make_request(
         recipe, seed=seed, keep_float=keep_float, max_loss=max_loss, test_report=test_report, **fine_tuning
@@ -74,13 +76,14 @@ def convert(
     # Late, so that usage errors and --help do not wait for TensorFlow.
     from convert.export.conversion import convert_run
 
-    # An interrupted conversion keeps its work folder and resumes there.
-    try:
-        report = convert_run(source, request, Path(out))
-    except Exception:
+    with sole_writer(source.work_folder if source.foreign else source.folder):
+        # An interrupted conversion keeps its work folder and resumes there.
+        try:
+            report = convert_run(source, request, Path(out))
+        except Exception:
+            remove_work_folder(source)
+            raise
         remove_work_folder(source)
-        raise
-    remove_work_folder(source)
     return report
 
 

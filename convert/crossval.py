@@ -36,6 +36,7 @@ from edge_runtime.model.model_file import open_model
 from train.artifacts.files import csv_cell, read_object, sha256_of, whole_file, write_json
 from train.artifacts.run import FINISHED
 from train.artifacts.selection import KEY, choices_on
+from train.artifacts.writer import sole_writer
 from train.evaluation.decisions import NOT_A_LESION, REFER, decide
 from train.evaluation.metrics import FloatArray, softmax
 
@@ -91,7 +92,8 @@ def run_crossval(
     for number in numbers:
         run = read_run(folder / f"fold{number}", data)
         first_source = run.sources[0]
-        done.append(_fold(run, number, request))
+        with sole_writer(run.folder):
+            done.append(_fold(run, number, request))
         print(f"fold {number}: agreement {done[-1].agreement:.4f}", file=sys.stderr)
     _write_csv(folder / f"oof_{name}.csv", pd.concat(map(_oof_rows, done)))
     chosen = {KEY: list(choices_on(folder))}

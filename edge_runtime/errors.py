@@ -86,8 +86,9 @@ class EdgeError(Exception):
     ) -> None:
         self.problem, self.where, self.expected, self.fix = problem, where, expected, fix
         self.found, self.details = found or _listed(details, "; "), tuple(details)
-        if issubclass(type(self), FileNotFoundError):
-            OSError.__init__(self, errno.ENOENT, problem, where or None)
+        number = errno.ENOENT if issubclass(type(self), FileNotFoundError) else errno.ENOSPC
+        if issubclass(type(self), OSError):
+            OSError.__init__(self, number, problem, where or None)
         else:
             super().__init__(self.message)
 
@@ -283,8 +284,16 @@ class RunNotFound(RunInvalid, FileNotFoundError, code="run-not-found"):
     """There is no run directory of that name."""
 
 
+class RunBusy(RunInvalid, code="run-busy"):
+    """Another process writes to the run directory."""
+
+
 class ModelHoldsCode(RunInvalid, code="model-holds-code"):
     """A Keras model or SavedModel holds code, or operators that reach files or Python; nothing of it was run."""
+
+
+class DiskFull(PipelineError, OSError, code="disk-full"):
+    """A disk has too little space for what training or conversion writes."""
 
 
 class ConversionRefused(PipelineError, code="conversion-refused"):

@@ -12,7 +12,9 @@ import importlib.util
 import os
 import shutil
 import signal
+import subprocess
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -141,3 +143,27 @@ def weights_root() -> Path:
     if folder is None:
         pytest.skip("no ImageNet weights; set DERMEDGE_WEIGHTS (see tests/README.md)")
     return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mount file systems of so many KiB; the test is skipped where that is not allowed."""
+    mounted: list[Path] = []
+
+    def mount(kib: int) -> Path:
+        place = tmp_path / f"disk{len(mounted)}"
+        place.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(place)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            pytest.skip(f"{NOT_RUN}mount: {error}; run as root on Linux")
+        if done.returncode:
+            pytest.skip(f"{NOT_RUN}mount: {done.stderr.strip()}; run as root on Linux")
+        mounted.append(place)
+        return place
+
+    yield mount
+    for place in mounted:
+        # Lazily: pixels may still be mapped.
+        subprocess.run(["umount", "--lazy", str(place)], check=True)

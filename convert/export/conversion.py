@@ -45,6 +45,9 @@ def convert_run(run: Run, request: Request, out: Path) -> dict[str, Any]:
     require_out(out, run.inputs)
     require_float_contract(run)
     started = time.monotonic()
+    if request.test_report and (photos := run.split("test")):
+        # A full disk is noticed now, not after an hour of fine-tuning.
+        cached_pixels(run, photos, "test")
     steps = Steps(run, request)
     repeated = require_training_repeated(run, steps.predict)
     tflite = steps.apply_recipe()

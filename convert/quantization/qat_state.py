@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from convert.recipes import QatSettings
 from edge_runtime.errors import ConversionRefused
 from train.artifacts.bounded import DAMAGED_ZIP, require_small_archive
 from train.artifacts.files import whole_file
+from train.artifacts.writer import bytes_of, require_space
 from train.data.pixels import PixelArray
 
 ROOT = Path(__file__).parents[2]
@@ -87,14 +89,19 @@ class Saver:
         self._variables = [*model.variables, *optimizer.variables]
         self.best: list[npt.NDArray[Any]] = []
         """The best epoch's weights of the model."""
+        # Those too, and the file that takes this one's place.
+        require_space(path.parent, 3 * bytes_of(self._variables), path)
 
     def save(self, progress: Progress) -> None:
         """Write a checkpoint, whole or not at all."""
         arrays = {f"v{i}": variable.numpy() for i, variable in enumerate(self._variables)}
         arrays |= {f"b{i}": weights for i, weights in enumerate(self.best)}
         header = json.dumps({"key": self._key, "best": len(self.best), **asdict(progress)})
-        with whole_file(self._path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, header=np.frombuffer(header.encode(), np.uint8), **arrays)
+        # In memory first: a file that np.savez cannot finish is reported once more when it is collected.
+        packed = io.BytesIO()
+        np.savez(packed, header=np.frombuffer(header.encode(), np.uint8), **arrays)
+        with whole_file(self._path) as temporary:
+            temporary.write_bytes(packed.getbuffer())
 
     def restore(self) -> Progress:
         """The last checkpoint's progress with all variables set; a fresh one if none fits."""

@@ -9,6 +9,7 @@ RUN/
   metrics.json       figures per split            predictions_*.csv
   checkpoints/       to resume from               pixels/           cached pixels, can be deleted
   teacher.csv.gz     the soft labels, if any: a resumed run keeps its teacher
+  writer.lock        who writes here now (train/artifacts/writer.py)
 
 A run whose config holds no photos out for the end (split.test_fold = -1) has no predictions_test.csv and no
 `test` in metrics.json. With several workers, RUN.worker1 and so on stand beside RUN while

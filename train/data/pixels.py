@@ -1,5 +1,7 @@
 """Photos decoded once, through the runtime's preprocessing, into one memory-mapped array per size. numpy, Pillow.
 
+An array is written as a file and mapped only when it is whole: a full disk would end a mapped one with SIGBUS.
+
 Evaluation, calibration and the acceptance test read arrays of exactly the contract's size: those bytes are the
 runtime's pixels. Training reads arrays with a margin, from which augmentation resamples.
 """
@@ -8,8 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,6 +25,7 @@ from edge_runtime.contract import ModelContract, Normalization
 from edge_runtime.images.preprocess import fit_file
 from train.artifacts.files import whole_file
 from train.artifacts.manifest import Manifest
+from train.artifacts.writer import require_space
 
 PixelArray = npt.NDArray[np.uint8]
 
@@ -71,6 +75,7 @@ def kept_pixels(path: Path, photos: Sequence[Path], contract: ModelContract, *, 
 
     Raises:
         ImageError: A photo cannot be read.
+        DiskFull: The file would not fit.
     """
     try:
         cached: PixelArray = np.load(path, mmap_mode="r")
@@ -79,13 +84,15 @@ def kept_pixels(path: Path, photos: Sequence[Path], contract: ModelContract, *, 
     except (OSError, ValueError, EOFError):
         pass  # Absent, or what no disk error should leave.
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as temporary:
-        array = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-            temporary, mode="w+", dtype=np.uint8, shape=_shape(photos, contract)
-        )
-        _fill(array, photos, contract, progress)
-        array.flush()
-        del array
+    shape = _shape(photos, contract)
+    with whole_file(path) as temporary, temporary.open("wb") as stream:
+        require_space(path.parent, math.prod(shape))
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[no-untyped-call]
+        if hasattr(os, "posix_fallocate"):  # Not on macOS.
+            os.posix_fallocate(stream.fileno(), 0, stream.tell() + math.prod(shape))
+        for pixels_u8 in _fitted(photos, contract, progress):
+            stream.write(pixels_u8)
     made: PixelArray = np.load(path, mmap_mode="r")
     return made
 
@@ -102,7 +109,8 @@ def read_pixels(photos: Sequence[Path], contract: ModelContract, *, progress: st
         ImageError: A photo cannot be read.
     """
     array = np.empty(_shape(photos, contract), np.uint8)
-    _fill(array, photos, contract, progress)
+    for i, pixels_u8 in enumerate(_fitted(photos, contract, progress)):
+        array[i] = np.frombuffer(pixels_u8, np.uint8).reshape(array.shape[1:])
     return array
 
 
@@ -110,14 +118,12 @@ def _shape(photos: Sequence[Path], contract: ModelContract) -> tuple[int, int, i
     return len(photos), contract.input.height_px, contract.input.width_px, 3
 
 
-def _fill(array: PixelArray, photos: Sequence[Path], contract: ModelContract, progress: str) -> None:
+def _fitted(photos: Sequence[Path], contract: ModelContract, progress: str) -> Iterator[bytes]:
     # Threads, not processes: pixels of the test split are made when TensorFlow runs, and forking beside its threads can
     # hang. Pillow's decoders and resize release the interpreter lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         fitted = pool.map(partial(fit_file, contract=contract), photos)
-        bar = tqdm(fitted, total=len(photos), desc=progress, unit="photo", disable=not progress)
-        for i, pixels_u8 in enumerate(bar):
-            array[i] = np.frombuffer(pixels_u8, np.uint8).reshape(array.shape[1:])
+        yield from tqdm(fitted, total=len(photos), desc=progress, unit="photo", disable=not progress)
 
 
 def normalize(pixels_u8: PixelArray, normalization: Normalization) -> npt.NDArray[np.float32]:

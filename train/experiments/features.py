@@ -13,6 +13,7 @@ FILE.npz
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -64,15 +65,17 @@ class Features:
 
 def write_features(path: Path, features: Features) -> None:
     """Write FILE.npz, whole or not at all."""
-    with whole_file(path) as temporary, temporary.open("wb") as stream:
-        np.savez(
-            stream,
-            photo_id=np.array(features.photo_ids),
-            label=np.array(features.labels),
-            group_id=np.array(features.groups),
-            features=features.values.astype(np.float16),
-            about=np.array(json.dumps(features.about)),
-        )
+    packed = io.BytesIO()
+    np.savez(
+        packed,
+        photo_id=np.array(features.photo_ids),
+        label=np.array(features.labels),
+        group_id=np.array(features.groups),
+        features=features.values.astype(np.float16),
+        about=np.array(json.dumps(features.about)),
+    )
+    with whole_file(path) as temporary:
+        temporary.write_bytes(packed.getbuffer())
 
 
 def read_features(path: Path) -> Features:

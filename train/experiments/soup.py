@@ -31,6 +31,7 @@ from train.artifacts.files import read_object, write_json, write_rows
 from train.artifacts.keras_file import load_keras
 from train.artifacts.manifest import read_parts
 from train.artifacts.run import finished_state
+from train.artifacts.writer import sole_writer
 from train.configs.loading import load_config, parse_config
 from train.configs.schema import TrainConfig
 from train.data.sources import NO_TEST, merged_labels
@@ -159,7 +160,8 @@ def _note(workdir: Path, recipe: TrainConfig, names: list[str]) -> None:
     given = recipe.decision
     prior = {"prior_correction": given.prior_correction, "prior_of": given.prior_of}
     noted = {"mean_of": names, "prior_of_runs": prior}
-    write_json(workdir / "run.json", {**finished_state(workdir), **noted})
+    with sole_writer(workdir):
+        write_json(workdir / "run.json", {**finished_state(workdir), **noted})
 
 
 def _mean_weights(networks: Sequence[Path]) -> Weights:

@@ -30,6 +30,7 @@ from train.artifacts.manifest import Manifest
 from train.artifacts.run import git_commit, read_contract, source_names, source_of
 from train.artifacts.selection import KEY
 from train.artifacts.tables import read_rows
+from train.artifacts.writer import sole_writer
 from train.configs.loading import load_config
 from train.configs.schema import TrainConfig
 from train.data.sources import find_data, merged_labels, read_sources
@@ -194,8 +195,9 @@ def _brief(metrics: dict[str, Any]) -> dict[str, Any]:
 def _note_seconds(run: Path, seconds: float) -> None:
     """Add the seconds of this call to those before: an interrupted fold's time is the sum of its parts."""
     if seconds > 1 and (run / "run.json").is_file():
-        state = read_object(run / "run.json")
-        write_json(run / "run.json", {**state, "seconds": round(state.get("seconds", 0) + seconds, 1)})
+        with sole_writer(run):
+            state = read_object(run / "run.json")
+            write_json(run / "run.json", {**state, "seconds": round(state.get("seconds", 0) + seconds, 1)})
 
 
 def parser() -> argparse.ArgumentParser:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
+from train.artifacts.writer import sole_writer
 from train.configs.schema import DistributeConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -59,21 +60,25 @@ class Worker:
         """Yield the directory in which this worker trains: RUN itself, or a copy beside it, removed at the end.
 
         Must be entered before the workers meet: from then on the chief may write another checkpoint.
+
+        Raises:
+            RunBusy: Another process trains there.
         """
-        if self.chief:
-            yield run
-            return
-        own = self._own(run)
-        copy = own / "run"
-        shutil.rmtree(copy, ignore_errors=True)
-        copy.mkdir(parents=True)
-        for name in COPIED:
-            if (run / name).is_dir():
-                shutil.copytree(run / name, copy / name)
-            elif (run / name).is_file():
-                shutil.copyfile(run / name, copy / name)
-        yield copy
-        shutil.rmtree(own)
+        own = run if self.chief else self._own(run)
+        with sole_writer(own):
+            if self.chief:
+                yield run
+                return
+            copy = own / "run"
+            shutil.rmtree(copy, ignore_errors=True)
+            copy.mkdir()
+            for name in COPIED:
+                if (run / name).is_dir():
+                    shutil.copytree(run / name, copy / name)
+                elif (run / name).is_file():
+                    shutil.copyfile(run / name, copy / name)
+            yield copy
+            shutil.rmtree(own)
 
     def pixels(self, run: Path) -> Path:
         """Folder of this worker's pixel cache; it outlasts an interruption."""

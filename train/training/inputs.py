@@ -26,6 +26,8 @@ from train.training.distillation import SoftLabels, read_soft_labels
 # Generated OOD images, each split by its own seed.
 GENERATED = {"train": 400, "threshold": 100, "test": 100}
 TRAIN, THRESHOLD, TEST = GENERATED
+# Of the photos, evaluated after training.
+PARTS = ("val", "test")
 # Fixed, whatever the config's seed: an image that one run trains on may not be counted by another.
 DIVISION_SEED = 20181
 # Training squares are cached this much larger than the network's input, so that zooming in does not blur.
@@ -111,6 +113,16 @@ class Inputs:
         some = rows[draw_epoch(chances, (self.config.seed,), count)]
         photo_ids = [self.data.manifest.photos[i].photo_id for i in some]
         return self.pixels(photo_ids, self.config.input.size_px)
+
+    def keep_pixels(self) -> None:
+        """Make what is evaluated after training, so that a full disk (DiskFull) is noticed before it."""
+        size_px, count = self.config.input.size_px, self.config.model.batch_norm_photos
+        for part in PARTS:
+            if photo_ids := self.data.ids(part):
+                self.pixels(photo_ids, self.square_px(size_px))
+        if count:
+            rows = self.training_rows()
+            self.shown(rows, self.draw_chances(rows), count)
 
     def outliers(self, part: str, size_px: int) -> tuple[PixelArray, PixelArray] | None:
         """Real and generated OOD images, each [n, size_px, size_px, 3]; None if the config has none.

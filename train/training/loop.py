@@ -24,6 +24,7 @@ from tqdm import tqdm
 from edge_runtime.contract import Normalization
 from edge_runtime.errors import ConfigInvalid, RunInvalid, escaped
 from train.artifacts.files import whole_file, write_rows
+from train.artifacts.writer import bytes_of, require_space
 from train.configs.schema import StageConfig, TrainConfig
 from train.data.pixels import PixelArray
 from train.data.sampling import draw_epoch
@@ -94,10 +95,15 @@ class Trainer:
         Raises:
             ConfigInvalid: A stage freezes layers that the network does not have, or all.
             RunInvalid: Workers begin at different checkpoints.
+            DiskFull: There is no space for checkpoints.
         """
         for stage in self.config.stage:
             self._first_trained(stage)  # A misspelt layer is refused now, not hours later.
         self._resume()
+        # Two checkpoints and the next one; the kept weights, the next ones, and model.keras.
+        rest = [*self.optimizer.variables, *self.average.averages]
+        needed = bytes_of(self.model.variables) * 6 + bytes_of(rest) * 3
+        require_space(self.history_path.parent, needed, self.kept_path.parent)
         for index in range(self._at("stage"), len(self.config.stage)):
             self._train_stage(index)
         try:

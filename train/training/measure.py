@@ -21,9 +21,7 @@ from train.data.pixels import PixelArray
 from train.evaluation.decisions import calibrate, fires, not_a_lesion_rule, refer_rule
 from train.evaluation.metrics import FloatArray, IntArray, expected_calibration_error, softmax
 from train.evaluation.summary import summarize
-from train.training.inputs import TEST, THRESHOLD, TRAIN, Inputs, evenly
-
-PARTS = ("val", "test")
+from train.training.inputs import PARTS, TEST, THRESHOLD, TRAIN, Inputs, evenly
 
 
 def finish(inputs: Inputs, weights: Sequence[npt.NDArray[np.float32]], run: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from edge_runtime.errors import RunInvalid, escaped
 from train.artifacts import files
 from train.artifacts.manifest import Manifest, write_manifest
 from train.artifacts.run import git_commit
+from train.artifacts.writer import LOCK_FILE
 from train.configs.contract import make_contract
 from train.configs.loading import parse_config
 from train.configs.schema import TrainConfig
@@ -26,7 +27,7 @@ CONFIG_FILES = ("config.toml", "config.json")
 # Made anew when the config of a run that has not been trained yet changes.
 PREPARED_FILES = ("manifest.csv", "split.json", "contract.json", COPY_NAME)
 # A folder with anything else holds work that another config would lose.
-REPLACEABLE = {*CONFIG_FILES, *PREPARED_FILES, "run.json", "pixels"}
+REPLACEABLE = {*CONFIG_FILES, *PREPARED_FILES, "run.json", "pixels", LOCK_FILE}
 
 
 def open_run(config: TrainConfig, config_path: Path, run: Path) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def open_run(config: TrainConfig, config_path: Path, run: Path) -> dict[str, Any
     if (run / "run.json").exists():
         if state := _reopen(resolved, config_path, run):
             return state
-    elif run.exists() and any(path.name not in CONFIG_FILES for path in run.iterdir()):
+    elif run.exists() and any(path.name not in (*CONFIG_FILES, LOCK_FILE) for path in run.iterdir()):
         expected, fix = "an empty or new folder, or an interrupted run", "choose another --workdir"
         raise RunInvalid(f"{run}: not a run directory", found="other files", expected=expected, fix=fix)
     run.mkdir(parents=True, exist_ok=True)

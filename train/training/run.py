@@ -98,6 +98,8 @@ def train_weights(inputs: Inputs, run: Path, worker: Worker) -> Weights:
         replicas = replicas_for(config, worker)
         tf_keras.utils.set_random_seed(config.seed)
         data = training_data(inputs, run)
+        if worker.chief:
+            inputs.keep_pixels()
         replicas.require_equal(_fingerprint(inputs, data))
         with replicas.scope():
             model = first_model(inputs, run, data)

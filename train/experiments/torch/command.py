@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from train.artifacts.command import command_parser, run_command
+from train.artifacts.files import read_object
+from train.artifacts.writer import sole_writer
 from train.experiments.torch.handover import exchange
 from train.training.crossval import run_crossval
 from train.training.run import DATA_HELP, run_experiment
@@ -85,7 +87,9 @@ def _train(arguments: argparse.Namespace) -> int:
     from train.experiments.torch.loop import train_run
 
     for run in arguments.runs:
-        train_run(run, arguments.data, arguments.pixels, arguments.device, measured=arguments.measure)
+        read_object(run / "run.json")  # Or a misspelt one would be made.
+        with sole_writer(run):
+            train_run(run, arguments.data, arguments.pixels, arguments.device, measured=arguments.measure)
     return 0
 
 

@@ -11,6 +11,7 @@ of a study. The photos must be on both machines; pixels, split and sampling come
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,8 +83,9 @@ def fingerprint(inputs: Inputs) -> str:
 def write_weights(path: Path, weights: Sequence[npt.NDArray[np.float32]], noted: dict[str, Any]) -> None:
     """Write arrays in their order, and a JSON object, as one .npz, whole or not at all."""
     with whole_file(path) as temporary:
-        named = {f"w{i:04d}": weight for i, weight in enumerate(weights)}
-        np.savez(temporary, noted=np.array(json.dumps(noted)), **named)
+        named, packed = {f"w{i:04d}": weight for i, weight in enumerate(weights)}, io.BytesIO()
+        np.savez(packed, noted=np.array(json.dumps(noted)), **named)
+        temporary.write_bytes(packed.getbuffer())
 
 
 def read_weights(path: Path) -> tuple[Arrays, dict[str, Any]]:
