@@ -12,7 +12,7 @@ from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.engines.opening import Opened, names_delegate, open_engine_for, open_trusted
 from edge_runtime.images.memory import Reservation
-from edge_runtime.images.photos import name_of, read_photo
+from edge_runtime.images.photos import STDIN, goes_on, name_of, read_photo
 from edge_runtime.images.preprocess import as_pillow, pixel_bytes
 from edge_runtime.model.flatbuffer import DEFAULT_LIMITS, Limits
 from edge_runtime.result import LateDigest, Prediction, ScoredLabel, decide, group_scores
@@ -166,6 +166,10 @@ class Classifier:
                 data = photo
             elif isinstance(photo, (str, os.PathLike)):
                 data = read_photo(photo)
+                if photo == STDIN and goes_on(data):
+                    prepared.notes.append(
+                        "more pictures follow, the first was taken; --stream - takes all JPEGs"
+                    )
             elif isinstance(photo, (bytearray, memoryview)):
                 data = bytes(photo)
             else:

@@ -248,6 +248,10 @@ class HeatMapUnwritten(EdgeError, code="heat-map-unwritten"):
     """The photo is classified, but its heat map cannot be written."""
 
 
+class OutputUnwritten(EdgeError, code="output-unwritten"):
+    """A table, a copy of a photo or the state of --watch cannot be written."""
+
+
 class UsageError(EdgeError, ValueError, code="usage", exit_status=EXIT_USAGE):
     """An argument or option is invalid, alone or with another."""
 

@@ -8,10 +8,14 @@ name says which process writes: what a killed one has left, the next that writes
 from __future__ import annotations
 
 import os
+import shutil
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from edge_runtime.errors import OutputUnwritten
 
 # Of the target's name, which may be as long as a name can be.
 STEM_CHARS, SUFFIX_CHARS = 32, 16
@@ -56,48 +60,50 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield temporaries[0]
 
 
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Turn what the operating system says while a file is written into OutputUnwritten."""
+    try:
+        yield
+    except OSError as error:
+        found, fix = error.strerror or str(error), "free disk space, or check permissions"
+        raise OutputUnwritten("cannot be written", where=path, found=found, fix=fix) from error
+
+
+def whole_lines(path: str) -> Iterator[bytes]:
+    """Yield the lines of a file that grows by lines; what a kill has left of the last one is cut off the file."""
+    end = 0
+    with Path(path).open("r+b") as lines:
+        for line in lines:
+            if end and not line.endswith(b"\n"):
+                lines.truncate(end)
+                return
+            end += len(line)
+            yield line
+
+
 def unfinished(path: Path) -> Path:
     """Return a new name beside `path` for what is not finished yet; what killed processes left there is removed."""
-    machine = _machine()
+    # On another machine numbers of processes mean others.
+    machine = f"{zlib.crc32(os.uname().nodename.encode()):08x}"
     if path.parent not in _swept:
         _swept.add(path.parent)
-        _sweep(path.parent, machine)
+        for left in path.parent.glob(f".*.partial-*-{machine}*"):
+            if _is_left(left):
+                with suppress(OSError):
+                    (shutil.rmtree if left.is_dir() else os.unlink)(left)
     name = f".{path.stem[:STEM_CHARS]}.partial-{os.urandom(8).hex()}-{os.getpid()}-{machine}"
     return path.with_name(f"{name}{path.suffix[-SUFFIX_CHARS:]}")
 
 
-def _machine() -> str:
-    """Return what tells machines and containers apart, between which numbers of processes mean nothing."""
-    import zlib
-
+def _is_left(path: Path) -> bool:
     try:
-        space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115
-    except OSError:
-        space = ""
-    return f"{zlib.crc32(f'{os.uname().nodename} {space}'.encode()):08x}"
-
-
-def _sweep(folder: Path, machine: str) -> None:
-    import re
-    import shutil
-
-    name = re.compile(rf"\..*\.partial-[0-9a-f]{{16}}-(\d{{1,9}})-{machine}(\..*)?", re.DOTALL)
-    for path in folder.glob(".*.partial-*"):
-        found = name.fullmatch(path.name)
-        if found and not _lives(int(found[1])):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                with suppress(OSError):
-                    path.unlink()
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)
-    return True
+        os.kill(int(path.name.rpartition(".partial-")[2].split("-")[1]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, IndexError, OverflowError):
+        return False
+    return False
 
 
 def csv_cell(value: Any) -> Any:

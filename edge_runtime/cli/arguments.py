@@ -6,6 +6,7 @@ A verb's parser is a subset of edge-classify's: `arguments_of` turns its words i
 from __future__ import annotations
 
 import argparse
+import os
 
 from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
@@ -51,7 +52,9 @@ def _options() -> dict[str, dict[str, Any]]:
     }
 
 
-ENGINE = ("--threads", "--max-memory", *opening.MODEL_OPTIONS, "--trust", "--accelerator", "--delegate")
+MODEL = " ".join(opening.MODEL_OPTIONS)
+ENGINE = f"--threads --max-memory {MODEL} --trust --accelerator --delegate"
+OUTPUT = "--model --top-k --json --recursive --csv --sort-into"
 
 
 def _new(program: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -86,33 +89,47 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     return _add(parsed)
 
 
+# Option -> what it does not go with, and what it needs.
+EXCLUDED = {
+    "print_contract": (
+        "photos", "list", "watch", "stream", "self_check", "bench", "accelerator", "delegate", "explain", "threads",
+        "trust", "csv", "sort_into", "skip_done",
+    ),
+    "bench": ("list", "watch", "stream", "explain", "csv", "sort_into", "skip_done"),
+    "explain": ("watch", "stream"),
+    "stream": ("watch", "sort_into"),
+    "skip_done": ("watch", "stream"),
+    "delegate": ("accelerator",),
+}  # fmt: skip
+NEEDED = {"only_new": "watch", "state": "watch", "null": "list"}
+
 # Verb -> its description, an example, its options, and what it sets on top. Its photos or model come first.
-VERBS: dict[str, tuple[str, str, tuple[str, ...], dict[str, object]]] = {
+VERBS: dict[str, tuple[str, str, str, dict[str, object]]] = {
     "watch": (
         "Classify photos as they arrive in a folder, until Ctrl-C.",
         "--json incoming/",
-        ("--model", "--top-k", "--json", *ENGINE),
+        f"{OUTPUT} --only-new --state {ENGINE}",
         {},
     ),
     "explain": (
         "Classify photos and write a heat map of the predicted label.",
         "photo.jpg --out heat.png",
-        ("--model", "--top-k", "--json", "--list", "--null,-0", "--recursive", *ENGINE),
+        f"{OUTPUT} --list --null,-0 --skip-done {ENGINE}",
         {},
     ),
     "check": (
         "Run a model's built-in self-test on this machine.",
         "model.tflite",
-        ("--json", *ENGINE),
+        f"--json {ENGINE}",
         {"self_check": True},
     ),
     "contract": (
         "Print the contract inside a model file as JSON.",
         "model.tflite",
-        opening.MODEL_OPTIONS,
+        MODEL,
         {"print_contract": True},
     ),
-    "bench": ("Time the stages of one photo.", "model.tflite photo.jpg --runs 100", ("--json", *ENGINE), {}),
+    "bench": ("Time the stages of one photo.", "model.tflite photo.jpg --runs 100", f"--json {ENGINE}", {}),
 }
 
 
@@ -134,7 +151,7 @@ def verb_parser(verb: str) -> argparse.ArgumentParser:
         parsed.add_argument("--runs", **{**_options()["--bench"], **changed})
     else:
         parsed.add_argument("model", nargs="?", **_options()["--model"] | {"metavar": "MODEL"})
-    return _add(parsed, *options)
+    return _add(parsed, *options.split())
 
 
 def arguments_of(verb: str, words: list[str], defaults: dict[str, object]) -> argparse.Namespace:
@@ -163,47 +180,34 @@ def check(arguments: argparse.Namespace) -> None:
         if value == "":
             fix = "check the variable that holds it, or leave the option out"
             raise UsageError("empty value", where=_option(name), expected="a value", fix=fix)
-    if arguments.print_contract:
-        _check_print_contract(arguments)
-    elif not (has_photos(arguments) or (arguments.self_check and not arguments.bench)):
+    given = [name for name, value in vars(arguments).items() if value]
+    for name in given:
+        if excluded := [other for other in EXCLUDED.get(name, ()) if other in given]:
+            found = ", ".join("PHOTO" if other == "photos" else _option(other) for other in excluded)
+            raise UsageError(f"{_option(name)} goes with no such option", found=found, fix="leave it out")
+        if NEEDED.get(name, name) not in given:
+            fix = f"add {_option(NEEDED[name])}, or leave it out"
+            raise UsageError(f"{_option(name)} has no meaning here", fix=fix)
+    checked_alone = arguments.self_check and not arguments.bench and arguments.explain is None
+    if not (arguments.print_contract or checked_alone or has_photos(arguments)):
         expected = "PHOTO, a folder, or - for stdin"
         raise UsageError("no photo", expected=expected, fix="see dermedge classify --help")
-    if arguments.accelerator is not None and arguments.delegate is not None:
-        found = f"--accelerator {arguments.accelerator} and --delegate {arguments.delegate}"
-        problem = "--delegate and --accelerator cannot be combined"
-        raise UsageError(problem, found=found, expected="one of them")
     if arguments.threads is not None and arguments.threads > MAX_THREADS:
         found, expected = str(arguments.threads), f"1 to {MAX_THREADS}"
         raise UsageError("invalid number", where="--threads", found=found, expected=expected)
-    from_stdin = [*arguments.photos, arguments.list].count("-")
+    from_stdin = [*arguments.photos, arguments.list, arguments.stream].count("-")
     if from_stdin > 1:
         raise UsageError("stdin can be read only once", found=f"- {from_stdin} times")
-    if arguments.bench and not (arguments.list is None and arguments.watch is None):
-        raise UsageError("--bench needs explicit photo paths", fix="name the photos as arguments")
+    if arguments.sort_into is not None and "-" in arguments.photos:
+        raise UsageError("no name to copy a photo under", where="--sort-into", found="a photo from stdin")
+    if arguments.csv is not None and not arguments.skip_done and os.path.lexists(arguments.csv):
+        fix = "name another one, or add --skip-done to go on with it"
+        raise UsageError("the table is there already", where=arguments.csv, fix=fix)
     if arguments.explain is not None:
-        _check_explain(arguments)
+        from edge_runtime.explain.heat_files import check_out
+
+        check_out(arguments.explain, arguments.photos, several=not is_one_photo(arguments))
 
 
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-def _check_print_contract(arguments: argparse.Namespace) -> None:
-    others = (
-        "photos", "list", "watch", "self_check", "bench", "accelerator", "delegate", "explain", "threads", "trust",
-    )  # fmt: skip
-    given = [_option(name) if name != "photos" else "PHOTO" for name in others if getattr(arguments, name)]
-    if given:
-        problem = "--print-contract cannot be combined with other options"
-        expected = "--model, --require-signature and --min-version at most"
-        raise UsageError(problem, found=", ".join(given), expected=expected, fix="run edge-classify twice")
-
-
-def _check_explain(arguments: argparse.Namespace) -> None:
-    from edge_runtime.explain.heat_files import check_out
-
-    if arguments.bench or arguments.watch is not None or not has_photos(arguments):
-        found = "--bench" if arguments.bench else "--watch" if arguments.watch else "no photo"
-        expected = "PHOTO, a folder, --list FILE, or - for stdin"
-        raise UsageError("heat maps need photos that are named", found=found, expected=expected)
-    check_out(arguments.explain, arguments.photos, several=not is_one_photo(arguments))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import filterfalse
 from time import perf_counter
 from types import SimpleNamespace
 
@@ -119,6 +120,8 @@ DEFAULTS: dict[str, object] = {
     "require_signature": None, "min_version": None, "accelerator": None, "delegate": None, "bench": None,
     "self_check": False, "print_contract": False, "explain": None, "trust": False, "max_model_memory": 2048,
     "max_model_work": 100, "max_memory": None, "null": False, "recursive": False,
+    "only_new": False, "state": None, "stream": None,
+    "csv": None, "sort_into": None, "skip_done": False,
 }  # fmt: skip
 
 
@@ -184,8 +187,9 @@ def _work(arguments: Arguments) -> int:
 
 
 def _takes_several_at_once(arguments: Arguments) -> bool:
-    """Return whether photos are classified side by side: not while watching, nor for heat maps."""
-    return arguments.watch is None and arguments.explain is None and not is_one_photo(arguments)
+    """Return whether photos are classified side by side: not as they arrive, nor for heat maps."""
+    one_by_one = (arguments.watch, arguments.stream, arguments.explain) != (None, None, None)
+    return not (one_by_one or is_one_photo(arguments))
 
 
 def _open_classifier(arguments: Arguments) -> Classifier:
@@ -229,9 +233,19 @@ def _self_check(classifier: Classifier, arguments: Arguments) -> None:
 
 
 def _classify_all(classifier: Classifier, arguments: Arguments) -> int:
-    names = named_photos(arguments, tell)
+    names: Iterable[Named] = named_photos(arguments, tell)
     if arguments.bench:
         return max((_measure(classifier, name, arguments) for name in names), default=EXIT_OK)
+    outputs = None
+    if arguments.csv is not None or arguments.sort_into is not None or arguments.skip_done:
+        from edge_runtime.cli.output import Outputs
+
+        outputs = Outputs(arguments, [label.code for label in classifier.labels])
+        names = filterfalse(outputs.is_done, names)
+    total = None
+    if (arguments.list, arguments.watch, arguments.stream) == (None, None, None):
+        names = list(names)
+        total = len(names)
     results: Generator[tuple[str, Prediction | Explained | ImageError]]
     if arguments.explain is not None:
         from edge_runtime.explain.heat_files import explain_each
@@ -242,8 +256,9 @@ def _classify_all(classifier: Classifier, arguments: Arguments) -> int:
 
         results = classify_each(classifier, names, workers=arguments.threads)
     else:
-        results = _one_by_one(classifier, names)
-    progress = _Progress(sys.stderr.isatty() and not sys.stdout.isatty() and not is_one_photo(arguments))
+        results = _one_by_one(classifier, names, arguments)
+    shown = sys.stderr.isatty() and not sys.stdout.isatty() and not is_one_photo(arguments)
+    progress = _Progress(shown, total)
     status = EXIT_OK
     # Closed here, also when stdout fails: its workers must be gone before the classifier and its engine are.
     try:
@@ -254,6 +269,8 @@ def _classify_all(classifier: Classifier, arguments: Arguments) -> int:
                 # Flushed: the next photo may take long.
                 text = result.to_json() if arguments.json else result.to_text(arguments.top_k)
                 print(text, flush=True)
+            if outputs is not None:
+                outputs.add(name, result)
             progress.step()
     finally:
         results.close()
@@ -262,16 +279,33 @@ def _classify_all(classifier: Classifier, arguments: Arguments) -> int:
 
 
 def _one_by_one(
-    classifier: Classifier, names: Iterable[Named]
+    classifier: Classifier, names: Iterable[Named], arguments: Arguments
 ) -> Generator[tuple[str, Prediction | Explained | ImageError]]:
-    for name in names:
-        if not isinstance(name, str):
-            yield name
-            continue
+    def answer(name: str, photo: str | bytes | ImageError) -> Prediction | ImageError:
         try:
-            yield name, classifier.classify(name)
+            return photo if isinstance(photo, ImageError) else classifier.classify(photo, name=name)
         except ImageError as error:
-            yield name, error
+            return error
+
+    for name in names:
+        yield (name, answer(name, name)) if isinstance(name, str) else name
+    try:
+        if arguments.stream is not None:
+            from edge_runtime.images.stream import numbered_frames
+
+            for number, frame in numbered_frames(arguments.stream):
+                yield number, answer(number, frame)
+        if arguments.watch is not None:
+            from contextlib import closing
+
+            from edge_runtime.images import watch
+
+            watch.cut_unfinished("/dev/fd/1")
+            with closing(watch.State(arguments.state or watch.state_file(arguments.watch))) as state:
+                options = {"only_new": arguments.only_new, "recursive": arguments.recursive}
+                yield from watch.answers(arguments.watch, state, answer, **options)
+    except ImageError as error:
+        yield arguments.stream or arguments.watch, error
 
 
 def _measure(classifier: Classifier, name: Named, arguments: Arguments) -> int:
@@ -290,10 +324,10 @@ def _measure(classifier: Classifier, name: Named, arguments: Arguments) -> int:
 
 
 class _Progress:
-    """Number of photos and photos per second, on stderr if it is a terminal."""
+    """Number of photos, photos per second and time left, on stderr if it is a terminal."""
 
-    def __init__(self, shown: bool) -> None:
-        self._shown = shown
+    def __init__(self, shown: bool, total: int | None) -> None:
+        self._shown, self._total = shown, total
         self._done = 0
         self._started = self._last = perf_counter()
 
@@ -304,7 +338,11 @@ class _Progress:
         if self._shown and now - self._last > PROGRESS_S:
             self._last = now
             rate = self._done / (now - self._started)
-            _print_error(f"\r{self._done} photos, {rate:.1f} per second ", end="")
+            of_total, left = "", ""
+            if self._total is not None:
+                minutes, seconds = divmod(round((self._total - self._done) / rate), 60)
+                of_total, left = f" of {self._total}", f", {minutes}:{seconds:02} left"
+            _print_error(f"\r{self._done}{of_total} photos, {rate:.1f} per second{left} ", end="")
 
     def end(self) -> None:
         """End the line."""

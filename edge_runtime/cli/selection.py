@@ -18,21 +18,20 @@ if TYPE_CHECKING:
 
 def has_photos(arguments: Arguments) -> bool:
     """Return whether the command line names any."""
-    return bool(arguments.photos) or arguments.list is not None or arguments.watch is not None
+    return bool(arguments.photos) or (arguments.list, arguments.watch, arguments.stream) != (None, None, None)
 
 
 def is_one_photo(arguments: Arguments) -> bool:
     """Return whether there is at most one photo, so that one engine is enough."""
     return (
-        arguments.list is None
-        and arguments.watch is None
+        (arguments.list, arguments.watch, arguments.stream) == (None, None, None)
         and len(arguments.photos) <= 1
         and not any(map(is_folder, arguments.photos))
     )
 
 
 def named_photos(arguments: Arguments, tell: Callable[[str], None]) -> Iterator[Named]:
-    """Yield the photos that the command line names, in order; in their place folders and lists that cannot be read.
+    """Yield the photos that arguments and --list name, in order; in their place folders and lists that cannot be read.
 
     `tell` is called with what folders have beside their photos.
     """
@@ -44,10 +43,6 @@ def named_photos(arguments: Arguments, tell: Callable[[str], None]) -> Iterator[
     if arguments.list is not None:
         end = b"\0" if arguments.null else b"\n"
         sources.append((arguments.list, lambda file: listed_photos(file, end)))
-    if arguments.watch is not None:
-        from edge_runtime.images.watch import arrivals
-
-        sources.append((arguments.watch, arrivals))
     for argument, photos_of in sources:
         try:
             yield from photos_of(argument)

@@ -169,6 +169,17 @@ def read_photo(photo: str | os.PathLike[str]) -> bytes:
     return checked_bytes(_read_stdin if name == STDIN else lambda: _read_file(name), name)
 
 
+def goes_on(photo: bytes) -> bool:
+    """Return whether another picture follows the first, but one that belongs to it (MPO)."""
+    starts = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"BM")
+    if photo.startswith((b"RIFF", b"BM")):
+        riff = photo.startswith(b"RIFF")
+        size = photo[4:8] if riff else photo[2:6]
+        return photo.startswith(starts, int.from_bytes(size, "little") + 8 * riff)
+    end = b"\xff\xd9" if photo.startswith(b"\xff\xd8") else b"IEND\xaeB`\x82"
+    return b"MPF\0" not in photo[:65_536] and any(end + start in photo for start in starts)
+
+
 def name_of(photo: Any) -> str:
     """Return a photo's path, or `photo` where it has none."""
     if isinstance(photo, (str, os.PathLike)):

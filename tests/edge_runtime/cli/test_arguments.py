@@ -6,18 +6,18 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge_runtime import __version__
 from edge_runtime.classifier import Classifier
 from edge_runtime.cli import command as cli
-from edge_runtime.cli.selection import named_photos
 from edge_runtime.contract import ModelContract
 from edge_runtime.engines import opening
-from edge_runtime.errors import ImageNotFound, ModelUnsigned, UsageError
+from edge_runtime.errors import ModelUnsigned, UsageError
 from edge_runtime.images import watch
 from edge_runtime.model import signature
 from edge_runtime.model.flatbuffer import DEFAULT_LIMITS
@@ -195,14 +195,26 @@ def test_the_answers_end_before_the_engine(monkeypatch: pytest.MonkeyPatch) -> N
     assert order == ["answers", "engine"]
 
 
+def answered(photos: list[str]) -> Callable[..., Iterator[tuple[str, Any]]]:
+    """`watch.answers` of a folder in which these photos arrive."""
+
+    def answers(
+        folder: str, state: object, classify: Callable[..., Any], **_: object
+    ) -> Iterator[tuple[str, Any]]:
+        return ((photo, classify(photo, Path(photo).read_bytes())) for photo in photos)
+
+    return answers
+
+
 def test_a_bad_photo_does_not_stop_the_watch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "text.jpg").write_text("no photo")
     (tmp_path / "mole.jpg").write_bytes(p.jpeg())
     arrived = [f"{tmp_path}/text.jpg", f"{tmp_path}/mole.jpg"]
-    monkeypatch.setattr(watch, "arrivals", lambda folder: iter(arrived))
+    monkeypatch.setattr(watch, "answers", answered(arrived))
     words = ["--json", "--model", U8, "--list", "/none.txt", "--watch", str(tmp_path)]
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     assert cli.main(words) == 1
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["image"] for row in rows] == ["/none.txt", *arrived]
@@ -219,17 +231,6 @@ def test_a_folder_without_photos_does_not_stop_a_measurement(
     assert cli.main(words) == 1
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [next(key for key in ("error", "bench") if key in row) for row in rows] == ["error", "bench"]
-
-
-def test_a_list_that_cannot_be_read_does_not_stop_the_watch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watch, "arrivals", lambda folder: iter([f"{folder}/new.jpg"]))
-    words = ["--list", "/none.txt", "--watch", str(tmp_path)]
-    (missing, error), arrived = named_photos(cli.parse(words), pytest.fail)
-    assert missing == "/none.txt" and isinstance(error, ImageNotFound)
-    assert "the list of photos cannot be read" in error.message
-    assert arrived == f"{tmp_path}/new.jpg"
 
 
 @pytest.mark.parametrize(
@@ -269,7 +270,8 @@ def test_verbs_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(p.jpeg())
-    monkeypatch.setattr(watch, "arrivals", lambda folder: iter([f"{folder}/a.jpg"]))
+    monkeypatch.setattr(watch, "answers", answered([f"{tmp_path}/a.jpg"]))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for main, words, said in (
         (cli.classify, [str(tmp_path / "a.jpg"), "--model", U8], "decision: "),
         (cli.watch, [str(tmp_path), "--model", U8], "decision: "),
