@@ -83,11 +83,8 @@ def run_crossval(
     """
     numbers = _finished(folder) if folds is None else sorted(set(folds))
     if not numbers:
-        raise RunInvalid(
-            f"{folder}: no finished fold",
-            expected=f"fold0, fold1, ... with status {FINISHED}",
-            fix="Let dermedge crossval finish",
-        )
+        expected = f"fold0, fold1, ... with status {FINISHED}"
+        raise RunInvalid(f"{folder}: no finished fold", expected=expected, fix="Let dermedge crossval finish")
     done, first_source, name = [], "", request.recipe.name
     for number in numbers:
         run = read_run(folder / f"fold{number}", data)

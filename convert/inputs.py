@@ -149,11 +149,8 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
     photos = _read_manifest(manifest, root, contract, source_names(run))
     absent = [str(photo.path.relative_to(root)) for photo in photos if not photo.path.is_file()]
     if absent:
-        raise RunInvalid(
-            f"{root}: {len(absent)} of the run's {len(photos)} photos are missing",
-            found=_some(absent),
-            fix="name the data set's folder with --data DIR",
-        )
+        problem = f"{root}: {len(absent)} of the run's {len(photos)} photos are missing"
+        raise RunInvalid(problem, found=_some(absent), fix="name the data set's folder with --data DIR")
     model, work_folder = folder / "model.keras", folder / "convert"
     return Run(folder, run, config, contract, photos, model, path, manifest, work_folder)
 
@@ -318,18 +315,12 @@ def draw_photos(photos: Sequence[Photo], limit: int | None, seed: int) -> tuple[
 def _choose_split(known: Sequence[str], split: str | None, manifest: Path) -> str:
     if split is None:
         if known and TEST not in known:
-            raise UsageError(
-                f"--split is required: {manifest} has no test split",
-                found=f"splits {', '.join(known)}",
-                fix=f"Name one with --split {'|'.join([*known, ALL])}",
-            )
+            found, fix = f"splits {', '.join(known)}", f"Name one with --split {'|'.join([*known, ALL])}"
+            raise UsageError(f"--split is required: {manifest} has no test split", found=found, fix=fix)
         return TEST if known else ALL
     if split != ALL and split not in known:
-        raise UsageError(
-            f"--split: {manifest} has no split {split!r}",
-            found=", ".join(known) or "no splits",
-            expected=f"one of {', '.join([*known, ALL])}",
-        )
+        problem, found = f"--split: {manifest} has no split {split!r}", ", ".join(known) or "no splits"
+        raise UsageError(problem, found=found, expected=f"one of {', '.join([*known, ALL])}")
     return split
 
 

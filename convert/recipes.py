@@ -190,28 +190,20 @@ def _max_loss(recipe: Recipe, keep_float: str | None, max_loss: float | None) ->
 
 def _qat_settings(recipe: Recipe, seed: int, changed: Mapping[str, Any]) -> QatSettings:
     if changed and not recipe.needs_qat:
-        raise UsageError(
-            f"recipe {recipe.name} does no fine-tuning",
-            found=", ".join(map(_option, changed)),
-            fix="remove these options",
-        )
+        problem = f"recipe {recipe.name} does no fine-tuning"
+        raise UsageError(problem, found=", ".join(map(_option, changed)), fix="remove these options")
     settings = dataclasses.replace(QatSettings(seed=seed), **changed)
     # Checked after the merge, so that NaN, which compares as nothing, is refused as well.
     if not (math.isfinite(settings.learning_rate) and settings.learning_rate > 0):
-        raise UsageError(
-            "--learning-rate: not a learning rate",
-            found=f"{settings.learning_rate:g}",
-            expected="a number above 0",
-        )
+        problem = "--learning-rate: not a learning rate"
+        raise UsageError(problem, found=f"{settings.learning_rate:g}", expected="a number above 0")
     weights = {name: getattr(settings, name) for name in QAT_OPTIONS if name.endswith("_weight")}
     # Soft labels alone will not do: only a distilled run has them.
     usable = all(math.isfinite(value) and value >= 0 for value in weights.values())
     if not usable or weights["distillation_weight"] + weights["hard_label_weight"] == 0:
-        raise UsageError(
-            "the fine-tuning loss has no usable weights",
-            found=", ".join(f"{_option(name)} {value:g}" for name, value in weights.items()),
-            expected="finite weights, none below 0, and --distillation-weight or --hard-label-weight above 0",
-        )
+        found = ", ".join(f"{_option(name)} {value:g}" for name, value in weights.items())
+        expected = "finite weights, none below 0, and --distillation-weight or --hard-label-weight above 0"
+        raise UsageError("the fine-tuning loss has no usable weights", found=found, expected=expected)
     return settings
 
 

@@ -72,11 +72,9 @@ def read_sources(run: Path, model: ModelFile, crossval: Path | None = None) -> S
         if found != expected
     ]
     if mismatches:
-        raise RunInvalid(
-            f"{path}: model, report and run directory are not of one conversion",
-            found="; ".join(mismatches),
-            fix="Give the run directory that the model was converted from, or convert again",
-        )
+        problem = f"{path}: model, report and run directory are not of one conversion"
+        fix = "Give the run directory that the model was converted from, or convert again"
+        raise RunInvalid(problem, found="; ".join(mismatches), fix=fix)
     run_files = {name: _read(run / f"{name}.json", needs) for name, needs in RUN_NEEDS.items()}
     pooled = None
     if crossval is not None:

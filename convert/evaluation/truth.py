@@ -131,11 +131,9 @@ def _join(table: pd.DataFrame, files: Sequence[Path], labels: str | Path, data: 
             raise DataInvalid(f"{labels}: photos that are twice in {what}", found=_some(sorted(set(twice))))
     joined = table.merge(places, on="stem", how="left", validate="one_to_one")
     if (missing := joined["path"].isna()).any():
-        raise DataInvalid(
-            f"{labels}: {int(missing.sum())} of {len(joined)} photos are not in {data}",
-            found=_some(list(joined.loc[missing, "stem"])),
-            fix="name the folder of all photos with --data",
-        )
+        problem = f"{labels}: {int(missing.sum())} of {len(joined)} photos are not in {data}"
+        found = _some(list(joined.loc[missing, "stem"]))
+        raise DataInvalid(problem, found=found, fix="name the folder of all photos with --data")
     return joined
 
 

@@ -39,11 +39,8 @@ def read_source(
     run = _read_foreign(path, contract, manifest, data, out.with_suffix(".convert"))
     # It is removed at the end, so that nothing of the user's may stand in it.
     if any(named.resolve().is_relative_to(run.work_folder.resolve()) for named in run.inputs):
-        raise UsageError(
-            "--out: its work folder holds an input of the conversion",
-            found=str(run.work_folder),
-            fix="choose another name or folder for --out",
-        )
+        problem = "--out: its work folder holds an input of the conversion"
+        raise UsageError(problem, found=str(run.work_folder), fix="choose another name or folder for --out")
     return run
 
 
@@ -63,11 +60,8 @@ def _read_foreign(
             expected="--contract CONTRACT.json and --manifest TABLE.csv",
         )
     if not model.exists():
-        raise RunInvalid(
-            f"{model}: no such model",
-            expected="a run directory, a SavedModel folder, or a .keras or .h5 file",
-            fix="correct the path",
-        )
+        expected = "a run directory, a SavedModel folder, or a .keras or .h5 file"
+        raise RunInvalid(f"{model}: no such model", expected=expected, fix="correct the path")
     refuse_keras_3(model)
     try:
         known = ModelContract.from_json(contract.read_bytes(), where=str(contract))

@@ -253,11 +253,9 @@ def _converted(converter: Any, how: str) -> bytes:
     try:
         converted: bytes = converter.convert()
     except (ConverterError, ValueError, RuntimeError, tf.errors.OpError) as error:
-        raise ConversionRefused(
-            f"TensorFlow cannot convert the model {how}",
-            found=_reason(str(error)) or type(error).__name__,
-            fix="use layers that TFLite supports, or recipe float32",
-        ) from error
+        found = _reason(str(error)) or type(error).__name__
+        fix = "use layers that TFLite supports, or recipe float32"
+        raise ConversionRefused(f"TensorFlow cannot convert the model {how}", found=found, fix=fix) from error
     return converted
 
 

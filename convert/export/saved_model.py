@@ -37,11 +37,9 @@ class SavedNetwork:
             self._function = self._loaded.signatures[SIGNATURE]
         # A file of variables that was cut off is an IndexError.
         except (OSError, ValueError, LookupError, AttributeError, tf.errors.OpError) as error:
-            raise RunInvalid(
-                f"{path}: cannot call the SavedModel",
-                found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-                expected=f"a SavedModel with the signature {SIGNATURE!r}",
-            ) from error
+            found = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            expected = f"a SavedModel with the signature {SIGNATURE!r}"
+            raise RunInvalid(f"{path}: cannot call the SavedModel", found=found, expected=expected) from error
         (_, inputs), outputs = self._function.structured_input_signature, self._function.structured_outputs
         wanted = (contract.input.height_px, contract.input.width_px, 3)
         specs, results = list(inputs.values()), list(outputs.values())

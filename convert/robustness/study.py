@@ -155,11 +155,9 @@ def _of_one_source(listed: PhotoList, wanted: str | None) -> tuple[str | None, l
         return None, list(listed.photos)
     photos = [photo for photo in listed.photos if photo.path.is_relative_to(listed.root / source)]
     if not photos:
-        raise UsageError(
-            f"{listed.manifest}: no photo of {source} in split {listed.split}",
-            found=", ".join(names) or "one dataset",
-            fix="Name another --source, or leave it out",
-        )
+        problem = f"{listed.manifest}: no photo of {source} in split {listed.split}"
+        found = ", ".join(names) or "one dataset"
+        raise UsageError(problem, found=found, fix="Name another --source, or leave it out")
     return source, photos
 
 

@@ -51,11 +51,9 @@ def probe(
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise ConversionRefused(
-                f"{kernel_set} kernels did not finish the self-test pictures",
-                found=f"no output within {PROBE_SECONDS} s",
-                fix="convert again when the machine is less busy",
-            ) from error
+            problem = f"{kernel_set} kernels did not finish the self-test pictures"
+            fix = "convert again when the machine is less busy"
+            raise ConversionRefused(problem, found=f"no output within {PROBE_SECONDS} s", fix=fix) from error
     if done.returncode != 0:
         if done.returncode < 0:
             return f"died of signal {-done.returncode}", None

@@ -385,11 +385,9 @@ class LiteRtC(Engine):
         buffer = self._own("TensorBuffer", create, self._environment, byref(tensor_type), requirements)
         self._call("LiteRtGetTensorBufferPackedSize", buffer, byref(size))
         if spec.dtype not in STRUCT_CODES or size.value != spec.nbytes:
-            raise InterpreterBroken(
-                f"LiteRT's {role.lower()} buffer does not fit its tensor",
-                found=f"{size.value} bytes for {spec}",
-                expected="the bytes of one tensor of uint8, int8 or float32",
-            )
+            problem = f"LiteRT's {role.lower()} buffer does not fit its tensor"
+            expected = "the bytes of one tensor of uint8, int8 or float32"
+            raise InterpreterBroken(problem, found=f"{size.value} bytes for {spec}", expected=expected)
         return buffer, size.value
 
     def _own(self, thing: str, function: str, *arguments: Any) -> c_void_p:
