@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convert import convert
-from convert.files import COMMANDS
 from convert.inputs import is_crossval
 from convert.recipes import DEFAULT_MAX_LOSS, QAT_OPTIONS, add_recipe_options, make_request
 from edge_runtime.errors import EXIT_OK, UsageError, escaped
-from train.artifacts.command import parser_from, run_command
+from train.artifacts.command import command_parser, run_command
 
 TEXT, FOLDS_TEXT = (Path(__file__).with_name(name) for name in ("report.txt.j2", "crossval.txt.j2"))
+EPILOG = """example:
+  dermedge convert runs/x --recipe int8_qat --out model.tflite
+  dermedge convert runs/folds --recipe int8_qat
+  dermedge convert net.keras --contract contract.json --manifest photos.csv --recipe int8_ptq --out model.tflite"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,9 +38,44 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    made = parser_from(COMMANDS, "convert", max_loss=DEFAULT_MAX_LOSS)
-    add_recipe_options(made)
-    return made
+    found = command_parser(
+        "convert",
+        "Convert a run, every fold of a cross-validation, or a foreign model to .tflite with a contract.",
+        EPILOG,
+    )
+    add = found.add_argument
+    add(
+        "run",
+        type=Path,
+        metavar="RUN",
+        help="Run directory, or folder of dermedge crossval; or, with --contract and --manifest, a SavedModel folder "
+        "or a .keras or .h5 file of tf_keras (required)",
+    )
+    add(
+        "--out",
+        type=Path,
+        metavar="MODEL.tflite",
+        help="File to write, its report beside it as MODEL.json (required; default for folds: in each of them)",
+    )
+    text = "Folds of a cross-validation (default: all finished)"
+    add("--folds", type=int, nargs="+", metavar="K", help=text)
+    text = "Folder of the photos (default: where the run or the manifest says)"
+    add("--data", type=Path, metavar="DIR", help=text)
+    text = "Contract JSON for models not trained with this toolkit (default: none)"
+    add("--contract", type=Path, metavar="JSON", help=text)
+    text = "Photos of such a model: columns path, label, split (train and val) (default: none)"
+    add("--manifest", type=Path, metavar="CSV", help=text)
+    text = (
+        "Mixed precision (int8_ptq): keep the fewest layers in float so that at most --max-loss of predictions "
+        "change (default: off)"
+    )
+    add("--keep-float", choices=("auto",), help=text)
+    text = f"Share of predictions that may change, 0 to 1 (default: {DEFAULT_MAX_LOSS})"
+    add("--max-loss", type=float, metavar="SHARE", help=text)
+    text = "Skip evaluation on the test split, most of most recipes' time; dermedge compare does it (default: off)"
+    add("--no-test-report", dest="test_report", action="store_false", help=text)
+    add_recipe_options(found)
+    return found
 
 
 def _convert(arguments: argparse.Namespace) -> int:

@@ -11,8 +11,6 @@ from edge_runtime.errors import EdgeError, UsageError
 from train.artifacts.files import read_object
 from train.artifacts.selection import KEY, mark
 
-COMMANDS = Path(__file__).with_name("commands.toml")
-"""The options of all commands; see `train.artifacts.command.parser_from`."""
 OTHER_OUT = "choose another name or folder for --out"
 # Of the .json beside a converted model; no contract and no file of a run has all of them.
 REPORT_KEYS = frozenset({"schema_version", "model", "options", "recipe", "run"})

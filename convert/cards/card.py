@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from convert.cards.sources import Sources, read_sources
-from convert.files import COMMANDS, selection_sets
+from convert.files import selection_sets
 from edge_runtime.engines.opening import add_model_options, open_requested
 from edge_runtime.errors import EXIT_OK
-from train.artifacts.command import AND_NOTHING_WRITTEN, parser_from, run_command
+from train.artifacts.command import AND_NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import write_text
 from train.artifacts.run import SOURCE_SEPARATOR
 from train.artifacts.selection import KEY, mark
@@ -83,7 +83,19 @@ def _number(value: float | None) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the command."""
-    made = parser_from(COMMANDS, "card")
+    made = command_parser(
+        "card",
+        "Write a model card from a run directory and its converted model.",
+        "example:\n  dermedge card runs/x model.tflite --out CARD.md",
+    )
+    add = made.add_argument
+    add("run", type=Path, metavar="RUN", help="Run directory")
+    add("model", type=Path, metavar="MODEL.tflite", help="Its model, with the .json beside it")
+    add("--out", required=True, type=Path, metavar="CARD.md", help="File to write (required)")
+    text = (
+        "Cross-validation of the same config, whose metrics replace those of the test split (default: none)"
+    )
+    add("--crossval", type=Path, metavar="DIR", help=text)
     add_model_options(made, runs=False)
     return made
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convert.comparison.workers import Workers
-from convert.files import COMMANDS
 from convert.inputs import Photo, PhotoList, draw_photos, read_photo_list
 from edge_runtime.engines.opening import add_model_options, open_requested
 from edge_runtime.errors import EXIT_OK, DataInvalid, ModelMismatch, UsageError, escaped
@@ -25,7 +24,8 @@ from train.artifacts.command import (
     AND_NOTHING_WRITTEN,
     EXIT_INTERRUPTED,
     NOTHING_WRITTEN,
-    parser_from,
+    command_parser,
+    positive,
     run_command,
 )
 from train.artifacts.files import json_text, require_out_folder, whole_files
@@ -243,9 +243,42 @@ def _command(arguments: argparse.Namespace) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the command."""
-    made = parser_from(COMMANDS, "compare", exit_codes=EXIT_CODES)
-    add_model_options(made)
+    example = "example:\n  dermedge compare float32.tflite int8.tflite --data runs/x --out comparison\n\n"
+    description = "Compare models with the first of them on the same photos, paired."
+    made = command_parser("compare", description, example + EXIT_CODES)
+    add_photo_options(made, Path("comparison"), f"{REPORT_NAME} and {PAGE_NAME}")
+    add = made.add_argument
+    text = "Skip the layer-by-layer comparison (default: off)"
+    add("--no-layers", dest="layers", action="store_false", help=text)
+    text = "Leave thumbnails out, so that the page can be shared (default: off)"
+    add("--no-photos", dest="thumbnails", action="store_false", help=text)
     return made
+
+
+def add_photo_options(
+    parser: argparse.ArgumentParser, out: Path, files: str, limit: int | None = None, drawn: str = "at random"
+) -> None:
+    """Add the models, the options that say which photos they run on, and the folder in which `files` are written.
+
+    Defaults are `out`, and `limit` photos (None for all), chosen as `drawn` says.
+    """
+    add = parser.add_argument
+    text = "Model files (.tflite); the first is the reference"
+    add("models", nargs="+", type=Path, metavar="MODEL", help=text)
+    text = (
+        "Dataset: a run directory, or a CSV with columns path and label (photo_id, group_id, split, sex, age, "
+        "site if known) (required)"
+    )
+    add("--data", type=Path, required=True, metavar="RUN", help=text)
+    add_model_options(parser)
+    text = "Folder of the photos (default: where the run says, or the CSV's)"
+    add("--photos", type=Path, metavar="DIR", help=text)
+    add("--split", metavar="NAME", help="Split: train, val, test or all (default: test where there is one)")
+    text = f"Largest number of photos, chosen {drawn} (default: {'all' if limit is None else limit})"
+    add("--limit", type=positive, default=limit, metavar="N", help=text)
+    add("--seed", type=int, default=0, metavar="N", help="Seed of that choice (default: 0)")
+    add("--workers", type=positive, metavar="N", help="Number of processes (default: one per core)")
+    add("--out", type=Path, default=out, metavar="DIR", help=f"Folder for {files} (default: {out})")
 
 
 def write_results(out: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:

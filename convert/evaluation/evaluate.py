@@ -13,12 +13,12 @@ from typing import Any
 
 from convert.comparison.compare import write_results
 from convert.comparison.workers import Workers
-from convert.files import COMMANDS, selection_marks
+from convert.files import selection_marks
 from edge_runtime.engines.opening import add_model_options, open_requested
 from edge_runtime.errors import EXIT_OK, DataInvalid, UsageError, escaped
 from edge_runtime.model.model_file import ModelFile, open_model
 from edge_runtime.result import decide
-from train.artifacts.command import NOTHING_WRITTEN, parser_from, run_command
+from train.artifacts.command import NOTHING_WRITTEN, command_parser, positive, run_command
 from train.artifacts.files import json_text, require_out_folder
 from train.artifacts.selection import KEY
 
@@ -132,6 +132,27 @@ def _mapping(pairs: Sequence[str]) -> dict[str, str]:
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the command."""
-    made = parser_from(COMMANDS, "evaluate")
+    made = command_parser(
+        "evaluate",
+        "Evaluate a model file on labelled photos: recall, AUC, calibration, decisions, subgroups.",
+        "example:\n  dermedge evaluate model.tflite --data ISIC2018_Test --labels ISIC2018_GroundTruth.csv",
+    )
+    add = made.add_argument
+    add("model", type=Path, metavar="MODEL", help="Model file (.tflite) with a contract")
+    text = "Dataset: a folder of photos, by label without --labels (required)"
+    add("--data", type=Path, required=True, metavar="FOLDER", help=text)
+    text = (
+        "Table of true labels: a column of photos, and one of labels or one for each label (default: the photos' "
+        "folders)"
+    )
+    add("--labels", type=Path, metavar="FILE.csv", help=text)
+    text = (
+        "Take a label of the data for a label of the model; LABEL= leaves its photos out; may be repeated "
+        "(default: none)"
+    )
+    add("--map", dest="mapping", action="append", default=[], metavar="LABEL=CODE", help=text)
+    add("--workers", type=positive, metavar="N", help="Number of processes (default: one per core)")
+    text = f"Folder for {REPORT_NAME} and {PAGE_NAME} (default: evaluation)"
+    add("--out", type=Path, default=Path("evaluation"), metavar="DIR", help=text)
     add_model_options(made)
     return made

@@ -15,26 +15,28 @@ from typing import Any
 from convert.comparison.compare import (
     EXIT_CODES,
     EXIT_DOUBTFUL,
+    add_photo_options,
     no_readable_photo,
     write_results,
 )
 from convert.comparison.integrity import contract_differences, golden_problems
 from convert.comparison.report import Measured, machine, names_of
 from convert.comparison.workers import Step, Workers
-from convert.files import COMMANDS, selection_marks
+from convert.files import selection_marks
 from convert.inputs import ALL, Photo, PhotoList, read_photo_list
 from convert.robustness import disturbances
 from convert.robustness.figures import choose_evenly, counts, disturbance_figures, shift_rows
-from edge_runtime.engines.opening import add_model_options, open_requested
+from edge_runtime.engines.opening import open_requested
 from edge_runtime.errors import EXIT_OK, ModelMismatch, UsageError, escaped
 from edge_runtime.model.model_file import ModelFile
-from train.artifacts.command import AND_NOTHING_WRITTEN, NOTHING_WRITTEN, parser_from, run_command
+from train.artifacts.command import AND_NOTHING_WRITTEN, NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import json_text, read_object, require_out_folder
 from train.artifacts.run import source_names
 from train.artifacts.selection import KEY
 
 REPORT_NAME, PAGE_NAME = "robustness.json", "robustness.html"
 SCHEMA_VERSION = 1
+DEFAULT_LIMIT = 400
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -168,6 +170,16 @@ def _shown(manifest: Path) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the command."""
-    made = parser_from(COMMANDS, "robustness", exit_codes=EXIT_CODES)
-    add_model_options(made)
+    made = command_parser(
+        "robustness",
+        "Measure balanced accuracy and agreement of models on disturbed photos, step by step.",
+        f"example:\n  dermedge robustness float32.tflite int8.tflite --data runs/x\n\n{EXIT_CODES}",
+    )
+    files = f"{REPORT_NAME} and {PAGE_NAME}"
+    add_photo_options(made, Path("robustness"), files, DEFAULT_LIMIT, "evenly over the classes")
+    add = made.add_argument
+    add("--source", metavar="NAME", help="Dataset of a run on several (default: its first)")
+    add("--shift", type=Path, metavar="CSV", help="Other photos, run undisturbed (default: none)")
+    add("--shift-photos", type=Path, metavar="DIR", help="Folder of those photos (default: the CSV's)")
+    add("--by", metavar="COLUMN", help="Column of that CSV by which to break down (default: none)")
     return made

@@ -15,15 +15,15 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from convert.files import COMMANDS
 from convert.tflite.reader import Tensor, TfliteFile, read_tflite
 from convert.tflite.targets import edge_tpu_report, interchange_problems, xnnpack_problem
 from edge_runtime.engines.opening import add_model_options, open_requested
 from edge_runtime.errors import EXIT_OK, escaped
 from edge_runtime.model.flatbuffer import Limits
-from train.artifacts.command import parser_from, run_command
+from train.artifacts.command import command_parser, run_command
 
 SHOWN_NAME = 60
 
@@ -158,9 +158,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    made = parser_from(COMMANDS, "inspect")
-    add_model_options(made, runs=False)
-    return made
+    description = "List a model file's contract, metadata, operators and tensors."
+    found = command_parser("inspect", description, "example:\n  dermedge inspect model.tflite --tensors")
+    add = found.add_argument
+    add("model", type=Path, metavar="MODEL.tflite", help="Model file (required)")
+    add("--json", action="store_true", help="Print everything as one JSON object (default: off)")
+    add("--tensors", action="store_true", help="List every tensor with its quantization (default: off)")
+    add_model_options(found, runs=False)
+    return found
 
 
 def _say(text: str) -> None:

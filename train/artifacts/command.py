@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tomllib
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from edge_runtime.errors import EdgeError, UsageError, escaped, with_nearest
 
@@ -73,25 +71,3 @@ def not_negative(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{value} is below 0")
     return value
-
-
-TYPES: dict[str, Callable[[str], object]] = {
-    "path": Path, "int": int, "float": float, "positive": positive, "not_negative": not_negative,
-}  # fmt: skip
-
-
-def parser_from(file: Path, verb: str, **values: object) -> argparse.ArgumentParser:
-    """Make the parser of `dermedge VERB` as a TOML file of commands describes it.
-
-    A command has `description`, `epilog` and `options`: name to the arguments of `add_argument`, types by their names
-    in TYPES. `include` names a table whose options come before. Texts may name `values` in braces.
-    """
-    commands: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
-    command = commands[verb]
-    made = command_parser(verb, command["description"], command["epilog"].format(**values))
-    included = commands.get(command.get("include", ""), {}).get("options", {})
-    for name, settings in (*included.items(), *command["options"].items()):
-        if "type" in settings:
-            settings["type"] = TYPES[settings["type"]]
-        made.add_argument(name, **{**settings, "help": settings["help"].format(**values)})
-    return made
