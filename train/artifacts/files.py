@@ -47,7 +47,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], newline:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], newline: str = "\r\n") -> None:
-    """Write a CSV whole or not at all, its cells as texts; the first row's keys are the header."""
+    """Write a CSV whole or not at all, cells by `csv_cell`; the first row's keys are the header."""
     cells = [{name: csv_cell(value) for name, value in row.items()} for row in rows]
     write_text(path, csv_text(list(rows[0]) if rows else [], cells, newline))
 

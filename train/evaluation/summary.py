@@ -93,7 +93,7 @@ def summarize(
     *,
     repeats: int = 1000,
 ) -> dict[str, Any]:
-    """Return all metrics of one split, ready for metrics.json; of `malignant` labels [classes] an AUC too.
+    """Return all metrics of one split, ready for metrics.json; `malignant`, [classes] booleans, adds an AUC.
 
     Returns:
         Plain numbers, lists and dicts; a figure that cannot be computed is None. `intervals` repeats the names of the

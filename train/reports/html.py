@@ -150,7 +150,7 @@ class Section:
 
 
 def add_options(parser: argparse.ArgumentParser, *, out: str, data: str) -> None:
-    """Add --out, --data and --no-photos, with what is the default of the first two."""
+    """Add --out, --data and --no-photos to a page's command; `out` and `data` say what their defaults are."""
     thumbnails = "leave out thumbnails, so that the page can be shared (default: show them)"
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"write the page there (default: {out})")
     parser.add_argument(

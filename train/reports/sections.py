@@ -51,7 +51,7 @@ def estimate_of(summary: dict[str, Any], name: str, code: str | None = None) -> 
 
 
 def run_sections(whole: Finished, run: Finished, summary: dict[str, Any], *, photos: bool) -> list[Section]:
-    """Make all sections about `run`, one dataset's part of `whole`, with its `summarize`; `photos` shows errors."""
+    """Make all sections about `run`, one dataset's part of `whole`, and its `summarize`; with `photos`, thumbnails."""
     macros, of = page.macros(TEMPLATE), functools.partial(estimate_of, summary)
     malignant = int(np.asarray(run.malignant)[run.y_true].sum())
     tables = _tables(run, subgroup_columns(run.photos, run.sources))
@@ -162,7 +162,7 @@ def _small_plot(title: str) -> charts.Plot:
 
 
 def _calibration(run: Finished) -> tuple[float, Markup, Markup]:
-    """Draw accuracy by top score, and the histogram of top scores; before them the error without temperature."""
+    """Return the error before temperature scaling, accuracy by top score, and the histogram of top scores."""
     top, right = run.probs.max(axis=1), run.y_pred == run.y_true
     which = np.minimum((top * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     axis = charts.unit_axis("top score")

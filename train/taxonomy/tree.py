@@ -149,6 +149,8 @@ def load_taxonomy(name_or_path: str) -> Taxonomy:
 def make_taxonomy(table: Mapping[str, Any], where: str) -> Taxonomy:
     """Make a taxonomy from the content of its file, which errors name `where`.
 
+    It has `name`, `source`, `node` (code, name and, but for roots, parent) and `labels` (dataset to label to code).
+
     Raises:
         DataInvalid: As `load_taxonomy`.
     """

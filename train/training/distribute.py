@@ -135,7 +135,7 @@ class Replicas:
         return self.strategy.scope() if self.strategy else nullcontext()
 
     def run(self, step: Callable[[Batch], tuple[tf.Tensor, ...]], batch: Batch) -> tuple[tf.Tensor, ...]:
-        """Run a step on every replica's share of a batch, inside tf.function; return the sums of what it returns."""
+        """Run a step on every replica's share of a batch, inside tf.function; return the sums of its results."""
         if self.strategy is None:
             return step(batch)
         per_replica = self.strategy.run(lambda whole: step(_own_share(whole)), args=(batch,))
