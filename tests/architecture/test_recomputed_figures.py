@@ -13,7 +13,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from edge_runtime import Classifier
-from train.data.near_duplicates import DEFAULT_NEAR_DUPLICATE_BITS, near_duplicate_pairs, phash
+from train.configs.schema import SplitConfig
+from train.data.near_duplicates import near_duplicate_pairs, phash
 from train.data.readers import _decoded_hash
 from train.evaluation.metrics import (
     GroupDraws,
@@ -115,7 +116,7 @@ def test_near_duplicates_by_decoding(data_root: Path, photos: pd.DataFrame) -> N
     fold = out_of_fold(FOLDS)["fold"]
     pairs = {}
     for decoding, hash_of in (("hash_decoding", _decoded_hash), ("full_size", _full_size_hash)):
-        places = near_duplicate_pairs([hash_of(path) for path in paths], DEFAULT_NEAR_DUPLICATE_BITS)
+        places = near_duplicate_pairs([hash_of(path) for path in paths], SplitConfig().near_duplicate_bits)
         pairs[decoding] = {(paths[i].stem, paths[j].stem) for i, j in places}
         across = [pair for pair in pairs[decoding] if fold[pair[0]] != fold[pair[1]]]
         assert len(pairs[decoding]) == said[decoding]["pairs"]

@@ -29,8 +29,7 @@ import numpy as np
 from PIL import Image
 
 HASH_BITS = 64
-# Of 64. Unrelated photos differ in about 32.
-DEFAULT_NEAR_DUPLICATE_BITS = 4
+"""Unrelated photos differ in about half of them."""
 GREY_SIDE_PX = 32
 FREQUENCIES = 8
 # Rows compared at once: 512 x 10,015 float32 products are 20 MB.

@@ -25,6 +25,7 @@ from train.artifacts.manifest import Photo
 from train.artifacts.run import find_root, read_contract, source_names, source_of
 from train.configs.contract import make_contract
 from train.configs.loading import load_config
+from train.data.near_duplicates import HASH_BITS
 from train.data.sources import find_data, merged_labels, read_sources, split_sources
 from train.evaluation.metrics import UNKNOWN
 from train.evaluation.results import read_photos_of
@@ -45,7 +46,6 @@ SAMPLES_OF_CLASS = 8
 SAMPLE_SEED = 20181
 AGE_STEP, OLDEST = 5, 90
 MOST_PHOTOS = 6
-HASH_BITS = 64
 
 
 # ------------------------------------------------------------------ the data

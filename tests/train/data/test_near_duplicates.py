@@ -8,12 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from train.data.near_duplicates import (
-    CHUNK_ROWS,
-    DEFAULT_NEAR_DUPLICATE_BITS,
-    near_duplicate_pairs,
-    phash,
-)
+from train.configs.schema import SplitConfig
+from train.data.near_duplicates import CHUNK_ROWS, near_duplicate_pairs, phash
 from train.data.synthetic.dataset import PAINTERS, draw_photo
 
 # Between pictures of different lesions; a random pair differs in about 31 of 63 bits.
@@ -42,7 +38,7 @@ def test_storing_a_picture_otherwise_keeps_it_a_near_duplicate(code: str, seed: 
         "less contrast": ImageEnhance.Contrast(image).enhance(0.8),
     }
     far = {name: _bits(image, copy) for name, copy in copies.items()}
-    assert max(far.values()) <= DEFAULT_NEAR_DUPLICATE_BITS, far
+    assert max(far.values()) <= SplitConfig().near_duplicate_bits, far
 
 
 def test_other_lesions_are_far():

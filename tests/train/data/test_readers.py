@@ -14,7 +14,8 @@ from PIL import Image
 from edge_runtime.errors import ConfigInvalid, DataInvalid
 from train.artifacts.labels import LabelSet, load_labels
 from train.artifacts.manifest import Manifest
-from train.data.near_duplicates import DEFAULT_NEAR_DUPLICATE_BITS, phash
+from train.configs.schema import SplitConfig
+from train.data.near_duplicates import phash
 from train.data.readers import read_photos
 from train.data.readers.pad_ufes_20 import read_fitzpatrick
 from train.data.synthetic.dataset import LEAST_PHOTOS, draw_dataset
@@ -89,7 +90,7 @@ def test_the_hash_of_the_scaled_decoding_is_close_to_that_of_the_whole(drawn: Pa
     # Else the same picture at another size, decoded at another scale, would not be found.
     for photo in _read(drawn, labels).photos[:20]:
         with Image.open(drawn / photo.path) as image:
-            assert (int(photo.phash, 16) ^ phash(image)).bit_count() <= DEFAULT_NEAR_DUPLICATE_BITS
+            assert (int(photo.phash, 16) ^ phash(image)).bit_count() <= SplitConfig().near_duplicate_bits
 
 
 def test_a_photo_may_be_in_either_folder_and_one_folder_is_enough(data: Path, labels: LabelSet):

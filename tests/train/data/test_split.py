@@ -14,7 +14,7 @@ import pytest
 from edge_runtime.errors import ConfigInvalid, DataInvalid, SplitLeaks
 from train.artifacts.labels import load_labels
 from train.artifacts.manifest import Manifest, Photo
-from train.data.near_duplicates import DEFAULT_NEAR_DUPLICATE_BITS
+from train.configs.schema import SplitConfig
 from train.data.split import (
     PARTS,
     Split,
@@ -25,6 +25,7 @@ from train.data.split import (
 )
 
 SEEDS = range(8)
+NEAR_BITS = SplitConfig().near_duplicate_bits
 FOLDS = 5
 VAL_SHARE = 0.12
 # Of all photos. Generated sets have 300 to 600 photos in groups of up to 12, so a part can miss its share by a group.
@@ -70,7 +71,7 @@ def _split(manifest: Manifest, seed: int = 0, test_fold: int = 0, **changes: flo
     options = {
         "folds": FOLDS,
         "val_share": VAL_SHARE,
-        "near_duplicate_bits": DEFAULT_NEAR_DUPLICATE_BITS,
+        "near_duplicate_bits": NEAR_BITS,
     } | changes
     return make_split(manifest, test_fold=test_fold, seed=seed, **options)
 
@@ -112,7 +113,7 @@ def test_no_group_stands_on_two_sides(manifest: Manifest):
     near = 0
     for i, a in enumerate(manifest.photos):
         for b in manifest.photos[:i]:
-            if (int(a.phash, 16) ^ int(b.phash, 16)).bit_count() <= DEFAULT_NEAR_DUPLICATE_BITS:
+            if (int(a.phash, 16) ^ int(b.phash, 16)).bit_count() <= NEAR_BITS:
                 near += 1
                 assert split.assignment[a.photo_id] == split.assignment[b.photo_id]
                 assert split.group_of[a.photo_id] == split.group_of[b.photo_id]
@@ -180,7 +181,7 @@ def test_the_gate_fails_when_a_near_duplicate_lesion_is_moved_whole(manifest: Ma
     lesion = by_id[b].lesion_id
     leaking = split.assignment | {p.photo_id: there for p in manifest.photos if p.lesion_id == lesion}
     with pytest.raises(SplitLeaks, match="near-duplicate pairs in different splits") as caught:
-        check_split(manifest, leaking, DEFAULT_NEAR_DUPLICATE_BITS)
+        check_split(manifest, leaking, NEAR_BITS)
     assert a in caught.value.found
     assert "lesions in several" not in caught.value.found
     check_split(manifest, leaking, -1)
@@ -201,7 +202,7 @@ def test_a_random_split_does_not_pass_the_gate(manifest: Manifest):
         photo.photo_id: str(rng.choice(["train", "test"], p=[0.8, 0.2])) for photo in manifest.photos
     }
     with pytest.raises(SplitLeaks, match=r"and \d+ more"):
-        check_split(manifest, assignment, DEFAULT_NEAR_DUPLICATE_BITS)
+        check_split(manifest, assignment, NEAR_BITS)
 
 
 def test_the_gate_wants_every_photo_in_a_known_part(manifest: Manifest):
