@@ -72,7 +72,7 @@ def classify_each(
 
 def _results(classifier: Classifier, photos: Iterable[Photo], count: int) -> Generator[tuple[str, Result]]:
     runners = _Runners(classifier.runner, count)
-    pool = ThreadPoolExecutor(count, thread_name_prefix="edge-classify")
+    pool = _Pool(count, thread_name_prefix="edge-classify")
 
     def work(photo: Any) -> Result:
         try:
@@ -98,6 +98,17 @@ def _results(classifier: Classifier, photos: Iterable[Photo], count: int) -> Gen
         feeder.stop()
         pool.shutdown(wait=True, cancel_futures=True)
         runners.close()
+
+
+class _Pool(ThreadPoolExecutor):
+    """As many threads as there is memory for: what is submitted waits for those that there are."""
+
+    def _adjust_thread_count(self) -> None:
+        try:
+            super()._adjust_thread_count()
+        except (RuntimeError, MemoryError):
+            if not self._threads:
+                raise
 
 
 class _Feeder:

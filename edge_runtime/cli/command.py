@@ -47,6 +47,9 @@ def run_guarded(work: Callable[[], int], *, failed: int = EXIT_PHOTO_FAILED) -> 
     except EdgeError as error:
         _print_error(f"error: {error.message}")
         return failed if error.exit_status == EXIT_PHOTO_FAILED else error.exit_status
+    except MemoryError:
+        _print_error(f"error: {memory.no_memory('')}")
+        return failed
     except KeyboardInterrupt:
         _print_error("interrupted")
         return EXIT_INTERRUPTED

@@ -16,7 +16,7 @@ import sys
 from _thread import _local, allocate_lock
 
 from edge_runtime._startup.records import TYPE_CHECKING
-from edge_runtime.errors import ImageTooLarge, OutOfMemory
+from edge_runtime.errors import EdgeError, ImageTooLarge, OutOfMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,7 +71,9 @@ class Reservation:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         _thread.reservation = self._outer
         self.hold(0)
-        if isinstance(error, MemoryError):
+        # An import that a MemoryError ends part-way fails in many ways, here and in other threads.
+        odd = isinstance(error, Exception) and not isinstance(error, EdgeError)
+        if isinstance(error, MemoryError) or (odd and free_bytes() < PILLOW_BLOCK_BYTES):
             raise no_memory(self._name) from error
 
     def hold(self, needed_bytes: int) -> None:
@@ -215,5 +217,5 @@ def _words(path: str) -> list[str]:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().split()
-    except OSError:
+    except (OSError, MemoryError):
         return []

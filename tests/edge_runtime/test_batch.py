@@ -294,3 +294,23 @@ def test_want_of_memory_is_the_error_of_one_photo(
     failed.clear()
     with pytest.raises(OutOfMemory):
         classifier.classify(photos[0])
+
+
+@pytest.mark.parametrize("allowed", [1, 2])
+def test_threads_for_which_there_is_no_memory_are_done_without(
+    allowed: int, classifier: Classifier, photos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name.startswith("edge-classify_"):
+            if len(started) == allowed:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    results = list(classify_each(classifier, photos, workers=8))
+    assert [name for name, _ in results] == photos and len(started) == allowed
+    assert all(isinstance(result, Prediction) for _, result in results)

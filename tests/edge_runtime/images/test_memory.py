@@ -226,6 +226,18 @@ def test_a_reservation_is_given_back_after_errors_and_taken_once() -> None:
     assert caught.value.found and caught.value.expected and caught.value.fix
 
 
+@pytest.mark.parametrize(
+    "error", [ImportError("cannot import name"), SystemError("x"), RuntimeError("x")], ids=repr
+)
+def test_what_fails_oddly_when_nothing_is_free_is_want_of_memory(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for count, kind in ((1024**2, OutOfMemory), (1024**3, type(error))):
+        monkeypatch.setattr(memory, "free_bytes", lambda count=count: count)
+        with pytest.raises(kind), Reservation("x"):
+            raise error
+
+
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return lambda count: monkeypatch.setattr(memory, "free_bytes", lambda: count)
