@@ -233,7 +233,21 @@ class ImageNotFound(ImageError, FileNotFoundError, code="image-not-found"):
 
 
 class ImageUnreadable(ImageError, code="image-unreadable"):
-    """The image is damaged or of an unsupported format."""
+    """The image is damaged, or no image."""
+
+
+class ImageUnsupported(ImageUnreadable, code="image-unsupported"):
+    """The image is intact as far as is known, but of a kind that is not decoded here."""
+
+
+class ImageUnsuitable(ImageError, code="image-unsuitable"):
+    """The photo is too small, too narrow, blank or blurred to be classified; `rule` has the measure and its limit."""
+
+    rule: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object `error` of a JSON line, with the rule."""
+        return {**super().to_dict(), "rule": self.rule}
 
 
 class ImageTooLarge(ImageError, code="image-too-large"):

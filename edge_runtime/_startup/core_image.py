@@ -20,6 +20,8 @@ photo (seen on 10.3, 11.3 and 12.0), so that a wrong size in `fast_jpeg.read_hea
 BILINEAR = 2
 """`Image.Resampling.BILINEAR`."""
 _FLOYD_STEINBERG = 3
+TAIL_BYTES = 8
+"""What libjpeg reads ahead, and less than a loss leaves over."""
 # Status of Pillow's encoders at the end of a picture.
 _ENCODED = 1
 
@@ -38,22 +40,16 @@ class CoreImage:
         self.width, self.height = self.size
 
     @classmethod
-    def decoded(
-        cls, mode: str, size_px: tuple[int, int], data: bytes, decoder: str, options: tuple[Any, ...]
-    ) -> CoreImage | None:
-        """Decode as `Image.frombytes`; None where that would raise, or where this Pillow is not tested."""
+    def decoded(cls, *jpeg: Any) -> CoreImage | None:
+        """Decode as `decode_jpeg` without `core`; None at a problem, or where this Pillow is not tested."""
         core = usable_core()
         if core is None:
             return None
         try:
-            im = core.fill(mode, size_px, (0, 0, 0) if mode == "RGB" else 0)
-            running = getattr(core, f"{decoder}_decoder")(mode, *options)
-            running.setimage(im, (0, 0, *size_px))
-            consumed, status = running.decode(data)
+            im, problem = decode_jpeg(core, *jpeg)
         except (ValueError, OSError, MemoryError, TypeError, AttributeError):
             return None
-        # As in Image.frombytes: a decoder that has consumed all and reports nothing is done.
-        return cls(im) if consumed < 0 and status == 0 else None
+        return None if problem else cls(im)
 
     def crop(self, box: tuple[int, int, int, int]) -> CoreImage:
         """Return the region (left, top, right, bottom)."""
@@ -76,6 +72,45 @@ class CoreImage:
         from PIL import Image
 
         return Image.Image()._new(self.im)
+
+
+def decode_jpeg(
+    core: Any,
+    mode: str,
+    size_px: tuple[int, int],
+    options: tuple[Any, ...],
+    data: bytes,
+    end: int,
+    one_scan: bool,
+) -> tuple[Any, str]:
+    """Decode a JPEG in parts: one scan must need its last bytes, and nothing beyond them.
+
+    Args:
+        core: Pillow's.
+        mode: Pillow's, of the picture.
+        size_px: (width, height) after scaling.
+        options: Further arguments of Pillow's decoder.
+        data: The file.
+        end: Where its end mark is; -1 if there is none.
+        one_scan: Whether rows are drawn as they are read.
+
+    Returns:
+        The core image and what is wrong with it; an empty text if nothing is.
+    """
+    im = core.new(mode, size_px)
+    running = core.jpeg_decoder(mode, *options)
+    running.setimage(im, (0, 0, *size_px))
+    consumed, status = running.decode(memoryview(data)[: max(0, end - TAIL_BYTES)])
+    problem = "its pixel data do not belong together"
+    if consumed >= 0:
+        # Zeros, as libjpeg takes at the end; it reads so many ahead.
+        consumed, status = running.decode(
+            data[consumed:end] + bytes(TAIL_BYTES) if one_scan else data[consumed : end + 2]
+        )
+        problem = "its pixel data end too early" if consumed >= 0 else ""
+    if end < 0:
+        problem = "its pixel data are truncated"
+    return im, f"decoder error {status}" if status else problem
 
 
 def encode_raw(im: Any, size_px: tuple[int, int]) -> bytes | None:

@@ -20,7 +20,7 @@ DCT_SCALES = (8, 4, 2, 1)
 _MODES = {1: "L", 3: "RGB"}
 _PROGRESSIVE = 0xC2
 _FRAMES = (0xC0, 0xC1, _PROGRESSIVE)  # baseline, extended
-_SCAN = 0xDA
+_SCAN, _RESTARTS, _END = 0xDA, 0xDD, b"\xff\xd9"
 # Quantization, Huffman tables, restart interval, JFIF, EXIF or XMP, previews, Adobe's colour transform, comment.
 _SKIPPED = (0xDB, 0xC4, 0xDD, 0xE0, 0xE1, 0xE2, 0xEE, 0xFE)
 ORIENTATION_TAG = 0x0112
@@ -42,12 +42,16 @@ class Header:
     """The EXIF block, empty when there is none."""
     coefficient_bytes: int
     """What libjpeg keeps of a file of several scans; 0 of one that it decodes as it reads."""
+    scan_at: int
+    """Where the first scan's marker is."""
+    restarts: bool
+    """Whether marks divide its data."""
 
 
 def read_header(photo: bytes) -> Header | None:
     """Read the segments up to the pixels; None when anything is not ordinary."""
     frame: tuple[int, int, str] | None = None
-    exif, kept_bytes, progressive = b"", 0, False
+    exif, kept_bytes, progressive, restarts = b"", 0, False, False
     position = 2
     while photo[position : position + 1] == b"\xff" and position + 4 <= len(photo):
         marker = photo[position + 1]
@@ -56,7 +60,7 @@ def read_header(photo: bytes) -> Header | None:
             if frame is None:
                 return None
             in_one_scan = not progressive and _MODES.get(photo[first]) == frame[2]
-            return Header(*frame, exif, 0 if in_one_scan else kept_bytes)
+            return Header(*frame, exif, 0 if in_one_scan else kept_bytes, position, restarts)
         if end < first or end > len(photo):
             return None
         segment = photo[first:end] if marker != 0xDB else b""
@@ -72,6 +76,7 @@ def read_header(photo: bytes) -> Header | None:
             return None
         elif marker == 0xE1 and segment.startswith(_EXIF):
             exif = segment
+        restarts = restarts or marker == _RESTARTS
         position = end
     return None
 
@@ -83,10 +88,17 @@ def dct_scale(width_px: int, height_px: int, needed_px: int) -> int:
 
 
 def decode(photo: bytes, header: Header, scale: int) -> CoreImage | None:
-    """Decode at 1/scale of the size, to `header.mode`; None where the decoder reports a problem."""
+    """Decode at 1/scale of the size, to `header.mode`; None where the decoder reports or shows a problem."""
+    if header.coefficient_bytes or header.restarts:
+        from edge_runtime.images.damage import scans_damaged
+
+        if scans_damaged(photo, header.scan_at):
+            return None
     size_px = -(-header.width_px // scale), -(-header.height_px // scale)
     # Arguments of Pillow's decoder: its raw mode, the colour space (as the file says), scale, and no draft quality.
-    return CoreImage.decoded(header.mode, size_px, photo, "jpeg", (header.mode, "", scale, 0))
+    options = header.mode, "", scale, 0
+    end, one_scan = photo.find(_END, header.scan_at), not header.coefficient_bytes
+    return CoreImage.decoded(header.mode, size_px, options, photo, end, one_scan)
 
 
 def decode_ordinary(photo: bytes, needed_px: int | None, name: str) -> CoreImage | None:

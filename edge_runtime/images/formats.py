@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from edge_runtime._startup.fast_jpeg import ORIENTATION_TAG, UPRIGHT, exif_orientation
-from edge_runtime.errors import EdgeError, ImageTooLarge, ImageUnreadable
-from edge_runtime.images import memory
+from edge_runtime.errors import EdgeError, ImageUnreadable, ImageUnsupported
+from edge_runtime.images import damage, memory, tiff
 from edge_runtime.images.color import to_srgb
 from edge_runtime.images.memory import SCAN_MARK, coefficient_bytes, require_memory, require_scans
 from edge_runtime.images.photos import ACCEPTED_FORMATS, MAX_JPEG_PIXELS, require_size, too_large
@@ -37,17 +37,15 @@ if TYPE_CHECKING:
 
 # Other formats, to name them in the error: offset, bytes, name.
 _REFUSED_SIGNATURES = (
-    (0, b"GIF8", "a GIF"),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftyp", "a video"),
-    (0, b"%PDF", "a PDF"),
-    (0, b"TFL3", "a model"),
-    (4, b"TFL3", "a model"),
-)
-_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    (0, b"GIF8", "a GIF"), (4, b"ftypavif", "AVIF"), (4, b"ftypcrx", "a camera's raw data"), (4, b"ftyp", "a video"),
+    (0, b"MM\0+", "a big-endian BigTIFF"), (0, b"%PDF", "a PDF"), (0, b"TFL3", "a model"), (4, b"TFL3", "a model"),
+    (128, b"DICM", "DICOM"), (4, b"jP  ", "JPEG 2000"), (0, b"\xff\x4f\xff\x51", "JPEG 2000"), (4, b"JXL ", "JPEG XL"),
+    (0, b"\xff\x0a", "JPEG XL"), (0, b"II\xbc\x01", "JPEG XR"), (0, b"8BPS", "a Photoshop document"),
+    (0, b"IIU\0", "a camera's raw data"), (0, b"IIRO", "a camera's raw data"),
+    (0, b"FUJIFILMCCD-RAW", "a camera's raw data"), (0, b"<svg", "SVG"),
+    *((0, b"P%d" % kind, "PNM") for kind in range(1, 8)),
+)  # fmt: skip
 _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH = 258, 277, 278, 322, 323
-_TIFF_BYTES = (1, 2, 6, 7)  # byte, text, signed byte, undefined: one object, however long
-MAX_TIFF_VALUES = 500_000
 _WEBP_ALPHA = 0x10
 # Not measured, but a bound of time: Python decodes these, a second for 10 million pixels.
 _RUN_LENGTH_BYTES = 40
@@ -55,6 +53,14 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 _WHITE = (255, 255, 255)
 _INVERTED = bytes(range(255, -1, -1))
+# What Pillow's messages on intact files begin with.
+_UNSUPPORTED = (
+    "unsupported",
+    "unknown pixel mode",
+    "unknown data organization",
+    "cannot handle",
+    "unknown raw mode",
+)
 _PLAIN_MODES = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")
 # Pillow's decoders raise any of these on damaged files; Warning where the caller has made warnings errors.
 _DECODER_ERRORS = (
@@ -71,19 +77,26 @@ def decode_any(photo: bytes, needed_px: int | None, *, name: str, notes: list[st
     Raises:
         ImageUnreadable, ImageTooLarge: As `preprocess.decode_rgb`.
     """
-    with damage_refused(name):
+    with damage_refused(name, photo):
         # No name for what is passed on: to_rgb lets it go as soon as it has its own.
-        return to_rgb(
+        picture = to_rgb(
             _decode_upright(photo, needed_px, name, notes),
             is_16_bit_png=_is_16_bit_png(photo),
             name=name,
             notes=notes,
         )
+        # Palettes of few bits a pixel may be dithered, which is noise.
+        plain = photo.startswith(b"BM") and photo[28] > 8
+        if photo.startswith(tiff.SIGNATURES):
+            plain = tiff.first_picture(photo, name)[2]
+        if plain and damage.has_bands(picture):
+            notes.append("damaged: rows of noise or of one colour that begin within a row")
+        return picture
 
 
 @contextmanager
-def damage_refused(name: str) -> Iterator[None]:
-    """Turn what Pillow's decoders raise on damaged files into ImageUnreadable and ImageTooLarge."""
+def damage_refused(name: str, photo: bytes = b"") -> Iterator[None]:
+    """Turn what Pillow's decoders raise on damaged and unsupported files into ImageUnreadable and ImageTooLarge."""
     try:
         yield
     except EdgeError:
@@ -93,15 +106,20 @@ def damage_refused(name: str) -> Iterator[None]:
         raise too_large(name, str(error)) from error
     except (MemoryError, *_DECODER_ERRORS) as error:
         memory.raise_if_short(error, name)
-        problem, found = "the image is damaged or incomplete", str(error) or type(error).__name__
-        expected, fix = "a complete image file", "copy or export the photo again"
+        found = str(error) or type(error).__name__
+        if kind := damage.unsupported_jpeg(photo) or (
+            found if found.lower().startswith(_UNSUPPORTED) else ""
+        ):
+            raise _unsupported(name, kind, "save the photo as an ordinary JPEG or PNG") from error
+        problem, expected = "the image is damaged or incomplete", "a complete image file"
+        fix = "copy or export the photo again"
         raise ImageUnreadable(problem, where=name, found=found, expected=expected, fix=fix) from error
 
 
 def _decode_upright(photo: bytes, needed_px: int | None, name: str, notes: list[str]) -> Image.Image:
     image = open_bounded(photo, name, needed_px)
     notes += _further_frames(image, photo)
-    return _upright(load(image))
+    return _upright(load(image, photo))
 
 
 def open_bounded(photo: bytes, name: str, needed_px: int | None, mode: str | None = None) -> ImageFile:
@@ -117,9 +135,11 @@ def open_bounded(photo: bytes, name: str, needed_px: int | None, mode: str | Non
         # Opening one allocates its canvases.
         require_size(*size_px, name)
         require_memory(_webp_bytes(photo, size_px[0] * size_px[1]), 0, name)
-    if photo.startswith(_TIFF_SIGNATURES):
-        _require_few_values(photo, name)
+    if photo.startswith(tiff.SIGNATURES):
+        photo = tiff.first_picture(photo, name)[0]
     image = _open(photo, name)
+    if image.format == "TIFF":
+        image.tile = tiff.band_tiles(image)
     width_px, height_px = image.size
     require_size(width_px, height_px, name, MAX_JPEG_PIXELS if image.format == "JPEG" else 0)
     if needed_px is not None:
@@ -153,11 +173,23 @@ def _webp_bytes(webp: bytes, pixels: int) -> int:
     return pixels * (14 if webp[12:16] == b"VP8X" and webp[20] & _WEBP_ALPHA else 12)
 
 
-def load(image: Any) -> Any:
-    """Return an opened image decoded: itself, or the first frame of a WebP."""
+def load(image: Any, photo: bytes) -> Any:
+    """Return an opened image of the file `photo` decoded: itself, or the first frame of a WebP.
+
+    Raises:
+        OSError: Its data are damaged or incomplete.
+    """
+    if image.format == "JPEG":
+        damage.load_jpeg(image, photo)
+        return image
     if image.format != "WEBP":
         image.load()
         return image
+    # One after the other: each decoder holds two canvases.
+    image._decoder = None
+    if damage.webp_ends_early(photo):
+        raise OSError("its pixel data are too long")
+    image = _open(photo, "")
     # Pillow's `load` makes the picture while libwebp still holds its two canvases.
     pixels = image._get_next()[0]
     image._decoder = None
@@ -193,22 +225,6 @@ def _tiff_part_bytes(image: Any) -> int:
     return width_px * height_px * int(max(4, -(-bits // 8)))
 
 
-def _require_few_values(tiff: bytes, name: str) -> None:
-    """Refuse a TIFF whose first directory holds more numbers than MAX_TIFF_VALUES: Pillow makes an object of each."""
-    order, offset, count, entry_bytes = _tiff_layout(tiff)
-    (first,) = struct.unpack_from(order + offset, tiff, 8 if offset == "Q" else 4)
-    (entries,) = struct.unpack_from(order + count, tiff, first)
-    start = first + struct.calcsize(count)
-    values = 0
-    for at in range(start, min(start + entries * entry_bytes, len(tiff) - entry_bytes + 1), entry_bytes):
-        _, kind, length = struct.unpack_from(f"{order}HH{offset}", tiff, at)
-        values += length if kind not in _TIFF_BYTES else 0
-    if values > MAX_TIFF_VALUES:
-        problem = "the TIFF has too many strips or tiles"
-        found, expected = f"{values:,} numbers in its directory", f"at most {MAX_TIFF_VALUES:,}"
-        raise ImageTooLarge(problem, where=name, found=found, expected=expected, fix="save the photo as PNG")
-
-
 def _open(photo: bytes, name: str) -> ImageFile:
     """Read the header with the plugin that the first bytes select.
 
@@ -231,7 +247,7 @@ def _open(photo: bytes, name: str) -> ImageFile:
         from PIL.BmpImagePlugin import BmpImageFile
 
         return BmpImageFile(file)
-    if photo.startswith(_TIFF_SIGNATURES):
+    if photo.startswith(tiff.SIGNATURES):
         from PIL.TiffImagePlugin import TiffImageFile
 
         _quiet_libtiff()
@@ -239,8 +255,10 @@ def _open(photo: bytes, name: str) -> ImageFile:
     if photo[4:8] == b"ftyp" and photo[8:12] in _HEIF_BRANDS:
         return _open_heif(file, name)
     kinds = (kind for at, mark, kind in _REFUSED_SIGNATURES if photo[at : at + len(mark)] == mark)
-    found = next(kinds, f"{len(photo)} bytes that begin with {photo[:8]!r}")
-    raise _unsupported(name, found, "convert the photo to JPEG or PNG")
+    if kind := next(kinds, ""):
+        raise _unsupported(name, kind, "convert the photo to JPEG or PNG")
+    found, expected = f"{len(photo)} bytes that begin with {photo[:8]!r}", ", ".join(ACCEPTED_FORMATS)
+    raise ImageUnreadable("not an image", where=name, found=found, expected=expected, fix="name a photo")
 
 
 def _quiet_libtiff() -> None:
@@ -257,11 +275,9 @@ def _quiet_libtiff() -> None:
         return  # A Pillow without libtiff, or with its names hidden.
 
 
-def _unsupported(name: str, found: str, fix: str) -> ImageUnreadable:
+def _unsupported(name: str, found: str, fix: str) -> ImageUnsupported:
     expected = ", ".join(ACCEPTED_FORMATS)
-    return ImageUnreadable(
-        "not an image of a supported format", where=name, found=found, expected=expected, fix=fix
-    )
+    return ImageUnsupported("unsupported image format", where=name, found=found, expected=expected, fix=fix)
 
 
 def _open_heif(file: io.BytesIO, name: str) -> ImageFile:
@@ -278,7 +294,7 @@ def _further_frames(image: ImageFile, photo: bytes) -> list[str]:
     """Return a note if the file holds more pictures than the one that is decoded."""
     if image.format == "TIFF":
         # Not Pillow's n_frames, which reads every page.
-        several, what = _tiff_goes_on(photo), "pages"
+        several, what = tiff.first_picture(photo, "")[1], "pages"
     elif image.format == "JPEG":
         # A second picture in a JPEG (MPO) is a preview, a depth or a gain map.
         return []
@@ -287,32 +303,25 @@ def _further_frames(image: ImageFile, photo: bytes) -> list[str]:
     return [f"the file has several {what}, the first was taken"] if several else []
 
 
-def _tiff_layout(photo: bytes) -> tuple[str, str, str, int]:
-    """Return a TIFF's byte order, the formats of its offsets and counts of entries, and the bytes of an entry."""
-    order = "<" if photo.startswith(b"II") else ">"
-    return (order, "Q", "Q", 20) if photo[2:4].strip(b"\0") == b"+" else (order, "I", "H", 12)
-
-
-def _tiff_goes_on(photo: bytes) -> bool:
-    """Return whether another directory follows the first."""
-    order, offset, count, entry_bytes = _tiff_layout(photo)
-    (first,) = struct.unpack_from(order + offset, photo, 8 if offset == "Q" else 4)
-    (entries,) = struct.unpack_from(order + count, photo, first)
-    after = first + struct.calcsize(count) + entries * entry_bytes
-    if after + struct.calcsize(offset) > len(photo):
-        return False
-    return bool(struct.unpack_from(order + offset, photo, after)[0])
-
-
 def _upright(image: Any) -> Image.Image:
     """Apply the EXIF orientation."""
     if image.format == "TIFF":
         # Pillow turns TIFFs itself while loading and then drops the tag; releases that do not leave it here.
         orientation = image.getexif().get(ORIENTATION_TAG, 1)
     else:
-        orientation = exif_orientation(image.info.get("exif") or b"")
+        orientation = exif_orientation(image.info.get("exif") or _raw_profile(image.info))
     upright: Image.Image = image
     return upright.transpose(Image.Transpose(UPRIGHT[orientation])) if orientation in UPRIGHT else upright
+
+
+def _raw_profile(info: dict[Any, Any]) -> bytes:
+    """Return the EXIF block that ImageMagick writes into a PNG as text; empty if there is none or it is damaged."""
+    text = info.get("Raw profile type exif") or info.get("Raw profile type APP1") or ""
+    try:
+        # A line break, the kind, the count of bytes, and hexadecimal digits.
+        return bytes.fromhex("".join(text.split("\n")[3:]))
+    except ValueError:
+        return b""
 
 
 def _is_16_bit_png(photo: bytes) -> bool:
@@ -365,8 +374,8 @@ def _high_bytes(image: Image.Image, is_16_bit_png: bool, name: str) -> Image.Ima
     raise _unknown_samples(f"samples of mode {image.mode}", name)
 
 
-def _unknown_samples(found: str, name: str) -> ImageUnreadable:
-    return ImageUnreadable(
+def _unknown_samples(found: str, name: str) -> ImageUnsupported:
+    return ImageUnsupported(
         "unsupported pixel format",
         where=name,
         found=found,

@@ -162,7 +162,8 @@ def decode_grey(path: str | os.PathLike[str], needed_px: int) -> Image.Image:
     """
     from edge_runtime.images.formats import load, open_bounded
 
-    image: Image.Image = load(open_bounded(read_photo(path), os.fspath(path), needed_px, "L"))
+    photo = read_photo(path)
+    image: Image.Image = load(open_bounded(photo, os.fspath(path), needed_px, "L"), photo)
     return image
 
 
