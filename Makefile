@@ -117,7 +117,8 @@ bench: $(dev_ready) ## Cold start and folders against ten-line scripts; cost of 
 	$(PY) -m tests.benchmarks.heat_map
 	$(PY) -m tests.benchmarks.train_step
 
-fuzz: $(dev_ready) ## Mutated models and photos, many more than the tests try (hours)
+fuzz: $(dev_ready) ## Mutated models and photos, many more than the tests try (hours); damaged runs, configs, contracts, verdicts
+	@set -e; $(foreach kind,contracts verdicts configs runs,$(PY) -m tests.edge_runtime.fuzz $(kind) --count 500;)
 	$(PY) -m tests.edge_runtime.fuzz models --count 100000
 	$(PY) -m tests.edge_runtime.fuzz photos --count 20000
 

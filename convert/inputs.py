@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid, RunNotFound, UsageError
 from train.artifacts.bounded import read_table_bytes
-from train.artifacts.files import csv_value, read_object
+from train.artifacts.files import csv_value, is_file, read_object
 from train.artifacts.run import finished_state, require_root, source_names, source_of
 from train.artifacts.tables import read_rows
 
@@ -147,7 +147,7 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
         raise RunInvalid(f"{folder}: not for conversion", found=str(reason), fix="train with another config")
     root, manifest = require_root(run, data, folder), folder / "manifest.csv"
     photos = _read_manifest(manifest, root, contract, source_names(run))
-    absent = [str(photo.path.relative_to(root)) for photo in photos if not photo.path.is_file()]
+    absent = [str(photo.path) for photo in photos if not is_file(photo.path)]
     if absent:
         problem = f"{root}: {len(absent)} of the run's {len(photos)} photos are missing"
         raise RunInvalid(problem, found=_some(absent), fix="name the data set's folder with --data DIR")

@@ -16,6 +16,7 @@ from convert.inputs import ALL, RUN_FILES, Run, read_photo_list, read_run
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid, UsageError
 from train.artifacts.bounded import DAMAGED_ZIP, MAX_TEXT_BYTES
+from train.artifacts.files import is_file
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 SAVED_MODEL = "saved_model.pb"
@@ -73,7 +74,7 @@ def _read_foreign(
             problem, found = f"{manifest}: no photos for {use}", f"no row of split {split}"
             fix = "mark training photos with train and unseen photos with val"
             raise DataInvalid(problem, found=found, expected="a column split with train and val", fix=fix)
-    absent = [str(photo.path) for photo in listed.photos if not photo.path.is_file()]
+    absent = [str(photo.path) for photo in listed.photos if not is_file(photo.path)]
     if absent:
         raise DataInvalid(
             f"{manifest}: {len(absent)} of {len(listed.photos)} photos are missing",

@@ -38,7 +38,7 @@ def contract_case(seed: int, index: int) -> bytes:
     entries = entries_of(model)
     document = json.loads(entries[CONTRACT_ENTRY])
     for _ in range(chance.choice((0, 1, 1, 1, 2, 5))):
-        _change(document, chance)
+        change(document, chance)
     if chance.random() < 0.9:
         labels = document.get("labels") if isinstance(document, dict) else None
         if isinstance(labels, list) and all(isinstance(one, dict) for one in labels):
@@ -48,7 +48,7 @@ def contract_case(seed: int, index: int) -> bytes:
     return append_entries(flatbuffer_of(model), list(entries.items()))
 
 
-def _change(document: Any, chance: random.Random) -> None:
+def change(document: Any, chance: random.Random) -> None:
     """One change somewhere in the document."""
     place = document
     while True:

@@ -2,6 +2,7 @@
 
     python -m tests.edge_runtime.fuzz models --count 100000 --seed 1
     python -m tests.edge_runtime.fuzz photos --count 20000 --seed 1 [--save FOLDER]
+    python -m tests.edge_runtime.fuzz runs --count 500 --seed 1     (configs, verdicts: what people and commands write)
 
 A case is wrong when it ends the process by a signal, works for longer than HANG_S, takes its process above
 MAX_MEMORY_BYTES, raises anything but an error of ours, or is refused without saying what was found and expected. Exit
@@ -31,6 +32,14 @@ from edge_runtime.errors import EdgeError, ImageError, InterpreterError, ModelFi
 from edge_runtime.images.preprocess import fit_pixels
 from edge_runtime.model.model_file import bundled_model_path, open_model, parse_model
 from tests.edge_runtime.contracts import contract_case
+from tests.edge_runtime.damaged_documents import (
+    config_case,
+    run_case,
+    try_config,
+    try_run,
+    try_verdict,
+    verdict_case,
+)
 from tests.edge_runtime.graphs import graph_case
 from tests.edge_runtime.zip_tails import tail_case
 from tests.fixtures import FIXTURES, MODEL_NAMES
@@ -40,6 +49,8 @@ from tests.fixtures.make_models import draw_photo
 
 HANG_S = 5.0
 """Of processor time: a long run is a polite one, and beside other work seconds pass in which its child does not run."""
+SLOW_S = {"runs": 60.0, "configs": 30.0}
+"""The same of kinds whose first case imports the scientific stack and draws photos."""
 WAITING_S = 120.0
 """By the clock, of a case that neither works nor answers."""
 MAX_MEMORY_BYTES = 2**30
@@ -213,6 +224,9 @@ KINDS: dict[str, tuple[Callable[[int, int], bytes], Callable[[bytes], str]]] = {
     "contracts": (contract_case, try_model),
     "tails": (tail_case, try_model),
     "photos": (photo_case, try_photo),
+    "verdicts": (verdict_case, try_verdict),
+    "configs": (config_case, try_config),
+    "runs": (run_case, try_run),
     "crimes": (lambda seed, index: index.to_bytes(4, "little"), try_crime),
 }
 
@@ -245,13 +259,13 @@ def run(
     seed: int,
     count: int,
     first: int = 0,
-    hang_s: float = HANG_S,
+    hang_s: float | None = None,
     waiting_s: float = WAITING_S,
 ) -> tuple[Counter[str], dict[int, str]]:
     """Runs cases in children; returns how often each outcome came, and the wrong cases with what they did."""
     outcomes: Counter[str] = Counter()
     wrong: dict[int, str] = {}
-    index, last = first, first + count
+    index, last, hang_s = first, first + count, hang_s or SLOW_S.get(kind, HANG_S)
     while index < last:
         command = [sys.executable, "-m", "tests.edge_runtime.fuzz", kind, "--seed", str(seed), "--worker"]
         until = min(last, index + CASES_A_PROCESS)

@@ -9,6 +9,7 @@ from edge_runtime.errors import ImageError
 from edge_runtime.images.preprocess import decode_rgb
 from edge_runtime.model.model_file import open_model
 from tests.edge_runtime import fuzz
+from tests.edge_runtime.damaged_documents import try_verdict
 from tests.fixtures import FIXTURES
 
 SEED = 20261124
@@ -28,6 +29,21 @@ def test_mutations_are_classified_or_refused_with_our_errors(kind: str, count: i
     # Neither refused at the door, all of them, nor all let through.
     assert 0.1 * count < outcomes["answered"] < 0.8 * count
     assert len(outcomes) >= 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("verdicts", 60), ("configs", 60), pytest.param("runs", 60, marks=(pytest.mark.long, pytest.mark.slow))],
+)
+def test_damaged_documents_are_read_or_refused_with_our_errors(kind: str, count: int) -> None:
+    outcomes, wrong = fuzz.run(kind, SEED, count)
+    assert wrong == {}
+    assert sum(outcomes.values()) == count and len(outcomes) >= 2
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"why": 5}', '{"a":' * 900, "", "null", "\x00"])
+def test_no_verdict_file_stops_the_runtime(text: str) -> None:
+    assert try_verdict(text.encode()) in ("tried again", "model-unsafe")
 
 
 # What ended the process in the long runs, by seed and case: signature entries without their names, operators whose

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import zipfile
@@ -26,8 +27,15 @@ def read_bytes(path: Path) -> bytes:
         OSError: It cannot be read.
         ValueError: It has more than MAX_TEXT_BYTES.
     """
+    require_file(path)
     with path.open("rb") as stream:
         return _at_most(stream)
+
+
+def require_file(path: Path) -> None:
+    """Raise OSError for a pipe or device, which might never end, or a folder; not where there is nothing."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def read_table_bytes(path: Path) -> bytes:
@@ -37,6 +45,7 @@ def read_table_bytes(path: Path) -> bytes:
         OSError, EOFError, zlib.error: It cannot be read or unpacked.
         ValueError: It has more than MAX_TEXT_BYTES, MAX_CELLS or MAX_COLUMNS.
     """
+    require_file(path)
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
         table = _at_most(stream)
     columns = 1 + table.partition(b"\n")[0].count(b",")
@@ -56,6 +65,7 @@ def require_small_archive(path: Path) -> None:
         OSError, zipfile.BadZipFile: No archive.
         ValueError: It is too large.
     """
+    require_file(path)
     with zipfile.ZipFile(path) as archive:
         declared = sum(member.file_size for member in archive.infolist())
     require_arrays(declared)

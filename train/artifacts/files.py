@@ -9,7 +9,7 @@ import io
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,18 @@ from edge_runtime.files import csv_value as csv_value
 from edge_runtime.files import whole_file as whole_file
 from edge_runtime.files import whole_files as whole_files
 from train.artifacts.bounded import read_bytes
+
+# What must be of one kind in the JSON files of a run, at any depth; a file of another name is not looked at.
+_TABLES = dict.fromkeys(("data", "config", "imbalance", "distill", "decision", "split", "outliers"), dict)
+_EXPONENTS = ("sampling_exponent", "lesion_exponent", "oversampling", "logit_adjustment")
+_NUMBERS = dict.fromkeys((*_EXPONENTS, "prior_correction", "draw"), int | float)
+_CONFIG = {**_TABLES, **_NUMBERS, "source": list, "folder": str, "teacher": str}
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    "config.json": _CONFIG,
+    "crossval.json": {**_CONFIG, "name": str},
+    "run.json": {**_CONFIG, "status": str, "run_id": str, "prior_of_runs": dict, "versions": dict},
+    "metrics.json": {**dict.fromkeys(("val", "test", "outliers", "sources"), dict), "selection": list},
+}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -60,14 +72,38 @@ def read_object(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(read_bytes(path).decode("utf-8"))
+        misfits = list(_misfits(content, KINDS.get(path.name, {})))
     except OSError as error:
         found = error.strerror or str(error)
         raise RunInvalid(f"{path}: cannot be read", found=found, expected="a JSON object") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunInvalid(f"{path}: not JSON", found=str(error), fix="train again") from error
     if not isinstance(content, dict):
         raise RunInvalid(f"{path}: not a JSON object", found=type(content).__name__, fix="train again")
+    if misfits:
+        raise RunInvalid("values of another kind", where=str(path), details=misfits, fix="train again")
     return content
+
+
+def _misfits(found: Any, kinds: Mapping[Any, Any]) -> Iterator[str]:
+    listed = found if isinstance(found, list) else ()
+    for key, value in found.items() if isinstance(found, dict) else enumerate(listed):
+        if key in kinds and not isinstance(value, kinds[key]):
+            yield f"{key} is {type(value).__name__}, not {getattr(kinds[key], '__name__', 'a number')}"
+        yield from _misfits(value, kinds)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is none, or nested too deeply.
+    """
+    try:
+        return tomllib.loads(read_bytes(path).decode("utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def read_named_toml(name_or_path: str, folder: Path, what: str) -> tuple[Path, dict[str, Any]]:
@@ -86,9 +122,14 @@ def read_named_toml(name_or_path: str, folder: Path, what: str) -> tuple[Path, d
         found = f"no file {path}"
         raise DataInvalid(f"no such {what}", where=name_or_path, found=found, expected=expected, fix=fix)
     try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return path, read_toml(path)
+    except (OSError, ValueError) as error:
         raise DataInvalid("not TOML", where=str(path), found=str(error), fix="correct the file") from error
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path from a table is a file; a name that is too long for the file system is none."""
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises OSError)
 
 
 def sha256_of(path: Path) -> str:

@@ -20,12 +20,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.contract import ModelContract
 from edge_runtime.errors import EdgeError, RunInvalid, RunNotFound
+from train.artifacts.bounded import read_bytes
 from train.artifacts.files import read_object
 
 FINISHED = "done"
@@ -52,6 +54,18 @@ def finished_state(run: Path) -> dict[str, Any]:
     return state
 
 
+@contextmanager
+def consistent(where: Path) -> Iterator[None]:
+    """Raise RunInvalid where the files of a run, each readable by itself, do not fit together."""
+    try:
+        yield
+    except EdgeError:
+        raise
+    except (LookupError, TypeError, ValueError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise RunInvalid(f"{where}: its files do not fit together", found=found, fix="train again") from error
+
+
 def read_contract(run: Path) -> ModelContract:
     """Read contract.json of a run.
 
@@ -60,11 +74,12 @@ def read_contract(run: Path) -> ModelContract:
     """
     path = run / "contract.json"
     try:
-        return ModelContract.from_json(path.read_bytes(), where=str(path))
-    except OSError as error:
-        raise RunInvalid(f"{path}: cannot be read", found=error.strerror or str(error)) from error
+        return ModelContract.from_json(read_bytes(path), where=str(path))
     except EdgeError as error:
         raise RunInvalid(error.what, found=error.found, expected=error.expected, fix="train again") from error
+    except (OSError, ValueError) as error:
+        found = getattr(error, "strerror", None) or str(error)
+        raise RunInvalid(f"{path}: cannot be read", found=found) from error
 
 
 def source_names(state: Mapping[str, Any]) -> tuple[str, ...]:
@@ -88,7 +103,7 @@ def find_root(state: Mapping[str, Any], data: Path | None = None) -> Path | None
         state: run.json.
         data: The first data set's folder; None takes the root in run.json, then $DERMEDGE_DATA/NAME.
     """
-    return next((folder for folder in _root_candidates(state, data) if folder.is_dir()), None)
+    return next((folder for folder in _root_candidates(state, data) if os.path.isdir(folder)), None)  # noqa: PTH112
 
 
 def require_root(state: Mapping[str, Any], data: Path | None, run: Path, option: str = "--data") -> Path:

@@ -34,4 +34,4 @@ def choices_on(folder: Path, split: str = "") -> tuple[str, ...]:
     path = folder / "metrics.json"
     metrics = read_object(path) if path.is_file() else {}
     figures = metrics.get(split, {}) if split else metrics
-    return tuple(figures.get(KEY, OLD_VALIDATION if split == "val" else ()))
+    return tuple(map(str, figures.get(KEY, OLD_VALIDATION if split == "val" else ())))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import tomllib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from edge_runtime.errors import ConfigInvalid, ConfigNotFound
+from train.artifacts.files import read_toml
 from train.configs.schema import ADAPTER, TrainConfig
 
 TYPES = {
@@ -40,12 +40,12 @@ def load_config(path: Path) -> TrainConfig:
         ConfigInvalid: No such file, not TOML, or invalid; all problems are listed.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        data = read_toml(path)
     except OSError as error:
         problem, found = "the config cannot be read", error.strerror or str(error)
         fix, expected = "see train/configs for examples", "a TOML file"
         raise ConfigNotFound(problem, where=str(path), found=found, expected=expected, fix=fix) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigInvalid(f"{path}: not TOML", found=str(error), expected="a TOML file") from error
     return parse_config(data, str(path))
 
@@ -75,6 +75,8 @@ def parse_config(data: Mapping[str, Any], where: str) -> TrainConfig:
         problems = list(_conflicts(config))
     except ValidationError as error:
         problems = [_problem(dict(found)) for found in error.errors(include_url=False)]
+    except (ValueError, RecursionError) as error:
+        problems = [str(error)]  # Of json: a number of thousands of digits, or tables in tables.
     if problems:
         raise ConfigInvalid("invalid config", where=where, details=problems, fix="correct the file")
     return config

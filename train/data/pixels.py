@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from edge_runtime.contract import ModelContract, Normalization
 from edge_runtime.images.preprocess import fit_file
+from train.artifacts.bounded import require_file
 from train.artifacts.files import whole_file
 from train.artifacts.manifest import Manifest
 from train.artifacts.writer import require_space
@@ -77,14 +78,15 @@ def kept_pixels(path: Path, photos: Sequence[Path], contract: ModelContract, *, 
         ImageError: A photo cannot be read.
         DiskFull: The file would not fit.
     """
+    shape = _shape(photos, contract)
     try:
+        require_file(path)
         cached: PixelArray = np.load(path, mmap_mode="r")
-        if len(cached) == len(photos):
+        if cached.shape == shape and cached.dtype == np.uint8:
             return cached
     except (OSError, ValueError, EOFError):
         pass  # Absent, or what no disk error should leave.
     path.parent.mkdir(parents=True, exist_ok=True)
-    shape = _shape(photos, contract)
     with whole_file(path) as temporary, temporary.open("wb") as stream:
         require_space(path.parent, math.prod(shape))
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from edge_runtime.errors import RunInvalid
 from train.artifacts.files import read_object
+from train.artifacts.run import consistent
 from train.artifacts.selection import choices_on
 from train.data.metadata import data_root, read_facts
 from train.evaluation.metrics import FloatArray, IntArray, softmax
@@ -129,7 +130,8 @@ def read_answers(folder: Path, model: str = FLOAT) -> Answers:
 
 def _labels_of(folder: Path, table: pd.DataFrame) -> list[str]:
     """Look up the labels in the data sets."""
-    label_set = read_object(folder / "crossval.json")["config"]["data"]["labels"]
+    with consistent(folder):
+        label_set = str(read_object(folder / "crossval.json")["config"]["data"]["labels"])
     facts = read_facts(data_root(), sorted(set(table["source"])), label_set)
     if lacking := sum(photo_id not in facts for photo_id in table["photo_id"]):
         found = f"no column label, and {lacking} photos that no data set in {data_root()} has"

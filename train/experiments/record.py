@@ -19,14 +19,14 @@ import argparse
 import csv
 import gzip
 import io
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from edge_runtime.errors import RunInvalid
+from train.artifacts.bounded import require_file
 from train.artifacts.command import command_parser, run_command
-from train.artifacts.files import whole_file, write_json
+from train.artifacts.files import read_object, whole_file, write_json
 from train.artifacts.run import finished_state
 
 COPIED = ("config.toml", "history.csv", "metrics.json", "split.json", "contract.json")
@@ -39,15 +39,16 @@ def record_run(run: Path, out: Path) -> None:
     Raises:
         RunInvalid: No finished run is there.
     """
-    state = finished_state(run)
+    state, measured = finished_state(run), read_object(run / "metrics.json")
+    if missing := [name for name in (*COPIED, "manifest.csv") if not (run / name).is_file()]:
+        raise RunInvalid(f"{run}: incomplete", found=f"no {', no '.join(missing)}", fix="train again")
     out.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
         with whole_file(out / name) as temporary:
             shutil.copyfile(run / name, temporary)
-    state["data"].pop("root")
+    state.get("data", {}).pop("root", None)
     write_json(out / "run.json", state)
     _write_columns(run / "manifest.csv", out / "split.csv.gz", ("photo_id", "group_id", "split").__contains__)
-    measured = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     for part in ("val", "test"):
         if part in measured:
             name = f"predictions_{part}.csv"
@@ -61,14 +62,14 @@ def record_crossval(folder: Path, out: Path) -> None:
         RunInvalid: Nothing was pooled there.
     """
     answers = sorted(folder.glob("oof*.csv"))
-    if not answers:
+    if not answers or not (folder / CROSSVAL).is_file():
         raise RunInvalid(
             f"{folder}: no cross-validation",
             expected="oof.csv",
             fix="dermedge crossval CONFIG.toml --workdir DIR",
         )
     out.mkdir(parents=True, exist_ok=True)
-    for path in (folder / CROSSVAL, *sorted(folder.glob("metrics*.json"))):
+    for path in (folder / CROSSVAL, *filter(Path.is_file, sorted(folder.glob("metrics*.json")))):
         with whole_file(out / path.name) as temporary:
             shutil.copyfile(path, temporary)
     for path in answers:
@@ -78,12 +79,16 @@ def record_crossval(folder: Path, out: Path) -> None:
 def _write_columns(source: Path, target: Path, kept: Callable[[str], bool]) -> None:
     """A gzipped CSV of some columns; the same rows give the same bytes."""
     text = io.StringIO()
-    with source.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        columns = [column for column in reader.fieldnames or () if kept(column)]
-        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(reader)
+    try:
+        require_file(source)
+        with source.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            columns = [column for column in reader.fieldnames or () if kept(column)]
+            writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(reader)
+    except (OSError, ValueError, csv.Error) as error:
+        raise RunInvalid(f"{source}: not a readable CSV file", found=str(error), fix="train again") from error
     with whole_file(target) as temporary:
         temporary.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
 

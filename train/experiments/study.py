@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ import numpy as np
 
 from edge_runtime.errors import ConfigInvalid, RunInvalid
 from train.artifacts.command import RESUMES, command_parser, run_command
-from train.artifacts.files import write_json, write_text
+from train.artifacts.files import read_toml, write_json, write_text
 from train.artifacts.tables import read_rows
 from train.configs.loading import parse_config
 from train.configs.schema import TrainConfig
@@ -77,8 +76,8 @@ def load_study(path: Path) -> list[Variant]:
         ConfigInvalid: Not readable, or a variant breaks the schema of a config; the variant is named.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = read_toml(path)
+    except (OSError, ValueError) as error:
         raise ConfigInvalid(f"{path}: not a study", found=str(error), expected="a TOML file") from error
     if problems := _problems(table):
         raise ConfigInvalid(

@@ -182,6 +182,8 @@ def _malformed(table: Mapping[str, Any]) -> list[str]:
     labels = table.get("labels", {})
     if not isinstance(labels, dict) or not all(isinstance(codes, dict) for codes in labels.values()):
         problems.append("labels is not a table of tables")
+    elif not all(isinstance(code, str) for codes in labels.values() for code in codes.values()):
+        problems.append("labels has a code that is not a text")
     return problems
 
 

@@ -27,7 +27,7 @@ from train.artifacts.command import RESUMES, command_parser, run_command
 from train.artifacts.files import read_object, write_json, write_rows
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Manifest
-from train.artifacts.run import git_commit, read_contract, source_names, source_of
+from train.artifacts.run import consistent, git_commit, read_contract, source_names, source_of
 from train.artifacts.selection import KEY
 from train.artifacts.tables import read_rows
 from train.artifacts.writer import sole_writer
@@ -110,12 +110,17 @@ def pool(config: TrainConfig, workdir: Path, selection: Sequence[str] = ()) -> d
     """Write oof.csv, metrics.json and crossval.json from the finished folds.
 
     Raises:
-        RunInvalid: No fold is finished.
+        RunInvalid: No fold is finished, or a fold's files do not fit together.
     """
+    with consistent(workdir):
+        return _pool(config, workdir, selection)
+
+
+def _pool(config: TrainConfig, workdir: Path, selection: Sequence[str]) -> dict[str, Any]:
     labels = merged_labels(config)
     runs = {fold: workdir / f"fold{fold}" for fold in range(config.split.folds)}
     states = {f: read_object(run / "run.json") for f, run in runs.items() if (run / "run.json").is_file()}
-    done = [fold for fold, state in states.items() if state["status"] == "done"]
+    done = [fold for fold, state in states.items() if state.get("status") == "done"]
     if not done:
         raise RunInvalid(f"{workdir}: no fold is finished", expected="fold0, fold1, ... with status done")
     rows = [row for fold in done for row in _fold_rows(runs[fold], fold, labels, states[fold])]

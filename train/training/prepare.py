@@ -71,7 +71,7 @@ def _reopen(resolved: dict[str, Any], config_path: Path, run: Path) -> dict[str,
     before = parse_config(files.read_object(run / "config.json"), str(run / "config.json")).to_dict()
     state = files.read_object(run / "run.json")
     changed = sorted(key for key in resolved if before[key] != resolved[key])
-    if changed == ["decision"] and state["status"] == "done" and not (run / "model.keras").exists():
+    if changed == ["decision"] and state.get("status") == "done" and not (run / "model.keras").exists():
         reason = state.get("not_for_conversion", "it was removed")
         found = f"another [decision], and no model.keras: {reason}"
         expected = "the [decision] it was finished with"
@@ -83,7 +83,7 @@ def _reopen(resolved: dict[str, Any], config_path: Path, run: Path) -> dict[str,
         state["status"] = "training"
         files.write_json(run / "run.json", state)
         _write_config(resolved, config_path, run)
-    elif changed and state["status"] != "done" and REPLACEABLE.issuperset(p.name for p in run.iterdir()):
+    elif changed and state.get("status") != "done" and REPLACEABLE.issuperset(p.name for p in run.iterdir()):
         for name in PREPARED_FILES:
             (run / name).unlink(missing_ok=True)
         return None

@@ -71,7 +71,7 @@ def run_experiment(
     worker = this_worker(config.distribute)
     with worker.place(run) as place:
         state = open_run(config, config_path, place)
-        if state["status"] == "done":  # With the same [decision]; with another one only training is over.
+        if state.get("status") == "done":  # With the same [decision]; with another one only training is over.
             print(escaped(f"{place}: this run is complete; see {place / 'metrics.json'}"))
             return read_object(place / "metrics.json") if worker.chief else {}
         cache = pixels or worker.pixels(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
+from train.artifacts.files import is_file
 from train.artifacts.labels import LabelSet
 from train.artifacts.manifest import Photo
 from train.artifacts.tables import read_rows
@@ -25,7 +26,7 @@ def read(root: Path, labels: LabelSet, problems: ProblemReport) -> tuple[Path, l
         photo_id, path = row["photo_id"], PurePosixPath(row["path"].replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts:
             problems.add(OUTSIDE, f"{photo_id} ({path})")
-        elif not (folder / path).is_file():
+        elif not is_file(folder / path):
             problems.add(MISSING, str(path))
         else:
             described = {key: known(row, key) for key in ("sex", "age", "site", "dx_type")}

@@ -71,7 +71,7 @@ def train_run(
     # Metrics are those of float32.
     torch.backends.cudnn.allow_tf32 = False
     state = read_object(run / "run.json")
-    if (run / TRAINED).exists() or state["status"] == "done":
+    if (run / TRAINED).exists() or state.get("status") == "done":
         print(f"{run}: already trained")
         return
     if measured and importlib.util.find_spec("sklearn") is None:
