@@ -1,8 +1,9 @@
 """No figure stands in prose without a record.
 
-A figure is a percentage, or a decimal fraction below 1, in a document outside code; in a docstring or a comment a
-fraction has two decimals or more. Each must come from a sentence of train/records/published_sentences.json, whose
-values are read from committed records, or be allowed here: thresholds, settings, and what others published.
+A figure is a percentage, a decimal fraction below 1, or a count such as `116 of 120`, in a document outside code; in a
+docstring or a comment it is a percentage or a fraction of two decimals or more. Each must come from a sentence of
+train/records/published_sentences.json, whose values are read from committed records, or be allowed here: thresholds,
+settings, and what others published.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "train/records"
 SENTENCES: dict[str, Any] = json.loads((RECORDS / "published_sentences.json").read_bytes())
 NUMBER = r"(?<![\w.,])[-+−]?0\.\d{%d,}(?!\d|\.\d)|\d[\d.,]*\s?%%(?!\w)"
-IN_DOCUMENTS, IN_SOURCES = (re.compile(NUMBER % decimals) for decimals in (1, 2))
+# Not steps of pixels or outputs, such as `within 1 of 255`.
+COUNT = (
+    r"(?<![\w.,])\d+(?:,\d{3})* of (?:(?:all|its|the|these|those) )?(?!25[56]\b)\d+(?:,\d{3})*(?!\w|[.,]\d)"
+)
+IN_DOCUMENTS, IN_SOURCES = re.compile(f"{NUMBER % 1}|{COUNT}"), re.compile(NUMBER % 2)
 # Code, and what test_figures.py compares: the READMEs' table, the study's reference table.
 COMPARED = (re.compile(r"^```.*?^```", re.M | re.S), MARKED, ROW)
 DOCUMENTS = (
@@ -42,6 +47,8 @@ SOURCES = (
 # Level of all intervals; AUC of one model on dark and light skin (Daneshjou et al., Science Advances 8, 2022).
 EVERYWHERE = {"95 %", "0.57", "0.72"}
 ALLOWED = {
+    "android_sample/README.md": {"8 of 300": "drawn files, whose number no record has"},
+    "edge_runtime/README.md": {"50 of 50": "what `make test-pi` asserts"},
     "convert/README.md": {"2 %": "a setting"},
     "convert/__init__.py": {"0.02": "a default"},
     "convert/comparison/layers.py": {"1 %": "a definition"},
@@ -53,6 +60,7 @@ ALLOWED = {
     "train/configs/ham10000_lite0_gpu.toml": {"0.45": "a setting"},
     "train/configs/schema.py": {"0.999": "a default of Keras", "0.998": "a setting"},
     "train/evaluation/decisions.py": {"0.02": "a limit"},
+    "train/README.md": dict.fromkeys(("97 %", "98 %"), "claims: tests/benchmarks/test_interval_coverage.py"),
     "train/STUDY.md": {"0.83": "the target", "0.03": "what a fold cannot tell apart"},
     "train/dossier/evidence/paper.toml": dict.fromkeys(
         ("72.1 %", "65.56 %", "66.0 %", "55.4 %", "53.3 %", "55.0 %"), "of the paper"
@@ -94,6 +102,8 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "korean": lambda values: "{:.3f}({:.3f} ~ {:.3f})".format(*values),
     # Of a loss, float less converted.
     "gain": lambda loss: _effect([-loss[0], -loss[2], -loss[1]]),
+    "sum": lambda counts: f"{sum(counts):,}",
+    "rejected": lambda of: f"{round(of['not_a_lesion_share'] * of['photos'])} of the {of['photos']}",
     "range": lambda values: f"{min(values):.2f} to {max(values):.2f}",
     "range3": lambda values: f"{min(values):.3f} to {max(values):.3f}",
     "changed": lambda agreement: f"{100 * (1 - agreement[0]):.1f} %",
@@ -171,4 +181,6 @@ def test_comments_publish_no_results() -> None:
 def test_a_figure_without_a_record_is_found() -> None:
     text = "It reaches 0.912, or 91 %, and 0.83."
     assert unrecorded(text, IN_DOCUMENTS, "train/STUDY.md") == ["0.912", "91 %"]
+    text = "It refuses 116 of 120 and 1,160 of the 1,200; pixels differ by 1 of 255, 7 of ham10000 do."
+    assert unrecorded(text, IN_DOCUMENTS, "train/STUDY.md") == ["116 of 120", "1,160 of the 1,200"]
     assert unrecorded("version 0.2.0, in 0.5 s", IN_SOURCES, "README.md") == []
