@@ -190,6 +190,7 @@ def pooled_report(folds: Sequence[Fold], first_source: str) -> dict[str, Any]:
             inside = np.array([photo.source == source for photo in photos])
             keras, converted = (scores[side][inside] for side in SIDES)
             report = gate.paired_report(chosen, keras, converted, folds[0].codes)
+            report["subgroups"] = gate.subgroup_report(chosen, keras, converted)
             for rule, of_side in fired.items():
                 report[f"{rule}_share"] = {side: float(of_side[side][inside].mean()) for side in SIDES}
             by_source[source] = report

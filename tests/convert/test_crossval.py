@@ -63,6 +63,18 @@ def test_figures_are_pooled_over_folds_and_paired() -> None:
     assert "not_a_lesion_share" not in report and report["sources"] == {}
 
 
+def test_subgroups_by_ground_truth_are_pooled() -> None:
+    photos = [replace(_photo(i, i % 3), dx_type="histo" if i < 6 else "consensus") for i in range(9)]
+    right, last_wrong = [i % 3 for i in range(9)], [*(i % 3 for i in range(8)), 0]
+    report = pooled_report(
+        [_fold(0, photos[:6], right[:6], right[:6]), _fold(1, photos[6:], right[6:], last_wrong[6:])], "a"
+    )
+    rows = report["subgroups"]["dx_type"]
+    assert {value: row["photos"] for value, row in rows.items()} == {"consensus": 3, "histo": 6}
+    assert rows["histo"]["converted_balanced_accuracy"] == 1.0
+    assert rows["consensus"]["converted_balanced_accuracy"] == pytest.approx(2 / 3)
+
+
 def test_intervals_of_agreement_are_of_lesions_over_all_folds() -> None:
     """Three photos of each lesion change their answer together."""
     photos = [replace(_photo(i, i // 3 % 3), group_id=f"lesion{i // 3}") for i in range(90)]

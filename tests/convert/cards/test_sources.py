@@ -93,6 +93,10 @@ def test_metrics_of_folds_are_not_called_those_of_this_file() -> None:
     by_class = _card(crossval=TEST).partition("### By class")[2].partition("## Conversion")[0]
     assert "recall, converted" in by_class and "this file" not in by_class
     assert "2 folds" in _card(crossval=TEST)
+    row = {"photos": 9, "classes": 3, "keras_balanced_accuracy": 0.4, "converted_balanced_accuracy": 0.5}
+    by_truth = {"dx_type": {"histo": row | {"agreement": 0.9}}}
+    card = _card(crossval=TEST | {"subgroups": by_truth})
+    assert "| ground truth: histo | 9 | 3 | 0.400 | 0.500 | 0.900 |" in card
     assert "recall, this file" in _card({"test": TEST})
 
 
