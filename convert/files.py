@@ -12,6 +12,8 @@ from train.artifacts.files import read_object
 from train.artifacts.selection import KEY, mark
 
 OTHER_OUT = "choose another name or folder for --out"
+WEIGHTS = ["the weights"]
+TRAINED = "Trained on {}: figures on them are too good."
 # Of the .json beside a converted model; no contract and no file of a run has all of them.
 REPORT_KEYS = frozenset({"schema_version", "model", "options", "recipe", "run"})
 
@@ -31,7 +33,7 @@ def selection_sets(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def selection_marks(model: Path, photos: Sequence[Collection[str]]) -> list[str]:
-    """Say which choices of a model were made on some of these photos, by the .json beside it; none where it is absent.
+    """Say what was trained or chosen on some of these photos, by a model's .json; nothing where it is absent.
 
     Args:
         model: The .tflite.
@@ -43,7 +45,8 @@ def selection_marks(model: Path, photos: Sequence[Collection[str]]) -> list[str]
     except (EdgeError, AttributeError, KeyError, TypeError):
         return []
     counts = [(choices, sum(not ids.isdisjoint(names) for names in photos)) for choices, ids in chosen]
-    return [mark(choices, f"{count:,} of these {len(photos):,} photos") for choices, count in counts if count]
+    some = [(choices, f"{count:,} of these {len(photos):,} photos") for choices, count in counts if count]
+    return [TRAINED.format(of) if choices == WEIGHTS else mark(choices, of) for choices, of in some]
 
 
 def require_out(out: Path, inputs: Iterable[Path] = ()) -> None:

@@ -16,7 +16,7 @@ from convert.comparison.statistics import at_temperature
 from convert.export import gate
 from convert.export.repeat_training import require_training_repeated
 from convert.export.steps import Steps
-from convert.files import report_path, require_out
+from convert.files import WEIGHTS, report_path, require_out
 from convert.inputs import SPLITS, Run, require_float_contract
 from convert.pixels import cached_pixels
 from convert.recipes import CHECK_PHOTOS, Request
@@ -130,8 +130,11 @@ def _selection(steps: Steps) -> list[dict[str, Any]]:
     }
     chosen = [] if run.foreign else [*choices_on(run.folder, "val")]
     chosen += [name for name, made in own.items() if made]
-    photo_ids = [photo.photo_id for photo in run.split("val")]
-    return [{"set": "validation split", "chosen": chosen, "photo_ids": photo_ids}]
+    sets = ("training", "train", [] if run.foreign else WEIGHTS), ("validation", "val", chosen)
+    return [
+        {"set": f"{name} split", "chosen": what, "photo_ids": [photo.photo_id for photo in run.split(split)]}
+        for name, split, what in sets
+    ]
 
 
 def _report(

@@ -35,7 +35,8 @@ def test_card_says_what_the_files_say(
         "(kept)",
     ):
         assert text in card
-    (chosen,) = converted.report["selection"]
+    trained, chosen = converted.report["selection"]
+    assert f"| training split | {len(trained['photo_ids'])} | the weights |" in card
     assert "the epoch of fine-tuning" in chosen["chosen"]
     assert {*choices_on(trained_run, "val")} < {*chosen["chosen"]}
     assert f"| validation split | {len(chosen['photo_ids'])} | {', '.join(chosen['chosen'])} |" in card
