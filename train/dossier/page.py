@@ -58,7 +58,7 @@ from train.evaluation.subgroups import LEAST_LESIONS
 from train.reports import html as page
 from train.reports.html import Markup, Section
 from train.reports.published import HEADER, published_rows, read_published
-from train.reports.sections import INTERVALS, estimate_of
+from train.reports.sections import estimate_of
 from train.taxonomy.tree import Taxonomy, load_taxonomy
 
 NAME = "dossier.html"
@@ -243,7 +243,7 @@ def _metrics(found: Dossier, summaries: Summaries) -> list[Markup]:
         gaps.append(found.lacks("figures", f"predictions of the {RECIPE} files", CONVERT))
     if HISTOLOGY_PHOTOS not in found.photo_sets:
         gaps.append(found.lacks("figures", f"the kind of ground truth of the photos of {found.main}", DATA))
-    shown = found.macros.metrics(summaries, figures.METRICS, estimate_of, INTERVALS, few)
+    shown = found.macros.metrics(summaries, figures.METRICS, estimate_of, few)
     return [*gaps, *found.marks, shown]
 
 

@@ -26,7 +26,6 @@ BoolArray = npt.NDArray[np.bool_]
 # Half of the 0.02 that may be rejected in the end: a new data set is always further away than one's own.
 LESION_LIMIT = 0.01
 DIGITS = 4
-TWO_SIDED_95 = 1.959964
 # Outside this range the validation photos do not determine the temperature.
 TEMPERATURES = (0.2, 5.0)
 LEAST_PROBABILITY = 1e-12
@@ -144,13 +143,3 @@ def not_a_lesion_rule(
         source=f"rejects at most {limited} held-out lesions, and {share:.1%} of the {len(outlier_probs)} OOD images by "
         "which its measure was selected",
     )
-
-
-def wilson_interval(hits: int, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927), valid also near 0 and 1; (0, 1) if count is 0."""
-    if count == 0:
-        return 0.0, 1.0
-    z2 = TWO_SIDED_95**2
-    centre = (hits + z2 / 2) / (count + z2)
-    half = TWO_SIDED_95 / (count + z2) * math.sqrt(hits * (count - hits) / count + z2 / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)

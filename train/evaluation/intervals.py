@@ -1,12 +1,11 @@
 """Intervals of recall and balanced accuracy that hold for few lesions too. numpy and scipy.
 
-A bootstrap of whole lesions has nothing to draw from where a class has one lesion or no error: its interval shrinks to
-a point, or loses the class. Here each class's recall gets a Beta distribution (Jeffreys prior, as recommended for
-binomial proportions by Brown, Cai and DasGupta, Statistical Science 16, 2001) with an effective number of photos that
-allows for photos of one lesion being alike (design effect, Kish 1965). Fewer than ten lesions do not show that effect:
-each counts as one photo then, so the interval is rather too wide. Balanced accuracy is the mean of independent draws
-from the classes' distributions. `python -m tests.benchmarks.interval_coverage` measures the coverage.
-An area under the ROC curve with few lesions on one side has the widest interval that so many lesions allow.
+A class's photos count as so many independent ones as the design effect of lesions whose photos are alike leaves (Kish
+1965), with Student's t of the lesions' number (Korn and Graubard, Survey Methodology 24, 1998). Recalls have score
+intervals (Wilson 1927), their mean one whose recalls are fitted to each mean (Martin Andres et al., Journal of
+Statistical Computation and Simulation 82, 2012). Fewer than ten lesions do not show their design effect: each counts
+once, bounds are exact (Clopper and Pearson 1934), and a mean takes such classes in by their margins (MOVER; Zou et al.,
+Computational Statistics and Data Analysis 53, 2009). train/README.md has their coverage.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ from train.evaluation.metrics import (
     percentile_interval,
 )
 
-DRAWS = 20_000
 SIGNIFICANT_P = 0.05
+NORMAL_QUANTILE = 1.959963984540054
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -51,33 +50,11 @@ class ClassRecall:
 
     def estimate(self) -> Estimate | None:
         """Recall with its 95 % interval; None without a photo."""
-        if not self.photos:
-            return None
-        from scipy.special import betaincinv
-
-        low, high = map(float, betaincinv(*self._shape(), TAILS))
-        # At 0 or all hits the end is closed, as Brown, Cai and DasGupta modify the Jeffreys interval.
-        low, high = low if self.hits else 0.0, 1.0 if self.hits == self.photos else high
-        return Estimate(self.hits / self.photos, low, high)
-
-    def draw(self, rng: np.random.Generator, size: int) -> FloatArray:
-        """Values of the recall from its distribution, [size]."""
-        return rng.beta(*self._shape(), size)
-
-    def _shape(self) -> tuple[float, float]:
-        share = self.hits / self.photos
-        return self.effective * share + 0.5, self.effective * (1 - share) + 0.5
+        return balanced_accuracy_estimate([self])
 
 
 def recalls(y_true: IntArray, y_pred: IntArray, classes: int, lesions: Sequence[str]) -> list[ClassRecall]:
-    """The recall of each class.
-
-    Args:
-        y_true: [n] class indices.
-        y_pred: [n] class indices.
-        classes: Number of classes.
-        lesions: [n] lesion of each photo.
-    """
+    """Return each class's recall, of true and predicted class indices [n] and the lesion of each photo [n]."""
     names = np.asarray(lesions)
     return [share_of((y_pred == index)[y_true == index], names[y_true == index]) for index in range(classes)]
 
@@ -89,26 +66,51 @@ def share_of(hit: BoolArray, lesions: Sequence[str] | npt.NDArray[Any]) -> Class
     of_lesion = np.bincount(which)
     count = len(of_lesion)
     share = hits / photos if photos else 0.0
-    effective = float(count)
-    if count >= FEW_LESIONS and 0 < hits < photos:
+    # Of lesions whose photos are all alike.
+    effective = photos**2 / float((of_lesion**2).sum()) if photos else 0.0
+    if count >= FEW_LESIONS:
+        from scipy.special import stdtrit
+
         # The variance of a ratio of sums over lesions, against that of as many independent photos.
         excess = np.bincount(which, weights=hit) - share * of_lesion
         variance = float((excess**2).sum()) / photos**2 * count / (count - 1)
         if variance > 0:
-            effective = float(np.clip(share * (1 - share) / variance, 1, photos))
+            effective = float(np.clip(share * (1 - share) / variance, effective, photos))
+        effective *= float(stdtrit(photos - 1, TAILS[1]) / stdtrit(count - 1, TAILS[1])) ** 2
     return ClassRecall(photos, count, hits, effective)
 
 
-def balanced_accuracy_estimate(of_classes: Sequence[ClassRecall], *, seed: int = 0) -> Estimate | None:
+def balanced_accuracy_estimate(of_classes: Sequence[ClassRecall]) -> Estimate | None:
     """Mean recall over the classes that have photos, with its interval; None where none has."""
     present = [one for one in of_classes if one.photos]
     if not present:
         return None
-    rng = np.random.default_rng(seed)
-    draws = np.mean([one.draw(rng, DRAWS) for one in present], axis=0)
-    low, high = percentile_interval(draws)
+    parts = [(1, _exact(one.hits / one.photos, one.effective)) for one in present if one.few]
+    if many := [one for one in present if not one.few]:
+        shares, effective = np.array([(one.hits / one.photos, one.effective) for one in many]).T
+        parts.append((len(many), Estimate(float(shares.mean()), *_score_bounds(shares, effective))))
+    weighed = np.array([weight * np.array(part) for weight, part in parts]) / len(present)
     value = float(np.mean([one.hits / one.photos for one in present]))
-    return Estimate(value, min(low, value), max(high, value))
+    below, above = np.sqrt(((weighed[:, 1:] - weighed[:, :1]) ** 2).sum(axis=0))
+    return Estimate(value, max(0.0, value - float(below)), min(1.0, value + float(above)))
+
+
+def _score_bounds(shares: FloatArray, effective: FloatArray) -> FloatArray:
+    """Find the least and the largest mean of shares [k] of `effective` photos [k] that a score test does not reject.
+
+    The likeliest shares of a lower mean have a tilt in common (the mean's Lagrange multiplier), which is found by
+    halving: effective (share - fitted) = tilt fitted (1 - fitted). The upper bound is that of 1 - shares.
+    """
+    sides = np.stack([shares, 1 - shares])
+    least, most = np.full((2, 1), 2.0**-10), np.full((2, 1), 2.0**30)
+    for _ in range(40):
+        tilt = np.sqrt(least * most)
+        root = np.sqrt((effective - tilt) ** 2 + 4 * tilt * effective * (1 - sides))
+        fitted = np.minimum(2 * effective * sides / (effective + tilt + root), sides)
+        spread = np.sqrt((fitted * (1 - fitted) / effective).sum(axis=1, keepdims=True))
+        rejected = tilt * spread >= NORMAL_QUANTILE
+        least, most = np.where(rejected, least, tilt), np.where(rejected, tilt, most)
+    return np.asarray(np.abs([0, 1] - fitted.mean(axis=1)))
 
 
 def auc_estimate(draws: GroupDraws, positive: BoolArray, score: FloatArray) -> Estimate | None:
@@ -117,14 +119,20 @@ def auc_estimate(draws: GroupDraws, positive: BoolArray, score: FloatArray) -> E
     if value is None:
         return None
     smaller = min(len(np.unique(draws.group_index[side])) for side in (positive, ~positive))
-    if smaller >= FEW_LESIONS:
+    if smaller >= FEW_LESIONS and 0 < value < 1:
         return Estimate(value, *percentile_interval(draws.auc(positive, score)))
+    # Draws of what is separated without an error have no error either. No AUC has a larger variance than
+    # value (1 - value) / smaller side (Birnbaum and Klose, Annals of Mathematical Statistics 28, 1957).
+    return _exact(value, smaller)
+
+
+def _exact(share: float, effective: float) -> Estimate:
+    """Return a share of so many independent photos with its exact interval."""
     from scipy.special import betaincinv
 
-    # No AUC has a larger variance than value (1 - value) / smaller side (Birnbaum and Klose, Annals of Mathematical
-    # Statistics 28, 1957): that of a share of as many independent lesions.
-    low, high = betaincinv(smaller * value + 0.5, smaller * (1 - value) + 0.5, [0.025, 0.975])
-    return Estimate(value, min(float(low), value), max(float(high), value))
+    hits, misses = effective * share, effective * (1 - share)
+    low = float(betaincinv(hits, misses + 1, TAILS[0])) if hits else 0.0
+    return Estimate(share, low, float(betaincinv(hits + 1, misses, TAILS[1])) if misses else 1.0)
 
 
 def few(codes: Sequence[str], of_classes: Sequence[ClassRecall]) -> list[str]:

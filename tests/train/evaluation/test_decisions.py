@@ -8,7 +8,7 @@ import pytest
 from edge_runtime.contract import MEASURES, Decision, Rule
 from edge_runtime.errors import DataInvalid
 from edge_runtime.result import NOT_A_LESION, decide, measure
-from train.evaluation.decisions import fires, measured, not_a_lesion_rule, wilson_interval
+from train.evaluation.decisions import fires, measured, not_a_lesion_rule
 
 CLASSES = 7
 # Repeats and photos by which a promised share is checked; its standard error is then below a tenth of the limit.
@@ -136,15 +136,3 @@ def test_nothing_to_choose_by(lesions: int, outliers: int):
     with pytest.raises(DataInvalid) as caught:
         not_a_lesion_rule(scores(rng, lesions, 3.0), ["one"] * lesions, scores(rng, outliers, 1.0))
     assert caught.value.found.startswith(f"{lesions} lesions and {outliers} ")
-
-
-@pytest.mark.parametrize(
-    ("hits", "count", "low", "high"),
-    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_wilson_intervals(hits: int, count: int, low: float, high: float):
-    assert wilson_interval(hits, count) == pytest.approx((low, high), abs=5e-5)
-    # Mirrored, and defined where nothing was counted.
-    assert wilson_interval(count - hits, count) == pytest.approx((1 - high, 1 - low), abs=5e-5)
-    assert wilson_interval(0, 0) == (0.0, 1.0)

@@ -64,6 +64,16 @@ def test_an_auc_of_few_lesions_is_as_uncertain_as_their_number_says() -> None:
     assert auc_estimate(draws, np.ones(60, bool), score) is None
 
 
+def test_an_auc_of_one_is_not_certain() -> None:
+    """Thirty lesions on each side, separated without an error: each draw is, too."""
+    positive, score = np.arange(60) < 30, np.linspace(1, 0, 60)
+    draws = GroupDraws.draw([f"L{i}" for i in range(60)], positive, repeats=50)
+    for signed, bound in ((score, 1), (-score, 0)):
+        found = auc_estimate(draws, positive, signed)
+        assert found is not None and found.value == bound
+        assert 0.05 < found.high - found.low < 0.2
+
+
 def test_a_share_without_exceptions_has_an_interval() -> None:
     found = share_of(np.ones(12, bool), [str(i) for i in range(12)]).estimate()
     assert found is not None
@@ -86,3 +96,33 @@ def test_what_cannot_be_told_apart_is_said_once(
     sentence = indistinct("the other", difference, p)
     assert (sentence == "") is told
     assert told or sentence.startswith("cannot be distinguished from the other (")
+
+
+@pytest.mark.parametrize(
+    ("hits", "count", "low", "high"),
+    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_independent_photos_have_wilsons_interval(hits: int, count: int, low: float, high: float) -> None:
+    for wrong, bounds in ((False, (low, high)), (True, (1 - high, 1 - low))):
+        found = share_of((np.arange(count) < hits) != wrong, [str(i) for i in range(count)]).estimate()
+        assert found is not None
+        assert (found.low, found.high) == pytest.approx(bounds, abs=5e-5)
+
+
+def test_few_lesions_have_exact_bounds() -> None:
+    """Nine lesions of eleven photos count at most nine times; 7 of 9 as Clopper and Pearson have it."""
+    hit = np.arange(9) < 7
+    found = share_of(hit, [str(i) for i in range(9)]).estimate()
+    assert found is not None
+    assert found[1:] == pytest.approx((0.3999, 0.9719), abs=5e-5)
+    one = share_of(np.ones(11, bool), [str(max(0, i - 2)) for i in range(11)])
+    assert one.few and 6 < one.effective < 9
+
+
+def test_recalls_of_one_have_a_mean_below_one() -> None:
+    """Seven classes without an error: each could hide some."""
+    truth = np.repeat(np.arange(7), 30)
+    whole = balanced_accuracy_estimate(recalls(truth, truth, 7, [str(i) for i in range(210)]))
+    assert whole is not None
+    assert 0.9 < whole.low < whole.value == whole.high == 1.0
