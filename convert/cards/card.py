@@ -46,7 +46,7 @@ def write_card(sources: Sources) -> str:
         else None,
         "published_table": _table(HEADER, published_rows(published)),
         "limits": "\n".join(path.read_text(encoding="utf-8").strip() for path in notes if path.is_file()),
-        "few": few_note(test.get("classes_few", ())),
+        "few": few_note(test.get("classes_few", ()), "groups"),
         "marked": mark(test.get(KEY, ())),
         "selection": selection_sets(report),
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),

@@ -24,7 +24,7 @@ def make_page(
 ) -> str:
     """Make the page of a report, with thumbnails of photos whose prediction changed; the contract says their crop."""
     paths = {photo.photo_id: photo.path for photo in photos} if thumbnails else {}
-    macros, counted = page.macros(TEMPLATE), report["photos"]
+    counted, macros = report["photos"], page.macros(TEMPLATE, report["photos"]["units"])
     first = report["models"][0]
     failed = [model["name"] for model in report["models"] if model["caught"]]
     sections = [
@@ -53,8 +53,8 @@ def make_page(
     )
     names = ", ".join(model["name"] for model in report["models"])
     subtitle = (
-        f"{names}: {counted['answered']:,} photos of {counted['lesions']:,} lesions, split {counted['split']}, "
-        f"{report['timing']['machine']}"
+        f"{names}: {counted['answered']:,} photos of {counted['lesions']:,} {counted['units']}, split "
+        f"{counted['split']}, {report['timing']['machine']}"
     )
     return page.page("Model comparison", subtitle, "; ".join(licences), sections, " ".join(notices))
 

@@ -19,6 +19,7 @@ from convert.inputs import ALL, Photo, PhotoList
 from convert.tflite.reader import TfliteFile
 from edge_runtime.model.model_file import ModelFile
 from train.artifacts.files import read_object
+from train.artifacts.labels import units_of
 from train.evaluation.intervals import few, few_note
 from train.evaluation.metrics import FloatArray
 from train.reports.html import distinct_names
@@ -62,7 +63,7 @@ class Measured:
 def build_report(models: Sequence[ModelFile], listed: PhotoList, measured: Measured) -> dict[str, Any]:
     """Build the content of report.json from scores of at least one photo; the first model is the reference."""
     photos = [photo for photo, _ in measured.answered]
-    codes = models[0].contract.codes
+    codes, units = models[0].contract.codes, units_of(models[0].contract.labels)
     truth = Truth.of(photos, codes)
     scores = [_scores(k, model, codes, measured) for k, model in enumerate(models)]
     names = names_of(models)
@@ -89,11 +90,12 @@ def build_report(models: Sequence[ModelFile], listed: PhotoList, measured: Measu
             "asked": len(measured.photos),
             "answered": len(photos),
             "lesions": truth.lesions,
+            "units": units,
             "per_class": {code: int((truth.labels == i).sum()) for i, code in enumerate(codes)},
             "failures": measured.failures,
         },
         "interrupted": measured.interrupted,
-        "remarks": [*_remarks(models, names, listed, measured), *_absent_labels(truth)],
+        "remarks": [*_remarks(models, names, listed, measured), *_absent_labels(truth, units)],
         "models": described,
         "pairs": pairs,
         "timing": {
@@ -178,10 +180,10 @@ def _remarks(
         yield from (f"{name}: {marked}" for marked in selection_marks(Path(model.path), ids))
 
 
-def _absent_labels(truth: Truth) -> Iterator[str]:
+def _absent_labels(truth: Truth, units: str) -> Iterator[str]:
     """Say over which classes the balanced accuracy is, where some have no photo, or few lesions."""
     codes = truth.codes
-    if few_classes := few_note(few(codes, truth.recalls(truth.labels))):
+    if few_classes := few_note(few(codes, truth.recalls(truth.labels)), units):
         yield few_classes
     if absent := [code for i, code in enumerate(codes) if i not in truth.labels]:
         yield (

@@ -75,8 +75,9 @@ def _values(table: pd.DataFrame, column: str) -> list[str]:
 
 
 def _whole(labels: IntArray, scores: FloatArray, groups: list[str], contract: ModelContract) -> Figures:
-    codes = contract.codes
-    sides = {group: [x.group == group for x in contract.labels] for group in sorted(contract.groups)}
+    codes, names = contract.codes, sorted(contract.groups)
+    # Of two groups the first one's AUC is that of the other.
+    sides = {name: [x.group == name for x in contract.labels] for name in names[len(names) == 2 :]}
     found = measure(labels, scores, codes, groups, sides)
     scarce = few(codes, list(found.recalls.values()))
     return {

@@ -15,7 +15,7 @@ from train.reports.html import Section
 
 TEMPLATE, LINES = (Path(__file__).with_name(name) for name in ("page.html.j2", "text.txt.j2"))
 UNGROUPED = "No column says which photos show the same object: intervals treat every photo as its own."
-NOT_RECOGNIZED = "Photos that the model was trained on are not recognized here: leave them out."
+NOT_RECOGNIZED = "Training photos are recognized only by names in the model's .json: leave out all others."
 
 
 def sample_text(report: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.contract import ModelContract
+from train.artifacts.labels import units_of
 from train.artifacts.selection import KEY
 from train.reports import charts
 from train.reports import html as page
@@ -25,7 +26,8 @@ Report = Mapping[str, Any]
 
 def make_page(report: Report, contract: ModelContract) -> str:
     """Make the page."""
-    counted, macros = report["photos"], page.macros(TEMPLATE)
+    units = units_of(contract.labels)
+    counted, macros = report["photos"], page.macros(TEMPLATE, units)
     names = [model["name"] for model in report["models"]]
     rows = list(zip(report["models"], _undisturbed(report)["models"], strict=True))
     notes = map(page.note, counted[KEY])
@@ -40,8 +42,8 @@ def make_page(report: Report, contract: ModelContract) -> str:
     if shift := report["shift"]:
         sections.append(Section("shift", "Other photos", [macros.shift(shift, names)]))
     subtitle = (
-        f"{counted['answered']:,} photos of {counted['lesions']:,} lesions, split {counted['split']}, chosen evenly "
-        f"over the classes (seed {counted['seed']}); {report['machine']}"
+        f"{counted['answered']:,} photos of {counted['lesions']:,} {units}, split {counted['split']}, chosen "
+        f"evenly over the classes (seed {counted['seed']}); {report['machine']}"
     )
     licence = contract.provenance.data_licence
     return page.page("Robustness to disturbed photos", subtitle, licence, sections, contract.notice)

@@ -174,6 +174,15 @@ def change_json(path: Path, **values: Any) -> None:
     files.write_json(path, {key: value for key, value in content.items() if value is not None})
 
 
+def change_to_another_trade(run: Path) -> None:
+    """Makes the labels and texts of a run's contract those of tiles; the photos stay."""
+    contract = json.loads((run / "contract.json").read_text(encoding="utf-8"))
+    tiles = [label | {"name": label["code"], "group": "tile"} for label in contract["labels"]]
+    provenance = contract["provenance"] | {"data_licence": "CC0-1.0", "model_licence": "CC0-1.0"}
+    texts = {"intended_use": "Sorting tiles.", "provenance": provenance}
+    change_json(run / "contract.json", labels=tiles, **texts)
+
+
 def rule(threshold: float) -> Rule:
     """Fires below a top score."""
     return Rule("top_score", threshold, "a test")

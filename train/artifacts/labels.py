@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,11 @@ class LabelSet:
             where, expected = f"label set {self.name}", ", ".join(self.codes)
             raise DataInvalid("unknown label", where=where, found=repr(code), expected=expected)
         return self.codes.index(code)
+
+
+def units_of(labels: Iterable[Label], other: str = "groups") -> str:
+    """Name what photos show: `lesions` where labels are malignant, the other word where none is."""
+    return "lesions" if any(label.group == "malignant" for label in labels) else other
 
 
 def load_labels(name_or_path: str) -> LabelSet:

@@ -21,6 +21,7 @@ from edge_runtime.contract import Label, ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid, UsageError, escaped
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.files import read_object
+from train.artifacts.labels import units_of
 from train.artifacts.manifest import Photo
 from train.artifacts.run import find_root, read_contract, source_names, source_of
 from train.configs.contract import make_contract
@@ -170,17 +171,19 @@ def _read_leaks(run: Path, name: str) -> Mapping[str, Mapping[str, Any]]:
 
 def make_page(view: DataView, *, photos: bool = True) -> str:
     """Make the page; `photos` shows thumbnails where the photos are on this machine."""
-    root, macros = view.root if photos else None, page.macros(TEMPLATE)
+    units = units_of(view.labels, "objects")
+    root, macros = view.root if photos else None, page.macros(TEMPLATE, units)
+    missing = photos and root is None
     leaks = [_leak_chart(leak) for leak in view.leaks.values()]
     sections = [
-        ("classes", "Classes", macros.classes(view, **_classes(view), missing=photos and root is None)),
+        ("classes", "Classes", macros.classes(view, **_classes(view, units), missing=missing)),
         ("diagnosis", "Kind of diagnosis", macros.cross(view, *_cross(view, "dx_type", "kind of diagnosis"))),
         ("age", "Age", macros.ages(view, _ages(view))),
         ("sex", "Sex", macros.cross(view, *_cross(view, "sex", "sex"))),
         ("site", "Site", macros.cross(view, *_cross(view, "site", "site"))),
-        ("lesions", "Photos per lesion", macros.lesion_sizes(*_lesion_sizes(view))),
+        ("lesions", f"Photos per {units[:-1]}", macros.lesion_sizes(*_lesion_sizes(view, units))),
         ("split", "Split and leakage", macros.split(view, LEAK_TITLE, leaks)),
-        ("duplicates", "Near-duplicates across lesions", macros.duplicates(**_duplicates(view, root))),
+        ("duplicates", f"Near-duplicates across {units}", macros.duplicates(**_duplicates(view, root))),
     ]
     if len(view.sources) > 1:
         rows = view.by_class(view.photos["source"])
@@ -200,7 +203,7 @@ def _bars(title: str, counts: Mapping[str, int]) -> Markup:
     return charts.bar_chart(title, rows)
 
 
-def _classes(view: DataView) -> dict[str, Any]:
+def _classes(view: DataView, units: str) -> dict[str, Any]:
     photos = view.photos["label"].value_counts().reindex(view.codes, fill_value=0)
     lesions = view.photos.groupby("label")["lesion_id"].nunique().reindex(view.codes, fill_value=0)
     order = sorted(view.codes, key=lambda code: -photos[code])
@@ -213,7 +216,7 @@ def _classes(view: DataView) -> dict[str, Any]:
         "malignant": int(photos[[label.code for label in view.labels if label.group == "malignant"]].sum()),
         "figures": [
             Figure(_bars(f"{what} of each class", of[order].to_dict()), title=what)
-            for what, of in (("Photos", photos), ("Lesions", lesions))
+            for what, of in (("Photos", photos), (units.capitalize(), lesions))
         ],
     }
 
@@ -256,7 +259,7 @@ def _age_histogram(name: str, ages: pd.Series[float], *, small: bool) -> Markup:
     return plot.svg()
 
 
-def _lesion_sizes(view: DataView) -> tuple[Markup, list[tuple[str, str, str, int]]]:
+def _lesion_sizes(view: DataView, units: str) -> tuple[Markup, list[tuple[str, str, str, int]]]:
     """Draw lesions by number of photos, and tabulate them by class."""
     sizes = view.photos["lesion_id"].value_counts()
     lesions = sizes.clip(upper=MOST_PHOTOS).value_counts()
@@ -270,7 +273,7 @@ def _lesion_sizes(view: DataView) -> tuple[Markup, list[tuple[str, str, str, int
         if len(of_class):
             several = page.share(int((of_class > 1).sum()), len(of_class))
             rows.append((code, page.number(of_class.mean(), 2), several, len(of_class)))
-    return _bars("Lesions by number of photos", counts), rows
+    return _bars(f"{units.capitalize()} by number of photos", counts), rows
 
 
 def _leak_chart(leak: Mapping[str, Any]) -> Markup:

@@ -235,9 +235,10 @@ def render_text(
 
 
 @functools.cache
-def macros(template: Path) -> Any:
-    """Return a template's macros as functions; it may import blocks.html.j2 and call this module's formatters."""
-    return _environment().from_string(template.read_text(encoding="utf-8")).module
+def macros(template: Path, units: str = "lesions") -> Any:
+    """Return a template's macros; it may import blocks.html.j2, call this module's formatters, and say `unit(s)`."""
+    text = template.read_text(encoding="utf-8")
+    return _environment().from_string(text).make_module({"units": units, "unit": units[:-1]})
 
 
 def _cell(value: object) -> object:

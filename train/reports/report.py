@@ -15,6 +15,7 @@ import numpy as np
 
 from edge_runtime.errors import RunInvalid, UsageError, escaped
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
+from train.artifacts.labels import units_of
 from train.evaluation.intervals import indistinct, mcnemar_p
 from train.evaluation.metrics import Estimate, balanced_accuracy, paired_difference_interval
 from train.evaluation.results import Finished, read_finished
@@ -22,7 +23,7 @@ from train.evaluation.summary import summarize
 from train.reports import charts
 from train.reports import html as page
 from train.reports.html import Markup, Section
-from train.reports.sections import INTERVALS, REPEATS, epoch_axis, estimate_of, mean_curve, run_sections
+from train.reports.sections import REPEATS, epoch_axis, estimate_of, mean_curve, run_sections
 
 TEMPLATE = page.TEMPLATES / "comparison.html.j2"
 ONE_NAME, SEVERAL_NAME = "report.html", "comparison.html"
@@ -57,11 +58,12 @@ def make_report(runs: Sequence[Finished], *, source: str | None = None, photos: 
         subtitle = f"{run.state.get('run_id', run.name)}: {len(run.y_true):,} {run.of_photos}"
         title = f"{'Cross-validation' if run.folds else 'Run'} {run.name}"
         return page.page(title, subtitle, licences, of_runs[0], notices)
-    names, macros = page.distinct_names([run.folder for run in runs]), page.macros(TEMPLATE)
+    units = units_of(runs[0].contract.labels)
+    names, macros = page.distinct_names([run.folder for run in runs]), page.macros(TEMPLATE, units)
     paired = [paired_row(runs[0], run) for run in runs[1:]]
     of = [functools.partial(estimate_of, summary) for summary in summaries]
     curves = _validation_curves(runs, names)
-    comparison = macros.comparison(runs, names, summaries, of, paired, *curves, INTERVALS)
+    comparison = macros.comparison(runs, names, summaries, of, paired, *curves)
     sections = [Section("comparison", "Comparison", [comparison])]
     for i, (name, of_run) in enumerate(zip(names, of_runs, strict=True)):
         sections.append(Section(f"run-{i + 1}", name, [macros.folded(name, of_run)]))

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from train.evaluation.decisions import ANSWER, NOT_A_LESION, REFER, wilson_interval
-from train.evaluation.intervals import few_note, recalls, share_of
+from train.artifacts.labels import units_of
+from train.evaluation.decisions import ANSWER, NOT_A_LESION, REFER
+from train.evaluation.intervals import ClassRecall, few_note, recalls, share_of
 from train.evaluation.metrics import (
     CALIBRATION_BINS,
     Estimate,
@@ -31,11 +32,6 @@ from train.reports.mistakes import mistakes
 
 TEMPLATE = page.TEMPLATES / "run.html.j2"
 REPEATS = 1000
-INTERVALS = (
-    f"Intervals: 95 %, by lesion; AUC and calibration error by bootstrap within classes, {REPEATS:,} draws. They cover "
-    "other photos, not trainings with other seeds."
-)
-
 EstimateOf = Callable[..., Estimate | None]
 
 
@@ -52,12 +48,13 @@ def estimate_of(summary: dict[str, Any], name: str, code: str | None = None) -> 
 
 def run_sections(whole: Finished, run: Finished, summary: dict[str, Any], *, photos: bool) -> list[Section]:
     """Make all sections about `run`, one dataset's part of `whole`, and its `summarize`; with `photos`, thumbnails."""
-    macros, of = page.macros(TEMPLATE), functools.partial(estimate_of, summary)
+    units = units_of(run.contract.labels)
+    macros, of = page.macros(TEMPLATE, units), functools.partial(estimate_of, summary)
     malignant = int(np.asarray(run.malignant)[run.y_true].sum())
     tables = _tables(run, subgroup_columns(run.photos, run.sources))
     lists = mistakes(run, run.root if photos else None)
     sections = [
-        ("metrics", "Metrics", macros.metrics(run, summary, of, malignant, **_metrics(run, summary))),
+        ("metrics", "Metrics", macros.metrics(run, summary, of, malignant, **_metrics(run, summary, units))),
         ("confusion", "Confusion matrix", macros.confusion(run.codes, summary["confusion"])),
         ("roc", "ROC", macros.roc(summary, of, malignant, *_roc_curves(run, of))),
         ("precision", "Precision and recall", macros.precision(summary, of, _precision_curves(run, summary))),
@@ -72,14 +69,13 @@ def run_sections(whole: Finished, run: Finished, summary: dict[str, Any], *, pho
     return [Section(anchor, title, [content]) for anchor, title, content in sections]
 
 
-def _metrics(run: Finished, summary: dict[str, Any]) -> dict[str, Any]:
+def _metrics(run: Finished, summary: dict[str, Any], units: str) -> dict[str, Any]:
     temperatures = dict.fromkeys(contract.calibration.temperature for contract in run.contracts)
     return {
         "folds": _folds(run) if run.folds else None,
         "config": json.dumps(run.config, indent=2, ensure_ascii=False),
         "temperatures": [f"{temperature:g}" for temperature in temperatures],
-        "intervals": INTERVALS,
-        "few": few_note(summary["classes_few"]),
+        "few": few_note(summary["classes_few"], units),
     }
 
 
@@ -194,7 +190,7 @@ def _calibration(run: Finished) -> tuple[float, Markup, Markup]:
 def _decisions(run: Finished) -> list[tuple[str, Estimate | None, Subgroup | None]]:
     """Count what the contract's rules decide, and evaluate the predictions that remain."""
     parts = {row.value: row for row in _tables(run, {"decision": list(run.decisions)})["decision"]}
-    names = {ANSWER: "predicted", REFER: "referred", NOT_A_LESION: "rejected as non-lesion"}
+    names = {ANSWER: "predicted", REFER: "referred", NOT_A_LESION: "rejected"}
     return [(name, _share_decided(run, decision), parts.get(decision)) for decision, name in names.items()]
 
 
@@ -202,14 +198,14 @@ def _share_decided(run: Finished, decision: str) -> Estimate | None:
     return share_of(np.asarray(run.decisions) == decision, run.groups).estimate()
 
 
-def _ood(run: Finished) -> list[tuple[str, int, Estimate]]:
+def _ood(run: Finished) -> list[tuple[str, int, Estimate | None]]:
     """Evaluate the OOD images that were used neither for training nor for the threshold."""
     rows = []
     for fold, kinds in run.outliers.items():
         for kind, counted in kinds.items():
             photos, share = counted["photos"], counted["not_a_lesion_share"]
-            interval = wilson_interval(round(share * photos), photos)
-            rows.append((f"{fold} {kind}".strip(), photos, Estimate(share, *interval)))
+            rejected = ClassRecall(photos, photos, round(share * photos), photos)
+            rows.append((f"{fold} {kind}".strip(), photos, rejected.estimate()))
     return rows
 
 

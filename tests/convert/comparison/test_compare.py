@@ -165,6 +165,8 @@ def test_the_page_is_whole_and_loads_nothing(compared: Path) -> None:
     assert page.open == ["html"] or page.open == []
     assert all(source.startswith("data:image/jpeg;base64,") for source in page.loads)
     assert {link.removeprefix("#") for link in page.links} <= page.ids
+    # Labels of another trade: what photos show in several is a group.
+    assert "photos of 30 groups" in page.text and "lesion" not in page.text.lower()
     for text in (
         "tiny_int8 against tiny_uint8",
         "Layer by layer",

@@ -17,8 +17,9 @@ from convert.evaluation.evaluate import PAGE_NAME, REPORT_NAME, evaluate, main
 from convert.evaluation.metrics import figures
 from convert.evaluation.page import make_page, terminal_summary
 from convert.evaluation.truth import read_truth
+from convert.files import TRAINED, WEIGHTS, selection_sets
 from edge_runtime.errors import DataInvalid, UsageError
-from edge_runtime.model.model_file import open_model
+from edge_runtime.model.model_file import bundled_model_path, open_model
 from tests.fixtures import FIXTURES
 from train.artifacts.files import write_json
 from train.artifacts.selection import KEY, mark
@@ -175,6 +176,31 @@ def test_photos_that_took_part_in_a_choice_are_marked(
         assert json.loads((tmp_path / "out" / REPORT_NAME).read_text())["data"][KEY] == [marked] * expected
         assert (marked in (tmp_path / "out" / PAGE_NAME).read_text()) is expected
         assert (marked in capsys.readouterr().out) is expected
+
+
+def test_training_photos_are_recognized(photos: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copy(MODEL, tmp_path / "model.tflite"))
+    trained = {"set": "training split", "chosen": WEIGHTS, "photo_ids": ["photo_3", "photo_5", "absent"]}
+    write_json(model.with_suffix(".json"), {KEY: [trained]})
+    report = evaluate(model, photos, workers=1)
+    assert report["data"][KEY] == [TRAINED.format(f"2 of these {PHOTOS} photos")]
+    assert report["data"][KEY][0] in make_page(report, open_model(model).contract)
+
+
+def test_the_bundled_file_knows_its_training_photos() -> None:
+    first, second, *_ = selection_sets(json.loads(bundled_model_path().with_suffix(".json").read_bytes()))
+    assert [first["chosen"], len(first["photo_ids"])] == [WEIGHTS, 9_790]
+    assert not {*first["photo_ids"]} & {*second["photo_ids"]}
+
+
+def test_two_groups_have_one_area() -> None:
+    contract = open_model(MODEL).contract
+    scores = np.random.default_rng(0).dirichlet(np.ones(len(CODES)), 60)
+    table = pd.DataFrame({"label": np.arange(60) % len(CODES), "group": [str(i) for i in range(60)]})
+    for groups, expected in ((["b", "a", "a"], ["b"]), (["b", "a", "c"], ["a", "b", "c"])):
+        labels = tuple(map(lambda x, g: dataclasses.replace(x, group=g), contract.labels, groups))
+        of_groups = dataclasses.replace(contract, labels=labels)
+        assert list(figures(table, scores, ["answer"] * 60, of_groups)["groups"]) == expected
 
 
 def test_an_unreadable_photo_is_counted(photos: Path, tmp_path: Path) -> None:

@@ -349,6 +349,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     said = capsys.readouterr().out
     assert "rotation" in said and "other photos, unknown" in said
     page = (out / "robustness.html").read_text()
+    assert "lesion" not in page.lower()
     assert page.count("<svg") == 12 and "White balance" in page
 
 

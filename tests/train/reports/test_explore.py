@@ -20,7 +20,13 @@ from PIL import Image
 
 from edge_runtime.contract import InputSpec, ModelContract
 from edge_runtime.images.preprocess import fit_pixels
-from tests.train.finished_runs import change_json, write_config, write_crossval, write_run
+from tests.train.finished_runs import (
+    change_json,
+    change_to_another_trade,
+    write_config,
+    write_crossval,
+    write_run,
+)
 from tests.train.html_reader import Page
 from tests.train.reports.conftest import PHOTOS
 from train.artifacts import files
@@ -87,6 +93,13 @@ def test_the_page_counts_what_is_there(
     assert page.NOTICE in read.text
     assert "CC BY-NC 4.0" in read.text
     assert "no lesion occurs in two splits" in read.text
+
+
+def test_data_of_another_trade_shows_no_lesions(run: Path) -> None:
+    change_to_another_trade(run)
+    read = whole(run, "--no-photos")
+    assert not re.search("lesion|malignant", read.text, re.IGNORECASE)
+    assert "no object occurs in two splits" in read.text
 
 
 def test_a_cross_table_counts_pairs(

@@ -17,7 +17,14 @@ import pytest
 from PIL import Image
 
 from edge_runtime.contract import Decision
-from tests.train.finished_runs import SECOND_SOURCE, change_json, rule, write_crossval, write_run
+from tests.train.finished_runs import (
+    SECOND_SOURCE,
+    change_json,
+    change_to_another_trade,
+    rule,
+    write_crossval,
+    write_run,
+)
 from tests.train.html_reader import Page
 from tests.train.reports.conftest import PHOTOS
 from train.artifacts import files
@@ -87,6 +94,16 @@ def test_the_page_of_a_run_tells_its_figures_with_intervals(run: Path) -> None:
     assert read.tags["svg"] == 2 + 2 * len(found.codes) + 3
 
 
+def test_a_run_of_another_trade_shows_no_lesions(run: Path, tmp_path: Path) -> None:
+    change_to_another_trade(run)
+    second = Path(shutil.copytree(run, tmp_path / "two"))
+    for folders in ([run], [run, second]):
+        read = whole(*folders, "--no-photos", "--out", tmp_path / "page.html")
+        said = re.sub("not_a_lesion|lesion_exponent", "", read.text)
+        assert not re.search("lesion|malignant", said, re.IGNORECASE)
+        assert "groups" in said
+
+
 def test_scores_are_those_of_a_device(run: Path) -> None:
     found = read_finished(run)
     rows = read_rows(run / "predictions_test.csv", ("photo_id", "label"))
@@ -102,7 +119,7 @@ def test_scores_are_those_of_a_device(run: Path) -> None:
     for name, decision in (
         ("predicted", "answer"),
         ("referred", "refer"),
-        ("rejected as non-lesion", "not_a_lesion"),
+        ("rejected", "not_a_lesion"),
     ):
         photos = list(found.decisions).count(decision)
         assert re.search(rf"{name} {photos} \d+ {photos / len(top):.3f}", read.text), name
