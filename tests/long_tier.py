@@ -51,7 +51,7 @@ LONG_PATHS = {
 }
 UNITS = (
     *(_tests(path, cost_s=cost_s) for path, cost_s in LONG_PATHS.items()),
-    _tests("tests", *(f"--ignore={path}" for path in LONG_PATHS), cost_s=50),
+    _tests("tests", *(f"--ignore={path}" for path in LONG_PATHS), cost_s=85),
     Unit(("mediapipe",), 75),
     Unit(("test-torch",), 380),
     Unit(("test-newest",), 130),

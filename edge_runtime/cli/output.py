@@ -28,11 +28,7 @@ COLUMNS = ("image", "label", "score", "decision", "error")
 
 
 class Outputs:
-    """The table and the folders that the command line asks for, and what is done already.
-
-    Args:
-        arguments: The command line.
-        codes: Of the labels, in output order.
+    """The table and the folders that the command line asks for, and what is done already; `codes` are the labels'.
 
     Raises:
         UsageError: There is nothing to go on with, or it is of another kind.

@@ -40,34 +40,29 @@ MAX_PHOTO_BYTES = 256 * 1024 * 1024
 def list_photos(
     argument: str, *, recursive: bool = False, tell: Callable[[str], None] | None = None
 ) -> list[str]:
-    """Return the photos that one argument names.
+    """Return the photos that one argument names: a photo, `-` for stdin, or a folder of photos, sorted by name.
 
-    Args:
-        argument: A photo, `-` for stdin, or a folder: its photos by suffix, sorted by name, hidden files left out.
-        recursive: Subfolders too, as `photos_in`.
-        tell: Called with how many files a folder has beside its photos, by kind, if it has any.
+    `recursive` is as in `by_kind`; `tell` is called with how many files a folder has beside its photos, if it has any.
 
     Raises:
         ImageNotFound: A folder without photos, or one that cannot be listed.
     """
     if not is_folder(argument):
         return [argument]
-    passed_over: dict[str, int] = {}
-    found = photos_in(argument, recursive=recursive, passed_over=passed_over)
-    kinds = sorted(passed_over, key=lambda kind: -passed_over[kind])
-    told = ", ".join(f"{passed_over[kind]} {kind}" for kind in kinds[:KINDS_TOLD])
+    others = by_kind(argument, recursive=recursive)
+    found = sorted(others.pop("photos"))
+    kinds = sorted((-len(paths), kind) for kind, paths in others.items())
+    told = ", ".join(f"{-number} {kind}" for number, kind in kinds[:KINDS_TOLD])
     told += ", and others" if len(kinds) > KINDS_TOLD else ""
     if not found:
-        raise ImageNotFound(
+        problem, fix = (
             "the folder holds no photos",
-            where=argument,
-            found=told or "an empty folder",
-            expected=", ".join(sorted(PHOTO_SUFFIXES)),
-            fix="name the photos themselves, or another folder"
-            + ("" if recursive else "; --recursive searches subfolders"),
+            "name photos, or another folder; --recursive takes subfolders",
         )
-    if passed_over and tell:
-        tell(f"{argument}: {sum(passed_over.values())} passed over: {told}")
+        expected = ", ".join(sorted(PHOTO_SUFFIXES))
+        raise ImageNotFound(problem, where=argument, found=told or "nothing", expected=expected, fix=fix)
+    if told and tell:
+        tell(f"{argument}: {sum(map(len, others.values()))} passed over: {told}")
     return found
 
 
@@ -76,21 +71,16 @@ def is_folder(argument: str) -> bool:
     return argument != STDIN and os.path.isdir(argument)
 
 
-def photos_in(
-    folder: str, *, recursive: bool = False, passed_over: dict[str, int] | None = None
-) -> list[str]:
-    """Return the photos of a folder by suffix, sorted by name; perhaps none.
+def by_kind(folder: str, *, recursive: bool = False) -> dict[str, list[str]]:
+    """Return what is in a folder, by kind: `photos` by suffix, other suffixes, `subfolders`, `dangling links` ...
 
-    Args:
-        folder: Its path.
-        recursive: Search subfolders too, neither hidden nor linked ones.
-        passed_over: Kinds of what is no photo are counted here: a suffix, `subfolders`, `dangling links`.
+    With `recursive` in its subfolders too, but hidden and linked ones.
 
     Raises:
         ImageNotFound: It cannot be listed.
     """
-    found, folders = [], [folder]
-    counts = {} if passed_over is None else passed_over
+    found: dict[str, list[str]] = {"photos": []}
+    folders = [folder]
     for place in folders:
         try:
             names = os.listdir(place)
@@ -98,17 +88,12 @@ def photos_in(
             if place is folder:
                 problem, expected = "the folder cannot be listed", "a readable folder"
                 raise _unread(problem, folder, error, expected, "its permissions") from error
-            counts["unreadable subfolders"] = counts.get("unreadable subfolders", 0) + 1
+            found.setdefault("unreadable subfolders", []).append(place)
             continue
         for path in (os.path.join(place, name) for name in names):
             kind = _kind(path)
-            if kind == "photos":
-                found.append(path)
-            elif kind == "subfolders" and recursive:
-                folders.append(path)
-            else:
-                counts[kind] = counts.get(kind, 0) + 1
-    return sorted(found)
+            (folders if recursive and kind == "subfolders" else found.setdefault(kind, [])).append(path)
+    return found
 
 
 def listed_photos(argument: str, end: bytes = b"\n") -> Iterator[str]:

@@ -64,20 +64,15 @@ def frames(read: Callable[[int], bytes]) -> Iterator[bytes]:
 
 
 def numbered_frames(source: str) -> Iterator[tuple[str, bytes]]:
-    """Yield frames of a stream, each named `SOURCE:NUMBER`; of a pipe the newest, those before it are dropped.
-
-    Args:
-        source: A pipe, a file, or `-` for stdin.
+    """Yield frames of a stream, `-` is stdin, each named `SOURCE:NUMBER`; of a pipe the newest, others are dropped.
 
     Raises:
         ImageNotFound: It cannot be read.
     """
     try:
         descriptor = 0 if source == STDIN else os.open(source, os.O_RDONLY)
-        numbered = (
-            (f"{source}:{number}", frame)
-            for number, frame in enumerate(frames(lambda count: os.read(descriptor, count)), 1)
-        )
+        whole = frames(lambda count: os.read(descriptor, count))
+        numbered = ((f"{source}:{number}", frame) for number, frame in enumerate(whole, 1))
         is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         yield from numbered if is_file else newest(numbered)
     except OSError as error:
@@ -86,9 +81,9 @@ def numbered_frames(source: str) -> Iterator[tuple[str, bytes]]:
 
 
 def newest(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield items that another thread takes from their source as they come: the newest, and always the last."""
+    """Yield items that a thread takes from their source as they come: the newest, and the last; its OSError too."""
     slot: deque[Item] = deque(maxlen=1)
-    ended: list[BaseException | None] = []
+    ended: list[OSError | None] = []
     changed = Semaphore(0)
 
     def fill() -> None:
@@ -97,8 +92,7 @@ def newest(items: Iterable[Item]) -> Iterator[Item]:
                 slot.append(item)
                 changed.release()
             ended.append(None)
-        except BaseException as error:  # noqa: BLE001
-            # Raised where items are fetched.
+        except OSError as error:
             ended.append(error)
         changed.release()
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from edge_runtime.errors import ImageError, UsageError
 from edge_runtime.files import whole_lines, writing
-from edge_runtime.images.photos import photos_in, read_photo
+from edge_runtime.images.photos import by_kind, read_photo
 from edge_runtime.result import error_fields
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     Stamp = tuple[int, ...]
     Result = Prediction | ImageError
+    Classify = Callable[[str, bytes | ImageError], Result]
 
 POLL_S = 0.5
 PATIENCE_S = 10.0
@@ -96,27 +97,18 @@ def cut_unfinished(path: str) -> None:
 
 
 def answers(
-    folder: str,
-    state: State,
-    classify: Callable[[str, bytes | ImageError], Result],
-    *,
-    only_new: bool = False,
-    recursive: bool = False,
+    folder: str, state: State, classify: Classify, *, only_new: bool = False, recursive: bool = False
 ) -> Generator[tuple[str, Result]]:
-    """Yield path and answer of each photo in a folder that the state does not know with this name and content; no end.
+    """Yield path and answer of each photo in a folder that the state does not know with its content; without end.
 
-    Args:
-        folder: Looked at as by `photos_in`, which raises ImageNotFound.
-        state: Each answer is added before it is yielded.
-        classify: From a photo's name and bytes, or why it has none, to its answer.
-        only_new: Leave the photos that are there at the start.
-        recursive: As `photos_in`.
+    Folders are searched as by `by_kind`, whose ImageNotFound is raised. `classify` gets a photo's path, and its bytes
+    or why it has none. `only_new` leaves the photos that are there at the start.
     """
     writers, folder = _Writers(), folder.rstrip("/") or "/"
     before: dict[str, Stamp] = {}
     tried: dict[str, Stamp] = {}
     while True:
-        now = {path: _stamp(path) for path in photos_in(folder, recursive=recursive)}
+        now = {path: _stamp(path) for path in sorted(by_kind(folder, recursive=recursive)["photos"])}
         writers.follow({folder, *map(os.path.dirname, now)})
         for path, stamp in now.items():
             name = os.path.relpath(path, folder)

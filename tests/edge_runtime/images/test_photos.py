@@ -43,13 +43,13 @@ def test_what_a_folder_has_beside_its_photos_is_counted(tmp_path: Path) -> None:
     names = ["a.jfif", "b.JPE", "c.mpo", "d.apng"]
     counts = {".gif": 2, "hidden": 2, ".avif": 1, "without suffix": 1, "dangling links": 1}
     counts["pipes, sockets or devices"] = 1
-    counted: dict[str, int] = {}
-    assert photos.photos_in(str(tmp_path), passed_over=counted) == [str(tmp_path / name) for name in names]
-    assert counted == counts | {"subfolders": 1}
-    counted = {}
-    found = photos.photos_in(str(tmp_path), recursive=True, passed_over=counted)
+    found = photos.by_kind(str(tmp_path))
+    assert sorted(found.pop("photos")) == [str(tmp_path / name) for name in names]
+    assert {kind: len(paths) for kind, paths in found.items()} == counts | {"subfolders": 1}
+    others = photos.by_kind(str(tmp_path), recursive=True)
+    found = sorted(others.pop("photos"))
     assert found == [str(tmp_path / name) for name in (*names, "sub/deep/j.jpg")]
-    assert counted == counts | {".txt": 1, "linked folders": 1}
+    assert {kind: len(paths) for kind, paths in others.items()} == counts | {".txt": 1, "linked folders": 1}
     told: list[str] = []
     assert list_photos(str(tmp_path), recursive=True, tell=told.append) == found
     assert len(told) == 1 and told[0].startswith(f"{tmp_path}: 10 passed over: 2 ")
@@ -60,9 +60,8 @@ def test_what_a_folder_has_beside_its_photos_is_counted(tmp_path: Path) -> None:
 def test_a_subfolder_that_may_not_be_listed(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     (tmp_path / "sub").mkdir(0)
-    counted: dict[str, int] = {}
-    assert photos.photos_in(str(tmp_path), recursive=True, passed_over=counted) == [str(tmp_path / "a.jpg")]
-    assert counted == {"unreadable subfolders": 1}
+    found = photos.by_kind(str(tmp_path), recursive=True)
+    assert found == {"photos": [str(tmp_path / "a.jpg")], "unreadable subfolders": [str(tmp_path / "sub")]}
 
 
 def test_lists_end_names_by_line_or_by_nul(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,8 @@ def test_an_unknown_label_set_names_the_known_ones():
     ("text", "problem"),
     [
         ("name = ", "not TOML"),
+        # After the mark that Windows' editors write.
+        ('\ufeffname = "x"', "licence is missing.*fewer than two"),
         ('name = "x"', "licence is missing.*fewer than two"),
         ('colour = "x"', "colour is unknown"),
         (

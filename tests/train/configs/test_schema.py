@@ -158,6 +158,10 @@ def test_problems_are_named(tmp_path: Path, before: str, after: str, said: str) 
     assert said in caught.value.message
 
 
+def test_a_byte_order_mark_is_no_part_of_the_config(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "\ufeff" + MINIMAL)) == load_config(write(tmp_path, MINIMAL))
+
+
 def test_all_problems_are_named_together(tmp_path: Path) -> None:
     text = MINIMAL.replace("epochs = 1", "epochs = 0").replace("size_px = 64", "size_px = 7")
     with pytest.raises(ConfigInvalid) as caught:
