@@ -121,7 +121,7 @@ def listed_photos(argument: str, end: bytes = b"\n") -> Iterator[str]:
         else:
             source = argument
         # stdin by a reader of its own: a thread that still waits in sys.stdin's when Python ends would abort it.
-        with _opened(source) if isinstance(source, str) else open(source, "rb", closefd=False) as file:
+        with opened(source) if isinstance(source, str) else open(source, "rb", closefd=False) as file:
             yield from _paths(file, end)
     except (OSError, ValueError) as error:
         wanted = "a text file with a path a line"
@@ -205,8 +205,12 @@ def _read_stdin() -> bytes:
     return sys.stdin.buffer.read(MAX_PHOTO_BYTES + 1)
 
 
-def _opened(name: str) -> BinaryIO:
-    """Open a file to read; a named pipe only if somebody opens it to write within PIPE_WAIT_S."""
+def opened(name: str) -> BinaryIO:
+    """Open a file to read; a named pipe only if somebody opens it to write within PIPE_WAIT_S.
+
+    Raises:
+        OSError: It cannot be opened, or nobody does.
+    """
     if not stat.S_ISFIFO(os.stat(name).st_mode) or not os.access(name, os.R_OK):
         return open(name, "rb")
     from queue import Empty, SimpleQueue
@@ -223,7 +227,7 @@ def _opened(name: str) -> BinaryIO:
 
 
 def _read_file(name: str) -> bytes:
-    with _opened(name) as file:
+    with opened(name) as file:
         status = os.fstat(file.fileno())
         mode = status.st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):

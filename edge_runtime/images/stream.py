@@ -14,7 +14,7 @@ from threading import Semaphore, Thread
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import ImageNotFound
-from edge_runtime.images.photos import CHUNK_BYTES, STDIN
+from edge_runtime.images.photos import CHUNK_BYTES, STDIN, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -70,7 +70,8 @@ def numbered_frames(source: str) -> Iterator[tuple[str, bytes]]:
         ImageNotFound: It cannot be read.
     """
     try:
-        descriptor = 0 if source == STDIN else os.open(source, os.O_RDONLY)
+        file = None if source == STDIN else opened(source)
+        descriptor = 0 if file is None else file.fileno()
         whole = frames(lambda count: os.read(descriptor, count))
         numbered = ((f"{source}:{number}", frame) for number, frame in enumerate(whole, 1))
         is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from edge_runtime.images import memory
-from edge_runtime.images.photos import MAX_PHOTO_BYTES, MAX_PIXELS
+from edge_runtime.images.photos import MAX_JPEG_PIXELS, MAX_PHOTO_BYTES, MAX_PIXELS
 
 ANDROID = "{http://schemas.android.com/apk/res/android}"
 TOOLS = "{http://schemas.android.com/tools}"
@@ -102,6 +102,7 @@ def test_one_limit_for_photos_everywhere(sample: Path) -> None:
     photo = sample / "core/src/main/java/dermedge/core/Photo.java"
     assert int(constant(photo, "MAX_BYTES")) == MAX_PHOTO_BYTES
     assert int(constant(photo, "MAX_PIXELS")) == MAX_PIXELS
+    assert int(constant(photo, "MAX_JPEG_PIXELS")) == MAX_JPEG_PIXELS
     bounds = sample / "core/src/main/java/dermedge/core/PhotoMemory.java"
     for name in ("MAX_DECODED_BYTES", "MAX_TOGETHER_BYTES", "MAX_SCANS"):
         assert int(constant(bounds, name)) == getattr(memory, name)

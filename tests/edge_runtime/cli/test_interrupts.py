@@ -18,6 +18,7 @@ from edge_runtime._startup import process
 from edge_runtime.errors import ImageNotFound
 from edge_runtime.images import photos
 from edge_runtime.images.photos import listed_photos, read_photo
+from edge_runtime.images.stream import numbered_frames
 from tests.edge_runtime.cli.test_cli import ENVIRONMENT, U8, run
 from tests.fixtures import pictures as p
 
@@ -134,8 +135,9 @@ def test_a_pipe_that_nobody_writes_to_is_an_error(names: list[str], tmp_path: Pa
     with pytest.raises(ImageNotFound) as caught:
         read_photo(pipe)
     assert caught.value.where == str(pipe) and "0.2 s" in caught.value.found
-    with pytest.raises(ImageNotFound):
-        list(listed_photos(str(pipe)))
+    for reader in (listed_photos, numbered_frames):
+        with pytest.raises(ImageNotFound):
+            list(reader(str(pipe)))
     for words in ([str(pipe), *names], ["--list", str(pipe), *names]):
         ran = run("--json", "--model", U8, *words)
         rows = [json.loads(line) for line in ran.stdout.splitlines()]

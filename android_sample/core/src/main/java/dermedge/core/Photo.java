@@ -9,6 +9,9 @@ public final class Photo {
     /** 12,000 x 10,000, as in Python; a phone may run out of memory before. */
     public static final int MAX_PIXELS = 120_000_000;
 
+    /** Of a JPEG before it is decoded at a smaller scale, which leaves MAX_PIXELS at most. */
+    public static final int MAX_JPEG_PIXELS = 500_000_000;
+
     /** Of a photo's file, as in Python: more than MAX_PIXELS of any accepted format needs. */
     public static final int MAX_BYTES = 268_435_456;
 
@@ -159,13 +162,13 @@ public final class Photo {
         return RgbImage.overWhite(widthPx, heightPx, rgba);
     }
 
-    static void checkPixels(int widthPx, int heightPx, String name) {
-        if ((long) widthPx * heightPx > MAX_PIXELS) {
+    static void checkPixels(int widthPx, int heightPx, String name, int most) {
+        if ((long) widthPx * heightPx > most) {
             throw new EdgeException(
                     EdgeException.Code.IMAGE_TOO_LARGE,
                     name + ": the image has too many pixels",
                     widthPx + " x " + heightPx + " pixels",
-                    "at most " + MAX_PIXELS + " pixels",
+                    "at most " + most + " pixels",
                     "crop or shrink the photo first");
         }
     }

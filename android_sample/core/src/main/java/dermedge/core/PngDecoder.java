@@ -85,7 +85,7 @@ final class PngDecoder {
         if (!known || !depth || widthPx <= 0 || heightPx <= 0) {
             throw damaged(widthPx + " x " + heightPx + ", " + bits + " bits, colour type " + colorType, null);
         }
-        Photo.checkPixels(widthPx, heightPx, name);
+        Photo.checkPixels(widthPx, heightPx, name, Photo.MAX_PIXELS);
         do {
             chunk += chunkBytes + 4;
             nextChunk();

@@ -43,8 +43,10 @@ public class Preprocess {
                     "a complete image file",
                     "copy or export the photo again");
         }
-        Photo.checkPixels(sizePx[0], sizePx[1], name);
-        int sampleSize = format == Photo.Format.JPEG ? jpegSampleSize(sizePx[0], sizePx[1]) : 1;
+        boolean jpeg = format == Photo.Format.JPEG;
+        Photo.checkPixels(sizePx[0], sizePx[1], name, jpeg ? Photo.MAX_JPEG_PIXELS : Photo.MAX_PIXELS);
+        int sampleSize = jpeg ? jpegSampleSize(sizePx[0], sizePx[1]) : 1;
+        Photo.checkPixels((sizePx[0] - 1) / sampleSize + 1, (sizePx[1] - 1) / sampleSize + 1, name, Photo.MAX_PIXELS);
         PhotoMemory.require(photo, format, sizePx[0], sizePx[1], sampleSize, name);
         return decoder.decode(photo, sampleSize).upright(Photo.orientation(photo, format));
     }
