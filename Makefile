@@ -117,10 +117,14 @@ bench: $(dev_ready) ## Cold start and folders against ten-line scripts; cost of 
 	$(PY) -m tests.benchmarks.heat_map
 	$(PY) -m tests.benchmarks.train_step
 
-fuzz: $(dev_ready) ## Mutated models and photos, many more than the tests try (hours); damaged runs, configs, contracts, verdicts
-	@set -e; $(foreach kind,contracts verdicts configs runs,$(PY) -m tests.edge_runtime.fuzz $(kind) --count 500;)
+fuzz: $(dev_ready) ## Generated files of every kind, many more than the tests try (hours)
+	@set -e; $(foreach kind,verdicts configs runs,$(PY) -m tests.edge_runtime.fuzz $(kind) --count 500;)
 	$(PY) -m tests.edge_runtime.fuzz models --count 100000
+	$(PY) -m tests.edge_runtime.fuzz graphs --count 100000
+	$(PY) -m tests.edge_runtime.fuzz contracts --count 100000
+	$(PY) -m tests.edge_runtime.fuzz tails --count 20000
 	$(PY) -m tests.edge_runtime.fuzz photos --count 20000
+	$(PY) -m tests.edge_runtime.fuzz saved --count 6000
 
 test-pi: $(dev_ready) $(PI)/ready ## The wheel on Raspberry Pi OS's userlands, as a Pi 4 and 5 under QEMU (minutes; needs Debian)
 	rm -rf $(PI)/wheel

@@ -12,7 +12,7 @@ from convert import convert
 from convert.inputs import is_crossval
 from convert.recipes import DEFAULT_MAX_LOSS, QAT_OPTIONS, add_recipe_options, make_request
 from edge_runtime.errors import EXIT_OK, UsageError, escaped
-from train.artifacts.command import command_parser, run_command
+from train.artifacts.command import command_parser, ended_by_interrupt, run_command
 
 TEXT, FOLDS_TEXT = (Path(__file__).with_name(name) for name in ("report.txt.j2", "crossval.txt.j2"))
 EPILOG = """example:
@@ -30,10 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     # Before TensorFlow's import; its own notices would bury the progress bars.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    return run_command(
-        lambda: _convert(arguments),
-        interrupted="Interrupted. Rerun the same command to resume from the last checkpoint.",
-    )
+    interrupted = "Interrupted. Rerun the same command to resume from the last checkpoint."
+    with ended_by_interrupt(interrupted):
+        return run_command(lambda: _convert(arguments), interrupted=interrupted)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model.loader_impl import message
 
 from train.artifacts.bounded import require_arrays
@@ -25,6 +26,10 @@ GRAPH = "saved_model.pb"
 OTHER_GRAPHS = ("saved_model.pbtxt", "saved_model.cpb")
 MAX_GRAPH_BYTES = 256 * 1024**2
 NAMED_PROBLEMS = 5
+# Bytes by a type's number; what has none holds numbers elsewhere, or is no type.
+SIZES = {
+    kind.as_datatype_enum: kind.size or 1 for kind in vars(tf.dtypes).values() if isinstance(kind, tf.DType)
+}
 ALLOWED = frozenset(Path(__file__).with_name("saved_operators.txt").read_text(encoding="utf-8").split())
 # Of the functions that TensorFlow's saver writes; loading uses none of them.
 SAVER = ALLOWED | {
@@ -52,18 +57,21 @@ def require_plain_graph(folder: Path) -> None:
         saved.ParseFromString(content)
     except message.DecodeError as error:
         raise ValueError(f"{GRAPH}: {error}") from error
-    for graph in saved.meta_graphs:
-        if problems := dict.fromkeys(islice(_problems(graph), NAMED_PROBLEMS)):
-            raise unsafe(folder, "; ".join(problems))
-        require_arrays(_declared_bytes(graph))
+    if len(saved.meta_graphs) != 1 or not saved.meta_graphs[0].object_graph_def.nodes:
+        found = f"{len(saved.meta_graphs)} graphs, as TensorFlow 1 writes them: loading one runs it"
+        raise unsafe(folder, found, "where you trust it, load it and save it again with TensorFlow 2")
+    (graph,) = saved.meta_graphs
+    if problems := dict.fromkeys(islice(_problems(graph), NAMED_PROBLEMS)):
+        raise unsafe(folder, "; ".join(problems))
+    require_arrays(_declared_bytes(graph))
 
 
 def _problems(graph: Any) -> Iterator[str]:
-    if not graph.object_graph_def.nodes:
-        yield "a SavedModel of TensorFlow 1"
     if graph.asset_file_def or any(node.HasField("asset") for node in graph.object_graph_def.nodes):
         yield "files that the graph reads (assets)"
     functions = {one.signature.name: one for one in graph.graph_def.library.function}
+    if len(functions) < len(graph.graph_def.library.function) or any(map(op_def_registry.get, functions)):
+        yield "two functions of one name, or one that is named as an operator"
     only_saving = _only_saving(graph, functions)
     known = functions.keys() | ALLOWED
     for nodes, where in [(graph.graph_def.node, "the graph")] + [
@@ -76,15 +84,18 @@ def _problems(graph: Any) -> Iterator[str]:
 
 
 def _only_saving(graph: Any, functions: dict[str, Any]) -> set[str]:
-    """The functions that the saver's nodes reach and no object of the model does."""
+    """The functions that the saver's nodes reach, and neither an object of the model nor another function does."""
     saver = {graph.saver_def.save_tensor_name.partition(":")[0], graph.saver_def.restore_op_name}
     called = [name for node in graph.graph_def.node if node.name in saver for name in _called(node)]
     objects = graph.object_graph_def
     others = [name for node in graph.graph_def.node if node.name not in saver for name in _called(node)]
     others += objects.concrete_functions
+    library = graph.graph_def.library
+    others += [one.gradient_func for one in (*library.gradient, *library.registered_gradients)]
     for node in objects.nodes:
         others += [node.bare_concrete_function.concrete_function_name, *node.function.concrete_functions]
-    return _reached(called, functions) - _reached(others, functions)
+    of_saver = _reached(called, functions)
+    return of_saver - _reached([*others, *(functions.keys() - of_saver)], functions)
 
 
 def _reached(names: Iterable[str], functions: dict[str, Any]) -> set[str]:
@@ -98,11 +109,11 @@ def _reached(names: Iterable[str], functions: dict[str, Any]) -> set[str]:
 
 
 def _called(node: Any) -> Iterator[str]:
-    """The functions that a node names."""
-    yield node.op
+    """The functions that a node names, or a function's own attributes; protobuf reads no more than 100 levels."""
+    yield node.op if hasattr(node, "op") else node.name
     for value in node.attr.values():
-        yield value.func.name
-        yield from (func.name for func in value.list.func)
+        for function in (value.func, *value.list.func):
+            yield from _called(function)
 
 
 def _declared_bytes(graph: Any) -> int:
@@ -121,6 +132,6 @@ def _declared_bytes(graph: Any) -> int:
         if node.HasField("variable")
     ]
     return sum(
-        int(np.prod([max(0, dim.size) for dim in shape.dim], dtype=object)) * (tf.DType(kind).size or 1)
+        int(np.prod([max(0, dim.size) for dim in shape.dim], dtype=object)) * SIZES.get(kind, 1)
         for shape, kind in shapes
     )

@@ -11,11 +11,13 @@ from edge_runtime._startup.records import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
     Hook = Callable[[list[tuple[str, Any]]], Any]
 
-_NOT_FINITE = {"-Infinity": float("-inf"), "Infinity": float("inf"), "NaN": float("nan")}
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
 
 
 class _Options:
@@ -27,14 +29,14 @@ class _Options:
     array_hook = None
     parse_float = float
     parse_int = int
-    parse_constant = _NOT_FINITE.__getitem__
+    parse_constant = staticmethod(_refuse)
 
     def __init__(self, hook: Hook) -> None:
         self.object_pairs_hook = hook
 
 
 def read_json(text: str | bytes, hook: Hook) -> Any:
-    """As `json.loads(text, object_pairs_hook=hook)`, with its errors.
+    """As `json.loads(text, object_pairs_hook=hook)`, with its errors, but without Python's own NaN and Infinity.
 
     Raises:
         ValueError: Not JSON, or what `hook` raises.
@@ -61,4 +63,4 @@ def read_json(text: str | bytes, hook: Hook) -> Any:
 def _by_package(text: str | bytes, hook: Hook) -> Any:
     import json
 
-    return json.loads(text, object_pairs_hook=hook)
+    return json.loads(text, object_pairs_hook=hook, parse_constant=_refuse)

@@ -1,4 +1,4 @@
-"""Seeded fuzzers: mutated models and photos through the runtime, native code included, in a process that may die.
+"""Seeded fuzzers: mutated and generated files through runtime and conversion, in a process that may die.
 
     python -m tests.edge_runtime.fuzz models --count 100000 --seed 1
     python -m tests.edge_runtime.fuzz photos --count 20000 --seed 1 [--save FOLDER]
@@ -31,6 +31,7 @@ from edge_runtime.engines import open_engine
 from edge_runtime.errors import EdgeError, ImageError, InterpreterError, ModelFileError
 from edge_runtime.images.preprocess import fit_pixels
 from edge_runtime.model.model_file import bundled_model_path, open_model, parse_model
+from tests.convert.saved_models import saved_case, try_saved
 from tests.edge_runtime.contracts import contract_case
 from tests.edge_runtime.damaged_documents import (
     config_case,
@@ -41,6 +42,7 @@ from tests.edge_runtime.damaged_documents import (
     verdict_case,
 )
 from tests.edge_runtime.graphs import graph_case
+from tests.edge_runtime.mutations import mutate
 from tests.edge_runtime.zip_tails import tail_case
 from tests.fixtures import FIXTURES, MODEL_NAMES
 from tests.fixtures import pictures as p
@@ -59,53 +61,7 @@ MAX_MEMORY_BYTES = 2**30
 CASES_A_PROCESS = 2000
 # One model in so many is the bundled one: 180 tensors and 70 operators, but a hundred times slower than the fixtures.
 BUNDLED_ONE_IN = 50
-INTERESTING = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    7,
-    8,
-    16,
-    0x7F,
-    0x80,
-    0xFF,
-    0x100,
-    0x7FFF,
-    0xFFFF,
-    0x7FFFFFFF,
-    0x80000000,
-    0xFFFFFFFF,
-)
 ROOT = FIXTURES.parents[1]
-
-
-def mutate(data: bytes, chance: random.Random, end: int) -> bytes:
-    """One to four small changes before `end`: bits, integers, copies of other places, cuts, insertions."""
-    changed = bytearray(data)
-    for _ in range(chance.choice((1, 1, 1, 2, 4))):
-        limit = max(1, min(end, len(changed)))
-        # Structure stands at both ends, constants between them.
-        at = chance.choice((chance.randrange(limit), chance.randrange(min(limit, 512)), limit - 1 -
-                            chance.randrange(min(limit, 6000))))  # fmt: skip
-        kind = chance.randrange(10)
-        if kind < 3:
-            changed[at] ^= 1 << chance.randrange(8)
-        elif kind < 6:
-            at &= ~3
-            value = chance.choice((*INTERESTING, chance.randrange(limit)))
-            changed[at : at + 4] = (value & 0xFFFFFFFF).to_bytes(4, "little")
-        elif kind == 6:
-            changed[at : at + 2] = chance.choice(INTERESTING).to_bytes(8, "little")[:2]
-        elif kind == 7:
-            source, length = chance.randrange(limit), chance.choice((4, 8, 64))
-            changed[at : at + length] = changed[source : source + length]
-        elif kind == 8:
-            del changed[at : at + chance.choice((1, 4, 64, len(changed)))]
-        else:
-            changed[at:at] = bytes(chance.randrange(256) for _ in range(chance.choice((1, 4, 16))))
-    return bytes(changed)
 
 
 def model_case(seed: int, index: int) -> bytes:
@@ -227,6 +183,7 @@ KINDS: dict[str, tuple[Callable[[int, int], bytes], Callable[[bytes], str]]] = {
     "verdicts": (verdict_case, try_verdict),
     "configs": (config_case, try_config),
     "runs": (run_case, try_run),
+    "saved": (saved_case, try_saved),
     "crimes": (lambda seed, index: index.to_bytes(4, "little"), try_crime),
 }
 
@@ -234,6 +191,9 @@ KINDS: dict[str, tuple[Callable[[int, int], bytes], Callable[[bytes], str]]] = {
 def work(kind: str, seed: int, first: int, last: int) -> None:
     """The child: a line before each case and a line after it."""
     make, attempt = KINDS[kind]
+    # Importing TensorFlow takes longer than a case may.
+    make(seed, first)
+    os.write(1, b"ready\n")
     # Where Pillow warns of what it reads anyway, nobody is there to see it.
     import warnings
 
@@ -291,20 +251,22 @@ def _watch(
     assert child.stdout is not None and child.stderr is not None
     # Native code complains on stderr, a lot; nobody reads it but after a death.
     os.set_blocking(child.stderr.fileno(), False)
-    buffer, started, current = b"", False, first
+    buffer, ready, started, current = b"", False, False, first
     tail = b""
     clock, worked = time.monotonic(), processor_s(child.pid)
     while True:
-        ready, _, _ = select.select([child.stdout, child.stderr], [], [], hang_s / 4)
-        if child.stderr in ready:
+        readable, _, _ = select.select([child.stdout, child.stderr], [], [], hang_s / 4)
+        if child.stderr in readable:
             tail = (tail + (child.stderr.read() or b""))[-2000:]
-        if child.stdout in ready:
+        if child.stdout in readable:
             chunk = os.read(child.stdout.fileno(), 65536)
             if not chunk:
                 break
             buffer += chunk
             *lines, buffer = buffer.split(b"\n")
             clock, worked = time.monotonic(), processor_s(child.pid)
+            if lines and not ready:
+                ready = lines.pop(0) == b"ready"
             for line in lines:
                 if not started:
                     current, started = int(line), True
@@ -314,7 +276,7 @@ def _watch(
                     started = False
                     if outcome.startswith("WRONG"):
                         wrong[current] = outcome
-        elif processor_s(child.pid) - worked > hang_s or time.monotonic() - clock > waiting_s:
+        elif (ready and processor_s(child.pid) - worked > hang_s) or time.monotonic() - clock > waiting_s:
             child.kill()
             child.wait()
             wrong[current] = f"WRONG hang: {hang_s:g} s of work, or {waiting_s:g} s by the clock"

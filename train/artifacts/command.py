@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from edge_runtime.errors import EdgeError, UsageError, escaped, with_nearest
 
 EXIT_INTERRUPTED = 130
+INTERRUPT_S = 0.5
 # What an interruption costs. A command that keeps a part of its work says neither, or words of its own.
 NOTHING_WRITTEN = "interrupted; nothing was written"
 RESUMES = "interrupted; the same command resumes from the last checkpoint"
@@ -39,6 +44,28 @@ def run_command(work: Callable[[], int], *, interrupted: str = "", after_os_erro
         if interrupted:
             print(interrupted, file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+@contextmanager
+def ended_by_interrupt(said: str) -> Iterator[None]:
+    """End the process INTERRUPT_S after Ctrl-C, saying `said`, where native code keeps Python from seeing it."""
+    left, (reader, writer) = threading.Event(), os.pipe()
+    os.set_blocking(writer, False)
+
+    def watch() -> None:
+        if os.read(reader, 1) and not left.wait(INTERRUPT_S):
+            print(said, file=sys.stderr, flush=True)
+            os._exit(EXIT_INTERRUPTED)
+        os.close(reader)
+
+    signal.set_wakeup_fd(writer)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        left.set()
+        signal.set_wakeup_fd(-1)
+        os.close(writer)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -90,14 +90,14 @@ def require_no_code(path: Path) -> None:
         raise unsafe(path, problem)
 
 
-def unsafe(path: Path, found: str) -> ModelHoldsCode:
+def unsafe(path: Path, found: str, fix: str = "save it without them, from its own source") -> ModelHoldsCode:
     """Return the error for a model that would do more than compute."""
     return ModelHoldsCode(
         "the model holds more than a network, and was not loaded",
         where=str(path),
         found=found,
         expected="layers and operators that compute, without code, files or Python",
-        fix="save it without them, from its own source",
+        fix=fix,
     )
 
 

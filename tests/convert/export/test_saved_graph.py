@@ -14,6 +14,7 @@ from tests.convert.synthetic_run import SIZE_PX
 
 pytestmark = pytest.mark.tf
 Body = Callable[[Any], Any]
+SEED, GENERATED = 20261130, 1000
 
 
 def bodies(mark: Path) -> dict[str, Body]:
@@ -158,9 +159,44 @@ def test_custom_operators_further_graphs_and_tensorflow_1(tmp_path: Path) -> Non
     (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
     assert_refused(folder, tmp_path / "mark", "MyKernel")
     saved.ParseFromString(good)
-    saved.meta_graphs[0].ClearField("object_graph_def")
+    saved.meta_graphs.add().CopyFrom(saved.meta_graphs[0])
     (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
-    assert_refused(folder, tmp_path / "mark", "TensorFlow 1")
+    assert_refused(folder, tmp_path / "mark", "2 graphs")
+
+
+def test_a_saved_model_of_tensorflow_1_can_be_saved_again(tmp_path: Path) -> None:
+    """As its error advises."""
+    import tensorflow as tf
+
+    from convert.export.saved_graph import require_plain_graph
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        pixels = v1.placeholder(tf.float32, (None, SIZE_PX, SIZE_PX, 3))
+        weight = v1.get_variable("weight", initializer=1.0, use_resource=True)
+        scores = tf.reduce_mean(pixels * weight, axis=(1, 2))
+        session.run(v1.global_variables_initializer())
+        info = v1.saved_model.build_tensor_info
+        signature = v1.saved_model.build_signature_def({"x": info(pixels)}, {"y": info(scores)})
+        builder = v1.saved_model.Builder(str(tmp_path / "old"))
+        builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
+        builder.save()
+    with pytest.raises(ModelHoldsCode) as caught:
+        require_plain_graph(tmp_path / "old")
+    assert "TensorFlow 1" in caught.value.found and "TensorFlow 2" in caught.value.fix
+    loaded = tf.saved_model.load(str(tmp_path / "old"))
+    tf.saved_model.save(loaded, str(tmp_path / "new"), signatures=loaded.signatures)
+    require_plain_graph(tmp_path / "new")
+    again = tf.saved_model.load(str(tmp_path / "new")).signatures["serving_default"]
+    assert again(x=tf.ones((1, SIZE_PX, SIZE_PX, 3)))["y"].numpy().tolist() == [[1.0, 1.0, 1.0]]
+
+
+def test_generated_graphs_with_something_in_them_are_refused() -> None:
+    from tests.edge_runtime import fuzz
+
+    outcomes, wrong = fuzz.run("saved", SEED, GENERATED)
+    assert wrong == {}
+    assert 0.1 * GENERATED < outcomes["answered"] < 0.5 * GENERATED < outcomes["model-holds-code"]
 
 
 def test_what_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
