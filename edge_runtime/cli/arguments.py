@@ -54,7 +54,7 @@ def _options() -> dict[str, dict[str, Any]]:
 
 MODEL = " ".join(opening.MODEL_OPTIONS)
 ENGINE = f"--threads --max-memory {MODEL} --trust --accelerator --delegate"
-OUTPUT = "--model --top-k --json --recursive --csv --sort-into"
+OUTPUT = "--model --top-k --json --recursive --csv --sort-into --skip-done"
 
 
 def _new(program: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -98,7 +98,7 @@ EXCLUDED = {
     "bench": ("list", "watch", "stream", "explain", "csv", "sort_into", "skip_done"),
     "explain": ("watch", "stream"),
     "stream": ("watch", "sort_into"),
-    "skip_done": ("watch", "stream"),
+    "skip_done": ("stream",),
     "delegate": ("accelerator",),
 }  # fmt: skip
 NEEDED = {"only_new": "watch", "state": "watch", "null": "list"}
@@ -114,7 +114,7 @@ VERBS: dict[str, tuple[str, str, str, dict[str, object]]] = {
     "explain": (
         "Classify photos and write a heat map of the predicted label.",
         "photo.jpg --out heat.png",
-        f"{OUTPUT} --list --null,-0 --skip-done {ENGINE}",
+        f"{OUTPUT} --list --null,-0 {ENGINE}",
         {},
     ),
     "check": (
@@ -198,8 +198,14 @@ def check(arguments: argparse.Namespace) -> None:
     from_stdin = [*arguments.photos, arguments.list, arguments.stream].count("-")
     if from_stdin > 1:
         raise UsageError("stdin can be read only once", found=f"- {from_stdin} times")
-    if arguments.sort_into is not None and "-" in arguments.photos:
-        raise UsageError("no name to copy a photo under", where="--sort-into", found="a photo from stdin")
+    if arguments.sort_into is not None:
+        if "-" in arguments.photos:
+            raise UsageError("no name to copy a photo under", where="--sort-into", found="a photo from stdin")
+        inside = f"{os.path.realpath(arguments.sort_into)}/"
+        for folder in [*arguments.photos, arguments.watch] if arguments.recursive else ():
+            if folder and inside.startswith(f"{os.path.realpath(folder)}/"):
+                fix = "name a folder elsewhere, or leave out --recursive"
+                raise UsageError("copies would be photos again", where="--sort-into", found=folder, fix=fix)
     if arguments.csv is not None and not arguments.skip_done and os.path.lexists(arguments.csv):
         fix = "name another one, or add --skip-done to go on with it"
         raise UsageError("the table is there already", where=arguments.csv, fix=fix)

@@ -136,7 +136,9 @@ def test_a_full_disk_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     [
         ["-", "--sort-into", "d"],
         ["--stream", "-", "--sort-into", "d"],
-        ["--watch", "d", "--skip-done", "--csv", "t"],
+        ["--stream", "-", "--skip-done", "--csv", "t"],
+        [".", "--recursive", "--sort-into", "./sorted"],
+        ["--watch", "d", "--recursive", "--sort-into", "d"],
         ["a.jpg", "--bench", "2", "--csv", "t"],
         ["--stream", "-", "--explain", "o.png"],
         ["--stream", "-", "-"],
