@@ -147,7 +147,7 @@ def _sentence(text: str) -> str:
 
 
 def _imperative(fix: str) -> str:
-    if fix.split(maxsplit=1)[0] in COMMANDS:
+    if fix.split(" ")[0] in COMMANDS:
         return f"Run {fix}"
     return _sentence(fix[:1].upper() + fix[1:])
 

@@ -40,6 +40,8 @@ def test_a_message_names_the_object_the_problem_both_values_and_the_fix() -> Non
     error = UsageError("invalid number", where="--threads", found="65", expected="1 to 64", fix="use fewer")
     assert str(error) == error.message == "--threads: invalid number (got 65, expected 1 to 64). Use fewer."
     assert str(EdgeError("no photo")) == "no photo."
+    # A cached refusal is read back from a file.
+    assert EdgeError("no library", fix=" ").message.startswith("no library.")
     assert str(EdgeError("no library", fix="pip install x")) == "no library. Run pip install x"
     assert error.to_dict() == {
         "code": "usage", "message": error.message, "problem": "invalid number", "found": "65",
