@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +85,7 @@ def kept_pixels(path: Path, photos: Sequence[Path], contract: ModelContract, *, 
         cached: PixelArray = np.load(path, mmap_mode="r")
         if cached.shape == shape and cached.dtype == np.uint8:
             return cached
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, SyntaxError, TokenError):
         pass  # Absent, or what no disk error should leave.
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary, temporary.open("wb") as stream:

@@ -287,7 +287,7 @@ def read_history(path: Path) -> History:
         DataInvalid: It is no history.
     """
     # Averaged weights have none, which is written as an empty file.
-    if not path.exists() or not path.read_bytes().strip():
+    if not path.exists() or (path.is_file() and not path.read_bytes().strip()):
         return []
     return [
         {key: _parse(text) for key, text in row.items()}
