@@ -4,7 +4,7 @@ Counted is what Pillow 13 and its libraries were measured to hold (tests/edge_ru
 pixel of colour, 1 of grey; every coefficient of a JPEG of several scans, whatever its scale; 12 for WebP, a still too;
 a TIFF's largest strip or tile. Later steps hold two pictures at most, and one byte a pixel for transparency.
 
-The budget is three quarters of the memory there is when nothing is held, MAX_TOGETHER_BYTES at most, or `limit`'s.
+The budget is seven eighths of the memory there is when nothing is held, MAX_TOGETHER_BYTES at most, or `limit`'s.
 """
 
 # Importing pathlib costs 4 ms of start-up.
@@ -98,7 +98,7 @@ class Reservation:
             self._held_bytes = 0
             changed.notify_all()
             if needed_bytes and not _held_bytes:
-                _budget_bytes = _limit_bytes or min(MAX_TOGETHER_BYTES, free_bytes() * 3 // 4)
+                _budget_bytes = _limit_bytes or min(MAX_TOGETHER_BYTES, free_bytes() * 7 // 8)
             if needed_bytes > _budget_bytes:
                 raise no_memory(self._name, f"{needed_bytes:,} bytes", f"at most {_budget_bytes:,} bytes")
             changed.wait_for(lambda: not _held_bytes or _held_bytes + needed_bytes <= _budget_bytes)

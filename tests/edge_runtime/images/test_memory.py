@@ -257,9 +257,9 @@ def budget() -> int:
     return low
 
 
-def test_the_budget_is_three_quarters_of_what_is_free_or_what_is_said(free: Callable[[int], None]) -> None:
+def test_the_budget_is_seven_eighths_of_what_is_free_or_what_is_said(free: Callable[[int], None]) -> None:
     free(400 * 1024**2)
-    assert budget() == 300 * 1024**2
+    assert budget() == 350 * 1024**2
     free(64 * 1024**3)
     with Reservation("x") as reservation:
         reservation.hold(MAX_TOGETHER_BYTES)
