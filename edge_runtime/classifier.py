@@ -11,6 +11,7 @@ from time import perf_counter
 from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.engines.opening import Opened, names_delegate, open_engine_for, open_trusted
+from edge_runtime.images import suitability
 from edge_runtime.images.memory import Reservation
 from edge_runtime.images.photos import STDIN, goes_on, name_of, read_photo
 from edge_runtime.images.preprocess import as_pillow, pixel_bytes
@@ -182,12 +183,14 @@ class Classifier:
                 if isinstance(data, bytes)
                 else data
             )
+            suitability.require_size(image.width, image.height, self.contract.input, prepared.name)
             watch.lap("decode")
             image = self.runner.crop(image)
             watch.lap("crop")
             if keep_photo:
                 prepared.photo = as_pillow(image)
             image = self.runner.resize(image)
+        suitability.require_contents(image, prepared.name, prepared.notes)
         pixels_u8 = pixel_bytes(image)
         watch.lap("resize")
         prepared.input_tensor = self.runner.input_tensor(pixels_u8)

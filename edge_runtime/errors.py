@@ -241,7 +241,7 @@ class ImageUnsupported(ImageUnreadable, code="image-unsupported"):
 
 
 class ImageUnsuitable(ImageError, code="image-unsuitable"):
-    """The photo is too small, too narrow, blank or blurred to be classified; `rule` has the measure and its limit."""
+    """The photo is too small, too narrow or blank to be classified; `rule` has the measure and its limit."""
 
     rule: dict[str, Any] | None = None
 

@@ -106,7 +106,7 @@ def test_the_json_example_has_the_fields_of_a_real_answer(
     repository: Path, readme: str, tmp_path: Path
 ) -> None:
     photo = tmp_path / "photo.png"
-    Image.new("RGB", (40, 30), (200, 120, 90)).save(photo)
+    Image.linear_gradient("L").convert("RGB").save(photo)
     model = repository / "tests/fixtures/tiny_uint8.tflite"
     done = subprocess.run(
         [sys.executable, "-m", "edge_runtime", "--model", str(model), "--json", str(photo)],

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.edge_runtime._startup import needs_tested_pillow
 from tests.fixtures import FIXTURES
@@ -47,7 +48,9 @@ def run_blocked(blocked: list[str], *arguments: str) -> tuple[int, str, set[str]
 @pytest.fixture
 def photo(tmp_path: Path) -> str:
     path = tmp_path / "photo.jpg"
-    path.write_bytes(p.with_orientation(6, "JPEG"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path.write_bytes(p.jpeg(300, 225, exif=exif.tobytes()))
     return str(path)
 
 

@@ -24,6 +24,7 @@ from edge_runtime.model.model_file import bundled_model_path, open_model
 from tests.fixtures import FIXTURES, PREDICTION_FIELDS
 from tests.fixtures import pictures as p
 from tests.fixtures.bad_models import BAD_MODELS, good, with_altered_weights
+from tests.fixtures.make_models import draw_photo
 
 ROOT = FIXTURES.parents[1]
 U8 = str(FIXTURES / "tiny_uint8.tflite")
@@ -236,7 +237,9 @@ def test_the_missing_bundled_model(photo: Path) -> None:
 
 
 @pytest.mark.skipif(not bundled_model_path().exists(), reason="no bundled model in this checkout")
-def test_the_bundled_model_answers_without_model(photo: Path) -> None:
+def test_the_bundled_model_answers_without_model(tmp_path: Path) -> None:
+    photo = tmp_path / "large.jpg"
+    draw_photo(1, 300, 225).save(photo)
     ran = run("--json", "--self-check", photo)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["model"] == open_model().contract.model_id
