@@ -16,7 +16,7 @@ from edge_runtime.errors import ImageError
 from edge_runtime.images.preprocess import MAX_PIXELS, decode_rgb
 from edge_runtime.model.model_file import open_model
 from tests.edge_runtime._startup import needs_tested_pillow
-from tests.edge_runtime.fuzz import mutate
+from tests.edge_runtime.mutations import mutate
 from tests.fixtures import FIXTURES
 from tests.fixtures import pictures as p
 from tests.fixtures.make_models import draw_photo
