@@ -92,11 +92,12 @@ class Runner:
 
             require_safe(opened, engine=engine)
         try:
-            return cls(opened, open_engine(
+            running = open_engine(
                 opened.data, engine=engine, threads=threads, kernels=kernels, keep_tensors=keep_tensors
-            ))  # fmt: skip
+            )
         except InterpreterError as error:
             raise _with_path(opened.path, error) from error
+        return cls(opened, running)
 
     @property
     def pixel_key(self) -> tuple[InputSpec, Geometry]:

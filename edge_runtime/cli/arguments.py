@@ -11,7 +11,8 @@ import os
 from edge_runtime import __version__
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.cli.selection import has_photos, is_one_photo
-from edge_runtime.engines import opening
+from edge_runtime.engines.opening import MODEL_OPTIONS
+from edge_runtime.engines.options import OPTIONS
 from edge_runtime.errors import UsageError, with_nearest
 
 if TYPE_CHECKING:
@@ -46,13 +47,13 @@ class _PrintSchema(argparse.Action):
 def _options() -> dict[str, dict[str, Any]]:
     schema = "print the JSON Schema of the JSON lines and exit"
     return {
-        **opening.options(),
+        **OPTIONS,
         "--schema": {"action": _PrintSchema, "nargs": 0, "default": argparse.SUPPRESS, "help": schema},
         "--version": {"action": "version", "version": VERSION, "help": "print the version and exit"},
     }
 
 
-MODEL = " ".join(opening.MODEL_OPTIONS)
+MODEL = " ".join(MODEL_OPTIONS)
 ENGINE = f"--threads --max-memory {MODEL} --trust --accelerator --delegate"
 OUTPUT = "--model --top-k --json --recursive --csv --sort-into --skip-done"
 

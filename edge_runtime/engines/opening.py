@@ -24,33 +24,6 @@ if TYPE_CHECKING:
 
 MODEL_OPTIONS = ("--require-signature", "--min-version", "--max-model-memory", "--max-model-work")
 """Of every command that opens model files; those that run them have --trust too."""
-MAX_NUMBER = 100_000
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= MAX_NUMBER):
-        from argparse import ArgumentTypeError
-
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MAX_NUMBER}")
-    return int(text)
-
-
-def options() -> dict[str, dict[str, Any]]:
-    """Return how argparse takes each option; it has one meaning in every command. options.txt has the texts."""
-    taken: dict[str, dict[str, Any]] = {}
-    with open(os.path.join(os.path.dirname(__file__), "options.txt"), encoding="ascii") as lines:  # noqa: PTH118, PTH120, PTH123
-        for line in lines:
-            words, _, text = line.rstrip("\n").partition(": ")
-            names, _, metavar = words.partition(" ")
-            default: int | None = None
-            if metavar[-1:].isdigit():
-                metavar, _, number = metavar.partition("=")
-                default = int(number)
-            taken[names] = {"metavar": metavar} if metavar else {"action": "store_true"}
-            if metavar in ("N", "MIB"):
-                taken[names] |= {"type": _positive, "default": default}
-            taken[names]["help"] = text
-    return taken
 
 
 @dataclass(frozen=True)
@@ -86,9 +59,10 @@ def open_trusted(
 
 def add_model_options(parser: ArgumentParser, *, runs: bool = True) -> None:
     """Add the options for `open_requested` to the parser of a command that runs models, or only reads them."""
-    table = options()
+    from edge_runtime.engines.options import OPTIONS
+
     for name in (*MODEL_OPTIONS, "--trust") if runs else MODEL_OPTIONS:
-        parser.add_argument(name, **table[name])
+        parser.add_argument(name, **OPTIONS[name])
 
 
 def names_delegate(accelerator: str | None, delegate: str | None) -> bool:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 MAX_WHEEL_BYTES = 10 * 1024 * 1024
 CONTENT = re.compile(
     r"dermedge\.py|edge_runtime/(?:[\w]+/)*\w+\.py|edge_runtime/py\.typed|edge_runtime/cli/lines\.schema\.json"
-    r"|edge_runtime/engines/options\.txt|edge_runtime/model/operator(?:s|_names)\.txt|edge_runtime/models/[\w.-]+\.(?:tflite|md)"
+    r"|edge_runtime/model/operator(?:s|_names)\.txt|edge_runtime/models/[\w.-]+\.(?:tflite|md)"
     r"|dermedge-[\d.]+\.dist-info/(?:METADATA|WHEEL|RECORD|entry_points\.txt|licenses/(?:LICENSE|edge_runtime/models/LICENSE\.md))"
 )
 
@@ -62,7 +62,6 @@ def test_it_holds_edge_runtime_alone(wheel: zipfile.ZipFile, repository: Path) -
     assert {
         "edge_runtime/py.typed",
         "edge_runtime/cli/lines.schema.json",
-        "edge_runtime/engines/options.txt",
         "edge_runtime/model/operator_names.txt",
         "edge_runtime/model/operators.txt",
     } <= set(names)
