@@ -191,6 +191,7 @@ def assert_same(line: dict[str, Any], classifier: Classifier, path: Path) -> Non
     """Trace and answer of Java are Python's."""
     photo = path.read_bytes()
     try:
+        expected = classifier.classify(photo, name=path.name).to_dict()
         here = trace(classifier, photo, name=path.name)
     except EdgeError as error:
         assert line["error"] == error.code, path.name
@@ -199,7 +200,6 @@ def assert_same(line: dict[str, Any], classifier: Classifier, path: Path) -> Non
     comparison = compare(here, line["trace"], BIT_FOR_BIT)
     assert comparison.first_difference is None, f"{path.name}: {comparison.to_text()}"
     assert here["stages"]["raw_output"]["values"] == line["trace"]["stages"]["raw_output"]["values"]
-    expected = classifier.classify(photo, name=path.name).to_dict()
     answer = line["prediction"]
     for field in ("label", "name", "score", "scores", "groups", "decision", "reason"):
         assert answer[field] == expected[field], f"{path.name}: {field}"

@@ -13,6 +13,8 @@ final class Words {
             case IMAGE_NOT_FOUND:
                 return R.string.error_image_not_found;
             case IMAGE_UNREADABLE:
+            case IMAGE_UNSUPPORTED:
+            case IMAGE_UNSUITABLE:
                 return R.string.error_image_unreadable;
             case IMAGE_TOO_LARGE:
                 return R.string.error_image_too_large;

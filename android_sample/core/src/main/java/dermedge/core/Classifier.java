@@ -44,10 +44,13 @@ public final class Classifier {
     public Prediction classify(byte[] photo, String name) {
         Stopwatch watch = new Stopwatch();
         RgbImage image = preprocess.decodeRgb(photo, name);
+        Suitability.requireSize(image, model.contract(), name);
         watch.lap("decode");
         image = preprocess.crop(image);
         watch.lap("crop");
-        byte[] pixelsU8 = preprocess.resize(image).rgb;
+        RgbImage resized = preprocess.resize(image);
+        Suitability.requireContents(resized, name);
+        byte[] pixelsU8 = resized.rgb;
         watch.lap("resize");
         byte[] inputTensor = inputTensor(pixelsU8);
         watch.lap("input");

@@ -20,6 +20,8 @@ public class EdgeException extends RuntimeException {
         SELF_CHECK_FAILED("self-check-failed"),
         IMAGE_NOT_FOUND("image-not-found"),
         IMAGE_UNREADABLE("image-unreadable"),
+        IMAGE_UNSUPPORTED("image-unsupported"),
+        IMAGE_UNSUITABLE("image-unsuitable"),
         IMAGE_TOO_LARGE("image-too-large"),
         USAGE("usage");
 

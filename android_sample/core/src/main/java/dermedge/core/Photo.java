@@ -109,16 +109,19 @@ public final class Photo {
         if (Bytes.startsWith(photo, 0, "BM")) {
             return Format.BMP;
         }
-        String found = photo.length + " bytes of another format";
+        String unknown = photo.length + " bytes of another format";
+        String found = unknown;
         if (Bytes.startsWith(photo, 0, "GIF8")) {
             found = "a GIF";
+        } else if (Bytes.startsWith(photo, 0, "%PDF")) {
+            found = "a PDF";
         } else if (Bytes.startsWith(photo, 4, "ftyp")) {
             found = "HEIC, AVIF or a video";
         } else if (Bytes.startsWith(photo, 0, "II*\0") || Bytes.startsWith(photo, 0, "MM\0*")) {
             found = "a TIFF, which no phone decodes";
         }
         throw new EdgeException(
-                EdgeException.Code.IMAGE_UNREADABLE,
+                found.equals(unknown) ? EdgeException.Code.IMAGE_UNREADABLE : EdgeException.Code.IMAGE_UNSUPPORTED,
                 name + ": not an image of an accepted format",
                 found,
                 "JPEG, PNG, WEBP, BMP",

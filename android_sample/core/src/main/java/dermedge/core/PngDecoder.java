@@ -104,7 +104,7 @@ final class PngDecoder {
         boolean alphaColor = transparency != null && CHANNELS[colorType] % 2 == 1;
         if (alphaColor && bits == 16) {
             throw new EdgeException(
-                    EdgeException.Code.IMAGE_UNREADABLE,
+                    EdgeException.Code.IMAGE_UNSUPPORTED,
                     name + ": unsupported pixel format",
                     "16-bit samples with a transparent colour",
                     "8 bits a sample, or 16 unsigned bits",
