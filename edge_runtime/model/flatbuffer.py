@@ -212,7 +212,7 @@ def walk_model(
     except Unsupported as error:
         problem = "the model is not supported"
         expected = "one graph of the operators in edge_runtime/model/operators.txt"
-        fix = "convert the network with a fixed input size and standard layers, or name the delegate of its operators"
+        fix = "convert the network with a fixed batch and size and standard layers, or name its operators' delegate"
         raise ModelUnsupported(problem, where=where, found=str(error), expected=expected, fix=fix) from error
     except Malformed as error:
         problem = "the .tflite file is damaged or incomplete"
