@@ -6,6 +6,7 @@ Where a run's photos are, says `train.artifacts.run.require_root`. Importing thi
 from __future__ import annotations
 
 import io
+import os
 import random
 import zlib
 from collections import Counter
@@ -18,7 +19,7 @@ from edge_runtime.contract import ModelContract
 from edge_runtime.errors import DataInvalid, RunInvalid, RunNotFound, UsageError
 from train.artifacts.bounded import read_table_bytes
 from train.artifacts.files import csv_value, is_file, read_object
-from train.artifacts.run import finished_state, require_root, source_names, source_of
+from train.artifacts.run import consistent, finished_state, require_root, source_names, source_of
 from train.artifacts.tables import read_rows
 
 if TYPE_CHECKING:
@@ -100,11 +101,15 @@ class Run:
     def sampling(self) -> Sampling:
         """How training drew photos."""
         imbalance = self.config.get("imbalance", {})
+        with consistent(self.folder):
+            draws = {
+                entry["folder"]: float(entry.get("draw", 1.0)) for entry in self.config.get("source", [])
+            }
         return Sampling(
             float(imbalance.get("sampling_exponent", 0.0)),
             float(imbalance.get("lesion_exponent", 0.0)),
             float(imbalance.get("oversampling", 0.0)),
-            {entry["folder"]: float(entry.get("draw", 1.0)) for entry in self.config.get("source", [])},
+            draws,
         )
 
     @property
@@ -147,7 +152,7 @@ def read_run(folder: Path, data: Path | None = None) -> Run:
         raise RunInvalid(f"{folder}: not for conversion", found=str(reason), fix="train with another config")
     root, manifest = require_root(run, data, folder), folder / "manifest.csv"
     photos = _read_manifest(manifest, root, contract, source_names(run))
-    absent = [str(photo.path) for photo in photos if not is_file(photo.path)]
+    absent = [os.path.relpath(photo.path, root) for photo in photos if not is_file(photo.path)]
     if absent:
         problem = f"{root}: {len(absent)} of the run's {len(photos)} photos are missing"
         raise RunInvalid(problem, found=_some(absent), fix="name the data set's folder with --data DIR")

@@ -72,6 +72,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(read_bytes(path).decode("utf-8"))
+        json_text(content).encode()  # Half of a surrogate pair is no text.
         misfits = list(_misfits(content, KINDS.get(path.name, {})))
     except OSError as error:
         found = error.strerror or str(error)

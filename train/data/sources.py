@@ -177,9 +177,8 @@ def reread(config: TrainConfig, path: Path, folder: Path) -> DataSet:
     name = SOURCE_SEPARATOR.join(source.folder for source in config.sources)
     manifest, assignment, group_of = read_manifest(path, root, name, merged_labels(config))
     source_of = {p.photo_id: p.path.split("/")[0] if config.source else name for p in manifest.photos}
-    if config.split.method == "random":
-        require_parts(manifest, assignment)
-    else:
+    require_parts(manifest, assignment)
+    if config.split.method != "random":
         for source in sorted(set(source_of.values())):
             photos = tuple(p for p in manifest.photos if source_of[p.photo_id] == source)
             parts = {p.photo_id: assignment[p.photo_id] for p in photos}

@@ -16,6 +16,7 @@ import numpy as np
 from edge_runtime.errors import RunInvalid, UsageError, escaped
 from train.artifacts.command import NOTHING_WRITTEN, command_parser, run_command
 from train.artifacts.labels import units_of
+from train.artifacts.run import consistent
 from train.evaluation.intervals import indistinct, mcnemar_p
 from train.evaluation.metrics import Estimate, balanced_accuracy, paired_difference_interval
 from train.evaluation.results import Finished, read_finished
@@ -41,6 +42,11 @@ def make_report(runs: Sequence[Finished], *, source: str | None = None, photos: 
     Raises:
         RunInvalid: No photos of this dataset, or two runs give a photo two labels.
     """
+    with consistent(runs[0].folder):
+        return _report(runs, source, photos)
+
+
+def _report(runs: Sequence[Finished], source: str | None, photos: bool) -> str:
     whole = runs
     runs = [
         run if source is None and len(run.source_names) == 1 else run.part(source or run.source_names[0])
