@@ -8,6 +8,8 @@ them are below it.
 
 from __future__ import annotations
 
+from _operator import mul
+
 from edge_runtime._startup.records import TYPE_CHECKING
 from edge_runtime.errors import ImageUnsuitable
 
@@ -42,19 +44,21 @@ def require_contents(pixels: Any, name: str, notes: list[str]) -> None:
     """Raise ImageUnsuitable if an image of the network's size, Pillow's or of its core, is blank; note blur."""
     green = pixels.im.getband(1)
     width_px, height_px = green.size
-    spread = max(0.0, _mean(green, 2) - _mean(green) ** 2) ** 0.5
+    mean, mean_square = _means(green)
+    spread = max(0.0, mean_square - mean * mean) ** 0.5
     if spread < MIN_SPREAD:
         raise _unsuitable("blank", name, "spread", spread, MIN_SPREAD, "photograph the lesion")
     if min(width_px, height_px) >= MIN_SHARP_PX:
         right, left = green.crop((1, 0, width_px, height_px)), green.crop((0, 0, width_px - 1, height_px))
-        sharpness = _mean(right.chop_difference(left)) / spread
+        sharpness = _means(right.chop_difference(left))[0] / spread
         if sharpness < MIN_SHARPNESS:
             notes.append(f"blurred: sharpness {sharpness:.3f} is below {MIN_SHARPNESS:g}")
 
 
-def _mean(band: Any, power: int = 1) -> float:
-    counts = band.histogram()
-    return float(sum(count * value**power for value, count in enumerate(counts)) / sum(counts))
+def _means(band: Any) -> tuple[float, float]:
+    counts, pixels = band.histogram(), band.size[0] * band.size[1]
+    weighted = list(map(mul, range(256), counts))
+    return sum(weighted) / pixels, sum(map(mul, range(256), weighted)) / pixels
 
 
 def _unsuitable(
