@@ -47,7 +47,7 @@ def require_contents(pixels: Any, name: str, notes: list[str]) -> None:
     mean, mean_square = _means(green)
     spread = max(0.0, mean_square - mean * mean) ** 0.5
     if spread < MIN_SPREAD:
-        raise _unsuitable("blank", name, "spread", spread, MIN_SPREAD, "photograph the lesion")
+        raise _unsuitable("blank", name, "spread", spread, MIN_SPREAD, "photograph the object")
     if min(width_px, height_px) >= MIN_SHARP_PX:
         right, left = green.crop((1, 0, width_px, height_px)), green.crop((0, 0, width_px - 1, height_px))
         sharpness = _means(right.chop_difference(left))[0] / spread

@@ -36,7 +36,7 @@ final class Suitability {
         double count = image.rgb.length / 3;
         double spread = Math.sqrt(Math.max(0, squares / count - sum / count * (sum / count)));
         if (spread < MIN_SPREAD) {
-            throw unsuitable(name + ": the photo is blank", "spread", spread, "at least ", MIN_SPREAD, "photograph the lesion");
+            throw unsuitable(name + ": the photo is blank", "spread", spread, "at least ", MIN_SPREAD, "photograph the object");
         }
     }
 
