@@ -41,7 +41,7 @@ def selection_marks(model: Path, photos: Sequence[Collection[str]]) -> list[str]
     """
     try:
         sets = selection_sets(read_object(report_path(model)))
-        chosen = [(entry["chosen"], set(entry["photo_ids"])) for entry in sets]
+        chosen = [([*map(str, entry["chosen"])], set(entry["photo_ids"])) for entry in sets]
     except (EdgeError, AttributeError, KeyError, TypeError):
         return []
     counts = [(choices, sum(not ids.isdisjoint(names) for names in photos)) for choices, ids in chosen]

@@ -353,7 +353,7 @@ def test_a_lost_prediction_is_missed(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run, ignore=shutil.ignore_patterns("pixels", "checkpoints"))
     (run / "predictions_test.csv").unlink()
-    with pytest.raises(FileNotFoundError, match=r"predictions_test\.csv"):
+    with pytest.raises(RunInvalid, match=r"predictions_test\.csv"):
         record_run(run, tmp_path / "record")
 
 

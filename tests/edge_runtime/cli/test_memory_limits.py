@@ -47,7 +47,9 @@ def photos(folder: Path, size_px: tuple[int, int], format_name: str, **options: 
     """Four photos of that size, and a small one."""
     (folder / "small.jpg").write_bytes(p.jpeg())
     first = folder / f"0.{format_name}"
-    Image.new("RGB", size_px, (200, 150, 130)).save(first, format_name, **options)
+    picture = Image.new("RGB", size_px, (200, 150, 130))
+    picture.paste((90, 60, 50), (0, 0, size_px[0] // 2, size_px[1] // 2))
+    picture.save(first, format_name, **options)
     for index in range(1, 4):
         (folder / f"{index}.{format_name}").hardlink_to(first)
     return sorted(map(str, folder.iterdir()))
