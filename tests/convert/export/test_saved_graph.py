@@ -14,7 +14,7 @@ from tests.convert.synthetic_run import SIZE_PX
 
 pytestmark = pytest.mark.tf
 Body = Callable[[Any], Any]
-SEED, GENERATED = 20261130, 1000
+SEED, GENERATED = 20261130, 300
 
 
 def bodies(mark: Path) -> dict[str, Body]:
