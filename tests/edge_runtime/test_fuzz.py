@@ -36,6 +36,8 @@ def test_mutations_are_classified_or_refused_with_our_errors(kind: str, count: i
     [("verdicts", 60), ("configs", 60), pytest.param("runs", 60, marks=(pytest.mark.long, pytest.mark.slow))],
 )
 def test_damaged_documents_are_read_or_refused_with_our_errors(kind: str, count: int) -> None:
+    if kind != "verdicts":
+        pytest.importorskip("pydantic", reason="configs and runs are read by train")
     outcomes, wrong = fuzz.run(kind, SEED, count)
     assert wrong == {}
     assert sum(outcomes.values()) == count and len(outcomes) >= 2

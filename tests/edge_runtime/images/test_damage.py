@@ -220,7 +220,7 @@ def test_a_damaged_raw_profile_counts_as_upright(contract: ModelContract) -> Non
         assert decode_rgb(p.saved(draw_photo(3, 61, 40), "PNG", pnginfo=text), contract).size == (61, 40)
 
 
-CASES = Path(os.environ.get("DERMEDGE_CASES", FIXTURES.parents[1] / "shared" / "cases")) / "photos"
+CASES = Path(os.environ.get("DERMEDGE_CASES", FIXTURES.parents[2] / "shared" / "cases")) / "photos"
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason=f"no {CASES}: set DERMEDGE_CASES")
 
 
