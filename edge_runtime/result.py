@@ -195,9 +195,13 @@ class Prediction:
 def json_line(fields: object) -> str:
     r"""Return JSON in one line, ASCII and valid Unicode: a byte of a name that is no UTF-8 as the text `\udcXX`."""
     import json
+    from contextlib import suppress
 
     line = json.dumps(fields, allow_nan=False, ensure_ascii=False)
     if not line.isascii():
+        # Where file names are ASCII, the bytes of a UTF-8 name came one by one.
+        with suppress(UnicodeEncodeError):
+            line = line.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
         escaped_bytes = "".join(rf"\\u{ord(c):x}" if "\ud800" <= c <= "\udfff" else c for c in line)
         line = json.dumps(json.loads(escaped_bytes))
     return line

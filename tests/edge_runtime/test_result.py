@@ -271,6 +271,12 @@ def test_characters_beyond_the_basic_plane_stay_in_json() -> None:
     )
 
 
+def test_a_name_of_an_ascii_system_is_the_utf_8_that_it_is() -> None:
+    name = "한 \udcff.jpg".encode("utf-8", "surrogateescape").decode("ascii", "surrogateescape")
+    assert json.loads(json_line({"image": name}))["image"] == "한 \\udcff.jpg"
+    assert json.loads(json_line({"image": "한 \ud800"}))["image"] == "한 \\ud800"
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
