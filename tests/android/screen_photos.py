@@ -36,8 +36,8 @@ def photos() -> dict[str, bytes]:
     plain = draw_photo(4, 320, 240)
     profile = pictures.icc_profile(pictures.DISPLAY_P3, 2.2)
     return {
-        "turned.jpg": pictures.with_orientation(6, "JPEG"),
-        "mirrored.jpg": pictures.with_orientation(7, "JPEG"),
+        "turned.jpg": pictures.with_orientation(6, "JPEG", (320, 240)),
+        "mirrored.jpg": pictures.with_orientation(7, "JPEG", (320, 240)),
         "large.jpg": pictures.saved(draw_photo(2, *LARGE_PX), "JPEG", quality=90),
         "grey.jpg": pictures.saved(plain.convert("L"), "JPEG", quality=90),
         "progressive.jpg": pictures.saved(plain, "JPEG", quality=90, progressive=True),
@@ -96,12 +96,12 @@ def cut_photos() -> dict[str, bytes]:
 
 
 def run_length_bmp() -> bytes:
-    """A BMP of 40 x 30 pixels whose rows are run-length coded; Pillow does not write them."""
-    plain = draw_photo(4, 40, 30).quantize(64)
+    """A BMP of 160 x 120 pixels whose rows are run-length coded; Pillow does not write them."""
+    plain = draw_photo(4, 160, 120).quantize(64)
     bmp = pictures.saved(plain, "BMP")
     (first,) = struct.unpack_from("<I", bmp, 10)
     pixels = plain.tobytes()
-    rows = [pixels[at : at + 40] for at in range(0, len(pixels), 40)]
+    rows = [pixels[at : at + 160] for at in range(0, len(pixels), 160)]
     coded = (
         b"".join(b"".join(bytes((1, pixel)) for pixel in row) + b"\0\0" for row in reversed(rows)) + b"\0\1"
     )
