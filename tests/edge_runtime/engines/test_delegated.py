@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.classifier import Classifier
-from edge_runtime.engines import first_load, validation
+from edge_runtime.engines import first_load
 from edge_runtime.errors import EXIT_MODEL_UNUSABLE, DelegateUnusable, InterpreterBroken, ModelUnsupported
 from edge_runtime.model.flatbuffer import Limits
 from edge_runtime.model.model_file import open_model, parse_model
@@ -21,14 +21,8 @@ from tests.fixtures import pictures as p
 U8 = FIXTURES / "tiny_uint8.tflite"
 EDGE_TPU = b"edgetpu-custom-op"
 NAMED = Limits(delegated=True)
+pytestmark = pytest.mark.usefixtures("cache")
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(validation.CACHE_VARIABLE, str(tmp_path / "cache"))
-    monkeypatch.setattr(validation, "_known", {})
-    return tmp_path / "cache" / "dermedge"
 
 
 @pytest.fixture

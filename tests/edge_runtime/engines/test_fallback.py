@@ -39,12 +39,7 @@ BEHAVIOURS = {
     "WRONG": "wrong output",
     "SLOW": "is not faster",
 }
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(validation.CACHE_VARIABLE, str(tmp_path / "cache"))
-    return tmp_path / "cache" / "dermedge"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture(scope="module")

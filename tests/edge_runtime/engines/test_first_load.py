@@ -31,13 +31,7 @@ F32 = FIXTURES / "tiny_float32.tflite"
 RESIZE_BILINEAR, RESIZE_OPTIONS = 23, 15
 SPLIT, SPLIT_OPTIONS = 49, 35
 ENGINES = ("auto", "litert")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(validation.CACHE_VARIABLE, str(tmp_path / "cache"))
-    monkeypatch.setattr(validation, "_known", {})
-    return tmp_path / "cache" / "dermedge"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture

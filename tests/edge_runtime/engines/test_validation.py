@@ -55,13 +55,6 @@ def answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answer:
     return of
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(validation.CACHE_VARIABLE, str(tmp_path / "cache"))
-    monkeypatch.setattr(validation, "_known", {})
-    return tmp_path / "cache" / "dermedge"
-
-
 def test_a_child_gets_the_question_and_the_model(answer: Answer) -> None:
     assert answer("give(question['rung'] + str(len(model)))") == ("none300000", "")
 
