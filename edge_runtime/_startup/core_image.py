@@ -20,6 +20,7 @@ photo (seen on 10.3, 11.3 and 12.0), so that a wrong size in `fast_jpeg.read_hea
 BILINEAR = 2
 """`Image.Resampling.BILINEAR`."""
 _FLOYD_STEINBERG = 3
+JPEG_END = b"\xff\xd9"
 TAIL_BYTES = 8
 """What libjpeg reads ahead, and less than a loss leaves over."""
 # Status of Pillow's encoders at the end of a picture.
@@ -80,7 +81,7 @@ def decode_jpeg(
     size_px: tuple[int, int],
     options: tuple[Any, ...],
     data: bytes,
-    end: int,
+    scan_at: int,
     one_scan: bool,
 ) -> tuple[Any, str]:
     """Decode a JPEG in parts: one scan must need its last bytes, and nothing beyond them.
@@ -91,12 +92,13 @@ def decode_jpeg(
         size_px: (width, height) after scaling.
         options: Further arguments of Pillow's decoder.
         data: The file.
-        end: Where its end mark is; -1 if there is none.
+        scan_at: Where the first scan is; its end mark is looked for behind it.
         one_scan: Whether rows are drawn as they are read.
 
     Returns:
         The core image and what is wrong with it; an empty text if nothing is.
     """
+    end = data.find(JPEG_END, scan_at)
     im = core.new(mode, size_px)
     running = core.jpeg_decoder(mode, *options)
     running.setimage(im, (0, 0, *size_px))

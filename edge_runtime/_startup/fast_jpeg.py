@@ -20,7 +20,7 @@ DCT_SCALES = (8, 4, 2, 1)
 _MODES = {1: "L", 3: "RGB"}
 _PROGRESSIVE = 0xC2
 _FRAMES = (0xC0, 0xC1, _PROGRESSIVE)  # baseline, extended
-_SCAN, _RESTARTS, _END = 0xDA, 0xDD, b"\xff\xd9"
+_SCAN, _RESTARTS = 0xDA, 0xDD
 # Quantization, Huffman tables, restart interval, JFIF, EXIF or XMP, previews, Adobe's colour transform, comment.
 _SKIPPED = (0xDB, 0xC4, 0xDD, 0xE0, 0xE1, 0xE2, 0xEE, 0xFE)
 ORIENTATION_TAG = 0x0112
@@ -97,8 +97,8 @@ def decode(photo: bytes, header: Header, scale: int) -> CoreImage | None:
     size_px = -(-header.width_px // scale), -(-header.height_px // scale)
     # Arguments of Pillow's decoder: its raw mode, the colour space (as the file says), scale, and no draft quality.
     options = header.mode, "", scale, 0
-    end, one_scan = photo.find(_END, header.scan_at), not header.coefficient_bytes
-    return CoreImage.decoded(header.mode, size_px, options, photo, end, one_scan)
+    one_scan = not header.coefficient_bytes
+    return CoreImage.decoded(header.mode, size_px, options, photo, header.scan_at, one_scan)
 
 
 def decode_ordinary(photo: bytes, needed_px: int | None, name: str) -> CoreImage | None:

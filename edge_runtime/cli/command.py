@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from edge_runtime._startup import PLAIN
 from edge_runtime._startup.process import EXIT_INTERRUPTED, GcPaused, import_ahead, interruptible
 from edge_runtime._startup.records import TYPE_CHECKING
-from edge_runtime.cli.selection import has_photos, is_one_photo, named_photos
+from edge_runtime.cli.selection import has_photos, is_one_photo, is_open_ended, named_photos
 from edge_runtime.errors import EXIT_OK, EXIT_PHOTO_FAILED, EdgeError, ImageError, UsageError, escaped
 from edge_runtime.images import memory
 
@@ -243,10 +243,10 @@ def _classify_all(classifier: Classifier, arguments: Arguments) -> int:
     if arguments.csv is not None or arguments.sort_into is not None or arguments.skip_done:
         from edge_runtime.cli.output import Outputs
 
-        outputs = Outputs(arguments, [label.code for label in classifier.labels])
+        outputs = Outputs(arguments, classifier.contract.codes)
         names = filterfalse(outputs.is_done, names)
     total = None
-    if (arguments.list, arguments.watch, arguments.stream) == (None, None, None):
+    if not is_open_ended(arguments):
         names = list(names)
         total = len(names)
     results: Generator[tuple[str, Prediction | Explained | ImageError]]

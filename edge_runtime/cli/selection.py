@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 
 def has_photos(arguments: Arguments) -> bool:
     """Return whether the command line names any."""
-    return bool(arguments.photos) or (arguments.list, arguments.watch, arguments.stream) != (None, None, None)
+    return bool(arguments.photos) or is_open_ended(arguments)
+
+
+def is_open_ended(arguments: Arguments) -> bool:
+    """Return whether photos come from elsewhere than its arguments, so that their number is unknown."""
+    return (arguments.list, arguments.watch, arguments.stream) != (None, None, None)
 
 
 def is_one_photo(arguments: Arguments) -> bool:
     """Return whether there is at most one photo, so that one engine is enough."""
     return (
-        (arguments.list, arguments.watch, arguments.stream) == (None, None, None)
+        not is_open_ended(arguments)
         and len(arguments.photos) <= 1
         and not any(map(is_folder, arguments.photos))
     )

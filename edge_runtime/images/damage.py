@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-JPEG_END = b"\xff\xd9"
 _SCAN, _END, _FILL, _RESTARTS = 0xDA, 0xD9, 0xFF, range(0xD0, 0xD8)
 # Huffman and arithmetic tables, quantization, restart interval, height, application data, comment.
 _BETWEEN_SCANS = (_SCAN, 0xC4, 0xCC, 0xDB, 0xDD, 0xDC, *range(0xE0, 0xF0), 0xFE)
@@ -92,8 +91,8 @@ def load_jpeg(image: Any, jpeg: bytes) -> None:
     [(_, _, _, options)] = image.tile
     # A scan's header begins with the count of its components.
     one_scan = "progressive" not in image.info and jpeg[at + 4 : at + 5] == bytes([len(image.layer)])
-    options, end = options + image.decoderconfig, jpeg.find(JPEG_END, at)
-    picture, problem = decode_jpeg(_imaging, image.mode, image.size, options, jpeg, end, one_scan)
+    options += image.decoderconfig
+    picture, problem = decode_jpeg(_imaging, image.mode, image.size, options, jpeg, at, one_scan)
     if problem or scans_damaged(jpeg, at):
         raise OSError(problem or "its scans are damaged")
     image.im, image.tile = picture, []

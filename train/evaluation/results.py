@@ -83,7 +83,7 @@ class Finished:
     @property
     def codes(self) -> tuple[str, ...]:
         """Return the labels' codes in output order."""
-        return tuple(label.code for label in self.contract.labels)
+        return self.contract.codes
 
     @property
     def malignant(self) -> tuple[bool, ...]:
@@ -145,7 +145,7 @@ def _read_run(folder: Path, split: str | None, data: Path | None) -> Finished:
     contract = read_contract(folder)
     part = split or ("test" if (folder / "predictions_test.csv").is_file() else "val")
     path = folder / f"predictions_{part}.csv"
-    table, codes = read_predictions(path, ("photo_id", "label")), [label.code for label in contract.labels]
+    table, codes = read_predictions(path, ("photo_id", "label")), contract.codes
     plain = score_matrix(path, table, [f"p_{code}" for code in codes])
     sums = plain.sum(axis=1)
     if not (np.abs(sums - 1) <= SUM_TOLERANCE * len(codes)).all():
@@ -184,7 +184,7 @@ def _read_crossval(folder: Path, data: Path | None) -> Finished:
             expected = f"the folds that {OOF} names: {', '.join(folds)}"
             raise RunInvalid(problem, where=str(folder), found=f"no {run.name}", expected=expected)
     contracts = [read_contract(run) for run in runs.values()]
-    codes = [label.code for label in contracts[0].labels]
+    codes = contracts[0].codes
     logits = score_matrix(path, table, [f"logit_{code}" for code in codes])
     probs, plain_probs = softmax(logits), np.empty_like(logits)
     decisions = np.empty(len(table), dtype=object)
@@ -239,7 +239,7 @@ def _finished(
         photos=photos,
         groups=groups,
         sources=tuple(source_of(photo.path, names) for photo in photos),
-        y_true=class_indices(path, table["label"], [label.code for label in contracts[0].labels]),
+        y_true=class_indices(path, table["label"], contracts[0].codes),
         histories={name: read_history(run / "history.csv") for name, run in runs.items()},
         config=config,
         state=state,
