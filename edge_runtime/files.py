@@ -19,6 +19,8 @@ from edge_runtime.errors import OutputUnwritten
 
 # Of the target's name, which may be as long as a name can be.
 STEM_CHARS, SUFFIX_CHARS = 32, 16
+STDOUT = "/dev/fd/1"
+"""The file that stdout goes to."""
 # What makes a cell a formula, or is cut off before it is looked at; full-width too, as East Asian spreadsheets have it.
 FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 _swept: set[Path] = set()

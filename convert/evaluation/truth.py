@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from edge_runtime.errors import DataInvalid, UsageError
-from edge_runtime.images.preprocess import PHOTO_SUFFIXES
+from edge_runtime.images.preprocess import PHOTO_SUFFIXES, by_kind
 from train.artifacts.tables import read_table
 
 PHOTO_COLUMNS = ("image", "image_id", "isic_id", "photo_id", "img_id", "file", "filename", "path")
@@ -63,7 +63,7 @@ def read_truth(
     """
     if not data.is_dir():
         raise UsageError("--data: not a folder", found=str(data))
-    files = sorted(path for path in data.rglob("*") if _is_photo(path, data))
+    files = sorted(map(Path, by_kind(str(data), recursive=True)["photos"]))
     if labels is None:
         table = pd.DataFrame({"path": files, "given": [path.parent.name for path in files]})
     else:
@@ -86,11 +86,6 @@ def read_truth(
     labelled = chosen.assign(group=groups).reset_index(drop=True)
     units = "photos" if group is None else GROUP_COLUMNS[group]
     return Truth(labelled, len(table) - len(chosen), units)
-
-
-def _is_photo(path: Path, data: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(data).parts)
-    return path.suffix.lower() in PHOTO_SUFFIXES and not hidden and path.is_file()
 
 
 def _read_table(path: str | Path, codes: Sequence[str]) -> pd.DataFrame:

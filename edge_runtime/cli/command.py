@@ -301,9 +301,10 @@ def _one_by_one(
         if arguments.watch is not None:
             from contextlib import closing
 
+            from edge_runtime.files import STDOUT
             from edge_runtime.images import watch
 
-            watch.cut_unfinished("/dev/fd/1")
+            watch.cut_unfinished(STDOUT)
             with closing(watch.State(arguments.state or watch.state_file(arguments.watch))) as state:
                 options = {"only_new": arguments.only_new, "recursive": arguments.recursive}
                 yield from watch.answers(arguments.watch, state, answer, **options)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.errors import ImageError, UsageError, escaped
-from edge_runtime.files import csv_cell, csv_value, whole_file, whole_lines, writing
+from edge_runtime.files import STDOUT, csv_cell, csv_value, whole_file, whole_lines, writing
 from edge_runtime.result import json_line
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from edge_runtime.cli.selection import Arguments, Named
 
-STDOUT = "/dev/fd/1"
 COLUMNS = ("image", "label", "score", "decision", "error")
 
 

@@ -20,6 +20,7 @@ from edge_runtime.images.memory import Reservation as Reservation
 from edge_runtime.images.photos import ACCEPTED_FORMATS as ACCEPTED_FORMATS
 from edge_runtime.images.photos import MAX_PIXELS as MAX_PIXELS
 from edge_runtime.images.photos import PHOTO_SUFFIXES as PHOTO_SUFFIXES
+from edge_runtime.images.photos import by_kind as by_kind
 from edge_runtime.images.photos import read_photo
 
 if TYPE_CHECKING:
